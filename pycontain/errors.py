@@ -1,0 +1,212 @@
+"""
+The exceptions of pycontain and the record they carry.
+
+    PycontainError              one line says all; .fault has the parts
+    ├── UsageError              the command line cannot be understood
+    ├── SpecError               config.json is missing, broken, or asks for what cannot be
+    ├── StateError              the container is not in the state that the verb needs
+    ├── HostError               this host lacks something that the container needs
+    ├── KernelError             a system call was refused; .errno says how
+    ├── StepError               a step of a container's life failed
+    │   ├── HookError           a hook failed
+    │   └── ProgramError        the container's program cannot be executed (status 126 or 127)
+    ├── GuestError              a virtual machine's guest went wrong
+    └── Timeout                 the time that was given ran out
+
+Every error answers: in which step, at which file or field, what value, what can be done.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+
+def reason(number: int) -> str:
+    """
+    Say an errno in words.
+
+    Podman and Docker read "no such file or directory" as "the program was not found"
+    (exit status 127), so of everything else pycontain says "does not exist".
+    """
+    if number == _errno.ENOENT:
+        return "does not exist"
+    return os.strerror(number).lower()
+
+
+class Fault:
+    """
+    What went wrong, as data.
+
+    step    the step of the container's life, such as "mount" (empty outside of one)
+    call    the system call or action that failed
+    at      the file, or the JSON path in config.json
+    value   the value found there, as text
+    why     the reason, a predicate: "does not exist", "is not a number"
+    remedy  what can be done
+    errno   the kernel's number, or 0
+    status  the exit status the command ends with
+    kind    the name of the exception class that stands for it
+    """
+
+    __slots__ = ("at", "call", "errno", "kind", "remedy", "status", "step", "value", "why")
+
+    def __init__(
+        self,
+        why: str,
+        *,
+        step: str = "",
+        call: str = "",
+        at: str = "",
+        value: str = "",
+        remedy: str = "",
+        errno: int = 0,
+        status: int = 1,
+        kind: str = "PycontainError",
+    ) -> None:
+        self.why = why
+        self.step = step
+        self.call = call
+        self.at = at
+        self.value = value
+        self.remedy = remedy
+        self.errno = errno
+        self.status = status
+        self.kind = kind
+
+    def line(self) -> str:
+        """The whole story on one line, without the remedy."""
+        subject = " = ".join(part for part in (self.at, self.value) if part)
+        sentence = " ".join(part for part in (subject, self.why) if part)
+        return ": ".join(part for part in (self.step, self.call, sentence) if part)
+
+    def record(self) -> dict[str, object]:
+        """The parts that are set, for JSON and for the way from child to parent."""
+        return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
+
+
+class PycontainError(Exception):
+    """The base of all; raised itself only when no subclass fits."""
+
+    status = 1
+
+    def __init__(
+        self,
+        why: str,
+        *,
+        step: str = "",
+        call: str = "",
+        at: str = "",
+        value: str = "",
+        remedy: str = "",
+        errno: int = 0,
+        status: int | None = None,
+    ) -> None:
+        self.fault = Fault(
+            why,
+            step=step,
+            call=call,
+            at=at,
+            value=value,
+            remedy=remedy,
+            errno=errno,
+            status=type(self).status if status is None else status,
+            kind=type(self).__name__,
+        )
+        super().__init__(why)
+
+    @property
+    def errno(self) -> int:
+        """The kernel's error number, or 0."""
+        return self.fault.errno
+
+    def __str__(self) -> str:
+        fault = self.fault
+        return f"{fault.line()}; {fault.remedy}" if fault.remedy else fault.line()
+
+    def in_step(self, name: str) -> Self:
+        """The same error, with the step it happened in (an inner step's name is kept)."""
+        self.fault.step = self.fault.step or name
+        return self
+
+
+class UsageError(PycontainError):
+    """The command line cannot be understood."""
+
+
+class SpecError(PycontainError):
+    """config.json is missing, broken, or asks for what cannot be."""
+
+
+class StateError(PycontainError):
+    """The container is not in the state that the verb needs."""
+
+
+class HostError(PycontainError):
+    """This host lacks something that the container needs."""
+
+
+class KernelError(PycontainError):
+    """A system call was refused."""
+
+    @classmethod
+    def of(cls, call: str, number: int, at: str = "", remedy: str = "") -> KernelError:
+        """The error of a call that failed with this errno on this file."""
+        return cls(reason(number), call=call, at=at, errno=number, remedy=remedy)
+
+
+class StepError(PycontainError):
+    """A step of a container's life failed."""
+
+
+class HookError(StepError):
+    """A hook failed."""
+
+
+class ProgramError(StepError):
+    """The container's program cannot be executed."""
+
+    status = 127
+
+
+class GuestError(PycontainError):
+    """A virtual machine's guest went wrong."""
+
+
+class Timeout(PycontainError):
+    """The time that was given ran out."""
+
+
+def fault_of(error: BaseException) -> Fault:
+    """The fault of any exception, so that nothing is lost on the way to the user."""
+    if isinstance(error, PycontainError):
+        return error.fault
+    if isinstance(error, OSError) and error.errno:
+        name = error.filename
+        at = name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
+        return Fault(reason(error.errno), at=at, errno=error.errno, kind="KernelError")
+    return Fault(f"{type(error).__name__}: {error}", kind="StepError")
+
+
+def from_record(record: Mapping[str, object]) -> PycontainError:
+    """
+    The exception for a fault that came from another process.
+
+    Raises KeyError or TypeError when the record is not one that Fault.record() made.
+    """
+    parts = dict(record)
+    kind = str(parts.pop("kind", "StepError"))
+    family = {cls.__name__: cls for cls in _tree(PycontainError)}
+    error = family[kind](str(parts.pop("why")))
+    for name, value in parts.items():
+        setattr(error.fault, name, value)
+    return error
+
+
+def _tree(root: type[PycontainError]) -> list[type[PycontainError]]:
+    return [root, *(cls for child in root.__subclasses__() for cls in _tree(child))]

@@ -1,0 +1,98 @@
+"""
+JSON through the C accelerators of the standard library alone.
+
+`import json` costs 9 ms because it pulls the regular expressions in; the scanner and the encoder
+behind it (`_json`) cost 1 ms. When a text is broken the whole package is imported after all, to
+say where.
+"""
+
+from __future__ import annotations
+
+import _json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+
+class _Rules:
+    """What the C scanner asks of its owner, as `json.JSONDecoder` would answer."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    memo: dict[str, str] = {}
+
+    @staticmethod
+    def parse_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not JSON")
+
+
+def _unknown(value: object) -> NoReturn:
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_scan = _json.make_scanner(_Rules)  # type: ignore[arg-type]
+_encode = _json.make_encoder(
+    None, _unknown, _json.encode_basestring_ascii, None, ":", ",", False, False, False
+)
+
+
+def loads(text: str) -> object:
+    """
+    The value of a JSON text.
+
+    Raises ValueError with line and column where the text is broken.
+    """
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    try:
+        value, end = _scan(text, start)
+    except (StopIteration, ValueError, RecursionError, SystemError):  # 3.11 sets no error on "{"
+        _explain(text)
+    if text[end:].strip(" \t\r\n"):
+        _explain(text)
+    return value
+
+
+def _explain(text: str) -> NoReturn:
+    import json
+
+    try:
+        json.loads(text, parse_constant=_Rules.parse_constant)
+    except RecursionError:
+        raise ValueError("the nesting is too deep") from None
+    raise ValueError("the text is not JSON")  # the two scanners disagree: refuse
+
+
+def dumps(value: object) -> str:
+    """One line of ASCII JSON. Raises TypeError for a value that has no JSON form."""
+    return "".join(_encode(value, 0))
+
+
+def pretty(value: object) -> str:
+    """JSON indented by two spaces, for people."""
+    return "".join(_pretty(value, "\n"))
+
+
+def _pretty(value: object, newline: str) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        items = [(dumps(str(key)) + ": ", inner) for key, inner in value.items()]
+        yield from _block("{", items, "}", newline)
+    elif isinstance(value, (list, tuple)) and value:
+        yield from _block("[", [("", inner) for inner in value], "]", newline)
+    else:
+        yield dumps(value)
+
+
+def _block(
+    opening: str, items: list[tuple[str, object]], closing: str, newline: str
+) -> Iterator[str]:
+    inside = newline + "  "
+    yield opening
+    for number, (head, value) in enumerate(items):
+        yield ("," if number else "") + inside + head
+        yield from _pretty(value, inside)
+    yield newline + closing

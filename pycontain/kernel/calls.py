@@ -1,0 +1,310 @@
+"""
+One function a system call. Each raises KernelError, which names the call and the file.
+
+Every function is looked up when this module is imported: after a pivot the dynamic loader would
+look into the container.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import KernelError
+from . import const as c
+from ._ffi import ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+lib = ffi.dlopen(None)
+
+
+def _shape(signature: str) -> Callable[..., Any]:
+    """syscall(2) with the argument types of one call."""
+    return ffi.cast(signature, ffi.addressof(lib, "syscall"))  # type: ignore[no-any-return]
+
+
+_clone3 = _shape("long(*)(long, struct clone_args *, size_t)")
+_openat2 = _shape("long(*)(long, int, const char *, struct open_how *, size_t)")
+_open_tree = _shape("long(*)(long, int, const char *, unsigned int)")
+_move_mount = _shape("long(*)(long, int, const char *, int, const char *, unsigned int)")
+_fsopen = _shape("long(*)(long, const char *, unsigned int)")
+_fsconfig = _shape("long(*)(long, int, unsigned int, const char *, const char *, int)")
+_fsmount = _shape("long(*)(long, int, unsigned int, unsigned int)")
+_fspick = _shape("long(*)(long, int, const char *, unsigned int)")
+_mount_setattr = _shape(
+    "long(*)(long, int, const char *, unsigned int, struct mount_attr *, size_t)"
+)
+_pivot_root = _shape("long(*)(long, const char *, const char *)")
+_close_range = _shape("long(*)(long, unsigned int, unsigned int, unsigned int)")
+_pidfd_send_signal = _shape("long(*)(long, int, int, void *, unsigned int)")
+_seccomp = _shape("long(*)(long, unsigned int, unsigned int, void *)")
+_bpf = _shape("long(*)(long, int, void *, unsigned int)")
+_ioprio_set = _shape("long(*)(long, int, int, int)")
+_sched_setattr = _shape("long(*)(long, int, struct sched_attr *, unsigned int)")
+_keyctl = _shape("long(*)(long, int, const char *)")
+_execveat = _shape("long(*)(long, int, const char *, char **, char **, int)")
+_unshare, _setns, _umount2, _prctl, _ioctl = (
+    lib.unshare, lib.setns, lib.umount2, lib.prctl, lib.ioctl,
+)  # fmt: skip
+_sethostname, _setdomainname = lib.sethostname, lib.setdomainname
+_personality, _prlimit, _fstatfs = lib.personality, lib.prlimit, lib.fstatfs
+_capget, _capset, _signal = lib.capget, lib.capset, lib.signal
+
+
+def _checked(result: int, call: str, at: str | bytes = "") -> int:
+    if result < 0:
+        raise KernelError.of(call, ffi.errno, os.fsdecode(at))
+    return result
+
+
+def last_error() -> int:
+    """The errno of the latest call made through the binding."""
+    return ffi.errno  # type: ignore[no-any-return]
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
+    """
+    Fork with new namespaces; returns (pid, pidfd) in the parent and (0, -1) in the child.
+
+    `cgroup` is a descriptor of the cgroup the child is born in (5.7). With CLONE_PARENT the
+    child is a sibling, and its exit signal is the caller's own. clone(2).
+    """
+    pidfd = ffi.new("int *", -1)
+    arguments = ffi.new("struct clone_args *")
+    arguments.flags = flags | c.CLONE_PIDFD | (c.CLONE_INTO_CGROUP if cgroup >= 0 else 0)
+    arguments.pidfd = int(ffi.cast("uintptr_t", pidfd))
+    arguments.exit_signal = 0 if flags & c.CLONE_PARENT else 17  # SIGCHLD
+    arguments.cgroup = max(cgroup, 0)
+    pid = _checked(_clone3(c.SYS_clone3, arguments, ffi.sizeof("struct clone_args")), "clone3")
+    return pid, pidfd[0] if pid else -1
+
+
+def unshare(flags: int) -> None:
+    """Leave shared namespaces for new ones. unshare(2)."""
+    _checked(_unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int, at: str = "") -> None:
+    """Join a namespace by its descriptor, or several of a process by its pidfd (5.8). setns(2)."""
+    _checked(_setns(fd, kind), "setns", at)
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Signal the process behind a pidfd. pidfd_send_signal(2)."""
+    _checked(
+        _pidfd_send_signal(c.SYS_pidfd_send_signal, pidfd, number, ffi.NULL, 0),
+        "pidfd_send_signal",
+    )
+
+
+def close_range(first: int, last: int = 0xFFFF_FFFF, *, on_exec: bool = False) -> None:
+    """Close the descriptors from first to last, now or at execve. close_range(2)."""
+    flags = c.CLOSE_RANGE_CLOEXEC if on_exec else 0
+    _checked(_close_range(c.SYS_close_range, first, last, flags), "close_range")
+
+
+def default_signals() -> None:
+    """
+    Give every signal its default disposition again.
+
+    Python ignores SIGPIPE and SIGXFSZ, and what is ignored stays ignored across execve.
+    """
+    for number in range(1, 65):
+        _signal(number, ffi.NULL)  # refused for SIGKILL, SIGSTOP and libc's own two: right
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open a file under rules of resolution; always close-on-exec. openat2(2)."""
+    how = ffi.new("struct open_how *", (flags | os.O_CLOEXEC, mode, resolve))
+    name = os.fsencode(path)
+    while True:
+        fd = _openat2(c.SYS_openat2, dirfd, name, how, ffi.sizeof("struct open_how"))
+        if fd >= 0 or ffi.errno != errno.EAGAIN:  # EAGAIN: a rename crossed the resolution
+            return _checked(fd, "openat2", path)
+
+
+def filesystem_type(fd: int) -> int:
+    """The magic number of the file system a descriptor is on. fstatfs(2)."""
+    buffer = ffi.new("long[32]")  # struct statfs, which begins with f_type
+    _checked(_fstatfs(fd, buffer), "fstatfs")
+    return int(buffer[0])
+
+
+def ioctl(fd: int, request: int, argument: object, name: str) -> int:
+    """ioctl(2); argument is cdata or an integer, name is the request's, for the error."""
+    if isinstance(argument, int):
+        argument = ffi.cast("void *", argument)
+    return _checked(_ioctl(fd, request, argument), f"ioctl {name}")
+
+
+# --- mounts ------------------------------------------------------------------------------------
+
+
+def open_tree(dirfd: int, path: str | bytes, flags: int) -> int:
+    """A descriptor of a mount, or with OPEN_TREE_CLONE of a detached copy. open_tree(2)."""
+    flags |= c.OPEN_TREE_CLOEXEC
+    return _checked(_open_tree(c.SYS_open_tree, dirfd, os.fsencode(path), flags), "open_tree", path)
+
+
+def move_mount(source: int, target: int, at: str = "") -> None:
+    """Attach a detached mount on the file that target is open on. move_mount(2)."""
+    flags = c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH
+    _checked(_move_mount(c.SYS_move_mount, source, b"", target, b"", flags), "move_mount", at)
+
+
+def fsopen(kind: str) -> int:
+    """A context for a new file system of this type. fsopen(2)."""
+    return _checked(_fsopen(c.SYS_fsopen, kind.encode(), c.FSOPEN_CLOEXEC), "fsopen", kind)
+
+
+def fspick(fd: int) -> int:
+    """A context for changing the file system mounted at fd. fspick(2)."""
+    flags = c.FSPICK_CLOEXEC | c.FSPICK_EMPTY_PATH
+    return _checked(_fspick(c.SYS_fspick, fd, b"", flags), "fspick")
+
+
+def fsconfig(fd: int, command: int, key: str = "", value: str | None = None) -> None:
+    """Set one option of a file system context, or act on it. fsconfig(2)."""
+    name = key.encode() if key else ffi.NULL
+    text = ffi.NULL if value is None else os.fsencode(value)
+    shown = key if value is None else f"{key}={value}"
+    _checked(_fsconfig(c.SYS_fsconfig, fd, command, name, text, 0), "fsconfig", shown)
+
+
+def fsmount(fd: int, attributes: int) -> int:
+    """A detached mount of a created file system context. fsmount(2)."""
+    return _checked(_fsmount(c.SYS_fsmount, fd, c.FSMOUNT_CLOEXEC, attributes), "fsmount")
+
+
+def mount_setattr(
+    fd: int, *, set: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False
+) -> None:
+    """Change the attributes of the mount that fd is the root of. mount_setattr(2)."""
+    attributes = ffi.new("struct mount_attr *", (set, clear, propagation, 0))
+    flags = c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0)
+    size = ffi.sizeof("struct mount_attr")
+    _checked(_mount_setattr(c.SYS_mount_setattr, fd, b"", flags, attributes, size), "mount_setattr")
+
+
+def pivot_root(new: bytes, old: bytes) -> None:
+    """Swap the root mount. pivot_root(2)."""
+    _checked(_pivot_root(c.SYS_pivot_root, new, old), "pivot_root", new)
+
+
+def umount2(target: str | bytes, flags: int = 0) -> None:
+    """Unmount. umount2(2)."""
+    _checked(_umount2(os.fsencode(target), flags), "umount2", target)
+
+
+# --- identity ----------------------------------------------------------------------------------
+
+
+def sethostname(name: str) -> None:
+    """Set the host name of the UTS namespace. sethostname(2)."""
+    _checked(_sethostname(name.encode(), len(name.encode())), "sethostname", name)
+
+
+def setdomainname(name: str) -> None:
+    """Set the NIS domain name of the UTS namespace. setdomainname(2)."""
+    _checked(_setdomainname(name.encode(), len(name.encode())), "setdomainname", name)
+
+
+def personality(persona: int) -> None:
+    """Set the execution domain. personality(2)."""
+    _checked(_personality(persona), "personality")
+
+
+def prctl(option: int, a: int = 0, b: int = 0, *, name: str) -> int:
+    """prctl(2); name is the option's, for the error."""
+    return _checked(_prctl(option, a, b, 0, 0), f"prctl {name}")
+
+
+def prlimit(pid: int, resource: int, soft: int, hard: int, at: str = "") -> None:
+    """Set a resource limit of a process. prlimit(2)."""
+    limit = ffi.new("struct rlimit *", (soft, hard))
+    _checked(_prlimit(pid, resource, limit, ffi.NULL), "prlimit", at)
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set this thread's three capability sets, as bit masks. capset(2)."""
+    header = ffi.new("struct __user_cap_header_struct *", (c.LINUX_CAPABILITY_VERSION_3, 0))
+    low, high = 0xFFFF_FFFF, 32
+    data = ffi.new(
+        "struct __user_cap_data_struct[2]",
+        [
+            (effective & low, permitted & low, inheritable & low),
+            (effective >> high, permitted >> high, inheritable >> high),
+        ],
+    )
+    _checked(_capset(header, data), "capset")
+
+
+def capget() -> tuple[int, int, int]:
+    """This thread's effective, permitted and inheritable sets, as bit masks. capget(2)."""
+    header = ffi.new("struct __user_cap_header_struct *", (c.LINUX_CAPABILITY_VERSION_3, 0))
+    data = ffi.new("struct __user_cap_data_struct[2]")
+    _checked(_capget(header, data), "capget")
+    low, high = data
+    return (
+        low.effective | high.effective << 32,
+        low.permitted | high.permitted << 32,
+        low.inheritable | high.inheritable << 32,
+    )
+
+
+def ioprio_set(priority: int) -> None:
+    """Set this process's I/O class and priority. ioprio_set(2)."""
+    ioprio_who_process = 1
+    _checked(_ioprio_set(c.SYS_ioprio_set, ioprio_who_process, 0, priority), "ioprio_set")
+
+
+def sched_setattr(
+    policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
+) -> None:
+    """Set this thread's scheduling policy; times in nanoseconds. sched_setattr(2)."""
+    size = ffi.sizeof("struct sched_attr")
+    attributes = ffi.new(
+        "struct sched_attr *",
+        (size, policy, flags, nice, priority, runtime, deadline, period),
+    )
+    _checked(_sched_setattr(c.SYS_sched_setattr, 0, attributes, 0), "sched_setattr")
+
+
+def join_session_keyring(name: str) -> None:
+    """Leave the caller's session keyring for a new one. keyctl(2)."""
+    _checked(_keyctl(c.SYS_keyctl, c.KEYCTL_JOIN_SESSION_KEYRING, name.encode()), "keyctl", name)
+
+
+def seccomp_filter(program: bytes, flags: int) -> int:
+    """Install a BPF program (an array of struct sock_filter). seccomp(2)."""
+    code = ffi.from_buffer(program)
+    filters = ffi.new("struct sock_fprog *")
+    filters.len = len(program) // ffi.sizeof("struct sock_filter")
+    filters.filter = ffi.cast("struct sock_filter *", code)
+    return _checked(_seccomp(c.SYS_seccomp, c.SECCOMP_SET_MODE_FILTER, flags, filters), "seccomp")
+
+
+def bpf(command: int, attributes: object, size: int, name: str) -> int:
+    """bpf(2); attributes is cdata of a union bpf_attr prefix of this size in bytes."""
+    return _checked(_bpf(c.SYS_bpf, command, attributes, size), f"bpf {name}")
+
+
+# --- execution ---------------------------------------------------------------------------------
+
+
+def execveat(fd: int, args: list[bytes], env: list[bytes]) -> None:
+    """Become the program that fd is open on. Returns only by KernelError. execveat(2)."""
+    keep = [ffi.from_buffer(text + b"\0") for text in (*args, *env)]
+    argv = ffi.new("char *[]", [*keep[: len(args)], ffi.NULL])
+    envp = ffi.new("char *[]", [*keep[len(args) :], ffi.NULL])
+    _checked(_execveat(c.SYS_execveat, fd, b"", argv, envp, c.AT_EMPTY_PATH), "execve")

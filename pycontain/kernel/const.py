@@ -1,0 +1,134 @@
+"""Kernel numbers, grouped by the header they come from; Python's own are not repeated."""
+
+from __future__ import annotations
+
+import os
+
+# <sys/syscall.h>: since 5.1 new calls have one number on every architecture ...
+SYS_pidfd_send_signal = 424
+SYS_open_tree = 428
+SYS_move_mount = 429
+SYS_fsopen = 430
+SYS_fsconfig = 431
+SYS_fsmount = 432
+SYS_fspick = 433
+SYS_clone3 = 435
+SYS_close_range = 436
+SYS_openat2 = 437
+SYS_mount_setattr = 442
+
+# ... older ones have not
+_OLDER = {
+    "x86_64": {
+        "pivot_root": 155, "keyctl": 250, "ioprio_set": 251, "sched_setattr": 314,
+        "seccomp": 317, "bpf": 321, "execveat": 322,
+    },
+    "aarch64": {
+        "pivot_root": 41, "keyctl": 219, "ioprio_set": 30, "sched_setattr": 274,
+        "seccomp": 277, "bpf": 280, "execveat": 281,
+    },
+}  # fmt: skip
+_numbers = _OLDER[os.uname().machine]
+SYS_pivot_root = _numbers["pivot_root"]
+SYS_keyctl = _numbers["keyctl"]
+SYS_ioprio_set = _numbers["ioprio_set"]
+SYS_sched_setattr = _numbers["sched_setattr"]
+SYS_seccomp = _numbers["seccomp"]
+SYS_bpf = _numbers["bpf"]
+SYS_execveat = _numbers["execveat"]
+
+# <linux/fcntl.h>
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+AT_SYMLINK_NOFOLLOW = 0x100
+
+# <linux/openat2.h>
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+# <linux/sched.h>
+CLONE_NEWTIME = 0x0000_0080
+CLONE_PIDFD = 0x0000_1000
+CLONE_PARENT = 0x0000_8000
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWCGROUP = 0x0200_0000
+CLONE_NEWUTS = 0x0400_0000
+CLONE_NEWIPC = 0x0800_0000
+CLONE_NEWUSER = 0x1000_0000
+CLONE_NEWPID = 0x2000_0000
+CLONE_NEWNET = 0x4000_0000
+CLONE_INTO_CGROUP = 0x2_0000_0000
+
+# <linux/mount.h>: the mount API of 5.2, mount_setattr of 5.12
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x04
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSPICK_CLOEXEC = 1
+FSPICK_EMPTY_PATH = 8
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+FSCONFIG_CMD_RECONFIGURE = 7
+MOUNT_ATTR_RDONLY = 0x0000_0001
+MOUNT_ATTR_NOSUID = 0x0000_0002
+MOUNT_ATTR_NODEV = 0x0000_0004
+MOUNT_ATTR_NOEXEC = 0x0000_0008
+MOUNT_ATTR__ATIME = 0x0000_0070  # the field that holds one of the next three
+MOUNT_ATTR_RELATIME = 0x0000_0000
+MOUNT_ATTR_NOATIME = 0x0000_0010
+MOUNT_ATTR_STRICTATIME = 0x0000_0020
+MOUNT_ATTR_NODIRATIME = 0x0000_0080
+MOUNT_ATTR_IDMAP = 0x0010_0000
+MOUNT_ATTR_NOSYMFOLLOW = 0x0020_0000  # 5.14
+MS_REC = 0x4000
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MNT_DETACH = 2
+
+# <linux/magic.h>
+CGROUP2_SUPER_MAGIC = 0x6367_7270
+DEVPTS_SUPER_MAGIC = 0x1CD1
+OVERLAYFS_SUPER_MAGIC = 0x794C_7630
+PROC_SUPER_MAGIC = 0x9FA0
+TMPFS_MAGIC = 0x0102_1994
+
+# <linux/prctl.h>
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# <linux/capability.h>
+LINUX_CAPABILITY_VERSION_3 = 0x2008_0522
+
+# <linux/seccomp.h>
+SECCOMP_SET_MODE_FILTER = 1
+
+# <linux/close_range.h>
+CLOSE_RANGE_CLOEXEC = 4
+
+# <linux/keyctl.h>
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
+# <asm-generic/ioctls.h>, <linux/sockios.h>
+TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
+TIOCSPTLCK = 0x4004_5431
+TIOCGPTPEER = 0x5441
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1

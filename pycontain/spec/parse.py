@@ -1,0 +1,185 @@
+"""
+JSON text to the records of `records.py`, with the JSON path of whatever is wrong.
+
+Unknown properties are passed over, as the specification asks (config.md, Extensibility); unknown
+values are not. `null` counts as absent: Go writes it for empty lists.
+"""
+
+from __future__ import annotations
+
+from .. import jsontext
+from ..errors import SpecError
+from ..record import Record
+from . import records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn, TypeVar
+
+    Reader = Callable[[object, str], object]
+    R = TypeVar("R", bound=Record)
+
+_CHOICES = {
+    "DeviceType": ("c", "b", "u", "p"),
+    "DeviceRuleType": ("a", "b", "c"),
+    "IoClass": ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"),
+    "MemoryMode": (
+        "MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE",
+        "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL",
+    ),
+    "NamespaceType": ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"),
+    "PersonalityDomain": ("LINUX", "LINUX32"),
+    "Propagation": (
+        "shared", "slave", "private", "unbindable",
+        "rshared", "rslave", "rprivate", "runbindable",
+    ),
+    "SchedulerPolicy": (
+        "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE",
+        "SCHED_DEADLINE",
+    ),
+    "SeccompAction": (
+        "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP",
+        "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY",
+    ),
+    "SeccompOperator": (
+        "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT",
+        "SCMP_CMP_MASKED_EQ",
+    ),
+}  # fmt: skip
+
+_RANGES = {
+    "Int32": (-(2**31), 2**31 - 1),
+    "Int64": (-(2**63), 2**63 - 1),
+    "Uint16": (0, 2**16 - 1),
+    "Uint32": (0, 2**32 - 1),
+    "Uint64": (0, 2**64 - 1),
+}
+
+
+def parse(text: str) -> records.Spec:
+    """
+    The configuration in this JSON text.
+
+    Raises SpecError that names the JSON path, the value and the reason.
+    """
+    return read_text(records.Spec, text, "")
+
+
+def read_text(cls: type[R], text: str, at: str) -> R:
+    """A record of this class from JSON text, such as a process for `exec --process`."""
+    try:
+        value = jsontext.loads(text)
+    except ValueError as error:
+        raise SpecError(f"is not JSON: {error}", at=at or "config.json") from None
+    return read(cls, value, at)
+
+
+def read(cls: type[R], value: object, at: str) -> R:
+    """A record of this class from a JSON value found at this path."""
+    if type(value) is not dict:
+        _wrong("an object", value, at or "config.json")
+    given: dict[str, object] = {"at": at}
+    for key, name, reader in _fields(cls):
+        inner = value.get(key)
+        if inner is not None:
+            given[name] = reader(inner, f"{at}.{key}" if at else key)
+        elif name not in cls.DEFAULTS:
+            raise SpecError("is required but missing", at=f"{at}.{key}" if at else key)
+    return cls(**given)
+
+
+_known_fields: dict[type[Record], tuple[tuple[str, str, Reader], ...]] = {}
+
+
+def _fields(cls: type[Record]) -> tuple[tuple[str, str, Reader], ...]:
+    """(JSON key, attribute, reader) for each field of a record, worked out once."""
+    if cls not in _known_fields:
+        _known_fields[cls] = tuple(
+            (name.rstrip("_"), name, _reader(annotation))
+            for name, annotation in cls.FIELDS.items()
+            if name != "at"
+        )
+    return _known_fields[cls]
+
+
+def _reader(annotation: str) -> Reader:
+    """The reader that an annotation asks for."""
+    if annotation.endswith(" | None"):
+        return _reader(annotation.removesuffix(" | None"))
+    if annotation.startswith("tuple["):
+        return _list_of(_reader(annotation[len("tuple[") : -len(", ...]")]))
+    if annotation.startswith("dict[str, "):
+        return _map_of(_reader(annotation[len("dict[str, ") : -1]))
+    if annotation in _CHOICES:
+        return _one_of(_CHOICES[annotation])
+    if annotation in _RANGES:
+        return _integer(*_RANGES[annotation])
+    if annotation == "bool":
+        return _boolean
+    if annotation == "str":
+        return _string
+    cls = getattr(records, annotation)
+    return lambda value, at: read(cls, value, at)
+
+
+def _wrong(wanted: str, value: object, at: str) -> NoReturn:
+    shown = jsontext.dumps(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    raise SpecError(f"is not {wanted}", at=at, value=shown)
+
+
+def _string(value: object, at: str) -> str:
+    if type(value) is not str:
+        _wrong("a string", value, at)
+    if "\0" in value:
+        _wrong("a string without NUL", value, at)
+    return value
+
+
+def _boolean(value: object, at: str) -> bool:
+    if type(value) is not bool:
+        _wrong("true or false", value, at)
+    return value
+
+
+def _integer(low: int, high: int) -> Reader:
+    def reader(value: object, at: str) -> int:
+        if type(value) is not int:
+            _wrong("a whole number", value, at)
+        if not low <= value <= high:
+            _wrong(f"between {low} and {high}", value, at)
+        return value
+
+    return reader
+
+
+def _one_of(choices: tuple[str, ...]) -> Reader:
+    def reader(value: object, at: str) -> str:
+        if value not in choices:
+            _wrong(f"one of {', '.join(choices)}", value, at)
+        return str(value)
+
+    return reader
+
+
+def _list_of(reader: Reader) -> Reader:
+    def read_list(value: object, at: str) -> tuple[object, ...]:
+        if type(value) is not list:
+            _wrong("a list", value, at)
+        return tuple(reader(inner, f"{at}[{index}]") for index, inner in enumerate(value))
+
+    return read_list
+
+
+def _map_of(reader: Reader) -> Reader:
+    def read_map(value: object, at: str) -> dict[str, object]:
+        if type(value) is not dict:
+            _wrong("an object", value, at)
+        return {
+            _string(key, at): reader(inner, f"{at}[{key}]")
+            for key, inner in value.items()
+            if inner is not None
+        }
+
+    return read_map

@@ -1,0 +1,79 @@
+#!/bin/sh
+# Turns a Debian system into pycontain's integration machine. Used twice: on the bare tree while
+# the image is built (offline afterwards), and by `vagrant up` on whatever box it is given.
+# Running it again changes nothing.
+#
+# usage: provision.sh [WHEELS]     WHEELS: a folder of Python packages, used instead of an index
+set -eu
+
+here=$(dirname "$(readlink -f "$0")")
+wheels=${1:-}
+venv=/opt/pycontain/venv
+source=/src/pycontain
+
+say() { echo "provision: $*"; }
+
+packages() {
+    missing=
+    for name in $(grep -v '^#' "$here/packages.txt"); do
+        dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed ||
+            missing="$missing $name"
+    done
+    [ -n "$missing" ] || return 0
+    say "installing$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of names
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $missing
+}
+
+python() {
+    stamp=$(sha256sum < "$here/python.txt")
+    if [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ]; then return 0; fi
+    say "Python environment in $venv"
+    python3 -m venv "$venv"
+    # setuptools and wheel compile the packages that come as source only
+    set -- setuptools wheel
+    from=
+    if [ -n "$wheels" ]; then from="--no-index --find-links=$wheels"; fi
+    # shellcheck disable=SC2086  # options
+    "$venv/bin/pip" install -q $from "$@"
+    # shellcheck disable=SC2086
+    "$venv/bin/pip" install -q $from --no-build-isolation -r "$here/python.txt"
+    "$venv/bin/python" -m compileall -q "$venv/lib"
+    echo "$stamp" > "$venv/stamp"
+}
+
+launcher() {
+    # the tree under test is importable, and `pycontain` starts it, wherever one is
+    mkdir -p "$source"
+    for site in "$venv"/lib/python3*/site-packages; do echo "$source" > "$site/pycontain-source.pth"; done
+    cat > /usr/local/bin/pycontain <<-END
+	#!/bin/sh
+	exec $venv/bin/python -P -m pycontain "\$@"
+	END
+    chmod 755 /usr/local/bin/pycontain
+    mkdir -p /etc/containers/containers.conf.d
+    cat > /etc/containers/containers.conf <<-END
+	[engine]
+	runtime_supports_json = ["crun", "runc", "pycontain"]
+	[engine.runtimes]
+	pycontain = ["/usr/local/bin/pycontain"]
+	END
+    echo "PATH=$venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" > /etc/environment
+    # the mark by which the tests know where they are
+    echo debian > /etc/pycontain-lab
+}
+
+people() {
+    id vagrant >/dev/null 2>&1 || useradd --create-home --shell /bin/bash vagrant
+    # "*" is no password at all, but unlike "!" doesn't lock the account for ssh
+    usermod --password '*' vagrant
+    echo 'vagrant ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/vagrant
+    chmod 440 /etc/sudoers.d/vagrant
+}
+
+packages
+python
+launcher
+people
+say "done"
