@@ -16,15 +16,24 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+_INFINITY = float("inf")
+
+
 class _Rules:
     """What the C scanner asks of its owner, as `json.JSONDecoder` would answer."""
 
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
     parse_int = int
     memo: dict[str, str] = {}
+
+    @staticmethod
+    def parse_float(text: str) -> float:
+        number = float(text)
+        if abs(number) == _INFINITY:  # 1e999 would come back as what JSON cannot write
+            raise ValueError(f"{text} is too large a number")
+        return number
 
     @staticmethod
     def parse_constant(name: str) -> NoReturn:
@@ -61,7 +70,7 @@ def _explain(text: str) -> NoReturn:
     import json
 
     try:
-        json.loads(text, parse_constant=_Rules.parse_constant)
+        json.loads(text, parse_constant=_Rules.parse_constant, parse_float=_Rules.parse_float)
     except RecursionError:
         raise ValueError("the nesting is too deep") from None
     raise ValueError("the text is not JSON")  # the two scanners disagree: refuse

@@ -15,10 +15,11 @@ say() { echo "provision: $*"; }
 
 packages() {
     missing=
-    for name in $(grep -v '^#' "$here/packages.txt"); do
+    while read -r name; do
+        case $name in "" | "#"*) continue ;; esac
         dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed ||
             missing="$missing $name"
-    done
+    done < "$here/packages.txt"
     [ -n "$missing" ] || return 0
     say "installing$missing"
     apt-get update -qq

@@ -47,8 +47,8 @@ _ioprio_set = _shape("long(*)(long, int, int, int)")
 _sched_setattr = _shape("long(*)(long, int, struct sched_attr *, unsigned int)")
 _keyctl = _shape("long(*)(long, int, const char *)")
 _execveat = _shape("long(*)(long, int, const char *, char **, char **, int)")
-_unshare, _setns, _umount2, _prctl, _ioctl = (
-    lib.unshare, lib.setns, lib.umount2, lib.prctl, lib.ioctl,
+_unshare, _setns, _umount2, _prctl, _ioctl, _socket, _flock, _signalfd = (
+    lib.unshare, lib.setns, lib.umount2, lib.prctl, lib.ioctl, lib.socket, lib.flock, lib.signalfd,
 )  # fmt: skip
 _sethostname, _setdomainname = lib.sethostname, lib.setdomainname
 _personality, _prlimit, _fstatfs = lib.personality, lib.prlimit, lib.fstatfs
@@ -96,12 +96,23 @@ def setns(fd: int, kind: int, at: str = "") -> None:
     _checked(_setns(fd, kind), "setns", at)
 
 
+def namespace_type(fd: int) -> int:
+    """The CLONE_NEW* flag of a namespace that fd is open on. ioctl_ns(2)."""
+    return ioctl(fd, c.NS_GET_NSTYPE, 0, "NS_GET_NSTYPE")
+
+
 def send_signal(pidfd: int, number: int) -> None:
     """Signal the process behind a pidfd. pidfd_send_signal(2)."""
     _checked(
         _pidfd_send_signal(c.SYS_pidfd_send_signal, pidfd, number, ffi.NULL, 0),
         "pidfd_send_signal",
     )
+
+
+def all_signals() -> int:
+    """A non-blocking descriptor to read every blocked signal from. signalfd(2)."""
+    mask = b"\xff" * 128  # sigset_t
+    return _checked(_signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")
 
 
 def close_range(first: int, last: int = 0xFFFF_FFFF, *, on_exec: bool = False) -> None:
@@ -133,6 +144,14 @@ def openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: int =
             return _checked(fd, "openat2", path)
 
 
+def lock(fd: int) -> None:
+    """Wait for the exclusive lock of an open file; closing it unlocks. flock(2)."""
+    lock_ex = 2
+    while _flock(fd, lock_ex) < 0:
+        if ffi.errno != errno.EINTR:
+            raise KernelError.of("flock", ffi.errno)
+
+
 def filesystem_type(fd: int) -> int:
     """The magic number of the file system a descriptor is on. fstatfs(2)."""
     buffer = ffi.new("long[32]")  # struct statfs, which begins with f_type
@@ -145,6 +164,11 @@ def ioctl(fd: int, request: int, argument: object, name: str) -> int:
     if isinstance(argument, int):
         argument = ffi.cast("void *", argument)
     return _checked(_ioctl(fd, request, argument), f"ioctl {name}")
+
+
+def socket(domain: int, kind: int) -> int:
+    """An unconnected socket. socket(2)."""
+    return _checked(_socket(domain, kind, 0), "socket")
 
 
 # --- mounts ------------------------------------------------------------------------------------

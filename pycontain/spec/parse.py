@@ -10,7 +10,8 @@ from __future__ import annotations
 from .. import jsontext
 from ..errors import SpecError
 from ..record import Record
-from . import records
+from . import names, records
+from .problem import keyed, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,29 +24,20 @@ if TYPE_CHECKING:
 _CHOICES = {
     "DeviceType": ("c", "b", "u", "p"),
     "DeviceRuleType": ("a", "b", "c"),
-    "IoClass": ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"),
+    "IoClass": tuple(names.IO_CLASSES),
     "MemoryMode": (
         "MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE",
         "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL",
     ),
     "NamespaceType": ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"),
-    "PersonalityDomain": ("LINUX", "LINUX32"),
+    "PersonalityDomain": tuple(names.PERSONALITIES),
     "Propagation": (
         "shared", "slave", "private", "unbindable",
         "rshared", "rslave", "rprivate", "runbindable",
     ),
-    "SchedulerPolicy": (
-        "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE",
-        "SCHED_DEADLINE",
-    ),
-    "SeccompAction": (
-        "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP",
-        "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY",
-    ),
-    "SeccompOperator": (
-        "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT",
-        "SCMP_CMP_MASKED_EQ",
-    ),
+    "SchedulerPolicy": tuple(names.SCHEDULER_POLICIES),
+    "SeccompAction": tuple(names.SECCOMP_ACTIONS),
+    "SeccompOperator": tuple(names.SECCOMP_OPERATORS),
 }  # fmt: skip
 
 _RANGES = {
@@ -80,12 +72,13 @@ def read(cls: type[R], value: object, at: str) -> R:
     if type(value) is not dict:
         _wrong("an object", value, at or "config.json")
     given: dict[str, object] = {"at": at}
+    prefix = f"{at}." if at else ""
     for key, name, reader in _fields(cls):
         inner = value.get(key)
         if inner is not None:
-            given[name] = reader(inner, f"{at}.{key}" if at else key)
+            given[name] = reader(inner, prefix + key)
         elif name not in cls.DEFAULTS:
-            raise SpecError("is required but missing", at=f"{at}.{key}" if at else key)
+            raise SpecError("is required but missing", at=prefix + key)
     return cls(**given)
 
 
@@ -124,9 +117,7 @@ def _reader(annotation: str) -> Reader:
 
 
 def _wrong(wanted: str, value: object, at: str) -> NoReturn:
-    shown = jsontext.dumps(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    raise SpecError(f"is not {wanted}", at=at, value=shown)
+    raise SpecError(f"is not {wanted}", at=at, value=shown(value))
 
 
 def _string(value: object, at: str) -> str:
@@ -134,6 +125,10 @@ def _string(value: object, at: str) -> str:
         _wrong("a string", value, at)
     if "\0" in value:
         _wrong("a string without NUL", value, at)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character: JSON can spell it ("\ud800"), UTF-8 cannot
+        _wrong("a string of whole characters", value, at)
     return value
 
 
@@ -177,7 +172,7 @@ def _map_of(reader: Reader) -> Reader:
         if type(value) is not dict:
             _wrong("an object", value, at)
         return {
-            _string(key, at): reader(inner, f"{at}[{key}]")
+            _string(key, at): reader(inner, keyed(at, key))
             for key, inner in value.items()
             if inner is not None
         }

@@ -174,6 +174,9 @@ class Hooks(Record):
     poststop: tuple[Hook, ...] = ()
 
 
+HOOK_KINDS = tuple(name for name in Hooks.FIELDS if name != "at")
+
+
 class Namespace(Record):
     """config-linux.md, Namespaces."""
 
@@ -356,7 +359,7 @@ class Seccomp(Record):
     defaultAction: SeccompAction
     defaultErrnoRet: Uint32 | None = None
     architectures: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None
     listenerPath: str | None = None
     listenerMetadata: str | None = None
     syscalls: tuple[SeccompRule, ...] = ()

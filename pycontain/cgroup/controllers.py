@@ -1,0 +1,107 @@
+"""
+Controllers: which a cgroup has, switching them on for its children, and why one is missing.
+
+A controller works in a cgroup only if every cgroup above names it in cgroup.subtree_control, and
+in v2 only if no v1 hierarchy holds it (cgroups(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import HostError, KernelError, reason
+from .place import mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..plan.resources import Setting
+
+_OLD_NAMES = {"io": "blkio"}  # what v1 calls it, where that differs
+
+_REMEDIES = {
+    errno.EBUSY: "move the processes of {cgroup} into a cgroup below it",
+    errno.EINVAL: "move realtime processes into the root cgroup: the cpu controller needs that",
+    errno.EACCES: "run as root, or have the cgroup delegated",
+    errno.EROFS: "mount cgroup2 read-write",
+}
+
+
+def of(directory: str) -> list[str]:
+    """The controllers that work in this cgroup."""
+    return _words(f"{directory}/cgroup.controllers")
+
+
+def enable(directory: str, wanted: set[str]) -> None:
+    """
+    Switch on, for the cgroups below this one, what is wanted and available.
+
+    What the kernel refuses stays off: it matters only if a limit is then written, and that error
+    can name the limit (`provide`).
+    """
+    on = _words(f"{directory}/cgroup.subtree_control")
+    off = [name for name in of(directory) if name in wanted and name not in on]
+    if off and _enable(directory, off):  # one write is all or nothing
+        for name in off:
+            _enable(directory, [name])
+
+
+def _enable(directory: str, names: list[str]) -> int:
+    """Switch controllers on; returns 0 or the errno of the refusal."""
+    try:
+        with open(f"{directory}/cgroup.subtree_control", "wb", buffering=0) as file:
+            file.write(" ".join(f"+{name}" for name in names).encode())
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def provide(
+    mount: str, path: str, setting: Setting, mountinfo: str = "/proc/self/mountinfo"
+) -> None:
+    """
+    Switch the controller of a limit on in every cgroup above this one.
+
+    Raises HostError that names the limit, the controller and who keeps it from there.
+    """
+    if setting.controller == "cgroup":  # the core's own files need none
+        return
+    if setting.controller not in of(mount):
+        raise _not_in_v2(setting, mountinfo)
+    above = mount
+    for name in path.strip("/").split("/"):
+        on = _words(f"{above}/cgroup.subtree_control")
+        if setting.controller not in on and (number := _enable(above, [setting.controller])):
+            raise _refused(setting, above, number)
+        above = f"{above}/{name}"
+
+
+def _not_in_v2(setting: Setting, mountinfo: str) -> HostError:
+    controller = setting.controller
+    old = _OLD_NAMES.get(controller, controller)
+    for point, options in mounts("cgroup", mountinfo):
+        if old in options:
+            why = f"the {controller} controller belongs to the cgroup v1 hierarchy at {point}"
+            remedy = "boot with systemd.unified_cgroup_hierarchy=1, or remove the limit"
+            return cannot(setting, why, remedy)
+    why = f"cgroup v2 has no {controller} controller on this kernel"
+    return cannot(setting, why, "see /proc/cgroups, or remove the limit")
+
+
+def _refused(setting: Setting, directory: str, number: int) -> HostError:
+    file = f"{directory}/cgroup.subtree_control"
+    why = f"{file} does not take +{setting.controller}: {reason(number)}"
+    return cannot(setting, why, _REMEDIES.get(number, "").format(cgroup=directory))
+
+
+def cannot(setting: Setting, why: str, remedy: str = "remove the limit") -> HostError:
+    """The error of a limit that this host cannot apply."""
+    value = setting.value
+    return HostError(f"cannot be applied: {why}", at=setting.at, value=value, remedy=remedy)
+
+
+def _words(file: str) -> list[str]:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read().decode().split()
+    except OSError as error:
+        raise KernelError.of("read", error.errno or 0, file) from None

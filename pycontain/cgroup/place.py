@@ -1,0 +1,100 @@
+"""Where cgroups are: the mount point of cgroup2, a process's own, a container's."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import HostError, KernelError, SpecError
+from ..kernel import calls
+from ..kernel import const as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_USUAL_MOUNT = "/sys/fs/cgroup"
+
+
+def find_mount() -> str:
+    """
+    Where cgroup2 is mounted: /sys/fs/cgroup, or beside v1 wherever mountinfo says.
+
+    Raises HostError if it is mounted nowhere.
+    """
+    if _is_cgroup2(_USUAL_MOUNT):  # mountinfo can be thousands of lines
+        return _USUAL_MOUNT
+    for point, _ in mounts("cgroup2"):
+        return point
+    raise HostError(
+        "is not mounted", at="cgroup2", remedy="mount it: mount -t cgroup2 none /sys/fs/cgroup"
+    )
+
+
+def _is_cgroup2(directory: str) -> bool:
+    try:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return calls.filesystem_type(fd) == c.CGROUP2_SUPER_MAGIC
+    finally:
+        os.close(fd)
+
+
+def own(pid: int | str = "self") -> str:
+    """The path of a process's cgroup below the cgroup2 mount point. cgroups(7)."""
+    file = f"/proc/{pid}/cgroup"
+    try:
+        with open(file, "rb") as stream:
+            lines = os.fsdecode(stream.read()).splitlines()
+    except OSError as error:
+        raise KernelError.of("read", error.errno or 0, file) from None
+    for line in lines:
+        if line.startswith("0::"):
+            return line[3:]
+    raise HostError("names no cgroup of cgroup2", at=file)
+
+
+def resolve(cgroups_path: str | None, id: str, runtime: str) -> str:
+    """
+    The path of a container's cgroup, by the rules of runc.
+
+    An absolute linux.cgroupsPath is below the mount point. A relative one, or none (then it is the
+    id), is beside the runtime's own cgroup, not below it: a cgroup with processes in it cannot
+    pass controllers on. The services of systemd keep /system.slice to themselves.
+    """
+    wanted = cgroups_path or id
+    if wanted.startswith("/"):
+        above = "/"
+    else:
+        above = os.path.dirname(runtime)
+        above = "/machine.slice/machine-pycontain.slice" if above == "/system.slice" else above
+    path = joined(above, wanted)
+    if path == joined(above, ""):
+        raise SpecError(
+            "names no cgroup of the container's own", at="linux.cgroupsPath", value=wanted
+        )
+    return path
+
+
+def joined(above: str, below: str) -> str:
+    """One cgroup's path after another's; ".." leads out of neither."""
+    parts = (os.path.normpath(f"/{part}").strip("/") for part in (above, below))
+    return "/" + "/".join(part for part in parts if part)
+
+
+def mounts(kind: str, mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[str, list[str]]]:
+    """The mount point and the file system's options of each mount of this kind. proc(5)."""
+    with open(mountinfo, "rb") as file:
+        lines = os.fsdecode(file.read()).splitlines()
+    for line in lines:
+        head, _, tail = line.partition(" - ")
+        system, _, options = tail.split(" ", 2)
+        if system == kind:
+            yield _unescaped(head.split(" ")[4]), options.split(",")
+
+
+def _unescaped(path: str) -> str:
+    for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(code, letter)
+    return path

@@ -1,0 +1,376 @@
+"""
+Cgroups as directories of the cgroup2 file system. cgroups(7), the kernel's admin-guide/cgroup-v2.
+
+A cgroup is named by its path below the mount point, as /proc/PID/cgroup says it; its files are
+reached through one descriptor of its directory, which is also what clone3(2) takes
+(CLONE_INTO_CGROUP) and what the device filter is attached to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from ..errors import KernelError, StateError, Timeout
+from . import controllers
+from .place import joined
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..plan.resources import Setting
+
+_DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
+_GONE = (errno.ENOENT, errno.ENODEV)  # ENODEV: the file is open, its cgroup removed
+
+# Switched on wherever they are available, for `events` and the count of OOM kills.
+ACCOUNTING = ("cpu", "io", "memory", "pids")
+
+
+class Cgroup:
+    """
+    A cgroup, there or yet to be made.
+
+    mount  where cgroup2 is mounted
+    path   the cgroup's path below that
+    made   the paths that `create` made, outermost first: what `remove` removes
+    """
+
+    __slots__ = ("_fd", "made", "mount", "path")
+
+    def __init__(self, mount: str, path: str, made: tuple[str, ...] = ()) -> None:
+        self.mount = mount
+        self.path = path
+        self.made = made
+        self._fd = -1
+
+    def __repr__(self) -> str:
+        return f"Cgroup({self.directory})"
+
+    @property
+    def directory(self) -> str:
+        """The cgroup's directory."""
+        return self.mount + self.path
+
+    @property
+    def fd(self) -> int:
+        """An O_PATH descriptor of the directory, opened when it is first asked for."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self.directory, os.O_PATH | _DIRECTORY)
+            except OSError as error:
+                raise KernelError.of("open", error.errno or 0, self.directory) from None
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor; it is opened again when it is asked for."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def below(self, name: str) -> Cgroup:
+        """The cgroup at this path inside this one."""
+        return Cgroup(self.mount, joined(self.path, name))
+
+    # making and removing
+
+    def create(self, wanted: Iterable[str] = ()) -> None:
+        """
+        Make the cgroup and those above it, with these controllers switched on.
+
+        Raises StateError for a cgroup that is frozen or has processes in it already.
+        """
+        try:
+            self._make({*wanted, *ACCOUNTING}, retries=10)
+            self._check_fit()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _make(self, wanted: set[str], retries: int) -> None:
+        above = ""
+        try:
+            for name in self.path.strip("/").split("/"):
+                controllers.enable(self.mount + above, wanted)
+                above = f"{above}/{name}"
+                self._mkdir(above)
+        except KernelError as error:
+            if error.errno != errno.ENOENT or not retries:
+                raise
+            self._make(wanted, retries - 1)  # another container's delete removed one above
+
+    def _mkdir(self, path: str) -> None:
+        try:
+            os.mkdir(self.mount + path, 0o755)
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise KernelError.of("mkdir", error.errno or 0, self.mount + path) from None
+        if path not in self.made:
+            self.made = (*self.made, path)
+
+    def _check_fit(self) -> None:
+        if self._event("frozen") == "1":
+            raise StateError(
+                "is frozen, so that the container would hang",
+                at=self.directory,
+                remedy="write 0 to its cgroup.freeze, or to that of a cgroup above it",
+            )
+        if self._event("populated") == "1":
+            raise StateError(
+                f"has processes in it already: {_listed(self.pids())}",
+                at=self.directory,
+                remedy="choose another linux.cgroupsPath",
+            )
+
+    def remove(self, seconds: float = 10) -> None:
+        """
+        Remove what `create` made, and what the container made below it.
+
+        Processes that are being killed are waited for. A cgroup above that others use by now stays.
+        Raises Timeout if processes are left.
+        """
+        if self.path in self.made:
+            self._remove_own(seconds)
+        self.close()
+        for path in reversed(self.made):
+            if path != self.path and not _rmdir(self.mount + path):
+                break
+        self.made = ()
+
+    def _remove_own(self, seconds: float) -> None:
+        if not os.path.isdir(self.directory):
+            return
+        if not self._until("populated", "0", seconds):
+            raise Timeout(
+                f"still has processes after {seconds:g} s: {_listed(self.pids())}",
+                call="rmdir",
+                at=self.directory,
+            )
+        for parent, name in _descendants(self.fd):
+            _rmdir(name, parent)
+        if not _rmdir(self.directory):
+            raise KernelError.of("rmdir", errno.EBUSY, self.directory)
+
+    # processes
+
+    def enter(self, pid: int) -> None:
+        """Move a process into the cgroup; 0 is the caller."""
+        self._put("cgroup.procs", str(pid))
+
+    def pids(self) -> list[int]:
+        """The processes in the cgroup and in those below it."""
+        found = _pids_in(self.fd, ".")
+        for parent, name in _descendants(self.fd):
+            found += _pids_in(parent, name)
+        return sorted(set(found))
+
+    def kill(self) -> None:
+        """Kill every process in the cgroup and below it, at once (5.14)."""
+        self._put("cgroup.kill", "1")
+
+    def freeze(self, seconds: float = 10) -> None:
+        """
+        Stop every process in the cgroup, and wait until they have stopped.
+
+        Raises Timeout, and thaws them, if one does not stop: it is in the kernel, uninterruptible.
+        """
+        self._put("cgroup.freeze", "1")
+        if not self._until("frozen", "1", seconds):
+            self._put("cgroup.freeze", "0")
+            raise Timeout(f"is not frozen after {seconds:g} s", at=self.directory)
+
+    def thaw(self, seconds: float = 10) -> None:
+        """Let the processes go on. Raises Timeout if a cgroup above is frozen."""
+        self._put("cgroup.freeze", "0")
+        if not self._until("frozen", "0", seconds):
+            raise Timeout(
+                f"is still frozen after {seconds:g} s",
+                at=self.directory,
+                remedy="write 0 to cgroup.freeze of the cgroup above that is frozen",
+            )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether every process has stopped."""
+        return self._event("frozen") == "1"
+
+    def oom_kills(self) -> int | None:
+        """How many processes the OOM killer ended here; None without the memory controller."""
+        try:
+            return int(table(self.read("memory.events"))["oom_kill"])
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    def _event(self, name: str) -> str:
+        return table(self.read("cgroup.events"))[name]
+
+    def _until(self, event: str, value: str, seconds: float) -> bool:
+        """Wait until cgroup.events says so; the kernel wakes poll(2) when the file changes."""
+        import select
+
+        fd = self._open("cgroup.events", os.O_RDONLY)
+        try:
+            poller = select.poll()
+            poller.register(fd, select.POLLPRI)
+            end = time.monotonic() + seconds
+            while table(os.pread(fd, 4096, 0).decode())[event] != value:
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                poller.poll(left * 1000)
+            return True
+        finally:
+            os.close(fd)
+
+    # files
+
+    def write(self, settings: Iterable[Setting]) -> None:
+        """
+        Write the limits, in order.
+
+        Raises HostError for a limit whose controller is not to be had here, and KernelError for a
+        value that the kernel refuses; both name the limit's JSON path.
+        """
+        for setting in settings:
+            self._set(setting)
+
+    def _set(self, setting: Setting) -> None:
+        if self._accepts(setting) or setting.optional:
+            return
+        controllers.provide(self.mount, self.path, setting)
+        if self._accepts(setting):
+            return
+        if not setting.otherwise:
+            file = f"{self.directory}/{setting.file}"
+            raise controllers.cannot(setting, f"this kernel has no {file}")
+        self._set(setting.otherwise)
+
+    def _accepts(self, setting: Setting) -> bool:
+        """Write one limit; False if the cgroup has no such file."""
+        try:
+            self._put(setting.file, setting.value)
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            error.fault.call = f"write {error.fault.at}"
+            error.fault.at, error.fault.value = setting.at, setting.value
+            raise
+        return True
+
+    def read(self, file: str) -> str:
+        """The content of one of the cgroup's files."""
+        fd = self._open(file, os.O_RDONLY)
+        try:
+            parts = []
+            while part := os.read(fd, 65536):
+                parts.append(part)
+        except OSError as error:
+            raise KernelError.of("read", error.errno or 0, f"{self.directory}/{file}") from None
+        finally:
+            os.close(fd)
+        return b"".join(parts).decode()
+
+    def files(self) -> list[str]:
+        """The names of the cgroup's files."""
+        fd = self._open(".", os.O_RDONLY | _DIRECTORY)
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+    def _put(self, file: str, text: str) -> None:
+        fd = self._open(file, os.O_WRONLY)
+        try:
+            os.write(fd, text.encode())
+        except OSError as error:
+            raise KernelError.of("write", error.errno or 0, f"{self.directory}/{file}") from None
+        finally:
+            os.close(fd)
+
+    def _open(self, file: str, flags: int) -> int:
+        try:
+            return os.open(file, flags | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError as error:
+            raise KernelError.of("open", error.errno or 0, f"{self.directory}/{file}") from None
+
+
+# --- parts -------------------------------------------------------------------------------------
+
+
+def table(text: str) -> dict[str, str]:
+    """A flat keyed file: "KEY VALUE" on each line."""
+    return dict(line.split(" ", 1) for line in text.splitlines())
+
+
+def _listed(pids: list[int]) -> str:
+    shown = ", ".join(map(str, pids[:5]))
+    return f"{shown} and {len(pids) - 5} more" if len(pids) > 5 else shown
+
+
+def _rmdir(directory: str, parent: int | None = None) -> bool:
+    """Remove a cgroup unless it is in use; False if it is."""
+    try:
+        os.rmdir(directory, dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise KernelError.of("rmdir", error.errno or 0, directory) from None
+    return True
+
+
+def _pids_in(parent: int, name: str) -> list[int]:
+    try:
+        fd = os.open(f"{name}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=parent)
+        with open(fd, "rb") as file:
+            return [int(line) for line in file]
+    except OSError as error:
+        # in a threaded cgroup: the cgroup above that is not threaded lists its processes
+        if error.errno in (*_GONE, errno.EOPNOTSUPP):
+            return []
+        raise
+
+
+def _descendants(top: int) -> Iterator[tuple[int, str]]:
+    """
+    (descriptor of its parent, name) of every cgroup below, the deepest first.
+
+    One descriptor is open at a time and no path is ever built: a container that owns its cgroup
+    can nest more deeply than there are descriptors, recursion or PATH_MAX for.
+    """
+    here = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=top)
+    names: list[str] = []
+    pending = [_children(here)]
+    try:
+        while pending[-1] or names:
+            if pending[-1]:
+                name = pending[-1].pop()
+                try:
+                    here = _step(here, name)
+                except FileNotFoundError:  # a running container removed it
+                    continue
+                names.append(name)
+                pending.append(_children(here))
+            else:
+                pending.pop()
+                here = _step(here, "..")
+                yield here, names.pop()
+    finally:
+        os.close(here)
+
+
+def _step(here: int, name: str) -> int:
+    there = os.open(name, os.O_RDONLY | _DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def _children(fd: int) -> list[str]:
+    with os.scandir(fd) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

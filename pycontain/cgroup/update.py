@@ -1,0 +1,80 @@
+"""What `update` does: new limits on top of the old, checked, written."""
+
+from __future__ import annotations
+
+from ..errors import StateError
+from ..plan import resources
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from ..spec.records import Memory, Resources
+    from .tree import Cgroup
+
+    R = TypeVar("R", bound=Record)
+
+
+def update(cgroup: Cgroup, old: Resources, new: Resources) -> Resources:
+    """
+    Make a cgroup hold the old limits with the new on top; returns both, merged.
+
+    All are written again, as runc does, so that a value someone else wrote meanwhile does not
+    stay. Device rules are merged but not applied (`devices.attach`). Raises StateError for a limit
+    that is used up already, if `checkBeforeUpdate` asks for that, and what `resources.files` and
+    `Cgroup.write` raise.
+    """
+    merged = merge(old, new)
+    settings = resources.files(merged)
+    if merged.memory and merged.memory.checkBeforeUpdate:
+        _check_usage(cgroup, merged.memory)
+    cgroup.write(settings)
+    return merged
+
+
+def _check_usage(cgroup: Cgroup, memory: Memory) -> None:
+    """config-linux.md, Memory: a limit below the usage would have the OOM killer called."""
+    if "memory.current" not in cgroup.files():
+        return  # writing the limit will say why
+    used = int(cgroup.read("memory.current"))
+    for field, limit in (("limit", memory.limit), ("swap", memory.swap)):
+        if limit and 0 < limit <= used:
+            raise StateError(
+                f"is not above the {used} bytes in use",
+                at=f"{memory.at}.{field}",
+                value=str(limit),
+                remedy="free memory first, or leave checkBeforeUpdate out",
+            )
+
+
+def merge(old: Resources, new: Resources) -> Resources:
+    """The old limits with the new ones on top."""
+    pages = {limit.pageSize: limit for limit in (*old.hugepageLimits, *new.hugepageLimits)}
+    merged = old.but(
+        devices=new.devices or old.devices,
+        memory=_over(old.memory, new.memory),
+        cpu=_over(old.cpu, new.cpu),
+        pids=_over(old.pids, new.pids),
+        blockIO=_over(old.blockIO, new.blockIO),
+        hugepageLimits=tuple(pages.values()),
+        network=_over(old.network, new.network),
+        rdma={**old.rdma, **new.rdma},
+    )
+    newer = _files(merged) - _files(old)
+    overruled = {setting.file for setting in newer}  # unified has the last word, but not for ever
+    kept = {file: text for file, text in old.unified.items() if file not in overruled}
+    return merged.but(unified={**kept, **new.unified})
+
+
+def _over(old: R | None, new: R | None) -> R | None:
+    """One record with the fields that another one sets."""
+    if old is None or new is None:
+        return old or new
+    unset = (None, ())
+    fields = {name: value for name, value in new.fields().items() if value not in unset}
+    return old.but(**fields).but(at=old.at)  # type: ignore[attr-defined]
+
+
+def _files(limits: Resources) -> set[resources.Setting]:
+    return set(resources.files(limits.but(unified={})))

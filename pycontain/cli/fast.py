@@ -1,0 +1,259 @@
+"""
+The way from the command line to the function that does it, for engines and people alike.
+
+Flags are read as Go's flag package reads them, because engines write them so: `--name value`,
+`--name=value`, one dash or two, `--switch=false`. Nothing heavy is imported on the way: typer, for
+help and completion, and rich, for tables, cost more than running a container.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .. import jsontext
+from ..errors import UsageError
+from . import table
+from .log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import NoReturn
+
+    from .table import Command, Flag, Value
+
+    Values = dict[str, Value]
+    Result = None | int | str | dict[str, object] | Iterator[str]
+
+_TRUTH = {
+    "1": True, "t": True, "true": True, "T": True, "True": True, "TRUE": True,
+    "0": False, "f": False, "false": False, "F": False, "False": False, "FALSE": False,
+}  # fmt: skip
+_COMPLETION = ("--install-completion", "--show-completion")  # typer's own flags
+_STDOUT = 1
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def program() -> NoReturn:
+    """Run the command line of this process; exit without the interpreter's slow farewell."""
+    os._exit(main(sys.argv[1:]))
+
+
+def main(words: list[str]) -> int:
+    """
+    Run one command line; returns the exit status.
+
+    Whatever goes wrong becomes one line on standard error and in the log.
+    """
+    settings = defaults(table.GLOBALS)
+    try:
+        return _run(words, settings)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:
+        return _log(settings).error(error)
+
+
+def _run(words: list[str], settings: Values) -> int:
+    if "_PYCONTAIN_COMPLETE" in os.environ or (words and words[0] in _COMPLETION):
+        return _human_main(words)
+    rest = take_flags(table.GLOBALS, words, settings, prefix=True)
+    _log(settings).detail(f"called as {' '.join(words)}")
+    if settings["version"]:
+        return _finish(_version())
+    if settings["help"] or rest in ([], ["help"]):
+        return _human_main(["--help"])
+    if rest[0] == "help":
+        rest = [rest[1], "--help"]
+    command = find(rest[0])
+    values = parse(command, rest[1:])
+    if values is None:
+        return _human_main([command.name, "--help"])
+    return _finish(call(command, settings, values))
+
+
+def _version() -> str:
+    """Engines read this: "NAME version X" first, then "key: value" lines."""
+    from ..spec.names import OCI_VERSION
+
+    return f"{table.PROGRAM} version {table.VERSION}\nspec: {OCI_VERSION}"
+
+
+def _human_main(words: list[str]) -> int:
+    from . import human
+
+    return human.main(words)
+
+
+def find(name: str) -> Command:
+    """The command of this name. Raises UsageError if there is none or it is not built yet."""
+    command = table.COMMANDS.get(name)
+    if command is None:
+        raise UsageError("is not a command", value=name, remedy=_nearest(name, table.COMMANDS))
+    if command.refusal:
+        raise UsageError(command.refusal, value=name)
+    return command
+
+
+def parse(command: Command, words: list[str]) -> Values | None:
+    """
+    The values of a command's arguments and flags, by key; None if help is asked for.
+
+    Raises UsageError that names the flag, the value and the reason.
+    """
+    values = defaults((*command.flags, table.HELP))
+    rest = take_flags((*command.flags, table.HELP), words, values, prefix=command.prefix)
+    if values.pop("help"):
+        return None
+    _take_arguments(command, rest, values)
+    return {key: value for key, value in values.items() if key not in _unbuilt(command)}
+
+
+def _unbuilt(command: Command) -> set[str]:
+    """The keys of flags that can only have their default, which no function takes."""
+    return {flag.key for flag in command.flags if flag.refusal}
+
+
+def defaults(flags: Iterable[Flag]) -> Values:
+    """The value of each flag when it is not given."""
+    return {flag.key: flag.default for flag in flags}
+
+
+def take_flags(
+    flags: Iterable[Flag], words: list[str], values: Values, *, prefix: bool
+) -> list[str]:
+    """
+    Put the flags among these words into values; returns the words that are none.
+
+    With `prefix` the first word that is no flag ends them, as `--` always does.
+    """
+    known = {name: flag for flag in flags for name in (flag.name, flag.short) if name}
+    rest: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        if word == "--":
+            break
+        if len(word) < 2 or word[0] != "-":  # a single dash is a file name: standard input
+            rest.append(word)
+            if prefix:
+                break
+            continue
+        name, equals, text = word[2 if word[1] == "-" else 1 :].partition("=")
+        if name not in known:
+            raise UsageError("is not a flag", value=word, remedy=_nearest(name, known, "--"))
+        flag = known[name]
+        if flag.kind == "switch":
+            value: Value = _truth(flag, text) if equals else True
+        else:
+            value = _value(flag, text if equals else next(queue, None), values[flag.key])
+        values[flag.key] = _accepted(flag, value)
+    return [*rest, *queue]
+
+
+def _truth(flag: Flag, text: str) -> bool:
+    if text not in _TRUTH:
+        raise UsageError("is neither true nor false", at=f"--{flag.name}", value=text)
+    return _TRUTH[text]
+
+
+def _value(flag: Flag, text: str | None, before: Value) -> Value:
+    """The value of a flag that takes one; lists grow by what was there before."""
+    at = f"--{flag.name}"
+    if text is None:
+        raise UsageError(f"needs a {flag.value}", at=at)
+    if flag.choices and text not in flag.choices:
+        raise UsageError(f"is not one of {', '.join(flag.choices)}", at=at, value=text)
+    if flag.kind == "text":
+        return text
+    value = text if flag.kind == "list" else _integer(at, text)
+    return (*before, value) if isinstance(before, tuple) else value
+
+
+def _integer(at: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError("is not a whole number", at=at, value=text) from None
+
+
+def _accepted(flag: Flag, value: Value) -> Value:
+    if flag.refusal and value != flag.default and value not in flag.accepted:
+        shown = "" if value is True else str(value)
+        raise UsageError(flag.refusal, at=f"--{flag.name}", value=shown)
+    return value
+
+
+def _take_arguments(command: Command, words: list[str], values: Values) -> None:
+    left = list(words)
+    for argument in command.arguments:
+        if not left and argument.default is None and not values.get(argument.unless):
+            wanted = argument.name.upper()
+            raise UsageError(f"{command.name} needs {wanted}", remedy=_usage(command))
+        if argument.rest:
+            values[argument.name] = tuple(left)
+            left = []
+        else:
+            values[argument.name] = left.pop(0) if left else argument.default
+    if left:
+        raise UsageError("is one argument too many", value=left[0], remedy=_usage(command))
+
+
+def _usage(command: Command) -> str:
+    return f"see {table.PROGRAM} {command.name} --help"
+
+
+def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
+    """A remedy: the known name that is most like this one."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {dashes}{near[0]}?" if near else f"see {table.PROGRAM} --help"
+
+
+def call(command: Command, settings: Values, values: Values) -> Result:
+    """Import the function behind a command and call it."""
+    from ..runtime.options import Options
+
+    options = Options(
+        root=str(settings["root"]),
+        cgroup_manager=str(settings["cgroup_manager"]),
+        debug=bool(settings["debug"]),
+    )
+    module, _, name = command.calls.partition(":")
+    __import__(module)  # importlib is one more module
+    function: Callable[..., Result] = getattr(sys.modules[module], name)
+    return function(options, **values)
+
+
+def _finish(result: Result) -> int:
+    """
+    Print what a command returned; returns the exit status.
+
+    A number is the status itself, an object is printed as JSON, text as it is, and a stream of
+    texts line by line as they come.
+    """
+    if result is None:
+        return 0
+    if isinstance(result, int):
+        return result
+    if isinstance(result, dict):
+        result = jsontext.pretty(result)
+    try:
+        for line in (result,) if isinstance(result, str) else result:
+            _print(line)
+    except BrokenPipeError:  # the reader, such as head(1), has seen enough
+        return _BROKEN_PIPE
+    return 0
+
+
+def _print(line: str) -> None:
+    """Not print(): whatever the locale, JSON and names leave as UTF-8, and nothing is buffered."""
+    data = (line + "\n").encode(errors="surrogateescape")
+    while data:
+        data = data[os.write(_STDOUT, data) :]
+
+
+def _log(settings: Values) -> Log:
+    return Log(str(settings["log"]), str(settings["log_format"]), bool(settings["debug"]))

@@ -1,0 +1,144 @@
+"""
+Help and shell completion: a typer application made from the table.
+
+The application describes; it does not parse what is run. People and engines are understood by the
+same parser, `fast.py`, and a test holds that both know the same commands and flags.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+
+import typer
+
+from . import table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .table import Argument, Command, Flag
+
+_TYPES = {
+    "switch": bool,
+    "text": str,
+    "integer": int,
+    "list": list[str],
+    "integers": list[int],
+}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_ABOUT = """
+An OCI container runtime: a bundle, which is a directory with a config.json and a root file
+system, becomes a container.
+"""
+
+
+def main(words: list[str]) -> int:
+    """Show the help or the completions that these words ask for; returns the exit status."""
+    try:
+        application()(args=words, prog_name=table.PROGRAM)
+    except SystemExit as end:
+        return 0 if end.code in (None, 0) else 1
+    return 0
+
+
+def application() -> typer.Typer:
+    """The typer application with every command, argument and flag of the table."""
+    app = typer.Typer(help=_ABOUT, context_settings=_CONTEXT)
+    settings = [_option(flag) for flag in table.GLOBALS if flag is not table.HELP]
+    app.callback()(_described(settings))
+    for command in table.COMMANDS.values():
+        parameters = [_argument(argument) for argument in command.arguments]
+        parameters += [_option(flag) for flag in command.flags]
+        settings_of = {**_CONTEXT, "allow_interspersed_args": not command.prefix}
+        decorate = app.command(
+            command.name,
+            help=_help(command),
+            rich_help_panel=command.panel,
+            context_settings=settings_of,
+        )
+        decorate(_described(parameters))
+    return app
+
+
+def _help(command: Command) -> str:
+    return f"{command.help}\n\nIt {command.refusal}." if command.refusal else command.help
+
+
+def _described(parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """A function with these parameters for typer to read, which does nothing."""
+
+    def function(**_: object) -> None:
+        pass
+
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
+
+
+def _option(flag: Flag) -> inspect.Parameter:
+    names = [f"--{flag.name}", *([f"-{flag.short}"] if flag.short else [])]
+    option = typer.Option(
+        list(flag.default) if isinstance(flag.default, tuple) else flag.default,
+        *names,
+        help=_flag_help(flag),
+        metavar=flag.value,
+        show_default=flag.default not in (None, False, "", ()),
+        autocompletion=_completer(flag),
+    )
+    return _parameter(flag.key, option, _TYPES[flag.kind])
+
+
+def _flag_help(flag: Flag) -> str:
+    text = f"{flag.help}: {', '.join(flag.choices)}" if flag.choices else flag.help
+    return f"{text} (not built yet)" if flag.refusal else text
+
+
+def _argument(argument: Argument) -> inspect.Parameter:
+    optional = argument.default is not None or argument.unless != ""
+    default: object = argument.default
+    if argument.rest:
+        default = [] if optional else ...
+    elif not optional:
+        default = ...
+    described = typer.Argument(
+        default,
+        metavar=argument.name.upper(),
+        help=argument.help,
+        show_default=bool(argument.default),
+        autocompletion=_COMPLETERS.get(argument.name),
+    )
+    return _parameter(argument.name, described, list[str] if argument.rest else str)
+
+
+def _parameter(name: str, default: object, annotation: object) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _completer(flag: Flag) -> Callable[[str], list[str]] | None:
+    if not flag.choices:
+        return None
+    return lambda incomplete: _starting(incomplete, flag.choices)
+
+
+def _containers(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The ids below the --root of the line that is completed."""
+    settings = ctx.parent.params if ctx.parent else {}
+    try:
+        return _starting(incomplete, os.listdir(settings["root"]))
+    except OSError:  # no container was made yet, or the root is another user's
+        return []
+
+
+def _signals(incomplete: str) -> list[str]:
+    return _starting(incomplete, [name.name for name in signal.Signals])
+
+
+def _starting(incomplete: str, words: list[str] | tuple[str, ...]) -> list[str]:
+    return sorted(word for word in words if word.startswith(incomplete))
+
+
+_COMPLETERS: dict[str, Callable[..., list[str]]] = {"id": _containers, "signal": _signals}

@@ -1,0 +1,106 @@
+"""
+Errors and warnings: to standard error for people, to the file of --log for engines.
+
+Podman and containerd read the log as one JSON object a line and fail on the first broken one, so
+each message is one complete line, written by one write(2) to a file opened for appending.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import jsontext
+from ..errors import PycontainError, fault_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..errors import Fault
+
+_STDERR = 2
+
+
+class Log:
+    """Where messages go. `path` empty is standard error alone; `form` is "text" or "json"."""
+
+    __slots__ = ("debug", "form", "path")
+
+    def __init__(self, path: str, form: str, debug: bool) -> None:
+        self.path = path
+        self.form = form
+        self.debug = debug
+
+    def error(self, error: BaseException) -> int:
+        """Report what ended the command; returns the exit status. Never raises."""
+        fault = fault_of(error)
+        self._put("error", _one_line(fault), _for_people(fault, os.isatty(_STDERR)))
+        if self.path:  # the file is the engine's; whoever typed the command sees it too
+            _write(_STDERR, _for_people(fault))
+        if self.debug and not isinstance(error, PycontainError):
+            import traceback
+
+            trace = "".join(traceback.format_exception(error))
+            self._put("debug", trace, trace)
+        return fault.status
+
+    def warning(self, text: str) -> None:
+        """Report what the user should know although the command goes on."""
+        self._put("warning", text, f"pycontain: warning: {text}\n")
+
+    def detail(self, text: str) -> None:
+        """Report what helps to find a mistake, if --debug asks for it."""
+        if self.debug:
+            self._put("debug", text, f"pycontain: debug: {text}\n")
+
+    def _put(self, level: str, text: str, for_people: str) -> None:
+        if self.path:
+            self._to_file(level, text)
+        elif self.form == "json":  # standard error is the log, and a program reads it
+            self._append(_STDERR, level, text)
+        else:
+            _write(_STDERR, for_people)
+
+    def _to_file(self, level: str, text: str) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            fd = os.open(self.path, flags, 0o644)
+        except OSError as error:
+            fault = fault_of(error)
+            fault.step = "log"
+            _write(_STDERR, _for_people(fault))
+            return
+        try:
+            self._append(fd, level, text)
+        finally:
+            os.close(fd)
+
+    def _append(self, fd: int, level: str, text: str) -> None:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if self.form == "json":
+            line = jsontext.dumps({"level": level, "msg": text, "time": now})
+        else:
+            line = f'time="{now}" level={level} msg={jsontext.dumps(text)}'
+        _write(fd, line + "\n")
+
+
+def _one_line(fault: Fault) -> str:
+    """The fault and its remedy; a value may hold line breaks."""
+    text = f"{fault.line()}; {fault.remedy}" if fault.remedy else fault.line()
+    return _flat(text)
+
+
+def _for_people(fault: Fault, terminal: bool = False) -> str:
+    if terminal and fault.remedy:
+        return f"pycontain: {_flat(fault.line())}\n  hint: {_flat(fault.remedy)}\n"
+    return f"pycontain: {_one_line(fault)}\n"
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
+def _write(fd: int, text: str) -> None:
+    try:
+        os.write(fd, text.encode(errors="backslashreplace"))
+    except OSError:  # standard error is closed, or the log's disk is full: nobody is left to tell
+        pass

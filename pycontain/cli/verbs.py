@@ -1,0 +1,160 @@
+"""
+The commands that do more than call the runtime: they read, reshape or draw.
+
+Each returns what `fast.py` prints: text, JSON, lines, or an exit status.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .. import jsontext
+from ..errors import HostError, UsageError
+from . import limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..runtime.options import Options
+
+
+def list_containers(options: Options, *, format: str, quiet: bool) -> str | Iterator[str] | None:
+    """Every container below the root."""
+    from ..runtime.list import list_containers
+
+    containers = list_containers(options)
+    if quiet:
+        return (str(container["id"]) for container in containers)
+    if format == "json":
+        return jsontext.dumps(containers)
+    from . import render
+
+    render.containers(containers)
+    return None
+
+
+def processes(
+    options: Options, id: str, *, ps_options: tuple[str, ...], format: str
+) -> str | Iterator[str]:
+    """The processes of a container: their ids, or the lines that ps(1) has for them."""
+    from ..runtime.ps import ps
+
+    pids = ps(options, id)
+    if format == "json":
+        return jsontext.dumps(pids)
+    return _ps_lines(pids, ps_options or ("-ef",))
+
+
+def _ps_lines(pids: list[int], ps_options: tuple[str, ...]) -> Iterator[str]:
+    import subprocess
+
+    try:
+        done = subprocess.run(("ps", *ps_options), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise HostError(
+            "is not installed", at="ps", remedy="install procps, or use --format json"
+        ) from None
+    if done.returncode:
+        raise UsageError(done.stderr.strip().partition("\n")[0], at=f"ps {' '.join(ps_options)}")
+    return _lines_of(pids, done.stdout.splitlines())
+
+
+def _lines_of(pids: list[int], lines: list[str]) -> Iterator[str]:
+    """The heading and the lines whose PID column holds one of these."""
+    heading = lines[0].split()
+    if "PID" not in heading:
+        raise UsageError("leave out the PID column", at="ps options", remedy="add -o pid")
+    column = heading.index("PID")
+    wanted = {str(pid) for pid in pids}
+    yield lines[0]
+    yield from (line for line in lines[1:] if line.split()[column] in wanted)
+
+
+def events(options: Options, id: str, *, interval: str, stats: bool) -> Iterator[str]:
+    """What a container uses, again and again or, with stats, once."""
+    from ..runtime.events import events
+
+    seconds = duration(interval, "--interval")
+    return (jsontext.dumps(event) for event in events(options, id, stats=stats, interval=seconds))
+
+
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def duration(text: str, at: str) -> float:
+    """Seconds of a duration as Go writes it: 5s, 1m30s, 250ms. Raises UsageError."""
+    import re
+
+    parts = re.findall(r"([0-9.]+)(h|ms|us|ns|m|s)", text)
+    try:
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    except ValueError:  # 1.2.3s
+        seconds = 0.0
+    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+        raise UsageError("is not a duration", at=at, value=text, remedy="write 5s, 1m30s or 250ms")
+    return seconds
+
+
+def update(options: Options, id: str, *, resources: str, **flags: object) -> None:
+    """Change limits: those of a JSON file or, without one, those of the flags."""
+    from ..runtime.update import update
+
+    update(options, id, _resources_of(resources) if resources else limits.resources(flags))
+
+
+def _resources_of(path: str) -> dict[str, object]:
+    if path == "-":
+        return limits.read(sys.stdin.read(), "standard input")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return limits.read(file.read(), path)
+    except UnicodeDecodeError:
+        raise UsageError("is not UTF-8 text", at=path) from None
+
+
+def spec(_: Options, *, bundle: str) -> None:
+    """Write a sample config.json into a bundle; one that is there is kept."""
+    from ..spec.sample import sample
+
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(jsontext.pretty(sample()) + "\n")
+    except FileExistsError:
+        raise UsageError("exists already", at=path, remedy="remove it first") from None
+
+
+def features(_: Options) -> dict[str, object]:
+    """What this runtime can do (features.md)."""
+    from ..plan.mounts import OPTIONS
+    from ..spec.features import features
+
+    return features(OPTIONS)
+
+
+def plan(options: Options, *, bundle: str, format: str) -> str | None:
+    """The steps that would run a bundle."""
+    from ..runtime.planning import steps
+
+    found = steps(options, os.path.basename(os.path.abspath(bundle)), bundle)
+    if format == "json":
+        return jsontext.pretty(found)
+    from . import render
+
+    render.plan(bundle, found)
+    return None
+
+
+def doctor(_: Options, *, format: str) -> int:
+    """Print what this host has and lacks; the status is 1 if something essential lacks."""
+    from ..runtime import doctor
+    from . import render
+
+    findings = doctor.examine()
+    if format == "json":
+        render.json([finding.fields() for finding in findings])
+    else:
+        render.findings(findings)
+    return int(any(finding.status == doctor.LACK for finding in findings))

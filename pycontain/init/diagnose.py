@@ -1,0 +1,118 @@
+"""
+Why a program cannot be executed, in words that say what to do.
+
+execve(2) answers ENOENT for a script whose interpreter is missing, and EACCES for a file system
+mounted noexec; users then look for the wrong thing. The phrases "no such file or directory",
+"executable file not found" and "permission denied" are those that engines look for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import KernelError, ProgramError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.root import Root
+
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 22: "s390x"}
+_PT_INTERP = 3
+
+
+def refusal(program: str, number: int, root: Root | None = None) -> ProgramError:
+    """The error for a program whose execution failed with this errno."""
+    status = _NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else _NOT_EXECUTABLE
+    why, remedy = _words(program, number, root)
+    return ProgramError(f'exec: "{program}": {why}', remedy=remedy, errno=number, status=status)
+
+
+def _words(program: str, number: int, root: Root | None) -> tuple[str, str]:
+    """(reason, remedy)."""
+    found = _look_inside(program, number, root) if root is not None else None
+    if found is not None:
+        return found
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return f"stat {program}: no such file or directory", ""
+    if number == errno.EISDIR:
+        return "is a directory: permission denied", ""
+    if number == errno.ELOOP:
+        return "is a link into /proc: permission denied", "name the program by its own path"
+    if number == errno.EACCES:
+        return "permission denied", f"chmod +x {program}, in the rootfs"
+    return os.strerror(number).lower(), ""
+
+
+def _look_inside(program: str, number: int, root: Root) -> tuple[str, str] | None:
+    try:
+        file = root.open(os.path.join(os.getcwd(), program), os.O_RDONLY | os.O_NONBLOCK)
+    except KernelError:
+        return None
+    try:
+        if number == errno.EACCES and os.fstatvfs(file).f_flag & os.ST_NOEXEC:
+            return "permission denied: its file system is mounted noexec", "mount it exec"
+        head = os.pread(file, 4096, 0)
+        if head.startswith(b"#!"):
+            return _script(head, root)
+        if head.startswith(b"\x7fELF"):
+            return _elf(file, head, root)
+        if number == errno.ENOEXEC:
+            return "exec format error: it is neither ELF nor a script with #!", "add a #! line"
+        return None
+    finally:
+        os.close(file)
+
+
+def _script(head: bytes, root: Root) -> tuple[str, str] | None:
+    line = head[2:].split(b"\n", 1)[0]
+    words = line.split()
+    interpreter = words[0].decode(errors="replace") if words else ""
+    if line.endswith(b"\r"):
+        return (
+            f"its first line ends in a carriage return: {interpreter}\\r: no such file or directory",
+            "convert its line endings, for example with dos2unix",
+        )
+    if root.find(interpreter) is None:
+        return (
+            f"it is a script for {interpreter}: no such file or directory",
+            "add the interpreter to the rootfs",
+        )
+    return None
+
+
+def _elf(file: int, head: bytes, root: Root) -> tuple[str, str] | None:
+    order = "little" if head[5] == 1 else "big"
+    machine = int.from_bytes(head[18:20], order)  # type: ignore[arg-type]
+    name = _ELF_MACHINES.get(machine, f"machine {machine}")
+    own = os.uname().machine
+    if name != own and not (own == "x86_64" and name == "i386"):
+        return (
+            f"exec format error: it is a program for {name}, and this is {own}",
+            "use an image for this architecture",
+        )
+    loader = _interpreter(file, head)
+    if loader and root.find(loader) is None:
+        return (
+            f"it needs the loader {loader}: no such file or directory",
+            "add the loader and its libraries to the rootfs, or link the program statically",
+        )
+    return None
+
+
+def _interpreter(file: int, head: bytes) -> str:
+    """PT_INTERP of a little-endian ELF file, "" when it has none. elf(5)."""
+    wide = head[4] == 2
+    table = int.from_bytes(head[32:40] if wide else head[28:32], "little")
+    size, count = (
+        int.from_bytes(head[at : at + 2], "little") for at in ((54, 56) if wide else (42, 44))
+    )
+    for index in range(count):
+        entry = os.pread(file, size, table + index * size)
+        if int.from_bytes(entry[:4], "little") == _PT_INTERP:
+            where = entry[8:16] if wide else entry[4:8]
+            length = entry[32:40] if wide else entry[16:20]
+            name = os.pread(file, int.from_bytes(length, "little"), int.from_bytes(where, "little"))
+            return name.rstrip(b"\0").decode(errors="replace")
+    return ""

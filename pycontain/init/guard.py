@@ -1,0 +1,57 @@
+"""
+The child stops being an ordinary Python process.
+
+An interpreter reads code when it needs it: after the pivot it would read the container's
+(CVE-2019-14271 was this, with libraries). So everything is loaded before, and from the first step
+on nothing can be imported; the test `tests/security/test_imports_are_sealed.py` plants traps.
+"""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import gc
+import os
+import sys
+
+from ..errors import KernelError
+from ..kernel import calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..plan.steps import Guard, JoinKeyring
+    from .box import Box
+
+_LAST_WORDS = b"pycontain: code was about to be loaded inside a container; the process ends here\n"
+_FORBIDDEN = ("import", "compile", "exec", "ctypes.dlopen", "subprocess.Popen")
+
+
+def guard(step: Guard, box: Box) -> None:
+    """Seal imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
+    gc.disable()  # no finaliser runs at a moment nobody chose
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path.clear()
+    sys.path_importer_cache.clear()
+    sys.addaudithook(_refuse)
+    calls.default_signals()
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the parent blocked them all
+    calls.close_range(3 + step.preserve_fds, on_exec=True)
+    for fd in range(3, 3 + step.preserve_fds):
+        os.set_inheritable(fd, True)
+
+
+def _refuse(event: str, _: object) -> None:
+    """An audit hook (PEP 578): it cannot be removed."""
+    if event in _FORBIDDEN:
+        os.write(2, _LAST_WORDS)
+        os._exit(255)
+
+
+def join_keyring(step: JoinKeyring, box: Box) -> None:
+    """Leave the caller's keyring; a kernel without keyrings (ENOSYS) has none to leak."""
+    try:
+        calls.join_session_keyring(f"_ses.{step.id}")
+    except KernelError as error:
+        if error.errno != errno.ENOSYS:
+            raise

@@ -1,0 +1,159 @@
+"""
+The life of a container, as its first process lives it: one step after the other.
+
+`live` runs in the child that `runtime.spawn` made. It decides nothing: the plan says what is done,
+this file says which function does it.
+"""
+
+from __future__ import annotations
+
+import os
+import select  # noqa: F401  (hooks with a timeout need it when nothing can be imported any more)
+import time
+
+from ..errors import StepError
+from ..plan import steps
+from ..wire import hooks, sync
+from . import guard, process, program, rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from .box import Box
+
+_FAILED = 255
+
+
+def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
+    """
+    Carry out the child's steps of the plan, passing the baton where the side changes.
+
+    Ends by becoming the program, or by reporting the first error and exiting.
+    """
+    step: steps.Step | None = None
+    try:
+        times: sync.Times = []
+        for step, following in zip(plan, [*plan[1:], None], strict=True):
+            if step.side == "child":
+                if isinstance(step, steps.Execute):
+                    sync.report_exec(box.channel, times)
+                began = time.perf_counter_ns()
+                carry_out(step, box)
+                times.append((step.name, (time.perf_counter_ns() - began) // 1000))
+                if following is None or following.side == "parent":
+                    sync.report_done(box.channel, times)
+                    times = []
+            elif following is not None and following.side == "child":
+                _wait(box)
+    except BaseException as error:  # nothing may escape into the caller's stack
+        _report(error, step, box)
+    os._exit(_FAILED)
+
+
+def _wait(box: Box) -> None:
+    if not sync.wait_for_go(box.channel):
+        os._exit(_FAILED)  # the parent is gone
+
+
+def _report(error: BaseException, step: steps.Step | None, box: Box) -> None:
+    try:
+        sync.report_fault(box.channel, error, step.name if step else "")
+    except BrokenPipeError:
+        pass  # nobody is left to tell
+    finally:
+        os._exit(_FAILED)
+
+
+def carry_out(step: steps.Step, box: Box) -> None:
+    """Do one step."""
+    match step:
+        case steps.Guard():
+            guard.guard(step, box)
+        case steps.JoinKeyring():
+            guard.join_keyring(step, box)
+        case steps.JoinNamespaces():
+            process.join_namespaces(step, box)
+        case steps.Unshare():
+            process.unshare(step, box)
+        case steps.RaiseLoopback():
+            process.raise_loopback(step, box)
+        case steps.BindRoot():
+            rootfs.bind_root(step, box)
+        case steps.MountFilesystem():
+            rootfs.mount_filesystem(step, box)
+        case steps.MountBind():
+            rootfs.mount_bind(step, box)
+        case steps.Remount():
+            rootfs.remount(step, box)
+        case steps.MakeDevices():
+            rootfs.make_devices(step, box)
+        case steps.LinkDevices():
+            rootfs.link_devices(step, box)
+        case steps.ProtectPaths():
+            rootfs.protect_paths(step, box)
+        case steps.MaskPaths():
+            rootfs.mask_paths(step, box)
+        case steps.ChangeRoot():
+            rootfs.change_root(step, box)
+        case steps.ChangeDirectoryRoot():
+            rootfs.change_directory_root(step, box)
+        case steps.FreezeMounts():
+            rootfs.freeze_mounts(step, box)
+        case _:
+            _carry_out_inside(step, box)
+
+
+def _carry_out_inside(step: steps.Step, box: Box) -> None:
+    """The steps that need no rootfs any more."""
+    match step:
+        case steps.SetHostname():
+            process.set_hostname(step, box)
+        case steps.WriteSysctls():
+            process.write_sysctls(step, box)
+        case steps.OpenTerminal():
+            process.open_terminal(step, box)
+        case steps.StartSession():
+            process.start_session(step, box)
+        case steps.SetScheduler():
+            process.set_scheduler(step, box)
+        case steps.SetIoPriority():
+            process.set_io_priority(step, box)
+        case steps.SetPersonality():
+            process.set_personality(step, box)
+        case steps.EnterDirectory():
+            process.enter_directory(step, box)
+        case steps.LoadSeccomp():
+            process.load_seccomp(step, box)
+        case steps.BoundCapabilities():
+            process.bound_capabilities(step, box)
+        case steps.TakeUser():
+            process.take_user(step, box)
+        case steps.SetCapabilities():
+            process.set_capabilities(step, box)
+        case steps.NoNewPrivileges():
+            process.no_new_privileges(step, box)
+        case steps.FindProgram():
+            program.find_program(step, box)
+        case steps.RunContainerHooks():
+            run_hooks(step, box)
+        case steps.AwaitStart():
+            await_start(step, box)
+        case steps.Execute():
+            program.execute(step, box)
+        case _:
+            raise StepError("is a step that the child does not know", value=step.name)
+
+
+def run_hooks(step: steps.RunContainerHooks, box: Box) -> None:
+    """Run hooks in the container's namespaces, where this process has the pid it sees."""
+    status = "created" if step.kind == "startContainer" else "creating"
+    for hook in step.hooks:
+        hooks.run_hook(hook, step.kind, {**box.hook_state, "status": status, "pid": os.getpid()})
+
+
+def await_start(step: steps.AwaitStart, box: Box) -> None:
+    """From here on the parent is whoever calls `start`."""
+    assert box.start is not None
+    box.channel = box.start
+    _wait(box)

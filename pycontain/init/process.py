@@ -1,0 +1,221 @@
+"""From the runtime's process to the container's: names, kernel parameters, terminal, identity."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import prctl
+
+from ..errors import KernelError, StepError
+from ..kernel import calls, net, tty
+from ..kernel import const as c
+from ..kernel.mounts import Tree
+from ..kernel.root import Root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..plan import steps
+    from .box import Box
+
+_UNREACHABLE = b"(unreachable)"
+
+
+# --- namespaces ----------------------------------------------------------------------------------
+
+
+def join_namespaces(step: steps.JoinNamespaces, box: Box) -> None:
+    """
+    Enter what the parent opened.
+
+    Who is already inside must not look into this process and its descriptors (CVE-2016-9962),
+    so it stops being dumpable first.
+    """
+    prctl.set_dumpable(False)
+    for kind in step.kinds:
+        calls.setns(box.namespaces[kind], kind)
+
+
+def unshare(step: steps.Unshare, box: Box) -> None:
+    """Make namespaces from within."""
+    calls.unshare(step.flags)
+
+
+def raise_loopback(step: steps.RaiseLoopback, box: Box) -> None:
+    """Bring `lo` up."""
+    net.loopback_up()
+
+
+def set_hostname(step: steps.SetHostname, box: Box) -> None:
+    """Name the UTS namespace."""
+    if step.hostname is not None:
+        calls.sethostname(step.hostname)
+    if step.domainname is not None:
+        calls.setdomainname(step.domainname)
+
+
+def write_sysctls(step: steps.WriteSysctls, box: Box) -> None:
+    """Set kernel parameters through a /proc that nobody else can mount over (CVE-2025-52881)."""
+    proc = Root(Tree.new("proc").fd)
+    for key, value in step.values.items():
+        path = "sys/" + sysctl_path(key)
+        file = proc.open(path, os.O_WRONLY)
+        try:
+            os.write(file, value.encode())
+        except OSError as error:
+            at, shown = f"linux.sysctl[{key}]", repr(value)
+            why = f"is refused by the kernel: {os.strerror(error.errno or 0).lower()}"
+            raise StepError(why, at=at, value=shown, errno=error.errno or 0) from None
+        finally:
+            os.close(file)
+
+
+def sysctl_path(key: str) -> str:
+    """
+    The file of a parameter below /proc/sys, by the rule of sysctl(8).
+
+    The separator that comes first, dot or slash, separates; the other belongs to the names.
+    """
+    first = next((mark for mark in key if mark in "./"), ".")
+    return key if first == "/" else key.translate({ord("."): "/", ord("/"): "."})
+
+
+# --- terminal and session ------------------------------------------------------------------------
+
+
+def open_terminal(step: steps.OpenTerminal, box: Box) -> None:
+    """Open a terminal, send its master to who asked, make it this process's own."""
+    import _socket
+
+    master, slave = tty.open_pair(box.inside)
+    if step.rows or step.columns:
+        tty.set_size(master, step.rows, step.columns)
+    os.fchown(slave, step.uid, -1)
+    if step.mount:
+        Tree.clone(slave, at="/dev/console").attach(
+            box.inside.make_file("/dev/console"), "/dev/console"
+        )
+    console = _socket.socket(fileno=box.console)
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
+    console.sendmsg([os.readlink(f"/proc/self/fd/{master}").encode()], [rights])
+    console.close()
+    os.setsid()
+    tty.make_controlling(slave)
+    os.close(master)
+
+
+def start_session(step: steps.StartSession, box: Box) -> None:
+    """Leave the caller's session, so that TIOCSTI cannot type into its terminal (CVE-2017-5226)."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    os.umask(step.umask)
+
+
+# --- scheduling ----------------------------------------------------------------------------------
+
+
+def set_scheduler(step: steps.SetScheduler, box: Box) -> None:
+    """CPU scheduling."""
+    calls.sched_setattr(
+        step.policy, step.flags, step.nice, step.priority, step.runtime, step.deadline, step.period
+    )
+
+
+def set_io_priority(step: steps.SetIoPriority, box: Box) -> None:
+    """I/O scheduling."""
+    calls.ioprio_set(step.priority)
+
+
+def set_personality(step: steps.SetPersonality, box: Box) -> None:
+    """The execution domain."""
+    calls.personality(step.persona)
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+def enter_directory(step: steps.EnterDirectory, box: Box) -> None:
+    """
+    Change to the working directory, made when missing, and see that it is inside.
+
+    A descriptor of the host that leaked in would make /proc/self/fd/N a way out (CVE-2024-21626):
+    the kernel then shows a path that begins with "(unreachable)".
+    """
+    try:
+        os.chdir(step.path)
+    except FileNotFoundError:
+        if not step.make:
+            raise KernelError.of("chdir", errno.ENOENT, step.path) from None
+        os.fchdir(box.inside.make_directory(step.path))
+    except OSError as error:
+        raise KernelError.of("chdir", error.errno or 0, step.path) from None
+    check_directory(step.path)
+
+
+def check_directory(path: str) -> None:
+    """Raises StepError unless the working directory lies below the root."""
+    try:
+        here = os.getcwdb()
+    except FileNotFoundError:
+        here = _UNREACHABLE
+    if not here.startswith(b"/") or here.startswith(_UNREACHABLE):
+        raise StepError("leads outside of the container", at="process.cwd", value=path)
+
+
+def load_seccomp(step: steps.LoadSeccomp, box: Box) -> None:
+    """Install the filter that the parent compiled."""
+    calls.seccomp_filter(box.seccomp, step.flags)
+
+
+def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:
+    """Drop what is not kept; python-prctl knows fewer capabilities than new kernels have."""
+    for capability in range(step.last + 1):
+        if step.keep >> capability & 1:
+            continue
+        if capability <= prctl.CAP_LAST_CAP:
+            prctl.capbset_drop(capability)
+        else:
+            calls.prctl(c.PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
+
+
+def take_user(step: steps.TakeUser, box: Box) -> None:
+    """Become the user, keeping the permitted capabilities until they are set."""
+    _own_streams(step.uid)
+    prctl.set_keepcaps(True)
+    os.setgroups(step.groups)
+    os.setresgid(step.gid, step.gid, step.gid)
+    os.setresuid(step.uid, step.uid, step.uid)
+
+
+def _own_streams(uid: int) -> None:
+    """Let the user open /dev/stdin and the like again, which need the file's permission."""
+    for stream in (0, 1, 2):
+        try:
+            found = os.fstat(stream)
+            if found.st_uid != uid and not _is_null(found):
+                os.fchown(stream, uid, -1)
+        except OSError as error:
+            # closed, or on a file system that has no owners or is read-only: then it stays
+            if error.errno not in (errno.EBADF, errno.EINVAL, errno.EPERM, errno.EROFS):
+                raise
+
+
+def _is_null(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
+
+
+def set_capabilities(step: steps.SetCapabilities, box: Box) -> None:
+    """Set the four sets; ambient ones must be permitted and inheritable already."""
+    calls.capset(step.effective, step.permitted, step.inheritable)
+    calls.prctl(c.PR_CAP_AMBIENT, c.PR_CAP_AMBIENT_CLEAR_ALL, name="PR_CAP_AMBIENT_CLEAR_ALL")
+    for capability in range(64):
+        if step.ambient >> capability & 1:
+            calls.prctl(
+                c.PR_CAP_AMBIENT, c.PR_CAP_AMBIENT_RAISE, capability, name="PR_CAP_AMBIENT_RAISE"
+            )
+
+
+def no_new_privileges(step: steps.NoNewPrivileges, box: Box) -> None:
+    """Set no_new_privs, which nothing can unset."""
+    prctl.set_no_new_privs(True)

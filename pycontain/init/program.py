@@ -1,0 +1,108 @@
+"""The last step: the program is found, and the child becomes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ..errors import KernelError, ProgramError
+from ..kernel import calls
+from . import diagnose
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.root import Root
+    from ..plan import steps
+    from .box import Box
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PASSWD_LIMIT = 1 << 20
+
+
+def find_program(step: steps.FindProgram, box: Box) -> None:
+    """Look the program up as execvp(3) would, in the container, as its user."""
+    name = step.args[0]
+    if "/" in name:
+        problem = _problem(name, box.inside)
+        if problem:
+            raise diagnose.refusal(name, problem)
+        box.program = name
+    else:
+        box.program = _search(name, _variable(step.env, "PATH") or _DEFAULT_PATH, box.inside)
+
+
+def _search(name: str, path: str, root: Root) -> str:
+    denied = 0
+    for folder in path.split(":"):
+        candidate = os.path.join(folder or ".", name)
+        problem = _problem(candidate, root) if name else errno.ENOENT
+        if not problem:
+            return candidate
+        denied = denied or (problem if problem != errno.ENOENT else 0)
+    if denied:
+        raise diagnose.refusal(name, denied)
+    raise ProgramError(f'exec: "{name}": executable file not found in $PATH', remedy=path)
+
+
+def _problem(path: str, root: Root) -> int:
+    """
+    The errno that executing this file would give, as far as can be seen; 0 when none.
+
+    A program that is /proc/self/exe or reached through such a magic link would be this very
+    interpreter (CVE-2019-5736): the kernel answers ELOOP.
+    """
+    try:
+        absolute = path if path.startswith("/") else os.path.join(os.getcwd(), path)
+        file = root.open(absolute)
+    except KernelError as error:
+        return errno.ENOENT if error.errno == errno.ENOTDIR else error.errno
+    mode = os.fstat(file).st_mode
+    os.close(file)
+    if stat.S_ISDIR(mode):
+        return errno.EISDIR
+    if not stat.S_ISREG(mode) or not os.access(path, os.X_OK):
+        return errno.EACCES
+    return 0
+
+
+def _variable(env: tuple[str, ...], name: str) -> str | None:
+    """The last value of a variable, as execve's callers treat doubles."""
+    prefix = f"{name}="
+    found = [entry[len(prefix) :] for entry in env if entry.startswith(prefix)]
+    return found[-1] if found else None
+
+
+def execute(step: steps.Execute, box: Box) -> None:
+    """Become the program. Returns only by raising."""
+    calls.close_range(3 + step.preserve_fds, on_exec=True)  # CVE-2024-21626
+    env = dict(entry.split("=", 1) for entry in step.env if "=" in entry)
+    if "HOME" not in env:
+        env["HOME"] = _home(box.inside)
+    try:
+        os.execve(box.program, step.args, env)
+    except OSError as error:
+        raise diagnose.refusal(box.program, error.errno or 0, box.inside) from None
+
+
+def _home(root: Root) -> str:
+    """
+    The user's home from the container's passwd, "/" when it does not say. passwd(5).
+
+    The file is read by descriptor: the C library's own look-up would load the container's name
+    services into this process.
+    """
+    uid = str(os.getuid())
+    try:
+        file = root.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK)
+    except KernelError:
+        return "/"
+    try:
+        text = os.read(file, _PASSWD_LIMIT).decode(errors="surrogateescape")
+    finally:
+        os.close(file)
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 6 and fields[2] == uid:
+            return fields[5] or "/"
+    return "/"

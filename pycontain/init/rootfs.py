@@ -1,0 +1,304 @@
+"""
+The container's file system, built before it is "/".
+
+Nothing here uses a path inside the rootfs as a string: `box.inside` resolves it to a descriptor,
+mounts are made detached and attached onto that descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ..errors import KernelError, StepError
+from ..kernel import calls
+from ..kernel import const as c
+from ..kernel.mounts import Tree
+from ..kernel.root import Root, is_directory
+from . import copying
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..plan import steps
+    from .box import Box
+
+# What lxcfs and the like bind over single files of /proc.
+_REPLACEABLE_IN_PROC = frozenset(
+    (
+        "cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps",
+        "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime",
+    )
+)  # fmt: skip
+
+
+def open_host(path: str) -> int:
+    """A file of the host, named by the configuration."""
+    try:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, path) from None
+
+
+def bind_root(step: steps.BindRoot, box: Box) -> None:
+    """Make the rootfs a mount that nothing propagates out of."""
+    Tree(open_host("/")).propagate(step.propagation, recursive=step.recursive)
+    rootfs = open_host(step.path)
+    if not is_directory(rootfs):
+        raise StepError("is not a directory", at=step.path)
+    _stop_propagation_at(step.path)
+    tree = Tree.clone(rootfs, recursive=True, at=step.path)
+    tree.attach(rootfs, step.path)
+    tree.propagate(c.MS_PRIVATE)  # pivot_root(2) refuses a shared root
+    box.root = Root(tree.fd)
+
+
+def _stop_propagation_at(path: str) -> None:
+    """
+    Make the mount that a path lies on private, so that mounting there stays in here.
+
+    The mount's root is found by walking up: mount_setattr(2) takes nothing else (EINVAL).
+    """
+    while True:
+        fd = open_host(path)
+        try:
+            return Tree(fd).propagate(c.MS_PRIVATE)
+        except KernelError as error:
+            if error.errno != errno.EINVAL or path == "/":
+                raise
+        finally:
+            os.close(fd)
+        path = os.path.dirname(path)
+
+
+# --- mounts --------------------------------------------------------------------------------------
+
+
+def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
+    """Make a new file system and attach it."""
+    target = _mount_point(step, box)
+    tree = Tree.new(step.kind, step.options, step.on & ~c.MOUNT_ATTR_RDONLY, step.source)
+    if step.copy_up:
+        copying.copy_tree(box.inside.open(step.target, os.O_RDONLY | os.O_DIRECTORY), tree.fd)
+    tree.set(step.on & c.MOUNT_ATTR_RDONLY, 0)
+    tree.set(step.recursive_on, step.recursive_off, recursive=True)
+    _attach(tree, target, step)
+
+
+def _mount_point(step: steps.MountFilesystem, box: Box) -> int:
+    """
+    The directory to mount on, made when missing.
+
+    /proc and /sys as symlinks would put the new file system elsewhere (CVE-2019-19921,
+    CVE-2023-27561), so for these two the last name must be a directory.
+    """
+    if step.kind in ("proc", "sysfs"):
+        found = box.inside.find(step.target, os.O_PATH | os.O_NOFOLLOW)
+        if found is not None and not is_directory(found):
+            raise StepError(
+                f"is not a directory, so no {step.kind} is mounted there",
+                at=step.target,
+                remedy="make it an ordinary directory in the rootfs",
+            )
+    target = box.inside.make_directory(step.target)
+    _refuse_inside_proc(target, step, box)
+    return target
+
+
+def mount_bind(step: steps.MountBind, box: Box) -> None:
+    """Clone a part of the host's tree and attach it."""
+    source = open_host(step.source)
+    tree = Tree.clone(source, recursive=step.recursive, at=step.source)
+    inside = box.inside
+    directory = is_directory(source)
+    target = inside.make_directory(step.target) if directory else inside.make_file(step.target)
+    if calls.filesystem_type(source) != c.PROC_SUPER_MAGIC:
+        _refuse_inside_proc(target, step, box)
+        _refuse_over_proc(step)
+    tree.set(step.on, step.off)
+    tree.set(step.recursive_on, step.recursive_off, recursive=True)
+    _attach(tree, target, step)
+
+
+def _attach(tree: Tree, target: int, step: steps.MountStep) -> None:
+    tree.attach(target, step.target)
+    for kind, recursive in step.propagation:
+        tree.propagate(kind, recursive=recursive)
+
+
+def remount(step: steps.Remount, box: Box) -> None:
+    """Change what is mounted: of a bind mount the attributes, otherwise the file system."""
+    tree = Tree(box.inside.open(step.target))
+    if step.options and not step.bind:
+        tree.reconfigure(step.options, step.target)
+    tree.set(step.on, step.off)
+    tree.set(step.recursive_on, step.recursive_off, recursive=True)
+    for kind, recursive in step.propagation:
+        tree.propagate(kind, recursive=recursive)
+
+
+def _refuse_over_proc(step: steps.MountBind) -> None:
+    if step.target == "/proc":
+        raise StepError(
+            "is no proc file system, and programs trust what they read in /proc (CVE-2019-16884)",
+            at=step.source,
+            remedy='mount type "proc" there',
+        )
+
+
+def _refuse_inside_proc(target: int, step: steps.MountStep, box: Box) -> None:
+    """Whatever path led here: a mount inside /proc could fake what later steps write to."""
+    if calls.filesystem_type(target) != c.PROC_SUPER_MAGIC:
+        return
+    proc = box.inside.find("/proc")
+    where, base = _host_path(target), _host_path(proc) if proc is not None else ""
+    name = where.removeprefix(base + "/")
+    if where != base and name not in _REPLACEABLE_IN_PROC:
+        raise StepError(
+            "is inside /proc, where only a few files may be replaced (CVE-2019-16884)",
+            at=step.target,
+            remedy=f"mount elsewhere, or on one of {', '.join(sorted(_REPLACEABLE_IN_PROC))}",
+        )
+
+
+def _host_path(fd: int) -> str:
+    """Where a descriptor is; /proc is still the host's own here."""
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+def make_devices(step: steps.MakeDevices, box: Box) -> None:
+    """Make each device file; one that is there must be the same."""
+    old = os.umask(0)
+    for node in step.nodes:
+        _make_device(node, box.inside)
+    os.umask(old)
+
+
+def _make_device(node: steps.DeviceNode, root: Root) -> None:
+    directory, name = root.parent(node.path)
+    kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[node.type]
+    device = os.makedev(node.major, node.minor) if node.type != "p" else 0
+    try:
+        os.mknod(name, kind | node.mode, device, dir_fd=directory)
+    except FileExistsError:
+        _check_device(node, kind, device, os.lstat(name, dir_fd=directory))
+    except OSError as error:
+        raise KernelError.of("mknod", error.errno or 0, node.path) from None
+    if node.uid or node.gid:
+        os.chown(name, node.uid, node.gid, dir_fd=directory, follow_symlinks=False)
+    os.close(directory)
+
+
+def _check_device(node: steps.DeviceNode, kind: int, device: int, found: os.stat_result) -> None:
+    if stat.S_IFMT(found.st_mode) != kind or (node.type != "p" and found.st_rdev != device):
+        raise StepError(
+            f"exists and is not the device {node.type} {node.major}:{node.minor}",
+            at=node.path,
+            remedy="remove it from the rootfs",
+        )
+
+
+def link_devices(step: steps.LinkDevices, box: Box) -> None:
+    """Make the links of /dev; those that exist are the rootfs's own business, but for ptmx."""
+    for path, target in step.links:
+        directory, name = box.inside.parent(path)
+        if name == "ptmx":
+            _remove(directory, name)
+        try:
+            os.symlink(target, name, dir_fd=directory)
+        except FileExistsError:
+            pass
+        os.close(directory)
+
+
+def _remove(directory: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+
+
+# --- protection ----------------------------------------------------------------------------------
+
+
+def protect_paths(step: steps.ProtectPaths, box: Box) -> None:
+    """Bind each path on itself, read-only; paths that do not exist need no protection."""
+    for path in step.paths:
+        target = box.inside.find(path)
+        if target is not None:
+            tree = Tree.clone(target, recursive=True, at=path)
+            tree.set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
+            tree.attach(target, path)
+
+
+def mask_paths(step: steps.MaskPaths, box: Box) -> None:
+    """
+    Cover each file with /dev/null and each directory with one empty tmpfs.
+
+    The null device is the host's: the container's could be a symlink to what the attacker wants
+    mounted here (CVE-2025-31133).
+    """
+    null = open_host("/dev/null")
+    if os.fstat(null).st_rdev != os.makedev(1, 3):
+        raise StepError("is not the null device", at="/dev/null")
+    empty: Tree | None = None
+    for path in step.paths:
+        target = box.inside.find(path)
+        if target is None:
+            continue
+        if not is_directory(target):
+            Tree.clone(null, at="/dev/null").attach(target, path)
+        elif empty is None:
+            empty = Tree.new("tmpfs", ("size=0", "nr_inodes=1"), c.MOUNT_ATTR_RDONLY)
+            empty.attach(target, path)
+        else:
+            Tree.clone(empty.fd).attach(target, path)
+
+
+def freeze_mounts(step: steps.FreezeMounts, box: Box) -> None:
+    """Make mounts read-only in which nothing is left to be made."""
+    for target in step.targets:
+        Tree(box.inside.open(target)).set(c.MOUNT_ATTR_RDONLY, 0)
+
+
+# --- the change ----------------------------------------------------------------------------------
+
+
+def change_root(step: steps.ChangeRoot, box: Box) -> None:
+    """Make the rootfs "/" and let the host's tree go. pivot_root(2), "pivot_root(".", ".")"."""
+    if step.pivot:
+        _pivot(box.inside.fd)
+    else:
+        _move(box.inside.fd)
+    if step.propagation:
+        Tree(box.inside.fd).propagate(step.propagation, recursive=step.recursive)
+
+
+def _pivot(root: int) -> None:
+    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(root)
+    calls.pivot_root(b".", b".")
+    os.fchdir(old)  # "." is now the old root, stacked on the new one
+    Tree(old).propagate(c.MS_SLAVE, recursive=True)  # the host's mounts stay where they are
+    calls.umount2(".", c.MNT_DETACH)
+    os.chdir("/")
+
+
+def _move(root: int) -> None:
+    """For a root that cannot be pivoted, such as an initramfs: cover "/" with the rootfs."""
+    slash = open_host("/")
+    calls.move_mount(root, slash, "/")
+    os.fchdir(root)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def change_directory_root(step: steps.ChangeDirectoryRoot, box: Box) -> None:
+    """Without a mount namespace there is only chroot(2)."""
+    rootfs = open_host(step.path)
+    os.fchdir(rootfs)
+    os.chroot(".")
+    box.root = Root(rootfs)

@@ -1,0 +1,121 @@
+"""
+Mounts made detached, complete with their attributes, and only then attached.
+
+A detached mount (fsmount(2), open_tree(2), Linux 5.2) is reachable through its descriptor alone,
+so there is no moment in which it is visible without `ro` or `nosuid`, and it is attached onto a
+descriptor, not onto a path that could be swapped.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import KernelError
+from . import calls
+from . import const as c
+
+_STRING_LIMIT = 255  # fsconfig(2) takes no longer value
+
+
+class Tree:
+    """The root of a mount, or of a whole tree of mounts, by descriptor."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def clone(cls, fd: int, *, recursive: bool = False, at: str = "") -> Tree:
+        """A detached copy of the mount that fd lies on, with fd as its root (a bind mount)."""
+        flags = c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0)
+        try:
+            return cls(calls.open_tree(fd, b"", flags))
+        except KernelError as error:
+            error.fault.at = at
+            raise
+
+    @classmethod
+    def new(
+        cls, kind: str, options: tuple[str, ...] = (), attributes: int = 0, source: str = ""
+    ) -> Tree:
+        """
+        A detached mount of a new file system; options as mount(8) writes them.
+
+        Raises KernelError with the file system's own words, where it gives any.
+        """
+        context = calls.fsopen(kind)
+        try:
+            if source:
+                calls.fsconfig(context, c.FSCONFIG_SET_STRING, "source", source)
+            for option in options:
+                _set_option(context, kind, option)
+            calls.fsconfig(context, c.FSCONFIG_CMD_CREATE)
+            return cls(calls.fsmount(context, attributes))
+        except KernelError as error:
+            raise _explained(error, context, kind) from None
+        finally:
+            os.close(context)
+
+    def set(self, on: int, off: int, *, recursive: bool = False) -> None:
+        """Switch mount attributes (MOUNT_ATTR_*) on and off, off first."""
+        if on or off:
+            calls.mount_setattr(self.fd, set=on, clear=off, recursive=recursive)
+
+    def propagate(self, kind: int, *, recursive: bool = False) -> None:
+        """Set the propagation: MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE."""
+        calls.mount_setattr(self.fd, propagation=kind, recursive=recursive)
+
+    def reconfigure(self, options: tuple[str, ...], at: str) -> None:
+        """Change the options of the file system itself (mount -o remount)."""
+        context = calls.fspick(self.fd)
+        try:
+            for option in options:
+                _set_option(context, at, option)
+            calls.fsconfig(context, c.FSCONFIG_CMD_RECONFIGURE)
+        except KernelError as error:
+            raise _explained(error, context, at) from None
+        finally:
+            os.close(context)
+
+    def attach(self, target: int, at: str = "") -> None:
+        """Mount this on the file that target is open on."""
+        calls.move_mount(self.fd, target, at)
+
+
+def _set_option(context: int, kind: str, option: str) -> None:
+    key, equals, value = option.partition("=")
+    if not equals:
+        calls.fsconfig(context, c.FSCONFIG_SET_FLAG, key)
+    elif len(os.fsencode(value)) <= _STRING_LIMIT:
+        calls.fsconfig(context, c.FSCONFIG_SET_STRING, key, value)
+    elif (kind, key) == ("overlay", "lowerdir"):
+        for layer in _layers(value):  # one by one, since 6.5
+            calls.fsconfig(context, c.FSCONFIG_SET_STRING, "lowerdir+", layer)
+    else:
+        raise KernelError(f"is longer than {_STRING_LIMIT} bytes", call="fsconfig", at=key)
+
+
+def _layers(value: str) -> list[str]:
+    r"""The directories of an overlay's lowerdir, in which `\:` stands for a colon."""
+    layers = value.replace("\\:", "\0").split(":")
+    return [layer.replace("\0", ":").replace("\\\\", "\\") for layer in layers]
+
+
+def _explained(error: KernelError, context: int, kind: str) -> KernelError:
+    """The error with what the file system logged into its context (fsopen(2))."""
+    try:
+        message = os.read(context, 1000).decode(errors="replace").strip()
+    except OSError as nothing:
+        if nothing.errno not in (errno.ENODATA, errno.EINVAL):
+            raise
+        message = ""
+    fault = error.fault
+    if message:
+        fault.why = f"{fault.why}: {message.removeprefix('e ').removeprefix('w ')}"
+    if fault.call == "fsopen":
+        fault.why = "is no file system of this kernel"
+    elif not fault.at:
+        fault.at = kind
+    return error

@@ -1,0 +1,131 @@
+"""
+A directory that no path can leave: how a root file system is touched before it is "/".
+
+Every container escape of the last years resolved a path of the rootfs as a string: a symlink, a
+`..` or a file swapped at the right moment led outside (CVE-2021-30465, CVE-2024-45310,
+CVE-2026-41579). Here the kernel resolves each path below a descriptor (openat2(2),
+RESOLVE_IN_ROOT, Linux 5.6), never through magic links such as /proc/self/root, and what comes back
+is a descriptor, which nobody can swap.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ..errors import KernelError
+from . import calls
+from . import const as c
+
+_SAFE = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
+_LINKS_FOLLOWED = 40  # as path_resolution(7) allows
+
+
+class Root:
+    """
+    A directory, by descriptor, and the files below it.
+
+    Paths are taken as seen from inside: "/etc", "etc" and "/../etc" are one file. Methods return
+    descriptors that the caller closes (a container's init leaves that to execve). They raise
+    KernelError.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def open(self, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
+        """Open a file below this root; a symlink at the end is followed inside the root."""
+        return calls.openat2(self.fd, path.encode() or b".", flags, _SAFE, mode)
+
+    def find(self, path: str, flags: int = os.O_PATH) -> int | None:
+        """As open, but None when there is no such file."""
+        try:
+            return self.open(path, flags)
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """The directory that holds a path, made when missing, and the path's last name."""
+        head, _, name = path.rstrip("/").rpartition("/")
+        return self.make_directory(head), name
+
+    def make_directory(self, path: str) -> int:
+        """Open a directory, making it and its parents when missing (0755)."""
+        found = self.find(path, os.O_PATH | os.O_DIRECTORY)
+        return self._make_each(path) if found is None else found
+
+    def _make_each(self, path: str) -> int:
+        """
+        Walk a path name by name, making what is missing.
+
+        `done` holds no symlinks: a dangling one is read and its target walked instead, so that
+        what `/var/run -> /run` asks for is made where the container would make it.
+        """
+        done: list[str] = []
+        ahead = path.split("/")[::-1]
+        links = 0
+        fd = self.open("/")
+        while ahead:
+            name = ahead.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                done = done[:-1]
+            elif (target := _link_target(fd, name)) is not None:
+                links += 1
+                if links > _LINKS_FOLLOWED:
+                    raise KernelError.of("mkdir", errno.ELOOP, path)
+                ahead += target.split("/")[::-1]
+                done = [] if target.startswith("/") else done
+            else:
+                _make_one(fd, name, path)
+                done.append(name)
+            os.close(fd)
+            fd = self.open("/".join(done) or "/", os.O_PATH | os.O_DIRECTORY)
+        return fd
+
+    def make_file(self, path: str) -> int:
+        """Open a file or directory that exists, or make an empty regular file (0644)."""
+        found = self.find(path)
+        if found is not None:
+            return found
+        directory, name = self.parent(path)
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
+        try:
+            made = calls.openat2(directory, name, flags, _SAFE, 0o644)
+        except KernelError as error:
+            error.fault.at = path
+            raise
+        os.close(made)
+        try:
+            return calls.openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, _SAFE)
+        finally:
+            os.close(directory)
+
+
+def _link_target(directory: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # not a link, or nothing
+            return None
+        raise
+
+
+def _make_one(directory: int, name: str, path: str) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=directory)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise KernelError.of("mkdir", error.errno or 0, path) from None
+
+
+def is_directory(fd: int) -> bool:
+    """Whether a descriptor is open on a directory."""
+    return stat.S_ISDIR(os.fstat(fd).st_mode)

@@ -1,0 +1,50 @@
+"""Pseudo-terminals. ioctl_tty(2), pts(4)."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import KernelError
+from . import calls
+from . import const as c
+from ._ffi import ffi
+from .root import Root
+
+
+def open_pair(root: Root) -> tuple[int, int]:
+    """
+    A new terminal (master, slave) of the devpts mounted on /dev/pts below root.
+
+    The slave is opened through the master (TIOCGPTPEER, 4.13): the name /dev/pts/N could have
+    been replaced (CVE-2025-52565). Raises KernelError when /dev/pts is not a devpts.
+    """
+    master = root.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    if calls.filesystem_type(master) != c.DEVPTS_SUPER_MAGIC:
+        raise KernelError(
+            "is not on a devpts file system",
+            at="/dev/pts/ptmx",
+            remedy="mount devpts on /dev/pts for a process with a terminal",
+        )
+    calls.ioctl(master, c.TIOCSPTLCK, ffi.new("int *", 0), "TIOCSPTLCK")
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    return master, calls.ioctl(master, c.TIOCGPTPEER, flags, "TIOCGPTPEER")
+
+
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    """Set a terminal's size in characters."""
+    size = ffi.new("struct winsize *", (rows, columns, 0, 0))
+    calls.ioctl(terminal, c.TIOCSWINSZ, size, "TIOCSWINSZ")
+
+
+def size(terminal: int) -> tuple[int, int]:
+    """A terminal's (rows, columns)."""
+    found = ffi.new("struct winsize *")
+    calls.ioctl(terminal, c.TIOCGWINSZ, found, "TIOCGWINSZ")
+    return found.ws_row, found.ws_col
+
+
+def make_controlling(slave: int) -> None:
+    """Make a terminal this session's own and its standard input, output and error."""
+    calls.ioctl(slave, c.TIOCSCTTY, 0, "TIOCSCTTY")
+    for stream in (0, 1, 2):
+        os.dup2(slave, stream)

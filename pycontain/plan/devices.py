@@ -1,0 +1,52 @@
+"""Device files and links of /dev. config-linux.md, Devices and Default Devices."""
+
+from __future__ import annotations
+
+from . import steps
+from .steps import DeviceNode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Device
+
+DEFAULT_DEVICES = (
+    DeviceNode(path="/dev/null", type="c", major=1, minor=3),
+    DeviceNode(path="/dev/zero", type="c", major=1, minor=5),
+    DeviceNode(path="/dev/full", type="c", major=1, minor=7),
+    DeviceNode(path="/dev/random", type="c", major=1, minor=8),
+    DeviceNode(path="/dev/urandom", type="c", major=1, minor=9),
+    DeviceNode(path="/dev/tty", type="c", major=5, minor=0),
+)
+
+# runtime-linux.md, Dev symbolic links; /dev/ptmx is the devpts's own
+DEFAULT_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+)
+
+
+def device_steps(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[steps.Step]:
+    """The steps that fill /dev, none when the host's /dev is bound there."""
+    if any(isinstance(step, steps.MountBind) and step.target == "/dev" for step in mounts):
+        return []
+    wanted = {node.path: node for node in DEFAULT_DEVICES}
+    wanted.update({device.path: _node(device) for device in devices})
+    return [
+        steps.MakeDevices(nodes=tuple(wanted.values()), why="linux.devices and the defaults"),
+        steps.LinkDevices(links=DEFAULT_LINKS, why="runtime-linux.md"),
+    ]
+
+
+def _node(device: Device) -> DeviceNode:
+    return DeviceNode(
+        path=device.path,
+        type="c" if device.type == "u" else device.type,
+        major=device.major or 0,
+        minor=device.minor or 0,
+        mode=0o666 if device.fileMode is None else device.fileMode & 0o7777,
+        uid=device.uid or 0,
+        gid=device.gid or 0,
+    )

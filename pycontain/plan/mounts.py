@@ -1,0 +1,205 @@
+"""
+Mounts of config.json to steps: one table for every option word.
+
+Source: config.md, Mounts (Linux mount options); mount_setattr(2); mount(8).
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import SpecError
+from ..kernel import const as c
+from . import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Mount
+
+# word -> (attributes switched on, attributes switched off)
+ATTRIBUTES = {
+    "ro": (c.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, c.MOUNT_ATTR_RDONLY),
+    "nosuid": (c.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, c.MOUNT_ATTR_NOSUID),
+    "nodev": (c.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, c.MOUNT_ATTR_NODEV),
+    "noexec": (c.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, c.MOUNT_ATTR_NOEXEC),
+    "nodiratime": (c.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, c.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (c.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, c.MOUNT_ATTR_NOSYMFOLLOW),
+    # one of three; what clears one leaves the kernel's default, relatime
+    "noatime": (c.MOUNT_ATTR_NOATIME, c.MOUNT_ATTR__ATIME),
+    "atime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+    "relatime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+    "norelatime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+    "strictatime": (c.MOUNT_ATTR_STRICTATIME, c.MOUNT_ATTR__ATIME),
+    "nostrictatime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+}
+RECURSIVE_ATTRIBUTES = {f"r{word}": bits for word, bits in ATTRIBUTES.items()}
+
+PROPAGATION = {
+    "shared": (c.MS_SHARED, False),
+    "rshared": (c.MS_SHARED, True),
+    "slave": (c.MS_SLAVE, False),
+    "rslave": (c.MS_SLAVE, True),
+    "private": (c.MS_PRIVATE, False),
+    "rprivate": (c.MS_PRIVATE, True),
+    "unbindable": (c.MS_UNBINDABLE, False),
+    "runbindable": (c.MS_UNBINDABLE, True),
+}
+
+# Words for the file system itself, which fsconfig(2) takes by name.
+SUPERBLOCK = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand")
+
+# Words without an effect: the kernel's mount API has no such flags (silent is for its log,
+# iversion became a matter of each file system).
+IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
+
+KINDS = ("bind", "rbind", "remount", "tmpcopyup")
+
+OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *IGNORED, *KINDS)
+
+# In memory, so that "ro" belongs to the mount: the content is still to come.
+_FILLED_LATER = ("tmpfs", "ramfs")
+
+
+class _Words:
+    """The options of one mount, sorted by what they are about."""
+
+    def __init__(self, options: tuple[str, ...]) -> None:
+        self.on = self.off = self.recursive_on = self.recursive_off = 0
+        self.propagation: tuple[tuple[int, bool], ...] = ()
+        self.kinds: set[str] = set()
+        self.data: tuple[str, ...] = ()
+        for word in options:
+            self._take(word)
+
+    def _take(self, word: str) -> None:
+        if word in ATTRIBUTES:
+            self.on, self.off = _switched(self.on, self.off, *ATTRIBUTES[word])
+        elif word in RECURSIVE_ATTRIBUTES:
+            self.recursive_on, self.recursive_off = _switched(
+                self.recursive_on, self.recursive_off, *RECURSIVE_ATTRIBUTES[word]
+            )
+        elif word in PROPAGATION:
+            self.propagation += (PROPAGATION[word],)
+        elif word in KINDS:
+            self.kinds.add(word)
+        elif word not in IGNORED:
+            self.data += (word,)
+
+    def attributes(self) -> dict[str, int]:
+        return {
+            "on": self.on,
+            "off": self.off,
+            "recursive_on": self.recursive_on,
+            "recursive_off": self.recursive_off,
+        }
+
+
+def _switched(on: int, off: int, more_on: int, more_off: int) -> tuple[int, int]:
+    """Later words win: what one switches off is no longer on."""
+    return on & ~more_off | more_on, off | more_off | more_on & c.MOUNT_ATTR__ATIME
+
+
+def mount_steps(
+    mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool
+) -> tuple[list[steps.Step], tuple[str, ...]]:
+    """
+    One step for each mount, in order, and the targets that are to be read-only later.
+
+    own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
+    Raises SpecError for what contradicts itself.
+    """
+    made = [_step(mount, bundle, own_cgroup) for mount in mounts]
+    later = tuple(
+        step.target
+        for step in made
+        if isinstance(step, steps.MountFilesystem) and step.readonly_later
+    )
+    return made, later
+
+
+def _step(mount: Mount, bundle: str, own_cgroup: bool) -> steps.Step:
+    words = _Words(mount.options)
+    target = os.path.normpath("/" + mount.destination.lstrip("/"))
+    if "remount" in words.kinds:
+        return _remount(mount, words, target)
+    if words.kinds & {"bind", "rbind"}:
+        return _bind(mount, words, target, bundle)
+    if target == "/proc" and mount.type != "proc":
+        raise SpecError(
+            f"puts a {mount.type} on /proc, where programs trust what they read (CVE-2019-16884)",
+            at=f"{mount.at}.type",
+            remedy='mount type "proc" there, or bind one',
+        )
+    if mount.type in ("cgroup", "cgroup2") and not own_cgroup:
+        return _bind(mount.but(source="/sys/fs/cgroup"), words, target, bundle)
+    return _filesystem(mount, words, target)
+
+
+def _filesystem(mount: Mount, words: _Words, target: str) -> steps.MountFilesystem:
+    kind = mount.type or ""
+    if kind in ("", "none", "bind"):
+        raise SpecError(
+            "has no file system type", at=mount.at, remedy='set "type", or the option "bind"'
+        )
+    kind = "cgroup2" if kind == "cgroup" else kind
+    readonly = bool(words.on & c.MOUNT_ATTR_RDONLY)
+    late = readonly and kind in _FILLED_LATER and target == "/dev"
+    superblock = ("ro",) if readonly and kind not in _FILLED_LATER else ()
+    attributes = words.attributes()
+    if late:
+        attributes["on"] &= ~c.MOUNT_ATTR_RDONLY
+    return steps.MountFilesystem(
+        why=mount.at,
+        target=target,
+        kind=kind,
+        source=mount.source or kind,
+        options=superblock + words.data,
+        copy_up="tmpcopyup" in words.kinds,
+        readonly_later=late,
+        propagation=words.propagation,
+        **attributes,
+    )
+
+
+def _bind(mount: Mount, words: _Words, target: str, bundle: str) -> steps.MountBind:
+    _refuse_data(mount, words)
+    source = mount.source or ""
+    return steps.MountBind(
+        why=mount.at,
+        target=target,
+        source=os.path.normpath(os.path.join(bundle, source)),
+        recursive="rbind" in words.kinds,
+        propagation=words.propagation,
+        **words.attributes(),
+    )
+
+
+def _remount(mount: Mount, words: _Words, target: str) -> steps.Remount:
+    bind = bool(words.kinds & {"bind", "rbind"})
+    if bind:
+        _refuse_data(mount, words)
+    return steps.Remount(
+        why=mount.at,
+        target=target,
+        bind=bind,
+        options=words.data,
+        propagation=words.propagation,
+        **words.attributes(),
+    )
+
+
+def _refuse_data(mount: Mount, words: _Words) -> None:
+    data = [word for word in words.data if word not in SUPERBLOCK]
+    if data and mount.type not in ("cgroup", "cgroup2"):
+        raise SpecError(
+            "are no options of a bind mount, which makes no file system",
+            at=f"{mount.at}.options",
+            value=",".join(data),
+            remedy="remove them",
+        )

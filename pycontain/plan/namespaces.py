@@ -1,0 +1,90 @@
+"""Namespaces of config.json to flags and steps. config-linux.md, Namespaces; namespaces(7)."""
+
+from __future__ import annotations
+
+from ..kernel import const as c
+from . import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Linux
+
+FLAGS = {
+    "pid": c.CLONE_NEWPID,
+    "network": c.CLONE_NEWNET,
+    "mount": c.CLONE_NEWNS,
+    "ipc": c.CLONE_NEWIPC,
+    "uts": c.CLONE_NEWUTS,
+    "cgroup": c.CLONE_NEWCGROUP,
+    "time": c.CLONE_NEWTIME,
+}
+# The names of the files in /proc/PID/ns.
+FILES = {
+    c.CLONE_NEWPID: "pid",
+    c.CLONE_NEWNET: "net",
+    c.CLONE_NEWNS: "mnt",
+    c.CLONE_NEWIPC: "ipc",
+    c.CLONE_NEWUTS: "uts",
+    c.CLONE_NEWCGROUP: "cgroup",
+    c.CLONE_NEWTIME: "time",
+}
+# The mount namespace last: the others' files are reached through the old one.
+JOIN_ORDER = (
+    c.CLONE_NEWIPC, c.CLONE_NEWUTS, c.CLONE_NEWNET, c.CLONE_NEWTIME, c.CLONE_NEWCGROUP,
+    c.CLONE_NEWNS,
+)  # fmt: skip
+
+# A cgroup namespace is rooted in the cgroup its maker is in, so the child makes it, once it is
+# in the container's; a time namespace takes in only children, so the parent makes it.
+_FROM_WITHIN = c.CLONE_NEWCGROUP
+_FROM_OUTSIDE = c.CLONE_NEWTIME
+
+
+class Namespaces:
+    """What a container's list of namespaces comes to."""
+
+    def __init__(self, linux: Linux) -> None:
+        listed = {FLAGS[entry.type]: entry for entry in linux.namespaces}
+        self.joined = {flag: entry.path for flag, entry in listed.items() if entry.path}
+        self.new = tuple(flag for flag in listed if flag not in self.joined)
+        self.offsets = {
+            clock: (offset.secs, offset.nanosecs) for clock, offset in linux.timeOffsets.items()
+        }
+
+    def has(self, flag: int) -> bool:
+        """Whether the container has such a namespace of its own, new or joined."""
+        return flag in self.new or flag in self.joined
+
+    def open_steps(self) -> list[steps.Step]:
+        """The parent opens what is to be joined."""
+        if not self.joined:
+            return []
+        return [steps.OpenNamespaces(paths=dict(self.joined), why="linux.namespaces[].path")]
+
+    def spawn(self) -> steps.Spawn:
+        """The child is born in what clone3 can make."""
+        flags = 0
+        for flag in self.new:
+            flags |= flag & ~(_FROM_WITHIN | _FROM_OUTSIDE)
+        return steps.Spawn(
+            why="linux.namespaces",
+            flags=flags,
+            names=tuple(name for name, flag in FLAGS.items() if flags & flag),
+            join_pid=c.CLONE_NEWPID in self.joined,
+            time_namespace=c.CLONE_NEWTIME in self.new,
+            time_offsets=self.offsets,
+        )
+
+    def enter_steps(self) -> list[steps.Step]:
+        """The child enters the rest."""
+        made: list[steps.Step] = []
+        kinds = tuple(flag for flag in JOIN_ORDER if flag in self.joined)
+        if kinds:
+            made.append(steps.JoinNamespaces(kinds=kinds, why="linux.namespaces[].path"))
+        if _FROM_WITHIN in self.new:
+            made.append(
+                steps.Unshare(flags=_FROM_WITHIN, names=("cgroup",), why="linux.namespaces")
+            )
+        if c.CLONE_NEWNET in self.new:
+            made.append(steps.RaiseLoopback(why="a new network namespace has it down"))
+        return made

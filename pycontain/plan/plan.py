@@ -1,0 +1,259 @@
+"""
+From a checked configuration to the list of steps that make it live.
+
+`build` is pure: the same spec, request and facts give the same list, without root and without a
+kernel. Reading `_life` is reading what happens to a container, in order. Steps of the parent and
+of the child stand in one list; where the side changes, one process waits for the other.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import SpecError
+from ..kernel import const as c
+from ..record import Record
+from ..spec.records import Linux, Process, Spec
+from . import mounts, process, resources, seccomp, steps
+from .devices import device_steps
+from .namespaces import Namespaces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Hook, Hooks, Resources
+    from .facts import Facts
+
+
+class Request(Record):
+    """What the command line adds to a bundle."""
+
+    id: str
+    bundle: str  # absolute
+    separate_start: bool = True  # `start` comes as a command of its own
+    console_socket: str = ""
+    pid_file: str = ""
+    pidfd_socket: str = ""
+    pivot: bool = True
+    keyring: bool = True
+    preserve_fds: int = 0
+    cgroup: bool = True
+
+
+class Plan(Record):
+    """
+    Everything that will be done, in order.
+
+    steps     for parent and child, up to the program
+    rootfs    the absolute path of the root file system, on the host
+    warnings  what the configuration asks for and cannot have, where that is no error
+    """
+
+    steps: tuple[steps.Step, ...]
+    rootfs: str
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> list[dict[str, str]]:
+        """The steps as text: side, name, what and why."""
+        return [
+            {"side": step.side, "name": step.name, "what": step.what(), "why": step.why}
+            for step in self.steps
+        ]
+
+
+def build(spec: Spec, request: Request, facts: Facts) -> Plan:
+    """The plan for a bundle. Raises SpecError for what cannot be planned."""
+    if spec.root is None:
+        raise SpecError("is required but missing", at="root")
+    linux = spec.linux or Linux(at="linux")
+    rootfs = os.path.normpath(os.path.join(request.bundle, spec.root.path))
+    return Plan(
+        steps=tuple(_Builder(spec, linux, request, facts, rootfs).life()),
+        rootfs=rootfs,
+        warnings=tuple(process.warnings(spec.process, facts)),
+    )
+
+
+class _Builder:
+    """One spec on its way to steps."""
+
+    def __init__(
+        self, spec: Spec, linux: Linux, request: Request, facts: Facts, rootfs: str
+    ) -> None:
+        self.spec = spec
+        self.linux = linux
+        self.request = request
+        self.facts = facts
+        self.rootfs = rootfs
+        self.namespaces = Namespaces(linux)
+        self.profile = seccomp.profile(linux.seccomp) if linux.seccomp else None
+        self.process = spec.process or Process(at="process", cwd="/")
+        self.own_mounts = self.namespaces.has(c.CLONE_NEWNS)
+        own_cgroup = c.CLONE_NEWCGROUP in self.namespaces.new
+        self.mounts, self.read_only_later = mounts.mount_steps(
+            spec.mounts, request.bundle, own_cgroup
+        )
+        if spec.root is not None and spec.root.readonly:
+            self.read_only_later = (*self.read_only_later, "/")
+
+    def life(self) -> list[steps.Step]:
+        """The life of a container up to its program."""
+        return [
+            *self._prepare_host(),
+            *self._enter_world(),
+            *self._build_root(),
+            *self._run_early_hooks(),
+            *self._protect_paths(),
+            *self._change_root(),
+            *self._furnish(),
+            *self._become_process(),
+            *self._await_start(),
+            *self._become_program(),
+        ]
+
+    def _prepare_host(self) -> list[steps.Step]:
+        made: list[steps.Step] = [steps.Reserve(id=self.request.id, why="the id must be unique")]
+        if self.request.cgroup:
+            wanted = self.linux.resources
+            made += _cgroup_steps(wanted, self.linux.cgroupsPath)
+        if self.profile is not None:
+            made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
+        made += self.namespaces.open_steps()
+        if self.request.console_socket:
+            made.append(steps.ConnectConsole(why="--console-socket"))
+        made += [self.namespaces.spawn(), steps.RecordPid(why="a container can always be deleted")]
+        if (score := self.process.oomScoreAdj) is not None:
+            made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
+        return made
+
+    def _enter_world(self) -> list[steps.Step]:
+        made: list[steps.Step] = [
+            steps.Guard(
+                preserve_fds=self.request.preserve_fds, why="the rootfs may hold hostile code"
+            )
+        ]
+        if self.request.keyring:
+            made.append(steps.JoinKeyring(id=self.request.id, why="the caller's keys stay out"))
+        return made + self.namespaces.enter_steps()
+
+    def _build_root(self) -> list[steps.Step]:
+        if not self.own_mounts:
+            return []
+        kind, recursive = mounts.PROPAGATION[self.linux.rootfsPropagation or "rslave"]
+        root = steps.BindRoot(
+            path=self.rootfs, propagation=kind, recursive=recursive, why="root.path"
+        )
+        return [root, *self.mounts, *device_steps(self.linux.devices, self.mounts)]
+
+    def _hooks(self, kind: str) -> tuple[Hook, ...]:
+        hooks: Hooks | None = self.spec.hooks
+        return getattr(hooks, kind) if hooks else ()
+
+    def _run_early_hooks(self) -> list[steps.Step]:
+        made: list[steps.Step] = [
+            steps.RunHooks(kind=kind, hooks=hooks, why=f"hooks.{kind}")
+            for kind in ("prestart", "createRuntime")
+            if (hooks := self._hooks(kind))
+        ]
+        if hooks := self._hooks("createContainer"):
+            why = "hooks.createContainer"
+            made.append(steps.RunContainerHooks(kind="createContainer", hooks=hooks, why=why))
+        return made
+
+    def _change_root(self) -> list[steps.Step]:
+        if not self.own_mounts:
+            return [steps.ChangeDirectoryRoot(path=self.rootfs, why="no mount namespace")]
+        kind, recursive = mounts.PROPAGATION.get(self.linux.rootfsPropagation or "", (0, False))
+        return [
+            steps.ChangeRoot(
+                pivot=self.request.pivot, propagation=kind, recursive=recursive, why="root.path"
+            )
+        ]
+
+    def _protect_paths(self) -> list[steps.Step]:
+        made: list[steps.Step] = []
+        linux = self.linux
+        if linux.readonlyPaths:
+            made.append(steps.ProtectPaths(paths=linux.readonlyPaths, why="linux.readonlyPaths"))
+        if linux.maskedPaths:
+            made.append(steps.MaskPaths(paths=linux.maskedPaths, why="linux.maskedPaths"))
+        return made
+
+    def _furnish(self) -> list[steps.Step]:
+        made: list[steps.Step] = []
+        spec = self.spec
+        if self.process.terminal:
+            made.append(self._terminal())
+        if spec.hostname is not None or spec.domainname is not None:
+            made.append(
+                steps.SetHostname(
+                    hostname=spec.hostname, domainname=spec.domainname, why="hostname, domainname"
+                )
+            )
+        if self.linux.sysctl:
+            made.append(steps.WriteSysctls(values=self.linux.sysctl, why="linux.sysctl"))
+        return made
+
+    def _terminal(self) -> steps.OpenTerminal:
+        size = self.process.consoleSize
+        return steps.OpenTerminal(
+            rows=size.height if size else 0,
+            columns=size.width if size else 0,
+            uid=self.process.user.uid if self.process.user else 0,
+            why="process.terminal",
+        )
+
+    def _become_process(self) -> list[steps.Step]:
+        made: list[steps.Step] = [
+            steps.StartSession(umask=process.umask(self.process), why="process.user.umask"),
+            *process.scheduling_steps(self.process, self.linux),
+            steps.EnterDirectory(path=self.process.cwd, why="process.cwd"),
+        ]
+        if self.own_mounts and self.read_only_later:
+            why = "root.readonly, or ro on /dev: nothing is left to be made there"
+            made.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
+        made += process.identity_steps(self.process, self.facts, self.profile)
+        if self.process.args:
+            made.append(
+                steps.FindProgram(
+                    args=self.process.args, env=self.process.env, why="create must fail, not start"
+                )
+            )
+        return made
+
+    def _await_start(self) -> list[steps.Step]:
+        made = process.rlimit_steps(self.process)
+        made += hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
+        made.append(steps.Announce(why="runtime.md, Lifecycle 6"))
+        if self.request.separate_start:
+            made.append(steps.AwaitStart(why="the program must not run before start"))
+        return made
+
+    def _become_program(self) -> list[steps.Step]:
+        before, after = process.last_steps(self.process, self.profile, self.request.preserve_fds)
+        if hooks := self._hooks("startContainer"):
+            why = "hooks.startContainer"
+            before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))
+        return before + after
+
+
+def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:
+    """How a supervisor learns of the process."""
+    made: list[steps.Step] = []
+    if pid_file:
+        made.append(steps.WritePidFile(path=pid_file, why="--pid-file"))
+    if pidfd_socket:
+        made.append(steps.SendPidfd(path=pidfd_socket, why="--pidfd-socket"))
+    return made
+
+
+def _cgroup_steps(wanted: Resources | None, path: str | None) -> list[steps.Step]:
+    settings = resources.files(wanted) if wanted else ()
+    controllers = tuple(sorted({setting.controller for setting in settings}))
+    made: list[steps.Step] = [
+        steps.MakeCgroup(path=path, controllers=controllers, why="linux.cgroupsPath")
+    ]
+    if settings:
+        made.append(steps.LimitCgroup(settings=settings, why="linux.resources"))
+    rules = wanted.devices if wanted else ()
+    made.append(steps.FilterDevices(rules=rules, why="linux.resources.devices"))
+    return made

@@ -1,0 +1,158 @@
+"""
+The process of config.json to steps: what create, run and exec do alike.
+
+config.md, Process; capabilities(7); sched_setattr(2); ioprio_set(2); personality(2).
+"""
+
+from __future__ import annotations
+
+from ..spec.names import (
+    CAPABILITIES,
+    IO_CLASSES,
+    PERSONALITIES,
+    RLIMITS,
+    SCHEDULER_FLAGS,
+    SCHEDULER_POLICIES,
+)
+from . import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Capabilities, Linux, Process
+    from .facts import Facts
+    from .seccomp import Profile
+
+_IO_CLASS_SHIFT = 13
+_DEFAULT_UMASK = 0o022
+
+
+def scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
+    """Scheduler, I/O priority and execution domain."""
+    made: list[steps.Step] = []
+    if (wanted := process.scheduler) is not None:
+        flags = 0
+        for name in wanted.flags:
+            flags |= SCHEDULER_FLAGS[name]
+        made.append(
+            steps.SetScheduler(
+                why="process.scheduler",
+                policy=SCHEDULER_POLICIES[wanted.policy],
+                flags=flags,
+                nice=wanted.nice,
+                priority=wanted.priority,
+                runtime=wanted.runtime,
+                deadline=wanted.deadline,
+                period=wanted.period,
+            )
+        )
+    if (io := process.ioPriority) is not None:
+        priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
+        made.append(steps.SetIoPriority(priority=priority, why="process.ioPriority"))
+    if linux.personality is not None:
+        persona = PERSONALITIES[linux.personality.domain]
+        made.append(steps.SetPersonality(persona=persona, why="linux.personality"))
+    return made
+
+
+def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> list[steps.Step]:
+    """
+    From root to the container's user, in the one order that works.
+
+    Loading a system call filter needs CAP_SYS_ADMIN or no_new_privs (seccomp(2)): without the
+    latter it must happen before the capabilities go, otherwise it waits until the very end.
+    """
+    made: list[steps.Step] = []
+    if profile is not None and not process.noNewPrivileges:
+        made.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
+    sets = process.capabilities
+    if sets is not None:
+        made.append(
+            steps.BoundCapabilities(
+                keep=_mask(sets.bounding, facts.bounding),
+                last=facts.last_capability,
+                why=f"{sets.at}.bounding",
+            )
+        )
+    user = process.user
+    made.append(
+        steps.TakeUser(
+            uid=user.uid if user else 0,
+            gid=user.gid if user else 0,
+            groups=user.additionalGids if user else (),
+            why="process.user",
+        )
+    )
+    if sets is not None:
+        made.append(_capabilities(sets, facts))
+    if process.noNewPrivileges:
+        made.append(steps.NoNewPrivileges(why="process.noNewPrivileges"))
+    return made
+
+
+def umask(process: Process) -> int:
+    """The file mode mask; runc's and crun's 0022 when none is asked for."""
+    if process.user is None or process.user.umask is None:
+        return _DEFAULT_UMASK
+    return process.user.umask
+
+
+def last_steps(
+    process: Process, profile: Profile | None, preserve_fds: int
+) -> tuple[list[steps.Step], list[steps.Step]]:
+    """What is left after `start`: (before the startContainer hooks, after them)."""
+    before: list[steps.Step] = []
+    if profile is not None and process.noNewPrivileges:
+        before.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
+    execute = steps.Execute(
+        args=process.args, env=process.env, preserve_fds=preserve_fds, why="process.args"
+    )
+    return before, [execute]
+
+
+def rlimit_steps(process: Process) -> list[steps.Step]:
+    """Resource limits. setrlimit(2)."""
+    if not process.rlimits:
+        return []
+    limits = tuple(
+        (wanted.type, RLIMITS[wanted.type], wanted.soft, wanted.hard, wanted.at)
+        for wanted in process.rlimits
+    )
+    return [steps.SetRlimits(limits=limits, why="process.rlimits")]
+
+
+def warnings(process: Process | None, facts: Facts) -> list[str]:
+    """Capabilities that are asked for and cannot be had (config.md says: warn, do not fail)."""
+    if process is None or process.capabilities is None:
+        return []
+    sets = process.capabilities
+    asked = {name for names in (sets.bounding, sets.permitted) for name in names}
+    unknown = sorted(name for name in asked if name not in CAPABILITIES)
+    denied = sorted(
+        name for name in asked - set(unknown) if not facts.bounding >> CAPABILITIES[name] & 1
+    )
+    lines = [f"{sets.at}: {name} is no capability that pycontain knows" for name in unknown]
+    return lines + [f"{sets.at}: {name} cannot be granted on this host" for name in denied]
+
+
+def _capabilities(sets: Capabilities, facts: Facts) -> steps.SetCapabilities:
+    """
+    The sets that can be granted; nothing is inheritable unless it is asked for by name.
+
+    Inheritable sets filled without being asked were CVE-2022-29162 and three more.
+    """
+    permitted = _mask(sets.permitted, facts.permitted)
+    inheritable = _mask(sets.inheritable, facts.permitted)
+    return steps.SetCapabilities(
+        effective=_mask(sets.effective, permitted),
+        permitted=permitted,
+        inheritable=inheritable,
+        ambient=_mask(sets.ambient, permitted & inheritable),
+        why=sets.at,
+    )
+
+
+def _mask(names: tuple[str, ...], available: int) -> int:
+    mask = 0
+    for name in names:
+        mask |= 1 << CAPABILITIES.get(name, 63)
+    return mask & available & ~(1 << 63)

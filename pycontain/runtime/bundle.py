@@ -1,0 +1,55 @@
+"""A bundle: a folder with a config.json and a root file system. bundle.md."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..errors import KernelError, SpecError
+from ..spec.check import check
+from ..spec.parse import parse
+from ..wire.state import read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    pass
+
+
+class Bundle:
+    """
+    A folder, read once.
+
+    path    absolute
+    text    config.json as it was read
+    spec    the checked configuration
+    """
+
+    __slots__ = ("path", "spec", "text")
+
+    def __init__(self, path: str, config: str = "") -> None:
+        """
+        Read and check a bundle; config is another file than its config.json.
+
+        Raises SpecError for what is missing, broken or contradictory.
+        """
+        self.path = os.path.abspath(path)
+        self.text = _read_config(os.path.join(self.path, config or "config.json"))
+        self.spec = parse(self.text)
+        check(self.spec)
+
+
+def _read_config(path: str) -> str:
+    try:
+        return read_text(path)
+    except KernelError as error:
+        remedy = ""
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            remedy = "name the bundle's folder with --bundle; `pycontain spec` writes a config.json"
+        raise SpecError(error.fault.why, at=path, remedy=remedy, errno=error.errno) from None
+
+
+def check_rootfs(rootfs: str) -> None:
+    """Raises SpecError unless the root file system is a directory."""
+    if not os.path.isdir(rootfs):
+        why = "is not a directory" if os.path.exists(rootfs) else "does not exist"
+        raise SpecError(why, at="root.path", value=rootfs, remedy="put the root file system there")

@@ -1,0 +1,94 @@
+"""Terminals: handing the master to who asked for it, or serving it in the foreground."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import sys
+
+from ..errors import KernelError, UsageError
+from ..kernel import tty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Spec
+
+
+def check(spec: Spec, socket: str, *, detached: bool) -> None:
+    """Raises UsageError where terminal, console socket and detachment contradict each other."""
+    terminal = spec.process is not None and spec.process.terminal
+    if terminal and detached and not socket:
+        raise UsageError(
+            "is true, and nobody would hold the terminal",
+            at="process.terminal",
+            remedy="give --console-socket, or run in the foreground",
+        )
+    if socket and not (terminal and detached):
+        raise UsageError(
+            "is given, but no terminal is to be handed over",
+            at="--console-socket",
+            value=socket,
+            remedy="set process.terminal to true, and detach",
+        )
+
+
+def connect(path: str) -> int:
+    """A connection to the AF_UNIX socket that will receive the terminal's master."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.connect(path)
+    except OSError as error:
+        raise KernelError.of("connect", error.errno or 0, path) from None
+    return socket.detach()
+
+
+def pair() -> tuple[int, int]:
+    """Both ends of a console socket within this process."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    return ours.detach(), theirs.detach()
+
+
+def send(connection: int, fd: int) -> None:
+    """Send a descriptor over a connection, and close that. unix(7), SCM_RIGHTS."""
+    socket = _socket.socket(fileno=connection)
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
+    socket.sendmsg([b"\0"], [rights])
+    socket.close()
+
+
+def receive_master(fd: int) -> int:
+    """The terminal's master, as the container's first process sent it."""
+    socket = _socket.socket(fileno=fd)
+    _, ancillary, _, _ = socket.recvmsg(4096, _socket.CMSG_SPACE(4))
+    socket.close()
+    (_, _, data), *_ = ancillary
+    return int.from_bytes(data[:4], sys.byteorder)
+
+
+class Foreground:
+    """The caller's terminal joined to the container's: raw here, cooked there."""
+
+    def __init__(self, master: int) -> None:
+        import termios
+
+        self.master = master
+        self.termios = termios
+        self.saved = termios.tcgetattr(0) if os.isatty(0) else None
+
+    def __enter__(self) -> Foreground:
+        if self.saved is not None:
+            import tty as stdlib_tty
+
+            stdlib_tty.setraw(0)
+            self.resize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.saved is not None:
+            self.termios.tcsetattr(0, self.termios.TCSADRAIN, self.saved)
+        os.close(self.master)
+
+    def resize(self) -> None:
+        """Give the container's terminal the size of the caller's."""
+        if self.saved is not None:
+            tty.set_size(self.master, *tty.size(0))

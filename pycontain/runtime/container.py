@@ -1,0 +1,98 @@
+"""A container as commands find it: its state directory and what its process does now."""
+
+from __future__ import annotations
+
+import os
+
+from ..cgroup.tree import Cgroup
+from ..errors import KernelError, StateError
+from ..wire.state import StateDir, start_time
+from .life import public_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import Options
+
+
+class Container:
+    """
+    A container that exists.
+
+    directory  its state directory
+    state      state.json
+    """
+
+    __slots__ = ("directory", "state")
+
+    def __init__(self, options: Options, id: str) -> None:
+        """Raises StateError when there is no such container."""
+        self.directory = StateDir.open(options.root, id)
+        self.state = self.directory.load()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the first process is there: the pid alone could be somebody else's by now."""
+        state = self.state
+        return state.pid > 0 and start_time(state.pid) == state.start_time
+
+    @property
+    def status(self) -> str:
+        """creating, created, running, paused or stopped. runtime.md, State."""
+        if self.state.phase == "creating":
+            return "creating" if self.alive else "stopped"
+        if not self.alive:
+            return "stopped"
+        if self.frozen:
+            return "paused"
+        return "created" if self.directory.awaits_start else "running"
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """Its cgroup, None when it has none."""
+        if not self.state.mount:
+            return None
+        return Cgroup(self.state.mount, self.state.cgroup, self.state.made)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its cgroup is frozen."""
+        cgroup = self.cgroup
+        try:
+            return cgroup is not None and cgroup.frozen
+        except KernelError:
+            return False  # the cgroup went away with its last process
+        finally:
+            if cgroup is not None:
+                cgroup.close()
+
+    def pidfd(self) -> int:
+        """A descriptor of the first process. Raises StateError when it is gone."""
+        try:
+            fd = os.pidfd_open(self.state.pid)
+        except ProcessLookupError:
+            fd = -1
+        if fd < 0 or not self.alive:  # asked after opening: then the pidfd is of that process
+            if fd >= 0:
+                os.close(fd)
+            raise self.wrong_status("stopped")
+        return fd
+
+    def require(self, *wanted: str) -> str:
+        """The status. Raises StateError when it is none of these."""
+        status = self.status
+        if status not in wanted:
+            raise self.wrong_status(status, *wanted)
+        return status
+
+    def wrong_status(self, status: str, *wanted: str) -> StateError:
+        """The error for a container that is not as a command needs it."""
+        needed = f", not {' or '.join(wanted)}" if wanted else ""
+        return StateError(f"is {status}{needed}", at="container", value=self.state.id)
+
+    def public(self) -> dict[str, object]:
+        """The state as `state` and `list` show it: the specification's, and what runc adds."""
+        status = self.status
+        state = self.state
+        pid = 0 if status == "stopped" else state.pid
+        shown = public_state(state, status, pid)
+        return {**shown, "rootfs": state.rootfs, "created": state.created, "owner": ""}

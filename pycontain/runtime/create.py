@@ -1,0 +1,101 @@
+"""create: a bundle becomes a container that waits for `start`. runtime.md, Create."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import UsageError
+from ..plan.plan import Plan, Request, build
+from ..wire.state import State
+from . import console, poststop
+from .bundle import Bundle, check_rootfs
+from .host import read_facts
+from .life import Life
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Spec
+    from .options import Options
+
+
+def create(
+    options: Options,
+    id: str,
+    *,
+    bundle: str = ".",
+    console_socket: str = "",
+    pid_file: str = "",
+    pidfd_socket: str = "",
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+    config: str = "",
+) -> tuple[str, ...]:
+    """
+    Make a container of a bundle; its program runs when `start` is called.
+
+    Returns warnings. Raises PycontainError after undoing everything.
+    """
+    loaded = Bundle(bundle, config)
+    console.check(loaded.spec, console_socket, detached=True)
+    request = Request(
+        id=id,
+        bundle=loaded.path,
+        console_socket=console_socket,
+        pid_file=pid_file,
+        pidfd_socket=pidfd_socket,
+        pivot=not no_pivot,
+        keyring=not no_new_keyring,
+        preserve_fds=preserve_fds,
+        cgroup=options.cgroup_manager != "disabled",
+    )
+    life, plan = prepare(options, loaded, request)
+    if console_socket:
+        life.console = console.connect(console_socket)
+    life.bring_up()
+    return plan.warnings
+
+
+def prepare(options: Options, bundle: Bundle, request: Request) -> tuple[Life, Plan]:
+    """A life that is ready to be brought up, and its plan. Raises SpecError."""
+    check_preserved(request.preserve_fds)
+    plan = build(bundle.spec, request, read_facts())
+    check_rootfs(plan.rootfs)
+    life = Life(options, request.id, plan.steps)
+    life.config = bundle.text
+    life.state = first_state(bundle.spec, request, plan.rootfs)
+    life.poststop = lambda: poststop.run(bundle.spec, life.known)
+    return life, plan
+
+
+def first_state(spec: Spec, request: Request, rootfs: str) -> State:
+    """The state of a container that does not exist yet."""
+    return State(
+        id=request.id,
+        ociVersion=spec.ociVersion,
+        bundle=request.bundle,
+        rootfs=rootfs,
+        created=now(),
+        owner=os.geteuid(),
+        annotations=spec.annotations,
+    )
+
+
+def now() -> str:
+    """The time in RFC 3339 with microseconds, UTC."""
+    seconds, micro = divmod(time.time_ns() // 1000, 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{micro:06d}Z"
+
+
+def check_preserved(count: int) -> None:
+    """Raises UsageError unless the descriptors to preserve are open."""
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise UsageError(
+                f"asks for descriptor {fd}, which is not open",
+                at="--preserve-fds",
+                value=str(count),
+            ) from None

@@ -1,0 +1,80 @@
+"""delete: everything that create made is removed. runtime.md, Delete."""
+
+from __future__ import annotations
+
+import _signal
+import os
+
+from ..errors import StateError, Timeout
+from ..kernel import calls
+from ..spec.parse import parse
+from ..wire.state import StateDir
+from . import poststop
+from .container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Spec
+    from .options import Options
+
+_PATIENCE = 10.0  # seconds for a killed process to end
+
+
+def delete(options: Options, id: str, *, force: bool = False) -> None:
+    """
+    Remove a stopped container; with force kill it first, or what a broken create left.
+
+    Raises StateError for a container that does not exist (not with force) or is not stopped.
+    """
+    try:
+        container = Container(options, id)
+    except StateError:
+        if not force:
+            raise
+        return _remove_remains(options, id)
+    with container.directory:
+        if not force:
+            container.require("stopped")
+        destroy(container, parse(container.directory.load_config()))
+
+
+def destroy(container: Container, spec: Spec) -> None:
+    """Kill what runs, remove cgroup and state, run the poststop hooks."""
+    if container.alive:
+        _end(container)
+    cgroup = container.cgroup
+    if cgroup is not None and cgroup.made:
+        if os.path.isdir(cgroup.directory):
+            cgroup.kill()  # without a pid namespace its other processes live on
+        cgroup.remove()
+    container.directory.remove()
+    poststop.run(spec, container.state)
+
+
+def _end(container: Container) -> None:
+    """Kill the first process and wait for its end: a zombie's parent may take its time."""
+    pidfd = container.pidfd()
+    try:
+        calls.send_signal(pidfd, _signal.SIGKILL)
+        wait_for_end(pidfd, container.state.id)
+    finally:
+        os.close(pidfd)
+
+
+def wait_for_end(pidfd: int, id: str) -> None:
+    """Wait until a process has ended. Raises Timeout when it does not."""
+    import select
+
+    watch = select.poll()
+    watch.register(pidfd, select.POLLIN)
+    if not watch.poll(_PATIENCE * 1000):
+        raise Timeout(
+            f"was killed and has not ended after {_PATIENCE:g} s", at="container", value=id
+        )
+
+
+def _remove_remains(options: Options, id: str) -> None:
+    """A directory without a readable state: nothing else can be known to belong to it."""
+    directory = StateDir(options.root, id)
+    if os.path.isdir(directory.path):
+        directory.remove()

@@ -1,0 +1,368 @@
+"""
+What this host has of what containers need, each found by trying, and the remedy for each lack.
+
+Nothing here is on the engines' path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+from ..cgroup import controllers, place
+from ..errors import KernelError, reason
+from ..kernel import calls
+from ..kernel import const as c
+from ..kernel._ffi import ffi
+from ..record import Record
+from ..spec.names import CAPABILITIES
+from ..vm import abi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Literal
+
+    Status = Literal["ok", "warn", "lack"]
+
+OK: Status = "ok"
+WARN: Status = "warn"  # containers run, with less
+LACK: Status = "lack"  # containers do not run
+
+_OLDEST_KERNEL = (5, 14)
+_AS_ROOT = "run it as root to try"
+
+_NAMESPACES = {
+    "mount": c.CLONE_NEWNS,
+    "pid": c.CLONE_NEWPID,
+    "network": c.CLONE_NEWNET,
+    "ipc": c.CLONE_NEWIPC,
+    "uts": c.CLONE_NEWUTS,
+    "cgroup": c.CLONE_NEWCGROUP,
+    "time": c.CLONE_NEWTIME,
+    "user": c.CLONE_NEWUSER,
+}
+_LIMITS = ("memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma")
+_V1_NAMES = {"io": "blkio"}
+
+_ENGINES = {
+    "podman": 'add to [engine.runtimes] in containers.conf: pycontain = ["{program}"]',
+    "docker": 'add to "runtimes" in daemon.json: "pycontain": {{"path": "{program}"}}',
+    "containerd": 'set BinaryName = "{program}" in the options of a runc.v2 runtime',
+}
+_PROGRAM = "/usr/local/bin/pycontain"
+
+
+class Finding(Record):
+    """One check: what was looked for, "ok", "warn" or "lack", what was found, what can be done."""
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Every check of this host, in the order in which they matter."""
+    return [finding for check in _CHECKS for finding in check()]
+
+
+# --- the kernel --------------------------------------------------------------------------------
+
+
+def kernel(release: str = "") -> Iterator[Finding]:
+    """The kernel's version."""
+    release = release or os.uname().release
+    major, minor = release.split(".")[:2]
+    digits = minor[: len(minor) - len(minor.lstrip("0123456789"))]
+    if (int(major), int(digits)) >= _OLDEST_KERNEL:
+        yield Finding(name="kernel", status=OK, found=release)
+    else:
+        oldest = ".".join(map(str, _OLDEST_KERNEL))
+        yield Finding(
+            name="kernel", status=LACK, found=release, remedy=f"boot Linux {oldest} or later"
+        )
+
+
+def system_calls() -> Iterator[Finding]:
+    """The newer system calls: a seccomp profile around this process may forbid them."""
+    for name, attempt in _ATTEMPTS.items():
+        try:
+            attempt()
+        except KernelError as error:
+            yield _refused(name, error.errno, LACK)
+        else:
+            yield Finding(name=name, status=OK, found="works")
+
+
+def _refused(name: str, number: int, status: Status) -> Finding:
+    if number in (errno.EPERM, errno.EACCES):
+        if os.geteuid() != 0:
+            return Finding(name=name, status=WARN, found=reason(number), remedy=_AS_ROOT)
+        remedy = "grant CAP_SYS_ADMIN, or loosen the seccomp profile pycontain runs under"
+        return Finding(name=name, status=status, found=reason(number), remedy=remedy)
+    remedy = "boot a kernel built with it"
+    if number == errno.ENOSPC:
+        remedy = "raise the limit of this kind in /proc/sys/user"
+    return Finding(name=name, status=status, found=reason(number), remedy=remedy)
+
+
+def _try_openat2() -> None:
+    os.close(calls.openat2(c.AT_FDCWD, "/", os.O_PATH, c.RESOLVE_IN_ROOT))
+
+
+def _try_clone3() -> None:
+    pid, pidfd = calls.clone3(0)
+    if pid == 0:
+        os._exit(0)
+    os.close(pidfd)
+    os.waitpid(pid, 0)
+
+
+def _try_pidfd() -> None:
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        calls.send_signal(pidfd, 0)
+    finally:
+        os.close(pidfd)
+
+
+def _try_close_range() -> None:
+    beyond = 0x7FFF_FFFF  # no descriptor has this number
+    calls.close_range(beyond, beyond)
+
+
+def _try_mounts() -> None:
+    """A detached file system and a detached copy of one, both gone when closed."""
+    context = calls.fsopen("tmpfs")
+    try:
+        calls.fsconfig(context, c.FSCONFIG_CMD_CREATE)
+        os.close(calls.fsmount(context, c.MOUNT_ATTR_NOEXEC))
+    finally:
+        os.close(context)
+    tree = calls.open_tree(c.AT_FDCWD, "/", c.OPEN_TREE_CLONE)
+    try:
+        calls.mount_setattr(tree, set=c.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(tree)
+
+
+_ATTEMPTS: dict[str, Callable[[], None]] = {
+    "openat2": _try_openat2,
+    "clone3": _try_clone3,
+    "pidfd": _try_pidfd,
+    "close_range": _try_close_range,
+    "mount API": _try_mounts,
+}
+
+
+def namespaces() -> Iterator[Finding]:
+    """Each kind of namespace, made by a child that ends at once."""
+    for kind, flag in _NAMESPACES.items():
+        name = f"{kind} namespace"
+        number = _unshare(flag)
+        if number:
+            yield _refused(name, number, WARN if kind in ("user", "time") else LACK)
+        else:
+            yield Finding(name=name, status=OK, found="works")
+
+
+def _unshare(flag: int) -> int:
+    """0, or the errno that a child gets."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            calls.unshare(flag)
+        except KernelError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def filesystems(file: str = "/proc/filesystems") -> Iterator[Finding]:
+    """overlayfs, which seals the interpreter and which engines store images with."""
+    if "overlay" in _read(file).split():
+        yield Finding(name="overlayfs", status=OK, found="works")
+    else:
+        yield Finding(name="overlayfs", status=WARN, found="not loaded", remedy="modprobe overlay")
+
+
+# --- control groups ----------------------------------------------------------------------------
+
+
+def cgroups(mountinfo: str = "/proc/self/mountinfo") -> Iterator[Finding]:
+    """The cgroup2 mount, and the controllers that limits need."""
+    mounts = [point for point, _ in place.mounts("cgroup2", mountinfo)]
+    if not mounts:
+        yield Finding(
+            name="cgroup v2", status=LACK, found="not mounted",
+            remedy="mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+        )  # fmt: skip
+        return
+    yield Finding(name="cgroup v2", status=OK, found=f"at {mounts[0]}")
+    here = controllers.of(mounts[0])
+    holders = {
+        option: point for point, options in place.mounts("cgroup", mountinfo) for option in options
+    }
+    for name in _LIMITS:
+        yield _controller(name, name in here, holders.get(_V1_NAMES.get(name, name), ""))
+
+
+def _controller(name: str, here: bool, holder: str) -> Finding:
+    title = f"{name} controller"
+    if here:
+        return Finding(name=title, status=OK, found="in cgroup v2")
+    if holder:
+        return Finding(
+            name=title, status=WARN, found=f"held by cgroup v1 at {holder}",
+            remedy="boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all",
+        )  # fmt: skip
+    remedy = "" if name in ("hugetlb", "rdma") else "boot a kernel built with it"
+    return Finding(name=title, status=WARN, found="not in this kernel", remedy=remedy)
+
+
+def init_system() -> Iterator[Finding]:
+    """Whether systemd runs this host. sd_booted(3)."""
+    booted = os.path.isdir("/run/systemd/system")
+    found = "runs this host" if booted else "does not run this host: cgroups are made directly"
+    yield Finding(name="systemd", status=OK, found=found)
+
+
+# --- rights and fences -------------------------------------------------------------------------
+
+
+def capabilities(file: str = "/proc/self/status") -> Iterator[Finding]:
+    """The bounding set: what is missing here, no container can have."""
+    fields = dict(line.split(":\t", 1) for line in _read(file).splitlines())
+    bounding = int(fields["CapBnd"], 16)
+    last = int(_read("/proc/sys/kernel/cap_last_cap"))
+    missing = [
+        name for name, number in CAPABILITIES.items()
+        if number <= last and not bounding >> number & 1
+    ]  # fmt: skip
+    if not missing:
+        yield Finding(name="capabilities", status=OK, found="all in the bounding set")
+        return
+    yield Finding(
+        name="capabilities",
+        status=LACK if "CAP_SYS_ADMIN" in missing else WARN,
+        found=f"without {', '.join(missing)}",
+        remedy="let whatever started this session keep them",
+    )
+
+
+def seccomp() -> Iterator[Finding]:
+    """Seccomp in the kernel, and the library that makes its programs."""
+    try:
+        actions = _read("/proc/sys/kernel/seccomp/actions_avail").split()
+    except FileNotFoundError:
+        yield Finding(
+            name="seccomp", status=WARN, found="not in this kernel",
+            remedy="boot a kernel with CONFIG_SECCOMP_FILTER",
+        )  # fmt: skip
+    else:
+        yield Finding(name="seccomp", status=OK, found=", ".join(actions))
+    try:
+        library = ffi.dlopen("libseccomp.so.2")
+    except OSError:
+        yield Finding(
+            name="libseccomp", status=WARN, found="not installed",
+            remedy="apt install libseccomp2; engines' bundles carry profiles",
+        )  # fmt: skip
+    else:
+        version = library.seccomp_version()  # points into the library: it must stay loaded
+        found = f"{version.major}.{version.minor}.{version.micro}"
+        yield Finding(name="libseccomp", status=OK, found=found)
+
+
+def security_modules(file: str = "/sys/kernel/security/lsm") -> Iterator[Finding]:
+    """The Linux security modules that are active."""
+    try:
+        found = _read(file)
+    except OSError:
+        found = "unknown: securityfs is not mounted"
+    yield Finding(name="security modules", status=OK, found=found.strip().replace(",", ", "))
+
+
+def interpreter() -> Iterator[Finding]:
+    """
+    Whether a container's program that becomes /proc/self/exe can overwrite Python.
+
+    Opening it for writing fails only on a read-only overlay without an upper layer: a read-only
+    bind mount can be made writable again by who holds it (CVE-2019-5736).
+    """
+    fd = os.open("/proc/self/exe", os.O_PATH | os.O_CLOEXEC)
+    try:
+        overlay = calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
+        sealed = overlay and bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+    finally:
+        os.close(fd)
+    if sealed:
+        yield Finding(name="interpreter", status=OK, found="sealed")
+    else:
+        yield Finding(
+            name="interpreter", status=WARN, found="not sealed: a container run as root reaches it",
+            remedy="run only images you trust as root",
+        )  # fmt: skip
+
+
+# --- beside containers -------------------------------------------------------------------------
+
+
+def kvm(device: str = "/dev/kvm", modules: str = "/sys/module") -> Iterator[Finding]:
+    """The virtual machine interface, and what it stands on."""
+    try:
+        fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        yield Finding(
+            name="KVM", status=WARN, found=f"{device} {reason(error.errno or 0)}",
+            remedy="load kvm_intel or kvm_amd, or switch on virtualisation in the firmware",
+        )  # fmt: skip
+        return
+    try:
+        version = calls.ioctl(fd, abi.IOCTL["KVM_GET_API_VERSION"], 0, "KVM_GET_API_VERSION")
+    finally:
+        os.close(fd)
+    status = OK if version == abi.API_VERSION else WARN
+    found = f"API version {version}, by {_virtualisation(modules)}"
+    yield Finding(name="KVM", status=status, found=found)
+
+
+def _virtualisation(modules: str) -> str:
+    kinds = {"kvm_intel": "VT-x", "kvm_amd": "AMD-V", "kvm_pvm": "PVM, in software"}
+    loaded = [kind for module, kind in kinds.items() if os.path.isdir(f"{modules}/{module}")]
+    flags = set(_read("/proc/cpuinfo").split()) & {"vmx", "svm"}
+    return ", ".join([*loaded, *(f"CPU flag {flag}" for flag in sorted(flags))]) or "the kernel"
+
+
+def engines() -> Iterator[Finding]:
+    """Container engines, and how each is told of pycontain."""
+    for name, hint in _ENGINES.items():
+        path = shutil.which(name)
+        if path:
+            remedy = hint.format(program=shutil.which("pycontain") or _PROGRAM)
+            yield Finding(name=name, status=OK, found=path, remedy=remedy)
+        else:
+            yield Finding(name=name, status=OK, found="not installed")
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+_CHECKS = (
+    kernel,
+    system_calls,
+    namespaces,
+    filesystems,
+    cgroups,
+    init_system,
+    capabilities,
+    seccomp,
+    security_modules,
+    interpreter,
+    kvm,
+    engines,
+)

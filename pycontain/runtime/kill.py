@@ -1,0 +1,63 @@
+"""kill: a signal for the container's process. runtime.md, Kill."""
+
+from __future__ import annotations
+
+import _signal
+import os
+
+from ..errors import KernelError, StateError
+from ..kernel import calls
+from ..spec.names import signal_number
+from .container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import Options
+
+
+def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = False) -> None:
+    """
+    Send a signal, by name or number, to the first process, or to all of the container.
+
+    Raises StateError for a container that is neither created nor running, UsageError for an
+    unknown signal.
+    """
+    number = signal_number(signal)
+    container = Container(options, id)
+    if all:
+        return _signal_all(container, number)
+    container.require("created", "running", "paused")
+    pidfd = container.pidfd()
+    try:
+        calls.send_signal(pidfd, number)
+    finally:
+        os.close(pidfd)
+
+
+def _signal_all(container: Container, number: int) -> None:
+    """SIGKILL by the kernel at once, others one process after the other while none can fork."""
+    cgroup = container.cgroup
+    if cgroup is None:
+        raise StateError("has no cgroup to find its processes by", at="container")
+    if not os.path.isdir(cgroup.directory):
+        raise container.wrong_status("stopped")
+    if number == _signal.SIGKILL:
+        return cgroup.kill()
+    was_frozen = cgroup.frozen
+    if not was_frozen:
+        cgroup.freeze()
+    try:
+        for pid in cgroup.pids():
+            _send(pid, number)
+    finally:
+        if not was_frozen:
+            cgroup.thaw()
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it ended in between
+    except OSError as error:
+        raise KernelError.of("kill", error.errno or 0, f"process {pid}") from None

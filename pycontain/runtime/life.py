@@ -1,0 +1,338 @@
+"""
+The parent's side of a container's life: its steps of the plan, with an undo for each.
+
+Where the plan goes on with the child, the baton is passed and waited for. When anything fails, the
+undos run in reverse, and the host is as it was.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import time
+
+from ..cgroup.devices import DEFAULT_RULES, attach, program
+from ..cgroup.disabled import NoCgroup
+from ..cgroup.place import find_mount, own, resolve
+from ..cgroup.tree import Cgroup
+from ..errors import KernelError, PycontainError, StateError, StepError
+from ..kernel import calls
+from ..kernel.seccomp import compiled
+from ..plan import seccomp, steps
+from ..plan.namespaces import FILES
+from ..wire import hooks, sync
+from ..wire.state import State, StateDir, start_time
+from . import console
+from .spawn import Child, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..init.box import Box
+    from .options import Options
+
+ALL_SIGNALS = frozenset(range(1, 65)) - {32, 33}  # the two are libc's own
+
+
+class Life:
+    """
+    A container on its way from a plan to a process.
+
+    times  (side, step, microseconds) of what was done
+    """
+
+    def __init__(self, options: Options, id: str, plan: tuple[steps.Step, ...]) -> None:
+        self.options = options
+        self.plan = plan
+        self.directory = StateDir(options.root, id)
+        self.cgroup: Cgroup | NoCgroup = NoCgroup()
+        self.state: State | None = None
+        self.config = ""
+        self.child: Child | None = None
+        self.console = -1
+        self.poststop: Callable[[], None] | None = None
+        self.times: list[tuple[str, str, int]] = []
+        self.clone_flags = 0
+        self._seccomp = b""
+        self._namespaces: dict[int, int] = {}
+        self._undo: list[Callable[[], object]] = []
+        self._start_fifos: sync.Channel | None = None
+        self._hooks_ran = False
+
+    # --- the walk through the plan -------------------------------------------------------------
+
+    def bring_up(self) -> None:
+        """
+        Carry out the plan: up to the wait for `start`, or until the program runs.
+
+        Raises the first error of either side, after undoing everything.
+        """
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+        try:
+            for index, step in enumerate(self.plan):
+                following = self.plan[index + 1] if index + 1 < len(self.plan) else None
+                if step.side == "parent":
+                    self._do(step, index)
+                    if self.child and following is not None and following.side == "child":
+                        sync.give_go(self.child.channel)
+                elif isinstance(step, steps.AwaitStart):
+                    return
+                elif isinstance(step, steps.Execute):
+                    self._await("exec")
+                    self._await("end")
+                elif following is not None and following.side == "parent":
+                    self._await("done")
+        except BaseException:
+            self.undo()
+            raise
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+    def undo(self) -> None:
+        """Take everything back, last things first, whatever fails on the way."""
+        first: BaseException | None = None
+        while self._undo:
+            try:
+                self._undo.pop()()
+            except (PycontainError, OSError) as error:
+                first = first or error
+        if self._hooks_ran and self.poststop:
+            self.poststop()
+        if first is not None:
+            raise first
+
+    def _await(self, wanted: str) -> None:
+        assert self.child is not None
+        word, times = sync.await_child(self.child.channel)
+        self.times += [("child", name, spent) for name, spent in times]
+        if word != wanted:
+            raise self._early_death(wanted)
+
+    def _early_death(self, wanted: str) -> StepError:
+        assert self.child is not None
+        ended = os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED | os.WNOWAIT)
+        how = "was killed by signal" if ended and ended.si_code != os.CLD_EXITED else "exited with"
+        return StepError(
+            f"{how} {ended.si_status if ended else '?'} before it said {wanted}",
+            at="the container's first process",
+            remedy="look for the reason in the kernel log, such as the out-of-memory killer",
+        )
+
+    def _do(self, step: steps.Step, index: int) -> None:
+        began = time.perf_counter_ns()
+        try:
+            self._carry_out(step, index)
+        except PycontainError as error:
+            raise error.in_step(step.name) from None
+        self.times.append(("parent", step.name, (time.perf_counter_ns() - began) // 1000))
+
+    def _carry_out(self, step: steps.Step, index: int) -> None:
+        match step:
+            case steps.Reserve():
+                self._reserve()
+            case steps.MakeCgroup():
+                self._make_cgroup(step)
+            case steps.LimitCgroup():
+                self.cgroup.write(step.settings)
+            case steps.FilterDevices():
+                attach(self._real_cgroup().fd, program((*step.rules, *DEFAULT_RULES)))
+            case steps.CompileSeccomp():
+                self._compile_seccomp(step)
+            case steps.OpenNamespaces():
+                self._open_namespaces(step)
+            case steps.Spawn():
+                self._spawn(step, self.plan[index + 1 :])
+            case steps.RecordPid():
+                self._record_pid()
+            case steps.AdjustOomScore():
+                self._adjust_oom_score(step)
+            case steps.RunHooks():
+                self._run_hooks(step)
+            case steps.SetRlimits():
+                self._set_rlimits(step)
+            case steps.WritePidFile():
+                self._write_pid_file(step)
+            case steps.SendPidfd():
+                self._send_pidfd(step)
+            case steps.Announce():
+                self._announce()
+            case _:
+                raise StepError("is a step that the parent does not know", value=step.name)
+
+    def finish(self) -> None:
+        """After the program's end: kill what it left, remove cgroup and state."""
+        if isinstance(self.cgroup, Cgroup):
+            self.cgroup.kill()
+            self.cgroup.remove()
+        self.directory.remove()
+
+    @property
+    def known(self) -> State:
+        """The state; a life has one from its preparation on."""
+        assert self.state is not None
+        return self.state
+
+    @property
+    def killed_by_oom(self) -> bool:
+        """Whether the kernel killed a process of this container for lack of memory."""
+        return isinstance(self.cgroup, Cgroup) and bool(self.cgroup.oom_kills())
+
+    # --- the steps -----------------------------------------------------------------------------
+
+    def _reserve(self) -> None:
+        self.directory = StateDir.reserve(self.options.root, self.directory.id)
+        self._undo.append(self.directory.remove)
+        self.directory.save_config(self.config)
+        self.directory.save(self.known)
+
+    def _make_cgroup(self, step: steps.MakeCgroup) -> None:
+        mount = find_mount()
+        path = resolve(step.path, self.directory.id, own())
+        cgroup = Cgroup(mount, path)
+        cgroup.create(step.controllers)
+        self.cgroup = cgroup
+        self._undo.append(cgroup.remove)
+        self.state = self.known.but(mount=mount, cgroup=path, made=cgroup.made)
+        self.directory.save(self.known)
+
+    def _real_cgroup(self) -> Cgroup:
+        assert isinstance(self.cgroup, Cgroup)
+        return self.cgroup
+
+    def _compile_seccomp(self, step: steps.CompileSeccomp) -> None:
+        cache = os.path.join(self.options.root, ".seccomp")
+        self._seccomp = compiled(step.profile, seccomp.key(step.profile), cache)
+
+    def _open_namespaces(self, step: steps.OpenNamespaces) -> None:
+        for kind, path in step.paths.items():
+            self._namespaces[kind] = _open_namespace(kind, path)
+
+    def _spawn(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
+        if any(isinstance(later, steps.AwaitStart) for later in rest):
+            self._start_fifos = sync.Channel(*self.directory.make_fifos())
+        cgroup = self.cgroup.fd if isinstance(self.cgroup, Cgroup) else -1
+        self.child = spawn(step, rest, cgroup, self.clone_flags, self._furnish, self._namespaces)
+        self._undo.append(self._kill_child)
+        self._close_what_the_child_has()
+
+    def _furnish(self, box: Box) -> None:
+        box.start = self._start_fifos
+        box.namespaces = self._namespaces
+        box.console = self.console
+        box.seccomp = self._seccomp
+        if self.state is not None:
+            box.hook_state = public_state(self.state, "creating", 0)
+
+    def _close_what_the_child_has(self) -> None:
+        for fd in (*self._namespaces.values(), self.console):
+            if fd >= 0:
+                os.close(fd)
+        self._namespaces, self.console = {}, -1
+        if self._start_fifos is not None:
+            self._start_fifos.close()
+
+    def _kill_child(self) -> None:
+        """The child and, since it may have forked, its cgroup; then both are gone for good."""
+        assert self.child is not None
+        if isinstance(self.cgroup, Cgroup) and self.cgroup.made:
+            self.cgroup.kill()
+        try:
+            calls.send_signal(self.child.pidfd, _signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED)
+        except (KernelError, ChildProcessError):
+            pass  # it has ended and was reaped
+        self.child.channel.close()
+        os.close(self.child.pidfd)
+
+    def _record_pid(self) -> None:
+        assert self.child is not None
+        pid = self.child.pid
+        self.state = self.known.but(pid=pid, start_time=start_time(pid))
+        self.directory.save(self.known)
+
+    def _adjust_oom_score(self, step: steps.AdjustOomScore) -> None:
+        assert self.child is not None
+        path = f"/proc/{self.child.pid}/oom_score_adj"
+        _write(path, str(step.score), "process.oomScoreAdj")
+
+    def _run_hooks(self, step: steps.RunHooks) -> None:
+        self._hooks_ran = True
+        for hook in step.hooks:
+            hooks.run_hook(hook, step.kind, public_state(self.known, "creating", self.known.pid))
+
+    def _set_rlimits(self, step: steps.SetRlimits) -> None:
+        assert self.child is not None
+        for name, number, soft, hard, at in step.limits:
+            try:
+                calls.prlimit(self.child.pid, number, soft, hard, at)
+            except KernelError as error:
+                error.fault.value = f"{name} {soft}:{hard}"
+                error.fault.remedy = "a hard limit can only be raised with CAP_SYS_RESOURCE"
+                raise
+
+    def _write_pid_file(self, step: steps.WritePidFile) -> None:
+        assert self.child is not None
+        folder, name = os.path.split(step.path)
+        hidden = os.path.join(folder, f".{name}.new")
+        try:
+            fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            os.write(fd, str(self.child.pid).encode())
+            os.close(fd)
+            os.rename(hidden, step.path)
+        except OSError as error:
+            raise KernelError.of("write", error.errno or 0, step.path) from None
+        self._undo.append(lambda: os.unlink(step.path))
+
+    def _send_pidfd(self, step: steps.SendPidfd) -> None:
+        assert self.child is not None
+        console.send(console.connect(step.path), self.child.pidfd)
+
+    def _announce(self) -> None:
+        self.state = self.known.but(phase="created")
+        self.directory.save(self.known)
+
+
+def public_state(state: State, status: str, pid: int) -> dict[str, object]:
+    """What hooks and callers are told of a container. runtime.md, State."""
+    shown: dict[str, object] = {
+        "ociVersion": state.ociVersion,
+        "id": state.id,
+        "status": status,
+        "pid": pid,
+        "bundle": state.bundle,
+    }
+    if state.annotations:
+        shown["annotations"] = state.annotations
+    return shown
+
+
+def _open_namespace(kind: int, path: str) -> int:
+    """A descriptor of a namespace of this kind. Raises KernelError or StateError otherwise."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, path) from None
+    try:
+        found = calls.namespace_type(fd)
+    except KernelError:
+        found = 0
+    if found != kind:
+        os.close(fd)
+        raise StateError(
+            f"is no {FILES[kind]} namespace",
+            at=path,
+            remedy="name a file of /proc/PID/ns of that type, or a bind mount of one",
+        )
+    return fd
+
+
+def _write(path: str, text: str, at: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError.of(f"write {path}", error.errno or 0, f"{at} = {text}") from None

@@ -1,0 +1,22 @@
+"""list: every container of a state root."""
+
+from __future__ import annotations
+
+from ..errors import StateError
+from ..wire.state import ids
+from .container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import Options
+
+
+def list_containers(options: Options) -> list[dict[str, object]]:
+    """The states of all containers, by id; one that vanishes or is half made is left out."""
+    found = []
+    for name in ids(options.root):
+        try:
+            found.append(Container(options, name).public())
+        except StateError:
+            continue
+    return found

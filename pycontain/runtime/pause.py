@@ -1,0 +1,21 @@
+"""pause: every process of a container is stopped where it is. cgroup-v2, cgroup.freeze."""
+
+from __future__ import annotations
+
+from ..errors import StateError
+from .container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import Options
+
+
+def pause(options: Options, id: str) -> None:
+    """Pause a container. Raises StateError when it is in another state or has no cgroup."""
+    container = Container(options, id)
+    with container.directory:
+        container.require("created", "running")
+        cgroup = container.cgroup
+        if cgroup is None:
+            raise StateError("has no cgroup to freeze", at="container", value=id)
+        cgroup.freeze()

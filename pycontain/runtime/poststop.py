@@ -1,0 +1,24 @@
+"""The poststop hooks, after everything else of a container is gone. config.md, Poststop."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import HookError
+from ..wire.hooks import run_hook
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Spec
+    from ..wire.state import State
+
+
+def run(spec: Spec, state: State) -> None:
+    """Run them all; one that fails is a warning, as the specification has it (runtime.md, 13)."""
+    from .life import public_state
+
+    for hook in spec.hooks.poststop if spec.hooks else ():
+        try:
+            run_hook(hook, "poststop", public_state(state, "stopped", 0))
+        except HookError as error:
+            os.write(2, f"pycontain: warning: {error}\n".encode())

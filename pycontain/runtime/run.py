@@ -1,0 +1,114 @@
+"""run: create, start and, in the foreground, wait and delete."""
+
+from __future__ import annotations
+
+import _signal
+import os
+
+import prctl
+
+from ..errors import PycontainError, SpecError
+from ..plan.plan import Request
+from . import console, poststop
+from .bundle import Bundle
+from .create import prepare
+from .foreground import stay
+from .life import ALL_SIGNALS, Life
+from .start import run_poststart
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..spec.records import Spec
+    from .options import Options
+
+    Timings = list[tuple[str, str, int]]
+
+
+def run(
+    options: Options,
+    id: str,
+    *,
+    bundle: str = ".",
+    console_socket: str = "",
+    pid_file: str = "",
+    pidfd_socket: str = "",
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+    config: str = "",
+    detach: bool = False,
+    keep: bool = False,
+    no_subreaper: bool = False,
+    on_timing: Callable[[Timings], None] | None = None,
+) -> int:
+    """
+    Run a bundle; returns its program's exit status, or 0 at once when detached.
+
+    on_timing gets (side, step, microseconds) of every step once the program runs.
+    Raises PycontainError after undoing everything.
+    """
+    loaded = Bundle(bundle, config)
+    if loaded.spec.process is None:
+        raise SpecError("is required but missing: there is nothing to run", at="process")
+    console.check(loaded.spec, console_socket, detached=detach)
+    request = Request(
+        id=id,
+        bundle=loaded.path,
+        separate_start=False,
+        console_socket=console_socket,
+        pid_file=pid_file,
+        pidfd_socket=pidfd_socket,
+        pivot=not no_pivot,
+        keyring=not no_new_keyring,
+        preserve_fds=preserve_fds,
+        cgroup=options.cgroup_manager != "disabled",
+    )
+    life, plan = prepare(options, loaded, request)
+    for warning in plan.warnings:
+        os.write(2, f"pycontain: warning: {warning}\n".encode())
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+    if not (detach or no_subreaper):
+        prctl.set_child_subreaper(True)
+    terminal = _bring_up(life, loaded.spec, console_socket, detach)
+    if on_timing is not None:
+        on_timing(life.times)
+    if detach:
+        return 0
+    status = _stay(life, terminal)
+    if not keep:
+        life.finish()
+        poststop.run(loaded.spec, life.known)
+    return status
+
+
+def _bring_up(life: Life, spec: Spec, console_socket: str, detach: bool) -> int:
+    """Start the program and the poststart hooks; returns the terminal's master, or -1."""
+    ours = -1
+    if console_socket:
+        life.console = console.connect(console_socket)
+    elif spec.process is not None and spec.process.terminal and not detach:
+        ours, life.console = console.pair()
+    life.bring_up()
+    try:
+        run_poststart(spec, life.known)
+    except PycontainError:
+        life.undo()
+        poststop.run(spec, life.known)
+        raise
+    life.directory.unlock()
+    return console.receive_master(ours) if ours >= 0 else -1
+
+
+def _stay(life: Life, master: int) -> int:
+    child = life.child
+    assert child is not None
+    if master < 0:
+        status = stay(child.pid, child.pidfd, None)
+    else:
+        with console.Foreground(master) as terminal:
+            status = stay(child.pid, child.pidfd, terminal)
+    if life.killed_by_oom:
+        os.write(2, b"pycontain: the container ran out of memory (memory.max) and was killed\n")
+    return status

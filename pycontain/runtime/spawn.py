@@ -1,0 +1,101 @@
+"""One fork: the child is born in its cgroup and its namespaces. clone(2), namespaces(7)."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+from ..errors import KernelError
+from ..init.box import Box
+from ..init.main import live
+from ..kernel import calls
+from ..kernel import const as c
+from ..wire.sync import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..plan import steps
+
+
+class Child:
+    """A container's first process, as its parent holds it."""
+
+    __slots__ = ("channel", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, channel: Channel) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+
+
+def spawn(
+    step: steps.Spawn,
+    rest: tuple[steps.Step, ...],
+    cgroup: int,
+    extra: int,
+    furnish: Callable[[Box], None],
+    joined: dict[int, int],
+) -> Child:
+    """
+    Make the child, which carries out its part of the rest.
+
+    cgroup   a descriptor of the cgroup it is born in, -1 for the caller's
+    extra    more flags for clone3
+    furnish  fills the child's box
+    joined   descriptors of the namespaces to join
+    """
+    ours, theirs = Channel.pair()
+    gc.freeze()  # objects that are never touched stay shared pages
+    with _Detour(step, joined):
+        pid, pidfd = calls.clone3(step.flags | extra, cgroup)
+        if pid == 0:
+            ours.close()  # else the child itself would keep its pipe from ending
+            box = Box(theirs)
+            furnish(box)
+            live(rest, box)
+    theirs.close()
+    return Child(pid, pidfd, ours)
+
+
+class _Detour:
+    """Namespaces that only children enter: the parent goes there, forks and comes back."""
+
+    def __init__(self, step: steps.Spawn, joined: dict[int, int]) -> None:
+        self.step = step
+        self.joined = joined
+        self.back: list[tuple[int, int]] = []
+
+    def __enter__(self) -> None:
+        if self.step.join_pid:
+            self._remember("pid", c.CLONE_NEWPID)
+            calls.setns(self.joined[c.CLONE_NEWPID], c.CLONE_NEWPID)
+        if self.step.time_namespace:
+            self._remember("time", c.CLONE_NEWTIME)
+            calls.unshare(c.CLONE_NEWTIME)
+            _set_offsets(self.step.time_offsets)
+
+    def __exit__(self, *_: object) -> None:
+        for fd, kind in self.back:
+            calls.setns(fd, kind)
+            os.close(fd)
+
+    def _remember(self, name: str, kind: int) -> None:
+        self.back.append((os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind))
+
+
+def _set_offsets(offsets: dict[str, tuple[int, int]]) -> None:
+    """Clock offsets, set while nobody is inside yet. time_namespaces(7)."""
+    if not offsets:
+        return
+    lines = [f"{clock} {seconds} {nano}" for clock, (seconds, nano) in offsets.items()]
+    fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, "\n".join(lines).encode())
+    except OSError as error:
+        raise KernelError.of(
+            "write /proc/self/timens_offsets", error.errno or 0, "linux.timeOffsets"
+        ) from None
+    finally:
+        os.close(fd)

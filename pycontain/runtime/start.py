@@ -1,0 +1,57 @@
+"""start: the program of a created container runs. runtime.md, Start."""
+
+from __future__ import annotations
+
+from ..errors import PycontainError, StateError
+from ..spec.parse import parse
+from ..wire import sync
+from ..wire.hooks import run_hook
+from .container import Container
+from .delete import destroy
+from .life import public_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Spec
+    from ..wire.state import State
+    from .options import Options
+
+
+def start(options: Options, id: str) -> None:
+    """
+    Let the program run, then run the poststart hooks.
+
+    Raises StateError for a container that is not created or has no process, and the child's error
+    when its last steps fail; the container is then gone.
+    """
+    container = Container(options, id)
+    with container.directory:
+        container.require("created")
+        spec = parse(container.directory.load_config())
+        if spec.process is None:
+            raise StateError("has no process to start", at="container", value=id)
+        channel = sync.Channel(*container.directory.open_fifos())
+        container.directory.remove_fifos()
+        try:
+            sync.give_go(channel)
+            _see_it_run(channel, container)
+            run_poststart(spec, container.state)
+        except PycontainError:
+            destroy(container, spec)
+            raise
+        finally:
+            channel.close()
+
+
+def _see_it_run(channel: sync.Channel, container: Container) -> None:
+    word = ""
+    while word != "end":
+        before, (word, _) = word, sync.await_child(channel)
+    if before != "exec":
+        raise StateError("died before its program ran", at="container", value=container.state.id)
+
+
+def run_poststart(spec: Spec, state: State) -> None:
+    """Run the poststart hooks. Raises HookError for one that fails, which is an error since 1.3."""
+    for hook in spec.hooks.poststart if spec.hooks else ():
+        run_hook(hook, "poststart", public_state(state, "running", state.pid))

@@ -1,0 +1,14 @@
+"""state: what a container is now. runtime.md, Query State."""
+
+from __future__ import annotations
+
+from .container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import Options
+
+
+def state(options: Options, id: str) -> dict[str, object]:
+    """The state of a container. Raises StateError when it does not exist."""
+    return Container(options, id).public()

@@ -1,0 +1,142 @@
+"""
+Is a configuration possible? The rules that a single value cannot show, checked in its own order.
+
+Pure: nothing here looks at the host. What depends on it (a file that exists, a controller that is
+free, a namespace that is the host's own) is checked by the plan. Source: config.md.
+"""
+
+from __future__ import annotations
+
+from . import linux_rules, names, process_rules, unbuilt
+from .problem import absolute, each, keyed, not_built, problem, under
+from .records import HOOK_KINDS, Linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..errors import SpecError
+    from .problem import Problems
+    from .records import Hook, Mount, Process, Spec
+
+_HOSTNAME_BYTES = 64  # __NEW_UTS_LEN: sethostname(2)
+
+
+def check(spec: Spec) -> None:
+    """Raise SpecError for the first thing that is wrong with the configuration."""
+    for wrong in _problems(spec):
+        raise wrong
+
+
+def problems(spec: Spec) -> list[SpecError]:
+    """Everything that is wrong with the configuration, in its order."""
+    return list(_problems(spec))
+
+
+def check_process(process: Process) -> None:
+    """Raise SpecError for the first thing that is wrong with a process, as `exec` starts one."""
+    for wrong in process_rules.problems(process):
+        raise wrong
+
+
+def unknown_capabilities(process: Process) -> list[str]:
+    """The names of capabilities that are none: worth a warning, no error (config.md, Process)."""
+    sets = process.capabilities
+    if sets is None:
+        return []
+    named = sets.bounding + sets.effective + sets.inheritable + sets.permitted + sets.ambient
+    return [name for name in dict.fromkeys(named) if name not in names.CAPABILITIES]
+
+
+def _problems(spec: Spec) -> Problems:
+    linux = spec.linux or Linux(at="linux")
+    yield from _version(spec)
+    yield from _root(spec)
+    yield from _host_names(spec)
+    for mount in spec.mounts:
+        yield from _mount(mount)
+    if spec.process is not None:
+        yield from process_rules.problems(spec.process)
+    yield from _hooks(spec)
+    yield from _annotations(spec)
+    yield from linux_rules.problems(linux)
+    yield from linux_rules.missing_namespaces(spec, linux)
+
+
+def _version(spec: Spec) -> Problems:
+    at, version = under(spec, "ociVersion"), spec.ociVersion
+    supported = f"{names.OCI_VERSION_MIN} to {names.OCI_VERSION}, and later versions 1.x"
+    if not _is_semantic(version):
+        remedy = f"write it as {names.OCI_VERSION}"
+        yield problem(at, "is not a semantic version (semver.org)", remedy, version)
+    elif version.partition(".")[0] != "1":
+        yield problem(at, "is not supported", f"use a version from {supported}", version)
+
+
+def _is_semantic(version: str) -> bool:
+    """Whether this is SemVer 2.0.0: MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD]."""
+    version, plus, build = version.partition("+")
+    core, dash, pre = version.partition("-")
+    numbers, builds, pres = core.split("."), build.split("."), pre.split(".")
+    return (
+        len(numbers) == 3
+        and all(map(_is_number, numbers))
+        and (not plus or all(map(_is_identifier, builds)))
+        and (
+            not dash
+            or all(_is_identifier(p) and (not p.isdecimal() or _is_number(p)) for p in pres)
+        )
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and (text == "0" or text[0] != "0")
+
+
+def _is_identifier(text: str) -> bool:
+    return text.isascii() and text.replace("-", "x").isalnum()
+
+
+def _root(spec: Spec) -> Problems:
+    if spec.root is None:
+        yield problem(under(spec, "root"), "is required but missing", "say where the rootfs is")
+    elif not spec.root.path:
+        yield problem(under(spec.root, "path"), "is empty", "say where the rootfs is", "")
+
+
+def _host_names(spec: Spec) -> Problems:
+    for key, name in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if name and len(name.encode()) > _HOSTNAME_BYTES:
+            why = f"is longer than {_HOSTNAME_BYTES} bytes"
+            yield problem(under(spec, key), why, "choose a shorter one", name)
+
+
+def _mount(mount: Mount) -> Problems:
+    """What one mount asks for; which words are options is the plan's table."""
+    yield from unbuilt.properties(mount)
+    if not mount.destination:  # a relative one is deprecated and means one below /
+        yield problem(under(mount, "destination"), "is empty", "say where to mount", "")
+    if not mount.source and {"bind", "rbind"} & set(mount.options):
+        yield problem(under(mount, "source"), "is missing from a bind mount", "say what to bind")
+    for at, option in each(mount, "options"):
+        word = option.partition("=")[0]  # crun writes idmap=uids=...
+        if word in unbuilt.MOUNT_OPTIONS:
+            yield not_built(at, unbuilt.MOUNT_OPTIONS[word], option)
+
+
+def _hooks(spec: Spec) -> Problems:
+    for kind in HOOK_KINDS if spec.hooks else ():
+        for hook in getattr(spec.hooks, kind):
+            yield from _hook(hook)
+
+
+def _hook(hook: Hook) -> Problems:
+    yield from absolute(under(hook, "path"), hook.path)
+    yield from process_rules.environment(hook)
+    if hook.timeout is not None and hook.timeout <= 0:
+        remedy = "give it seconds, or leave it out to wait for ever"
+        yield problem(under(hook, "timeout"), "is not more than 0", remedy, hook.timeout)
+
+
+def _annotations(spec: Spec) -> Problems:
+    if "" in spec.annotations:
+        at = keyed(under(spec, "annotations"), "")
+        yield problem(at, "has an empty name", "name it, as in org.example.key")

@@ -1,0 +1,63 @@
+"""
+What pycontain can do, as the features document of the runtime specification.
+
+The same on every host: it says what the program knows, not what the kernel below it offers. null or
+absence would mean "unknown", so what is missing is said as false. Source: features.md,
+features-linux.md.
+"""
+
+from __future__ import annotations
+
+from . import names, unbuilt
+from .records import HOOK_KINDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# Says how to wait for the answer to a notification; without SCMP_ACT_NOTIFY it does nothing.
+_IDLE_FLAG = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+_NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
+
+
+def features(mount_options: Iterable[str]) -> dict[str, object]:
+    """The features document, as JSON values. mount_options: the words that the plan knows."""
+    return {
+        "ociVersionMin": names.OCI_VERSION_MIN,
+        "ociVersionMax": names.OCI_VERSION,
+        "hooks": list(HOOK_KINDS),
+        "mountOptions": sorted(mount_options),
+        "linux": {
+            "namespaces": _built(_NAMESPACES, unbuilt.NAMESPACES),
+            "capabilities": list(names.CAPABILITIES),
+            "cgroup": {
+                "v1": False,
+                "v2": True,
+                "systemd": False,
+                "systemdUser": False,
+                "rdma": True,
+            },
+            "seccomp": _seccomp(),
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": False}},
+            "netDevices": {"enabled": False},
+        },
+        "annotations": {"run.pycontain.isolations": "namespaces"},
+    }
+
+
+def _seccomp() -> dict[str, object]:
+    return {
+        "enabled": True,
+        "actions": sorted(_built(names.SECCOMP_ACTIONS, unbuilt.SECCOMP_ACTIONS)),
+        "operators": sorted(names.SECCOMP_OPERATORS),
+        "archs": sorted(names.SECCOMP_ARCHS),
+        "knownFlags": sorted(names.SECCOMP_FLAGS),
+        "supportedFlags": sorted(names.SECCOMP_FLAGS.keys() - {_IDLE_FLAG}),
+    }
+
+
+def _built(known: Iterable[str], missing: Mapping[str, str]) -> list[str]:
+    return [name for name in known if name not in missing]

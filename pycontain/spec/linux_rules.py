@@ -1,0 +1,113 @@
+"""Is the Linux part of a configuration possible? Source: config-linux.md."""
+
+from __future__ import annotations
+
+from . import resource_rules, seccomp_rules, sysctl, unbuilt
+from .problem import absolute, between, each, keyed, not_built, problem, under
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .problem import Located, Problems
+    from .records import Device, Linux, Spec
+
+_CLOCKS = ("monotonic", "boottime")  # time_namespaces(7)
+_NUMBERS = {"major": 2**12 - 1, "minor": 2**20 - 1}  # more bits a device number has not: makedev(3)
+
+
+def problems(linux: Linux) -> Problems:
+    """Everything that is wrong with the Linux part in itself."""
+    yield from unbuilt.properties(linux)
+    yield from _namespaces(linux)
+    yield from _time_offsets(linux)
+    yield from _devices(linux)
+    yield from _cgroups_path(linux)
+    if linux.resources is not None:
+        yield from resource_rules.problems(linux.resources)
+    yield from sysctl.problems(linux)
+    if linux.seccomp is not None:
+        yield from seccomp_rules.problems(linux.seccomp)
+    for key in ("maskedPaths", "readonlyPaths"):
+        for at, path in each(linux, key):
+            yield from absolute(at, path)
+    if linux.personality is not None:
+        for at, flag in each(linux.personality, "flags"):
+            yield problem(at, "is unknown: the specification has no flags yet", "remove it", flag)
+
+
+def missing_namespaces(spec: Spec, linux: Linux) -> Problems:
+    """The properties that would change the host, because they lack a namespace to change."""
+    listed = {namespace.type for namespace in linux.namespaces}
+    needs: tuple[tuple[Located | None, str, str], ...] = (
+        (spec, "hostname", "uts"),
+        (spec, "domainname", "uts"),
+        (spec, "mounts", "mount"),
+        (spec.root, "readonly", "mount"),
+        (linux, "rootfsPropagation", "mount"),
+        (linux, "maskedPaths", "mount"),
+        (linux, "readonlyPaths", "mount"),
+    )
+    for record, key, kind in needs:
+        if record is not None and getattr(record, key) and kind not in listed:
+            why = f"would change the host without a {kind} namespace"
+            remedy = f'add {{"type": "{kind}"}} to linux.namespaces'
+            yield problem(under(record, key), why, remedy)
+
+
+def _namespaces(linux: Linux) -> Problems:
+    first: dict[str, str] = {}
+    for namespace in linux.namespaces:
+        kind, at = namespace.type, under(namespace, "type")
+        if kind in unbuilt.NAMESPACES:
+            yield not_built(at, unbuilt.NAMESPACES[kind], kind)
+        if kind in first:
+            yield problem(at, f"is the same as that of {first[kind]}", "keep one of them", kind)
+        first.setdefault(kind, namespace.at)
+        if namespace.path:
+            yield from absolute(under(namespace, "path"), namespace.path)
+
+
+def _time_offsets(linux: Linux) -> Problems:
+    at = under(linux, "timeOffsets")
+    new = any(namespace.type == "time" and not namespace.path for namespace in linux.namespaces)
+    if linux.timeOffsets and not new:
+        remedy = 'add {"type": "time"} to linux.namespaces, without a path'
+        yield problem(at, "can be set in a new time namespace only", remedy)
+    for clock, offset in linux.timeOffsets.items():
+        if clock not in _CLOCKS:
+            remedy = f"use {' or '.join(_CLOCKS)}"
+            yield problem(keyed(at, clock), "is not a clock with an offset", remedy)
+        yield from between(offset, "nanosecs", 0, 999_999_999)
+
+
+def _devices(linux: Linux) -> Problems:
+    first: dict[str, Device] = {}
+    for device in linux.devices:
+        yield from absolute(under(device, "path"), device.path)
+        yield from _device_number(device)
+        # mode_t; some engines leave the file type in it
+        yield from between(device, "fileMode", 0, 0o177777)
+        earlier = first.setdefault(device.path, device)
+        if _node(earlier) != _node(device):
+            why = f"is another device in {earlier.at}"
+            yield problem(under(device, "path"), why, "keep one of them", device.path)
+
+
+def _device_number(device: Device) -> Problems:
+    for key, largest in _NUMBERS.items():
+        if device.type != "p" and getattr(device, key) is None:
+            yield problem(under(device, key), "is required but missing", "add it: ls -l shows it")
+        yield from between(device, key, 0, largest)
+
+
+def _node(device: Device) -> tuple[object, ...]:
+    """What mknod(1) makes of a device: "u" is another name of "c"."""
+    if device.type == "p":
+        return ("p",)
+    return ("b" if device.type == "b" else "c", device.major, device.minor)
+
+
+def _cgroups_path(linux: Linux) -> Problems:
+    path = linux.cgroupsPath or ""
+    if ".." in path.split("/"):
+        remedy = "write the path without .."
+        yield problem(under(linux, "cgroupsPath"), "leaves its directory", remedy, path)

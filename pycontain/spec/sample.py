@@ -1,0 +1,83 @@
+"""
+The configuration that `pycontain spec` writes, for people to begin with.
+
+A shell that sees its own processes, network, host name and file systems, with three capabilities.
+None of them is inheritable or ambient: what the program executes as another user does not get them
+(CVE-2022-29162).
+"""
+
+from __future__ import annotations
+
+from .. import jsontext
+from . import names
+
+_CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
+
+_MOUNTS: tuple[tuple[str, str, str, list[str]], ...] = (
+    # destination, type, source, options
+    ("/proc", "proc", "proc", []),
+    ("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    ("/dev/pts", "devpts", "devpts",
+        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    ("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    ("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
+    ("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", "ro"]),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]),
+)  # fmt: skip
+
+_MASKED = [
+    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+    "/sys/devices/virtual/powercap", "/sys/devices/virtual/tpm", "/sys/firmware",
+]  # fmt: skip
+
+_READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+
+def sample() -> dict[str, object]:
+    """The sample configuration, as JSON values."""
+    return {
+        "ociVersion": names.OCI_VERSION,
+        "process": _process(),
+        "root": {"path": "rootfs", "readonly": True},
+        "hostname": "pycontain",
+        "mounts": [_mount(*columns) for columns in _MOUNTS],
+        "linux": {
+            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            "namespaces": [
+                {"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")
+            ],
+            "maskedPaths": _MASKED,
+            "readonlyPaths": _READONLY,
+        },
+    }
+
+
+def text() -> str:
+    """The sample configuration, as the text of a config.json."""
+    return jsontext.pretty(sample()) + "\n"
+
+
+def _process() -> dict[str, object]:
+    return {
+        "terminal": True,
+        "user": {"uid": 0, "gid": 0},
+        "args": ["sh"],
+        "env": [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "TERM=xterm",
+        ],
+        "cwd": "/",
+        "capabilities": {
+            "bounding": _CAPABILITIES,
+            "effective": _CAPABILITIES,
+            "permitted": _CAPABILITIES,
+        },
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
+        "noNewPrivileges": True,
+    }
+
+
+def _mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, object]:
+    mount: dict[str, object] = {"destination": destination, "type": kind, "source": source}
+    return {**mount, "options": options} if options else mount

@@ -1,0 +1,68 @@
+"""
+Sysctls: their names, and which namespace makes each of them the container's own.
+
+/proc/sys is namespaced only in part; the rest would change the host. Source: config-linux.md,
+Sysctl; namespaces(7), ipc_namespaces(7), network_namespaces(7), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+from .problem import keyed, problem, under
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .problem import Problems
+    from .records import Linux
+
+_IPC = (
+    "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
+    "kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced",
+)  # fmt: skip
+_SWAP_SEPARATORS = str.maketrans("./", "/.")
+
+
+def path(name: str) -> str:
+    """
+    The file below /proc/sys that a sysctl's name means.
+
+    The first separator decides, as sysctl(8) and sysctl.d(5) say: with a dot first, dots separate
+    and slashes stand for dots (net.ipv4.conf.eth0/100.forwarding); with a slash first it is a path.
+    """
+    first = next((character for character in name if character in "./"), "/")
+    return name.translate(_SWAP_SEPARATORS) if first == "." else name
+
+
+def namespace(path: str) -> str:
+    """The type of the namespace that owns this file below /proc/sys, empty for the host's."""
+    if path in _IPC or path.startswith("fs/mqueue/"):
+        return "ipc"
+    if path.startswith("net/"):
+        return "network"
+    if path.startswith("user/"):
+        return "user"
+    return "uts" if path == "kernel/domainname" else ""
+
+
+def problems(linux: Linux) -> Problems:
+    """
+    The sysctls that would not stay in the container.
+
+    A namespace that is joined by path may still be the host's; the plan compares their inodes.
+    """
+    listed = {namespace.type for namespace in linux.namespaces}
+    for name in linux.sysctl:
+        yield from _problems(keyed(under(linux, "sysctl"), name), path(name), listed)
+
+
+def _problems(at: str, path: str, listed: set[str]) -> Problems:
+    owner = namespace(path)
+    # net/../kernel/x begins with "net/" and is not of the network
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        yield problem(at, "is not the name of a sysctl", "write it as in net.ipv4.ip_forward")
+    elif path == "kernel/hostname":
+        yield problem(at, "has a property of its own", 'set "hostname" instead')
+    elif not owner:
+        yield problem(at, "belongs to the host, in no namespace", "set it on the host, or drop it")
+    elif owner not in listed:
+        remedy = f'add {{"type": "{owner}"}} to linux.namespaces'
+        yield problem(at, f"would change the host without a {owner} namespace", remedy)

@@ -1,0 +1,44 @@
+"""
+What the specification has and pycontain has not yet, in one place.
+
+`check.py` refuses it by name, rather than start a container that is less than what was asked for;
+`features.py` leaves it out.
+"""
+
+from __future__ import annotations
+
+from .problem import not_built, under
+from .records import Linux, Mount, Process, Seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .problem import Problems
+
+_PROPERTIES = {
+    Process: {"apparmorProfile": "AppArmor", "selinuxLabel": "SELinux"},
+    Mount: {"uidMappings": "an id-mapped mount", "gidMappings": "an id-mapped mount"},
+    Linux: {
+        "uidMappings": "a user namespace",
+        "gidMappings": "a user namespace",
+        "netDevices": "moving network devices",
+        "intelRdt": "Intel RDT",
+        "memoryPolicy": "a memory policy",
+        "mountLabel": "SELinux",
+    },
+    Seccomp: {
+        "listenerPath": "seccomp notification",
+        "listenerMetadata": "seccomp notification",
+    },
+}
+
+NAMESPACES = {"user": "a user namespace"}
+MOUNT_OPTIONS = {"idmap": "an id-mapped mount", "ridmap": "an id-mapped mount"}
+SECCOMP_ACTIONS = {"SCMP_ACT_NOTIFY": "seccomp notification"}
+
+
+def properties(record: Process | Mount | Linux | Seccomp) -> Problems:
+    """The properties of this record that are set but not built."""
+    for key, feature in _PROPERTIES[type(record)].items():
+        value = getattr(record, key)
+        if value not in (None, "", (), {}):
+            yield not_built(under(record, key), feature, value if type(value) is str else None)

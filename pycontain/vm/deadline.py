@@ -1,0 +1,105 @@
+"""
+How a running vCPU is stopped: a signal that its thread blocks and KVM_RUN does not.
+
+The thread blocks STOP; KVM_SET_SIGNAL_MASK unblocks it while the guest runs. So the signal ends
+KVM_RUN with EINTR whether it comes before or after the entry, no handler is ever called, and any
+thread of a Python program can run a guest. A timer of the kernel sends it to this thread at the
+deadline (timer_create(2), SIGEV_THREAD_ID); kick() sends it to another thread.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # `signal` without its enums: 3 ms
+import _thread
+import time
+from os import getpid
+
+from ..errors import KernelError, Timeout, UsageError
+from ._ffi import ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+STOP = _signal.SIGRTMIN + 5  # the first ones belong to thread libraries
+
+_CLOCK_MONOTONIC = 1
+_SIGEV_THREAD_ID = 4
+_lib = ffi.dlopen(None)
+
+
+class Deadline:
+    """
+    Blocks STOP in this thread and, if seconds are given, has it sent when they are over.
+
+    mask  the signals to be blocked while the guest runs, for Vcpu.set_signal_mask()
+
+    A context manager: leaving it deletes the timer and gives the thread its signals back.
+    Raises UsageError when seconds is not positive.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        if seconds is not None and not 0 < seconds < 1e9:
+            raise UsageError(
+                "is not a positive number of seconds", at="timeout", value=f"{seconds}"
+            )
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds if seconds else None
+        self._timer = ffi.NULL
+        self._before: set[int] = set()
+        self.mask = bytes(8)
+
+    def __enter__(self) -> Self:
+        self._before = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, [STOP]))
+        bits = sum(1 << number - 1 for number in self._before if number != STOP)
+        self.mask = bits.to_bytes(8, "little")
+        if self._seconds:
+            try:
+                self._arm(self._seconds)
+            except BaseException:
+                self.__exit__()
+                raise
+        return self
+
+    def _arm(self, seconds: float) -> None:
+        event = ffi.new("struct sigevent *")
+        event.sigev_signo, event.sigev_notify = STOP, _SIGEV_THREAD_ID
+        event.thread_id = _thread.get_native_id()
+        holder = ffi.new("void **")
+        if _lib.timer_create(_CLOCK_MONOTONIC, event, holder) != 0:
+            raise KernelError.of("timer_create", ffi.errno)
+        self._timer = holder[0]
+        whole, part = divmod(int(seconds * 1e9) or 1, 10**9)
+        when = ffi.new("struct itimerspec *", (0, 0, whole, part))
+        if _lib.timer_settime(self._timer, 0, when, ffi.NULL) != 0:
+            raise KernelError.of("timer_settime", ffi.errno)
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer != ffi.NULL:
+            _lib.timer_delete(self._timer)
+            self._timer = ffi.NULL
+        drain()
+        if STOP not in self._before:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [STOP])
+
+    def left(self) -> float | None:
+        """Seconds until the end, at least 0; None when there is none."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def check(self, subject: str = "the guest") -> None:
+        """Raises Timeout when the time is over."""
+        if self._end is not None and time.monotonic() >= self._end:
+            raise Timeout(
+                f"{subject} did not end within {self._seconds:g} s", remedy="raise --timeout",
+            )  # fmt: skip
+
+
+def drain() -> None:
+    """Take every STOP that waits for this thread."""
+    while _signal.sigtimedwait([STOP], 0):
+        pass
+
+
+def kick(thread: int) -> None:
+    """End the KVM_RUN of another thread, by its native id; one that is gone is left in peace."""
+    _lib.tgkill(getpid(), thread, STOP)  # pthread_kill(3) is undefined for a thread that ended

@@ -1,0 +1,175 @@
+"""
+The engine that runs a board on an emulated processor (unicorn, an optional extra).
+
+The same board, the same guests, no /dev/kvm. What unicorn does not have: interrupt controllers,
+other processors, and the delivery of exceptions to the guest's own handlers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from ..errors import GuestError, HostError, UsageError
+from .watch import clock
+
+try:
+    import unicorn
+    from unicorn import x86_const
+except ImportError:
+    raise HostError(
+        "is not installed", at="unicorn", remedy="pip install 'pycontain[emulate]'"
+    ) from None
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .board import Board, Ending
+    from .deadline import Deadline
+    from .memory import Memory
+    from .watch import Stats, Trace
+
+uc: Any = unicorn  # it has no types
+ux: Any = x86_const
+
+_NEVER = 0xFFFF_FFFF  # an address where emulation would end; no guest gets there
+_SHOWN = {
+    name: getattr(ux, f"UC_X86_REG_{name.upper()}")
+    for name in ("eflags", "eax", "ebx", "ecx", "edx", "esi", "edi", "esp", "ebp")
+}  # a processor that starts in real mode shows no 64-bit register
+
+
+class UnicornEngine:
+    """
+    A software x86 processor over this memory.
+
+    Raises UsageError for what it does not have.
+    """
+
+    def __init__(self, memory: Memory, cpus: int = 1, *, irqchip: bool = False) -> None:
+        if cpus > 1 or irqchip:
+            raise UsageError(
+                "needs interrupt controllers, which the emulator has not",
+                at="guest", remedy="use --engine kvm",
+            )  # fmt: skip
+        self._uc = uc.Uc(uc.UC_ARCH_X86, uc.UC_MODE_16)
+        self._uc.mem_map_ptr(0, memory.size, uc.UC_PROT_ALL, ctypes.c_void_p(memory.host))
+
+    def close(self) -> None:
+        """Forget the processor; its memory is the caller's."""
+        del self._uc
+
+    def set_irq(self, line: int, level: bool) -> None:
+        """Never called: without interrupt controllers devices have no lines."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Make the processor look whether the board has ended; for any thread."""
+        self._uc.emu_stop()
+
+    def run(
+        self, board: Board, start: int, deadline: Deadline, stats: Stats, trace: Trace | None = None
+    ) -> Ending:
+        """As KvmEngine.run()."""
+        self._board, self._stats, self._trace = board, stats, trace
+        self._error: BaseException | None = None
+        cpu = self._uc
+        cpu.hook_add(uc.UC_HOOK_INSN, self._in, aux1=ux.UC_X86_INS_IN)
+        cpu.hook_add(uc.UC_HOOK_INSN, self._out, aux1=ux.UC_X86_INS_OUT)
+        for address, size, _ in board.windows:
+            cpu.mmio_map(address, size, self._load, address, self._store, address)
+        cpu.reg_write(ux.UC_X86_REG_SP, start)
+        self._emulate(start, deadline)
+        assert board.ending
+        return board.ending
+
+    def _emulate(self, start: int, deadline: Deadline) -> None:
+        """Run until HLT, until a device ends the machine, or until the deadline."""
+        self._entered = clock()
+        problem = emulate(self._uc, start, _NEVER, deadline)
+        if self._error:
+            raise self._error
+        if problem:
+            raise GuestError(
+                f"the emulator cannot go on: {problem}", at=f"cpu 0 at {self._where():x}"
+            )
+        if self._board.ending is None:  # nothing else makes it return
+            self._exit("hlt", "hlt")
+            self._board.end("halt")
+
+    def _where(self) -> int:
+        return self._uc.reg_read(ux.UC_X86_REG_EIP)  # type: ignore[no-any-return]
+
+    def _exit(self, name: str, what: str) -> None:
+        """Count one exit; hooks run inside of the emulation, so time is all the guest's."""
+        now = clock()
+        self._stats.add(name, now - self._entered, 0.0)
+        self._entered = now
+        if self._trace:
+            where = self._where()
+            values = {name: self._uc.reg_read(register) for name, register in _SHOWN.items()}
+            code = bytes(self._board.memory.view[where : where + 15])
+            self._trace.exit(f"cpu0 {what}", {"eip": where, **values}, code)
+
+    def _guard(self, access: Callable[[], int | None]) -> int:
+        """What a device raises cannot cross unicorn's C code: it is kept for _emulate()."""
+        try:
+            return access() or 0
+        except BaseException as error:
+            self._error = self._error or error
+            self.stop()
+            return 0
+        finally:
+            if self._board.ending:
+                self.stop()
+
+    def _in(self, _uc: object, port: int, size: int, _data: object) -> int:
+        value = self._guard(lambda: self._board.port_read(port, size))
+        self._exit("in", f"in {port:#x} -> {value:#x}")
+        return value
+
+    def _out(self, _uc: object, port: int, size: int, value: int, _data: object) -> None:
+        self._exit("out", f"out {port:#x} <- {value:#x}")
+        self._guard(lambda: self._board.port_write(port, size, value))
+
+    def _load(self, _uc: object, offset: int, size: int, window: int) -> int:
+        address = window + offset
+        value = self._guard(lambda: self._board.memory_read(address, size))
+        self._exit("mmio read", f"load {address:#x} -> {value:#x}")
+        return value
+
+    def _store(self, _uc: object, offset: int, size: int, value: int, window: int) -> None:
+        address = window + offset
+        self._exit("mmio write", f"store {address:#x} <- {value:#x}")
+        self._guard(lambda: self._board.memory_write(address, size, value))
+
+
+def emulate(cpu: Any, start: int, until: int, deadline: Deadline) -> str:
+    """
+    Run an emulated processor in a thread of its own, so that Ctrl-C reaches this one.
+
+    Returns unicorn's complaint, or "". Raises Timeout at the deadline.
+    """
+    import threading
+
+    problem = ""
+
+    def body() -> None:
+        nonlocal problem
+        left = deadline.left()
+        try:
+            cpu.emu_start(start, until, timeout=0 if left is None else int(left * 1e6) + 1)
+        except uc.UcError as error:
+            problem = str(error)
+
+    thread = threading.Thread(target=body, name="emulator")
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        cpu.emu_stop()
+        thread.join()
+        raise
+    deadline.check()
+    return problem

@@ -1,0 +1,65 @@
+"""What a run can tell of its exits: counts with their time, and a line for each."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+clock = time.perf_counter
+
+
+class Stats:
+    """
+    Exits by reason.
+
+    count    reason -> how many
+    seconds  reason -> time the monitor spent on them
+    guest    seconds spent in the guest, entry and exit included
+    """
+
+    __slots__ = ("count", "guest", "seconds")
+
+    def __init__(self) -> None:
+        self.count: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.guest = 0.0
+
+    def add(self, reason: str, guest: float, monitor: float) -> None:
+        """One exit: the time in the guest before it, and in the monitor after it."""
+        self.count[reason] = self.count.get(reason, 0) + 1
+        self.seconds[reason] = self.seconds.get(reason, 0.0) + monitor
+        self.guest += guest
+
+    def total(self) -> int:
+        """How many exits there were."""
+        return sum(self.count.values())
+
+    def record(self) -> dict[str, object]:
+        """For JSON: exits by reason, most frequent first; times in seconds."""
+        order = sorted(self.count, key=lambda reason: -self.count[reason])
+        return {
+            "exits": self.total(),
+            "guest_seconds": round(self.guest, 9),
+            "monitor_seconds": round(sum(self.seconds.values()), 9),
+            "by_reason": [
+                {"reason": name, "count": self.count[name], "seconds": round(self.seconds[name], 9)}
+                for name in order
+            ],
+        }
+
+
+class Trace:
+    """Prints each exit: its number, what it was, the registers, and the instruction."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._number = 0
+
+    def exit(self, what: str, registers: Mapping[str, int], code: bytes) -> None:
+        """One exit; code is what stands at the instruction pointer."""
+        self._number += 1
+        shown = " ".join(f"{name}={value:x}" for name, value in registers.items())
+        self._write(f"{self._number:5} {what:32} {shown} [{code.hex(' ')}]\n")

@@ -1,0 +1,99 @@
+"""
+Running a hook: the same on both sides. config.md, POSIX-platform Hooks.
+
+The state goes in by an anonymous file, which a hook may read or not, and what the hook prints
+comes back by another: no pipe can fill up, nothing waits for who does not read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from .. import jsontext
+from ..errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..spec.records import Hook
+
+_TAIL = 2000  # bytes of what the hook printed, for the error
+
+
+def run_hook(hook: Hook, kind: str, state: Mapping[str, object]) -> None:
+    """
+    Run one hook to its end, with the state on its standard input.
+
+    Raises HookError with its kind, path, how it ended and the tail of what it printed, when it
+    cannot be started, exits with another status than 0 or runs longer than its timeout (seconds).
+    """
+    stdin = _anonymous_file(jsontext.dumps(state).encode())
+    output = _anonymous_file(b"")
+    try:
+        pid = _spawn(hook, kind, stdin, output)
+        ended = _wait(pid, hook.timeout)
+        if ended != 0:
+            raise HookError(
+                f"{_ending(ended, hook)}{_tail(output)}", at=f"{kind} hook", value=hook.path
+            )
+    finally:
+        os.close(stdin)
+        os.close(output)
+
+
+def _anonymous_file(content: bytes) -> int:
+    fd = os.memfd_create("pycontain-hook", os.MFD_CLOEXEC)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _spawn(hook: Hook, kind: str, stdin: int, output: int) -> int:
+    env = (
+        dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
+    )
+    streams = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))]
+    try:
+        return os.posix_spawn(
+            hook.path, hook.args or (hook.path,), env, file_actions=streams, setsigmask=()
+        )
+    except OSError as error:
+        why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
+        raise HookError(
+            f"cannot be executed: {why.lower()}", at=f"{kind} hook", value=hook.path
+        ) from None
+
+
+_TIMED_OUT = -1
+
+
+def _wait(pid: int, timeout: int | None) -> int:
+    """The wait status of a hook, or _TIMED_OUT after which it is killed."""
+    if timeout is not None:
+        import select
+
+        pidfd = os.pidfd_open(pid)
+        watch = select.poll()
+        watch.register(pidfd, select.POLLIN)
+        ready = watch.poll(timeout * 1000)
+        os.close(pidfd)
+        if not ready:
+            os.kill(pid, 9)  # not reaped yet, so the pid is still its own
+            os.waitpid(pid, 0)
+            return _TIMED_OUT
+    return os.waitpid(pid, 0)[1]
+
+
+def _ending(status: int, hook: Hook) -> str:
+    if status == _TIMED_OUT:
+        return f"ran longer than its timeout of {hook.timeout} s"
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+
+
+def _tail(output: int) -> str:
+    size = os.lseek(output, 0, os.SEEK_END)
+    text = os.pread(output, _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
+    return ": " + " | ".join(text.splitlines()) if text else ""

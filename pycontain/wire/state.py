@@ -1,0 +1,264 @@
+"""
+What is known of a container between one command and the next.
+
+    ROOT/                    0700, /run/pycontain unless --root says otherwise
+      ID/                    0700; made with the id: who makes it owns the name
+        state.json           the record below, replaced whole
+        config.json          the configuration as it was at create (runtime.md, Lifecycle)
+        start.in, start.out  FIFOs to the child that waits for `start`; gone once it was called
+
+A pid alone may be somebody else's by now, so it is kept with the process's start time (in clock
+ticks since boot, proc(5)). Commands that change a container hold a lock on its directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from .. import jsontext
+from ..errors import KernelError, StateError
+from ..kernel import calls
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+_STATE = "state.json"
+_CONFIG = "config.json"
+_IN, _OUT = "start.in", "start.out"
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
+_REST = _FIRST | {"."}
+
+
+class State(Record):
+    """
+    state.json.
+
+    phase       "creating" until everything but the program is set up, then "created"
+    pid         0 before the child exists
+    start_time  the child's, in clock ticks since boot
+    created     RFC 3339, UTC
+    mount       where cgroup2 is mounted, "" when the container has no cgroup
+    cgroup      the cgroup's path below that
+    made        the cgroups that this container made, outermost first
+    """
+
+    id: str
+    ociVersion: str
+    bundle: str
+    rootfs: str
+    phase: str = "creating"
+    pid: int = 0
+    start_time: int = 0
+    created: str = ""
+    owner: int = 0
+    annotations: dict[str, str] = {}
+    mount: str = ""
+    cgroup: str = ""
+    made: tuple[str, ...] = ()
+
+
+def check_id(id: str) -> None:
+    """Raises StateError unless this can be a container's id (and a file's name)."""
+    if not id or id[0] not in _FIRST or not _REST.issuperset(id):
+        raise StateError(
+            "is not a container id",
+            at="id",
+            value=repr(id),
+            remedy="use letters, digits, _ + - and, not first, dots",
+        )
+    if len(id) > 255:
+        raise StateError("is longer than 255 characters", at="id", value=id[:20] + "...")
+
+
+class StateDir:
+    """The directory of one container."""
+
+    def __init__(self, root: str, id: str) -> None:
+        check_id(id)
+        self.id = id
+        self.path = os.path.join(root, id)
+        self._lock = -1
+
+    @classmethod
+    def reserve(cls, root: str, id: str) -> Self:
+        """Make the directory; it stays locked. Raises StateError when the id is taken."""
+        directory = cls(root, id)
+        os.makedirs(root, 0o700, exist_ok=True)
+        try:
+            os.mkdir(directory.path, 0o700)
+        except FileExistsError:
+            raise StateError(
+                "exists already", at="container", value=id, remedy="choose another id, or delete it"
+            ) from None
+        directory._take_lock()
+        return directory
+
+    @classmethod
+    def open(cls, root: str, id: str) -> Self:
+        """The directory of a container that exists. Raises StateError when none does."""
+        directory = cls(root, id)
+        if not os.path.isdir(directory.path):
+            raise StateError("does not exist", at="container", value=id)
+        return directory
+
+    def __enter__(self) -> Self:
+        """Lock the container against other commands."""
+        if self._lock < 0:
+            self._take_lock()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise StateError("does not exist", at="container", value=self.id) from None
+        calls.lock(self._lock)
+
+    def unlock(self) -> None:
+        """Let other commands in."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    # --- the record ----------------------------------------------------------------------------
+
+    def save(self, state: State) -> None:
+        """Replace state.json."""
+        self._replace(_STATE, jsontext.dumps(state.fields()))
+
+    def load(self) -> State:
+        """Read state.json. Raises StateError when the container is half made or the file broken."""
+        text = self._read(_STATE)
+        try:
+            fields = jsontext.loads(text)
+            assert isinstance(fields, dict)
+            return State(**{**fields, "made": tuple(fields["made"])})
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            raise StateError(
+                f"is broken: {error}", at=self.file(_STATE), remedy="delete it with --force"
+            ) from None
+
+    def save_config(self, text: str) -> None:
+        """Keep the configuration as it is now."""
+        self._replace(_CONFIG, text)
+
+    def load_config(self) -> str:
+        """The configuration as it was at create."""
+        return self._read(_CONFIG)
+
+    def file(self, name: str) -> str:
+        """The path of a file of this container."""
+        return os.path.join(self.path, name)
+
+    def remove(self) -> None:
+        """Remove the directory and all in it. Nobody but the runtime writes there."""
+        for name in os.listdir(self.path):
+            os.unlink(self.file(name))
+        os.rmdir(self.path)
+        self.unlock()
+
+    def _replace(self, name: str, text: str) -> None:
+        path = self.file(name)
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        data = text.encode()
+        while data:
+            data = data[os.write(fd, data) :]
+        os.close(fd)
+        os.rename(f"{path}.new", path)
+
+    def _read(self, name: str) -> str:
+        try:
+            return read_text(self.file(name))
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            raise StateError(
+                "was never completely made",
+                at="container",
+                value=self.id,
+                remedy="delete it with --force",
+            ) from None
+
+    # --- the way to `start` --------------------------------------------------------------------
+
+    def make_fifos(self) -> tuple[int, int]:
+        """
+        The child's ends of the FIFOs: (to read from, to write to).
+
+        Open for both directions, so that neither end of file nor a missing reader exists.
+        """
+        fds = []
+        for name in (_IN, _OUT):
+            os.mkfifo(self.file(name), 0o600)
+            fds.append(os.open(self.file(name), os.O_RDWR | os.O_CLOEXEC))
+        return fds[0], fds[1]
+
+    def open_fifos(self) -> tuple[int, int]:
+        """The ends of `start`: (to read from, to write to)."""
+        reader = os.open(self.file(_OUT), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(reader, True)
+        return reader, os.open(self.file(_IN), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def remove_fifos(self) -> None:
+        """The child no longer waits."""
+        for name in (_IN, _OUT):
+            os.unlink(self.file(name))
+
+    @property
+    def awaits_start(self) -> bool:
+        """Whether `start` was not called yet."""
+        return os.path.exists(self.file(_IN))
+
+
+def ids(root: str) -> list[str]:
+    """The ids of all containers, sorted; none when the root does not exist."""
+    try:
+        names = os.listdir(root)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name[:1] in _FIRST and _is_directory(root, name))
+
+
+def _is_directory(root: str, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(os.path.join(root, name)).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def read_text(path: str) -> str:
+    """A whole file. Raises KernelError that names it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, path) from None
+    try:
+        pieces = []
+        while piece := os.read(fd, 1 << 16):
+            pieces.append(piece)
+        return b"".join(pieces).decode()
+    except OSError as error:
+        raise KernelError.of("read", error.errno or 0, path) from None
+    except UnicodeDecodeError:
+        raise KernelError("is not UTF-8 text", at=path) from None
+    finally:
+        os.close(fd)
+
+
+def start_time(pid: int) -> int:
+    """A process's start time in clock ticks since boot, 0 when it is gone or a zombie. proc(5)."""
+    try:
+        text = read_text(f"/proc/{pid}/stat")
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            return 0
+        raise
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return 0 if fields[0] in ("Z", "X") else int(fields[19])

@@ -1,0 +1,135 @@
+"""
+The protocol between the runtime (parent) and a container's first process (child).
+
+Both hold the same list of steps. A baton passes between them where the side changes; who holds it
+works, the other waits. Messages are lines of JSON over a pair of pipes:
+
+    parent                                   child
+    ------                                   -----
+    steps up to "spawn"
+                      {"go": true}      ->   guard … mounts …
+    hooks             <-  {"done": [[step, µs], …]}
+                      {"go": true}      ->   pivot … find program
+    rlimits, created  <-  {"done": …}
+                      {"go": true}      ->   seccomp …
+                      <-  {"exec": [[step, µs], …]}   the next thing is execve
+                      <-  (end of file)               execve worked: the pipe is close-on-exec
+
+    instead of any message of the child:
+                      <-  {"fault": {…}}              a step failed: errors.Fault as an object
+                      <-  (end of file)               without "exec" before: the child died
+
+For `create` the parent ends after "created"; the child then waits at two FIFOs in the state
+directory, which both sides of this protocol treat as they treat the pipes, and `start` takes the
+parent's place. A parent that dies is an end of file to the child, which then exits.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import jsontext
+from ..errors import PycontainError, StepError, fault_of, from_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Times: TypeAlias = list[tuple[str, int]]  # (step, microseconds)
+
+
+class Channel:
+    """One end: a descriptor to read lines from and one to write lines to."""
+
+    __slots__ = ("_pending", "reader", "writer")
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._pending = b""
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        """The parent's end and the child's."""
+        down, up = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        return cls(up[0], down[1]), cls(down[0], up[1])
+
+    def send(self, message: dict[str, object]) -> None:
+        """Write one message. Raises BrokenPipeError when nobody listens."""
+        line = jsontext.dumps(message).encode() + b"\n"
+        while line:
+            line = line[os.write(self.writer, line) :]
+
+    def receive(self) -> dict[str, object] | None:
+        """The next message, or None at the end of file."""
+        while b"\n" not in self._pending:
+            piece = os.read(self.reader, 65536)
+            if not piece:
+                return None
+            self._pending += piece
+        line, _, self._pending = self._pending.partition(b"\n")
+        message = jsontext.loads(line.decode())
+        if not isinstance(message, dict):
+            raise StepError("is no message of the protocol", value=line.decode())
+        return message
+
+    def close(self) -> None:
+        """Close both descriptors."""
+        os.close(self.reader)
+        if self.writer != self.reader:
+            os.close(self.writer)
+
+
+# --- the child's words ---------------------------------------------------------------------------
+
+
+def wait_for_go(channel: Channel) -> bool:
+    """Wait for the baton; False when the parent is gone."""
+    return channel.receive() is not None
+
+
+def report_done(channel: Channel, times: Times) -> None:
+    """Pass the baton back, with what each step took."""
+    channel.send({"done": times})
+
+
+def report_exec(channel: Channel, times: Times) -> None:
+    """Say that execve comes next."""
+    channel.send({"exec": times})
+
+
+def report_fault(channel: Channel, error: BaseException, step: str) -> None:
+    """Say why nothing more will come."""
+    fault = fault_of(error)
+    fault.step = fault.step or step
+    channel.send({"fault": fault.record()})
+
+
+# --- the parent's words --------------------------------------------------------------------------
+
+
+def give_go(channel: Channel) -> None:
+    """Pass the baton to the child."""
+    channel.send({"go": True})
+
+
+def await_child(channel: Channel) -> tuple[str, Times]:
+    """
+    What the child says next: ("done" | "exec" | "end", the times of its steps).
+
+    Raises the child's error when it reports one.
+    """
+    message = channel.receive()
+    if message is None:
+        return "end", []
+    if "fault" in message:
+        raise _fault(message["fault"])
+    word = "exec" if "exec" in message else "done"
+    times = message.get(word)
+    assert isinstance(times, list)
+    return word, [(str(name), int(spent)) for name, spent in times]
+
+
+def _fault(record: object) -> PycontainError:
+    assert isinstance(record, dict)
+    return from_record(record)

@@ -1,0 +1,225 @@
+"""
+Where a test runs: the marks `needs_…`, what they ask of a host, and the report of what ran where.
+
+A test says what it needs, not where it runs:
+
+    @pytest.mark.needs_cgroup2
+    def test_the_hog_is_killed() -> None: ...
+
+On a host that lacks it the test is skipped with the name of what is missing. Every test that needs
+more than a plain process gets the mark `machine` besides, by which `make lab-test` chooses what to
+run inside the integration machine. As a program this module compares JUnit reports of several
+places and fails when a test was skipped in all of them:
+
+    python -m tests.capabilities build/reports/host.xml build/reports/lab.xml
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+CONTROLLERS = frozenset({"cpu", "cpuset", "io", "memory", "pids"})
+"""What a cgroup v2 hierarchy must offer for the tests of limits."""
+
+Missing = str | None
+"""What a host lacks, in words; None when it lacks nothing."""
+
+
+def root() -> Missing:
+    """The test changes the host: mounts, namespaces, cgroups."""
+    return None if os.geteuid() == 0 else "root"
+
+
+def cgroup2() -> Missing:
+    """Unified cgroup v2 with every controller of the tests."""
+    try:
+        found = Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="ascii").split()
+    except OSError:
+        return "cgroup v2 at /sys/fs/cgroup"
+    lacking = sorted(CONTROLLERS - set(found))
+    return f"cgroup v2 controllers: {', '.join(lacking)}" if lacking else None
+
+
+def systemd() -> Missing:
+    """A running systemd as process 1, with its D-Bus interface."""
+    return None if Path("/run/systemd/system").is_dir() else "systemd"
+
+
+def kvm() -> Missing:
+    """A /dev/kvm of any kind."""
+    return None if os.access("/dev/kvm", os.R_OK | os.W_OK) else "/dev/kvm"
+
+
+def svm() -> Missing:
+    """A /dev/kvm with hardware semantics: AMD's or Intel's, emulated or not; not software PVM."""
+    if os.geteuid() == 0 and Path("/etc/pycontain-lab").exists() and kvm():
+        modprobe = shutil.which("modprobe", path="/usr/sbin:/sbin") or "modprobe"
+        for module in ("kvm_amd", "kvm_intel"):
+            subprocess.run([modprobe, "-q", module], check=False)
+    hardware = any(Path(f"/sys/module/{name}").exists() for name in ("kvm_amd", "kvm_intel"))
+    return kvm() if hardware else "a KVM with hardware semantics (kvm_amd or kvm_intel)"
+
+
+def overlay() -> Missing:
+    """The overlay file system."""
+    if "\toverlay\n" not in Path("/proc/filesystems").read_text(encoding="ascii"):
+        modprobe = shutil.which("modprobe", path="/usr/sbin:/sbin")
+        if not modprobe or subprocess.run([modprobe, "-q", "overlay"], check=False).returncode:
+            return "overlayfs"
+    return root()
+
+
+def userns() -> Missing:
+    """User namespaces."""
+    try:
+        limit = int(Path("/proc/sys/user/max_user_namespaces").read_text(encoding="ascii"))
+    except OSError:
+        return "user namespaces"
+    return None if limit else "user namespaces (user.max_user_namespaces is 0)"
+
+
+def program(*names: str) -> Callable[[], Missing]:
+    """A probe for installed programs."""
+
+    def probe() -> Missing:
+        lacking = [name for name in names if not shutil.which(name, path=_path())]
+        return f"{', '.join(lacking)} (not installed)" if lacking else None
+
+    return probe
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def lab() -> Missing:
+    """The integration machine's image and minutes to boot it: `make lab-test` grants both."""
+    return None if os.environ.get("PYCONTAIN_LAB") else "`make lab-test`, which sets PYCONTAIN_LAB"
+
+
+NEEDS: dict[str, tuple[str, Callable[[], Missing]]] = {
+    "needs_root": ("root", root),
+    "needs_cgroup2": ("unified cgroup v2 with cpu, cpuset, io, memory and pids", cgroup2),
+    "needs_systemd": ("a running systemd", systemd),
+    "needs_kvm": ("a /dev/kvm of any kind", kvm),
+    "needs_svm": ("a /dev/kvm with hardware semantics", svm),
+    "needs_overlay": ("overlayfs", overlay),
+    "needs_userns": ("user namespaces", userns),
+    "needs_podman": ("podman and conmon", program("podman", "conmon")),
+    "needs_containerd": ("containerd", program("containerd", "ctr")),
+    "needs_runc": ("runc", program("runc")),
+    "needs_crun": ("crun", program("crun")),
+    "needs_busybox": ("a busybox", program("busybox")),
+    "needs_strace": ("strace", program("strace")),
+    "needs_cc": ("a C compiler", program("gcc")),
+    "needs_lab": ("a host that boots the integration machine", lab),
+}
+"""Every mark, in words, and the probe behind it. A mark that is not here is an error."""
+
+OUTSIDE = frozenset({"needs_lab"})
+"""Needs that the machine itself can't meet."""
+
+
+@cache
+def missing(need: str) -> Missing:
+    """What this host lacks for one mark; None when nothing. Each probe is run once."""
+    return NEEDS[need][1]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks."""
+    for name, (words, _) in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: needs {words}")
+    config.addinivalue_line("markers", "machine: runs in the integration machine (added by need)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this host can't run, and mark what the machine is to run."""
+    for item in items:
+        needs = sorted({mark.name for mark in item.iter_markers() if mark.name in NEEDS})
+        if needs and not OUTSIDE & set(needs):
+            item.add_marker(pytest.mark.machine)
+        lacking = [what for what in map(missing, needs) if what]
+        if lacking:
+            item.add_marker(pytest.mark.skip(reason=f"needs {'; '.join(lacking)}"))
+
+
+class Places:
+    """What became of each test in each place, from JUnit reports named after the places."""
+
+    def __init__(self, reports: Sequence[Path]) -> None:
+        self.names = [path.stem for path in reports]
+        self.outcomes: dict[str, dict[str, str]] = {}
+        self.reasons: dict[str, str] = {}
+        for path in reports:
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        for case in ElementTree.parse(path).getroot().iter("testcase"):
+            test = f"{case.get('classname', '')}::{case.get('name', '')}"
+            self.outcomes.setdefault(test, {})[path.stem] = _outcome(case)
+            skipped = case.find("skipped")
+            if skipped is not None:
+                self.reasons[test] = skipped.get("message", "")
+
+    def count(self, place: str, outcome: str) -> int:
+        """How many tests had the outcome in the place."""
+        return sum(1 for found in self.outcomes.values() if found.get(place) == outcome)
+
+    def only(self, place: str) -> int:
+        """How many tests ran in this place and in no other."""
+        return sum(1 for found in self.outcomes.values() if _ran(found) == {place})
+
+    def nowhere(self) -> list[str]:
+        """The tests that every place skipped."""
+        return sorted(test for test, found in self.outcomes.items() if not _ran(found))
+
+
+def _outcome(case: ElementTree.Element) -> str:
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "failed"
+    skipped = case.find("skipped")
+    if skipped is None or skipped.get("type") == "pytest.xfail":
+        return "passed"
+    return "skipped"
+
+
+def _ran(found: dict[str, str]) -> set[str]:
+    return {place for place, outcome in found.items() if outcome != "skipped"}
+
+
+def report(paths: Sequence[Path]) -> tuple[str, bool]:
+    """The report of what ran where, and whether every test ran somewhere."""
+    places = Places(paths)
+    rows = ["what ran where:", f"  {'place':<10} passed failed skipped  only there"]
+    for name in places.names:
+        figures = [places.count(name, outcome) for outcome in ("passed", "failed", "skipped")]
+        shown = "{:>6} {:>6} {:>7}".format(*figures)
+        rows.append(f"  {name:<10} {shown}  {places.only(name):>10}")
+    nowhere = places.nowhere()
+    rows += [f"  ran nowhere: {test}: {places.reasons.get(test, '')}" for test in nowhere]
+    rows.append(f"  {len(places.outcomes)} tests, {len(nowhere)} of them ran nowhere")
+    return "\n".join(rows), not nowhere
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the report; 1 when a test ran nowhere, 2 when a report is missing."""
+    paths = [Path(argument) for argument in arguments]
+    absent = [str(path) for path in paths if not path.exists()]
+    if absent or not paths:
+        sys.stderr.write(f"capabilities: no report {' '.join(absent)}\n")
+        return 2
+    text, whole = report(paths)
+    sys.stdout.write(text + "\n")
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

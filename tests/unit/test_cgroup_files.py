@@ -1,0 +1,254 @@
+"""What is written to a cgroup's files and read from them, on directories that stand for cgroups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pycontain.cgroup import controllers
+from pycontain.cgroup.disabled import NoCgroup
+from pycontain.cgroup.stats import stats
+from pycontain.cgroup.tree import Cgroup
+from pycontain.cgroup.update import merge, update
+from pycontain.errors import HostError, StateError
+from pycontain.plan.resources import files
+from pycontain.spec import parse, records
+
+V1 = "33 31 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+
+
+def resources(**parts: object) -> records.Resources:
+    return parse.read(records.Resources, parts, "linux.resources")
+
+
+def plant(directory: Path, passed_on: str = "", **more: str) -> None:
+    """A directory with the files of a cgroup; "__" stands for the dot in their names."""
+    files_ = {"cgroup.subtree_control": passed_on, "cgroup.procs": ""}
+    files_ |= {name.replace("__", "."): text for name, text in more.items()}
+    for name, text in files_.items():
+        (directory / name).write_text(text)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Path:
+    """A mount point with one cgroup, /a/b, that has the memory controller."""
+    plant(tmp_path, "cpu memory", cgroup__controllers="cpu io memory pids")
+    (tmp_path / "a/b").mkdir(parents=True)
+    plant(tmp_path / "a", "memory", cgroup__controllers="cpu memory")
+    plant(tmp_path / "a/b", cgroup__controllers="memory")
+    return tmp_path
+
+
+@pytest.fixture
+def cgroup(mount: Path) -> Cgroup:
+    return Cgroup(str(mount), "/a/b")
+
+
+def test_limits_are_written_to_their_files(cgroup: Cgroup) -> None:
+    plant(Path(cgroup.directory), memory__max="", memory__low="")
+    cgroup.write(files(resources(memory={"limit": 4096, "reservation": 2048})))
+    assert cgroup.read("memory.max") == "4096"
+    assert cgroup.read("memory.low") == "2048"
+
+
+def test_a_missing_file_that_changes_nothing_is_passed_over(cgroup: Cgroup) -> None:
+    plant(Path(cgroup.directory), memory__max="")
+    cgroup.write(files(resources(memory={"limit": 4096, "swap": 4096}, pids={"limit": -1})))
+    assert cgroup.read("memory.max") == "4096"
+    assert "memory.swap.max" not in cgroup.files()
+
+
+def test_a_controller_is_enabled_from_the_top_down_for_a_limit(mount: Path, cgroup: Cgroup) -> None:
+    setting = files(resources(pids={"limit": 5}))[0]
+    controllers.provide(str(mount), "/a/b", setting)
+    assert (mount / "cgroup.subtree_control").read_text() == "+pids"
+    assert (mount / "a/cgroup.subtree_control").read_text() == "+pids"
+    assert (mount / "a/b/cgroup.subtree_control").read_text() == ""
+
+
+def test_a_controller_that_v1_holds_is_named_with_its_hierarchy(
+    mount: Path, cgroup: Cgroup, tmp_path: Path
+) -> None:
+    plant(mount, cgroup__controllers="hugetlb")
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(V1)
+    setting = files(resources(memory={"limit": 4096}))[0]
+    with pytest.raises(HostError) as caught:
+        controllers.provide(str(mount), "/a/b", setting, str(mountinfo))
+    assert str(caught.value) == (
+        "linux.resources.memory.limit = 4096 cannot be applied: the memory controller belongs to"
+        " the cgroup v1 hierarchy at /sys/fs/cgroup/memory; boot with"
+        " systemd.unified_cgroup_hierarchy=1, or remove the limit"
+    )
+
+
+def test_io_is_blkio_in_v1(mount: Path, tmp_path: Path) -> None:
+    plant(mount, cgroup__controllers="")
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(V1.replace("memory", "blkio"))
+    setting = files(resources(blockIO={"weight": 100}))[0]
+    with pytest.raises(HostError, match="the io controller belongs to .* /sys/fs/cgroup/blkio"):
+        controllers.provide(str(mount), "/a/b", setting, str(mountinfo))
+
+
+def test_a_controller_of_no_kernel_is_named(cgroup: Cgroup) -> None:
+    with pytest.raises(HostError, match="cgroup v2 has no nonsense controller") as caught:
+        cgroup.write(files(resources(unified={"nonsense.max": "1"})))
+    assert caught.value.fault.at == "linux.resources.unified[nonsense.max]"
+
+
+def test_the_cgroup_that_refuses_to_pass_a_controller_on_is_named(
+    mount: Path, cgroup: Cgroup
+) -> None:
+    (mount / "a/cgroup.subtree_control").unlink()
+    (mount / "a/cgroup.subtree_control").symlink_to("/dev/full")  # its writes fail: ENOSPC
+    setting = files(resources(memory={"limit": 4096}))[0]
+    with pytest.raises(HostError, match=f"{mount}/a/cgroup.subtree_control does not take .memory"):
+        controllers.provide(str(mount), "/a/b", setting)
+
+
+def test_a_file_that_the_kernel_lacks_is_named(cgroup: Cgroup) -> None:
+    with pytest.raises(HostError, match=f"this kernel has no {cgroup.directory}/memory.high"):
+        cgroup.write(files(resources(unified={"memory.high": "1"})))
+
+
+def test_an_unknown_file_of_the_core_needs_no_controller(cgroup: Cgroup) -> None:
+    with pytest.raises(HostError, match="this kernel has no .*/cgroup.new"):
+        cgroup.write(files(resources(unified={"cgroup.new": "1"})))
+
+
+@pytest.mark.parametrize("there", ["io.bfq.weight", "io.weight"])
+def test_the_weight_goes_where_the_scheduler_in_use_reads_it(
+    mount: Path, cgroup: Cgroup, there: str
+) -> None:
+    (mount / "a/b" / there).touch()
+    cgroup.write(files(resources(blockIO={"weight": 1000})))
+    assert cgroup.read(there) == {"io.bfq.weight": "1000", "io.weight": "10000"}[there]
+
+
+def test_without_a_cgroup_every_limit_is_refused_by_name() -> None:
+    NoCgroup().write(())
+    with pytest.raises(HostError, match="pids.limit = 5 cannot be applied: .* disabled"):
+        NoCgroup().write(files(resources(pids={"limit": 5})))
+    with pytest.raises(StateError, match="has no cgroup"):
+        NoCgroup().freeze()
+
+
+# --- update ------------------------------------------------------------------------------------
+
+
+def test_an_update_keeps_what_it_does_not_name() -> None:
+    old = resources(
+        memory={"limit": 8192, "reservation": 1024},
+        cpu={"quota": 50_000, "period": 20_000},
+        hugepageLimits=[{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 0}],
+        rdma={"a": {"hcaHandles": 1}},
+    )
+    new = resources(
+        memory={"limit": 4096},
+        cpu={"quota": 10_000},
+        pids={"limit": 7},
+        hugepageLimits=[{"pageSize": "2MB", "limit": 9}],
+        rdma={"b": {"hcaHandles": 2}},
+    )
+    assert [(setting.file, setting.value) for setting in files(merge(old, new))] == [
+        ("memory.max", "4096"),
+        ("memory.low", "1024"),
+        ("cpu.max", "10000 20000"),
+        ("pids.max", "7"),
+        ("hugetlb.2MB.max", "9"),
+        ("hugetlb.2MB.rsvd.max", "9"),
+        ("hugetlb.1GB.max", "0"),
+        ("hugetlb.1GB.rsvd.max", "0"),
+        ("rdma.max", "a hca_handle=1"),
+        ("rdma.max", "b hca_handle=2"),
+    ]
+
+
+def test_a_newer_limit_replaces_an_older_unified_one() -> None:
+    old = resources(memory={"limit": 8192}, unified={"memory.max": "1", "memory.high": "2"})
+    assert merge(old, resources(pids={"limit": 1})).unified == old.unified
+    assert merge(old, resources(memory={"limit": 4096})).unified == {"memory.high": "2"}
+    both = resources(memory={"limit": 4096}, unified={"memory.max": "3"})
+    assert merge(old, both).unified == {"memory.high": "2", "memory.max": "3"}
+
+
+def test_an_update_writes_and_returns_the_merged_limits(cgroup: Cgroup) -> None:
+    plant(Path(cgroup.directory), memory__max="", memory__current="5000\n")
+    old = resources(memory={"limit": 8192})
+    assert update(cgroup, old, resources(memory={"limit": 6000})) == resources(
+        memory={"limit": 6000}
+    )
+    assert cgroup.read("memory.max") == "6000"
+
+
+@pytest.mark.parametrize("asked", [{"limit": 5000}, {"limit": 4000, "swap": 4000}])
+def test_a_limit_that_is_used_up_is_refused_if_asked_to_check(
+    cgroup: Cgroup, asked: dict[str, int]
+) -> None:
+    plant(Path(cgroup.directory), memory__max="8192", memory__current="5000\n")
+    new = resources(memory={**asked, "checkBeforeUpdate": True})
+    with pytest.raises(StateError, match="limit = .* is not above the 5000 bytes in use"):
+        update(cgroup, resources(), new)
+    assert cgroup.read("memory.max") == "8192"
+
+
+# --- statistics --------------------------------------------------------------------------------
+
+
+def test_statistics_have_the_shape_of_runcs_events(cgroup: Cgroup) -> None:
+    pressure = "some avg10=0.50 avg60=0.00 avg300=0.00 total=7\n"
+    plant(
+        Path(cgroup.directory),
+        cpu__stat="usage_usec 30\nuser_usec 20\nsystem_usec 10\n"
+        "nr_periods 4\nnr_throttled 3\nthrottled_usec 2\n",
+        cpu__pressure=pressure,
+        memory__stat="anon 4096\nfile 8192\n",
+        memory__current="12288\n",
+        memory__max="max\n",
+        memory__peak="16384\n",
+        memory__swap__current="4096\n",
+        memory__swap__max="8192\n",
+        memory__events="low 0\noom 1\noom_kill 2\n",
+        pids__current="3\n",
+        pids__max="max\n",
+        io__stat="8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n253:0 \n",
+        rdma__max="mlx4_0 hca_handle=2 hca_object=max\n",
+    )
+    plant_hugetlb = {"current": "5", "rsvd.current": "2097152\n", "events": "max 6\n"}
+    for name, text in plant_hugetlb.items():
+        (Path(cgroup.directory) / f"hugetlb.2MB.{name}").write_text(text)
+
+    assert stats(cgroup) == {
+        "cpu": {
+            "usage": {"total": 30_000, "kernel": 10_000, "user": 20_000},
+            "throttling": {"periods": 4, "throttledPeriods": 3, "throttledTime": 2000},
+            "psi": {"some": {"avg10": 0.5, "avg60": 0.0, "avg300": 0.0, "total": 7}},
+        },
+        "memory": {
+            "cache": 8192,
+            "usage": {"usage": 12288, "limit": 2**64 - 1, "failcnt": 0, "max": 16384},
+            "swap": {"usage": 16384, "limit": 2**64 - 1, "failcnt": 0},
+            "raw": {"anon": 4096, "file": 8192},
+        },
+        "pids": {"current": 3, "limit": 0},
+        "blkio": {
+            "ioServiceBytesRecursive": [
+                {"major": 8, "minor": 0, "op": "Read", "value": 1},
+                {"major": 8, "minor": 0, "op": "Write", "value": 2},
+            ],
+            "ioServicedRecursive": [
+                {"major": 8, "minor": 0, "op": "Read", "value": 3},
+                {"major": 8, "minor": 0, "op": "Write", "value": 4},
+            ],
+        },
+        "hugetlb": {"2MB": {"usage": 2097152, "failcnt": 6}},
+        "rdma": {"limit": [{"device": "mlx4_0", "hca_handle": "2", "hca_object": "max"}]},
+    }
+    assert cgroup.oom_kills() == 2
+
+
+def test_a_cgroup_without_controllers_has_no_statistics_of_them(cgroup: Cgroup) -> None:
+    assert set(stats(cgroup)) == {"cpu"}
+    assert cgroup.oom_kills() is None

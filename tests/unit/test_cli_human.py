@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.main import get_command
+
+from pycontain.cli import fast, human, table
+
+APPLICATION = get_command(human.application())
+NUMBERED = {"integer", "integers"}
+REPEATED = {"list", "integers"}
+
+
+def options_of(command):
+    made = [one for one in command.params if one.param_type_name == "option"]
+    own = ("help", "install_completion", "show_completion")
+    return {one.name: one for one in made if one.name not in own}
+
+
+def assert_same_flags(command, flags):
+    options = options_of(command)
+    assert list(options) == [flag.key for flag in flags]
+    for flag in flags:
+        option = options[flag.key]
+        short = [f"-{flag.short}"] if flag.short else []
+        assert option.opts == [f"--{flag.name}", *short]
+        assert option.is_flag == (flag.kind == "switch")
+        assert option.multiple == (flag.kind in REPEATED)
+        default = option.default
+        assert (tuple(default) if isinstance(default, list) else default) == flag.default
+        assert not option.required
+
+
+def test_both_parsers_know_the_same_commands():
+    assert list(APPLICATION.commands) == list(table.COMMANDS)
+
+
+def test_both_parsers_know_the_same_global_flags():
+    assert_same_flags(APPLICATION, [flag for flag in table.GLOBALS if flag is not table.HELP])
+
+
+@pytest.mark.parametrize("command", table.COMMANDS.values(), ids=lambda command: command.name)
+def test_both_parsers_know_the_same_flags_and_arguments(command):
+    made = APPLICATION.commands[command.name]
+    assert_same_flags(made, command.flags)
+    arguments = [one for one in made.params if one.param_type_name == "argument"]
+    assert [one.name for one in arguments] == [one.name for one in command.arguments]
+    for one, wanted in zip(arguments, command.arguments, strict=True):
+        assert (one.nargs == -1) == wanted.rest
+        assert one.required == (wanted.default is None and not wanted.unless)
+
+
+def values_of(flag):
+    if flag.choices:
+        return st.sampled_from(flag.choices)
+    if flag.kind in NUMBERED:
+        return st.integers(0, 2**31).map(str)
+    return st.text("abz019/.=,", min_size=1, max_size=9)
+
+
+@st.composite
+def lines(draw):
+    command = draw(st.sampled_from([one for one in table.COMMANDS.values() if one.calls]))
+    words = []
+    for flag in draw(
+        st.lists(st.sampled_from(command.flags), max_size=5) if command.flags else st.just([])
+    ):
+        if flag.refusal:
+            continue
+        dashed = draw(st.sampled_from([f"--{flag.name}"] + [f"-{flag.short}"] * bool(flag.short)))
+        if flag.kind == "switch":
+            words.append(dashed)
+        elif dashed.startswith("--") and draw(st.booleans()):
+            words.append(f"{dashed}={draw(values_of(flag))}")
+        else:
+            words += [dashed, draw(values_of(flag))]
+    for argument in command.arguments:
+        words += draw(
+            st.lists(
+                st.sampled_from(["a", "x1", "-"]), min_size=1, max_size=3 if argument.rest else 1
+            )
+        )
+    return command, words
+
+
+@settings(deadline=None)  # the first line pays for importing typer's help
+@given(lines())
+def test_both_parsers_read_the_same_from_a_line(line):
+    command, words = line
+    context = APPLICATION.commands[command.name].make_context(command.name, list(words))
+    unbuilt = {flag.key for flag in command.flags if flag.refusal}
+    theirs = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in context.params.items()
+        if key not in unbuilt
+    }
+    assert fast.parse(command, words) == theirs
+
+
+def completions(words, count):
+    environment = {
+        **os.environ,
+        "_PYCONTAIN_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(count),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pycontain"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_flags_values_signals_and_ids(tmp_path):
+    (tmp_path / "web-1").mkdir()
+    (tmp_path / "db").mkdir()
+    assert completions("pycontain st", 1) == ["start", "state"]
+    assert "--bundle" in completions("pycontain create --b", 2)
+    assert completions("pycontain list --format j", 3) == ["json"]
+    assert "SIGTERM" in completions("pycontain kill c SIGT", 3)
+    root = f"--root {tmp_path}"
+    assert completions(f"pycontain {root} state w", 4) == ["web-1"]
+
+
+def test_help_names_every_command_and_what_is_not_built(capfd):
+    assert fast.main([]) == 0
+    shown = capfd.readouterr().out
+    assert all(name in shown for name in table.COMMANDS)
+    assert fast.main(["exec", "--help"]) == 0
+    assert "not built yet" in capfd.readouterr().out
+    assert fast.main(["help", "kill"]) == 0
+    assert "SIGTERM" in capfd.readouterr().out

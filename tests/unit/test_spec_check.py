@@ -1,0 +1,328 @@
+"""Each rule of the semantic checks: the value, the JSON path it is named by, the words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from spec_configs import FULL, MINIMAL, edited, without
+
+from pycontain.errors import SpecError
+from pycontain.spec import check, parse, records
+
+
+def problems_of(config) -> list[SpecError]:
+    return check.problems(parse.parse(json.dumps(config)))
+
+
+# path that is edited, value, path that the error names ("" for the same), words in the error
+RULES = [
+    # versions
+    ("ociVersion", "invalid", "", "semantic version"),
+    ("ociVersion", "", "", "semantic version"),
+    ("ociVersion", "1.0", "", "semantic version"),
+    ("ociVersion", "1.0.0.0", "", "semantic version"),
+    ("ociVersion", "v1.0.0", "", "semantic version"),
+    ("ociVersion", "01.0.0", "", "semantic version"),
+    ("ociVersion", "1.0.-1", "", "semantic version"),
+    ("ociVersion", "1.0.0-", "", "semantic version"),
+    ("ociVersion", "1.0.0-rc.01", "", "semantic version"),
+    ("ociVersion", "1.0.0+", "", "semantic version"),
+    ("ociVersion", "1.0.0+a+b", "", "semantic version"),
+    ("ociVersion", "1.0.0\n", "", "semantic version"),
+    ("ociVersion", "1.٣.0", "", "semantic version"),
+    ("ociVersion", "0.9.0", "", "not supported; use a version from 1.0.0 to 1.3.0"),
+    ("ociVersion", "2.0.0", "", "not supported"),
+    ("ociVersion", "10.0.0", "", "not supported"),
+    # root and names
+    ("root", None, "", "required but missing"),
+    ("root.path", "", "", "empty"),
+    ("hostname", "h" * 65, "", "longer than 64 bytes"),
+    ("hostname", "é" * 33, "", "longer than 64 bytes"),
+    ("domainname", "d" * 65, "", "longer than 64 bytes"),
+    ("annotations[]", "value", "annotations[]", "empty name"),
+    # mounts
+    ("mounts[0].destination", "", "", "empty"),
+    ("mounts[1].source", None, "", "missing from a bind mount"),
+    ("mounts[1].source", "", "", "missing from a bind mount"),
+    ("mounts[2].options[0]", "bind", "mounts[2].source", "say what to bind"),
+    ("mounts[1].options[2]", "idmap", "", "id-mapped mount, which is not built yet"),
+    ("mounts[1].options[2]", "ridmap", "", "not built yet"),
+    ("mounts[1].options[2]", "idmap=uids=0-1-10", "", "not built yet"),
+    ("mounts[1].uidMappings[0]", {"containerID": 0, "hostID": 1, "size": 1},
+        "mounts[1].uidMappings", "id-mapped mount, which is not built yet"),
+    ("mounts[1].gidMappings[0]", {"containerID": 0, "hostID": 1, "size": 1},
+        "mounts[1].gidMappings", "not built yet"),
+    # process
+    ("process.args", [], "", "names no program"),
+    ("process.args", None, "", "names no program"),
+    ("process.cwd", "tmp", "", "absolute path; begin it with /"),
+    ("process.cwd", "", "", "absolute path"),
+    ("process.env[0]", "PATH", "", "has no =; write it as NAME=value"),
+    ("process.env[0]", "", "", "has no ="),
+    ("process.env[2]", "=x", "", "no name"),
+    ("process.user.umask", 0o1000, "", "between 0 and 511"),
+    ("process.apparmorProfile", "docker-default", "", "AppArmor, which is not built yet"),
+    ("process.selinuxLabel", "system_u:system_r:container_t", "", "SELinux, which is not built"),
+    ("process.rlimits[0].type", "RLIMIT_FILES", "", "unknown; use one of RLIMIT_CPU"),
+    ("process.rlimits[0].type", "nofile", "", "unknown"),
+    ("process.rlimits[1].type", "RLIMIT_NOFILE", "", "set by process.rlimits[0] already"),
+    ("process.rlimits[0].soft", 4097, "", "above the hard limit, 4096"),
+    ("process.oomScoreAdj", 1001, "", "between -1000 and 1000"),
+    ("process.oomScoreAdj", -1001, "", "between -1000 and 1000"),
+    ("process.ioPriority.priority", 8, "", "between 0 and 7"),
+    ("process.ioPriority.priority", -1, "", "between 0 and 7"),
+    ("process.execCPUAffinity.initial", "zero", "", "list of numbers"),
+    ("process.execCPUAffinity.final", "0;1", "", "list of numbers"),
+    # scheduler
+    ("process.scheduler", {"policy": "SCHED_OTHER", "nice": 20}, "process.scheduler.nice",
+        "between -20 and 19"),
+    ("process.scheduler", {"policy": "SCHED_OTHER", "nice": -21}, "process.scheduler.nice", "-20"),
+    ("process.scheduler", {"policy": "SCHED_BATCH", "priority": 1}, "process.scheduler.priority",
+        "no meaning for SCHED_BATCH"),
+    ("process.scheduler", {"policy": "SCHED_FIFO"}, "process.scheduler.priority", "1 and 99"),
+    ("process.scheduler", {"policy": "SCHED_RR", "priority": 100}, "process.scheduler.priority",
+        "between 1 and 99"),
+    ("process.scheduler", {"policy": "SCHED_ISO"}, "process.scheduler.policy", "Linux keeps"),
+    ("process.scheduler", {"policy": "SCHED_OTHER", "runtime": 1}, "process.scheduler.runtime",
+        "no meaning for SCHED_OTHER"),
+    ("process.scheduler", {"policy": "SCHED_IDLE", "period": 1}, "process.scheduler.period",
+        "use SCHED_DEADLINE"),
+    ("process.scheduler.flags[0]", "SCHED_FLAG_FAST", "", "unknown; use one of SCHED_FLAG_RESET"),
+    ("process.scheduler.runtime", 1023, "", "between 1024"),
+    ("process.scheduler.runtime", 20001, "", "longer than the deadline, 20000"),
+    ("process.scheduler.deadline", 2**63, "", "between 1024"),
+    ("process.scheduler.period", 19999, "", "between 20000"),
+    ("process.scheduler.priority", 1, "", "no meaning for SCHED_DEADLINE"),
+    # hooks
+    ("hooks.prestart[0].path", "true", "", "absolute path"),
+    ("hooks.poststop[0].timeout", 0, "", "not more than 0"),
+    ("hooks.createContainer[0].timeout", -1, "", "not more than 0"),
+    ("hooks.startContainer[0].env[1]", "B", "", "has no ="),
+    # namespaces
+    ("linux.namespaces[7]", {"type": "pid"}, "linux.namespaces[7].type",
+        "same as that of linux.namespaces[0]; keep one"),
+    ("linux.namespaces[7]", {"type": "user"}, "linux.namespaces[7].type",
+        "user namespace, which is not built yet"),
+    ("linux.namespaces[1].path", "netns/a", "", "absolute path"),
+    ("linux.uidMappings[0]", {"containerID": 0, "hostID": 1000, "size": 1}, "linux.uidMappings",
+        "user namespace, which is not built yet"),
+    ("linux.gidMappings[0]", {"containerID": 0, "hostID": 1000, "size": 1}, "linux.gidMappings",
+        "not built yet"),
+    ("linux.timeOffsets.realtime", {"secs": 1}, "linux.timeOffsets[realtime]",
+        "not a clock with an offset; use monotonic or boottime"),
+    ("linux.timeOffsets.boottime", {"nanosecs": 10**9}, "linux.timeOffsets[boottime].nanosecs",
+        "between 0 and 999999999"),
+    ("linux.namespaces[6].path", "/run/time", "linux.timeOffsets", "new time namespace only"),
+    ("linux.namespaces[6].type", "user", "linux.timeOffsets", "new time namespace only"),
+    # devices
+    ("linux.devices[0].path", "fuse", "", "absolute path"),
+    ("linux.devices[0].major", None, "", "required but missing"),
+    ("linux.devices[2].minor", None, "", "required but missing"),
+    ("linux.devices[0].major", 4096, "", "between 0 and 4095"),
+    ("linux.devices[0].minor", -1, "", "between 0 and 1048575"),
+    ("linux.devices[0].fileMode", 0o200000, "", "between 0 and 65535"),
+    ("linux.devices[1].path", "/dev/fuse", "", "another device in linux.devices[0]"),
+    ("linux.devices[2].path", "/dev/fuse", "", "another device in linux.devices[0]"),
+    # what is not built
+    ("linux.netDevices", {"eth0": {}}, "", "network devices, which is not built yet"),
+    ("linux.intelRdt", {"closID": "a"}, "", "Intel RDT, which is not built yet"),
+    ("linux.intelRdt", {}, "", "Intel RDT"),
+    ("linux.memoryPolicy", {"mode": "MPOL_LOCAL"}, "", "memory policy, which is not built yet"),
+    ("linux.mountLabel", "system_u:object_r:container_file_t", "", "SELinux"),
+    # control groups
+    ("linux.cgroupsPath", "/a/../b", "", "leaves its directory"),
+    ("linux.cgroupsPath", "..", "", "leaves its directory"),
+    ("linux.resources.devices[0].access", "rx", "", "not made of r, w and m"),
+    ("linux.resources.devices[0].access", "", "", "not made of r, w and m"),
+    ("linux.resources.devices[1].major", -2, "", "between -1 and 4095"),
+    ("linux.resources.devices[1].minor", 2**20, "", "between -1 and 1048575"),
+    ("linux.resources.memory.limit", -2, "", "between -1 and"),
+    ("linux.resources.memory.swap", 1048575, "", "below the memory limit, 1048576"),
+    ("linux.resources.memory.limit", None, "linux.resources.memory.swap", "needs a memory limit"),
+    ("linux.resources.memory.limit", 0, "linux.resources.memory.swap", "needs a memory limit"),
+    ("linux.resources.memory.reservation", -9, "", "between -1 and"),
+    ("linux.resources.memory.swappiness", 101, "", "between 0 and 100"),
+    ("linux.resources.cpu.period", 999, "", "between 1000 and 1000000"),
+    ("linux.resources.cpu.period", 1000001, "", "between 1000 and 1000000"),
+    ("linux.resources.cpu.quota", 999, "", "between 1000"),
+    ("linux.resources.cpu.burst", 50001, "", "between 0 and 50000"),
+    ("linux.resources.cpu.idle", 2, "", "between 0 and 1"),
+    ("linux.resources.cpu.cpus", "0-3,x", "", "list of numbers; write it as 0-3,7"),
+    ("linux.resources.cpu.mems", "all", "", "list of numbers"),
+    ("linux.resources.pids.limit", -2, "", "between -1 and"),
+    ("linux.resources.blockIO.weight", 9, "", "between 10 and 1000"),
+    ("linux.resources.blockIO.leafWeight", 1001, "", "between 10 and 1000"),
+    ("linux.resources.blockIO.weightDevice[0].weight", 1, "", "between 10 and 1000"),
+    ("linux.resources.blockIO.weightDevice[0].weight", None,
+        "linux.resources.blockIO.weightDevice[0]", "neither weight nor leafWeight"),
+    ("linux.resources.hugepageLimits[0].pageSize", "2M", "", "page size; write it as 64KB"),
+    ("linux.resources.hugepageLimits[0].pageSize", "02MB", "", "page size"),
+    ("linux.resources.hugepageLimits[0].pageSize", "MB", "", "page size"),
+    ("linux.resources.hugepageLimits[0].pageSize", "", "", "page size"),
+    ("linux.resources.hugepageLimits[0].pageSize", "2TB", "", "page size"),
+    ("linux.resources.hugepageLimits[0].pageSize", "../2MB", "", "page size"),
+    ("linux.resources.rdma.mlx4_0", {}, "linux.resources.rdma[mlx4_0]", "limits nothing"),
+    ("linux.resources.unified[a/b.c]", "1", "", "not a plain file name"),
+    ("linux.resources.unified[../b.c]", "1", "", "not a plain file name"),
+    ("linux.resources.unified[memory]", "1", "", "names no controller"),
+    ("linux.resources.unified[.]", "1", "", "names no controller"),
+    ("linux.resources.unified[..]", "1", "", "names no controller"),
+    ("linux.resources.unified[.high]", "1", "", "names no controller"),
+    ("linux.resources.unified[memory.]", "1", "", "names no controller"),
+    # seccomp
+    ("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY", "", "notification, which is not built yet"),
+    ("linux.seccomp.syscalls[0].action", "SCMP_ACT_NOTIFY", "", "not built yet"),
+    ("linux.seccomp.listenerPath", "/run/agent", "", "notification, which is not built yet"),
+    ("linux.seccomp.listenerMetadata", "text", "", "notification, which is not built yet"),
+    ("linux.seccomp.flags[0]", "SECCOMP_FILTER_FLAG_NEW_LISTENER", "", "unknown"),
+    ("linux.seccomp.architectures[0]", "amd64", "", "unknown; use one of SCMP_ARCH_X86,"),
+    ("linux.seccomp.defaultErrnoRet", 4095, "", "between 0 and 4094"),
+    ("linux.seccomp.defaultAction", "SCMP_ACT_KILL", "linux.seccomp.defaultErrnoRet",
+        "no meaning for SCMP_ACT_KILL; remove it, or use SCMP_ACT_ERRNO or SCMP_ACT_TRACE"),
+    ("linux.seccomp.syscalls[0].errnoRet", 1, "", "no meaning for SCMP_ACT_ALLOW"),
+    ("linux.seccomp.syscalls[1].errnoRet", 65536, "", "between 0 and 65535"),
+    ("linux.seccomp.syscalls[0].names", [], "", "names no system call"),
+    ("linux.seccomp.syscalls[0].args[0].index", 6, "", "between 0 and 5"),
+    # paths and personality
+    ("linux.maskedPaths[0]", "proc/kcore", "", "absolute path"),
+    ("linux.readonlyPaths[0]", "", "", "absolute path"),
+    ("linux.personality.flags[0]", "ADDR_NO_RANDOMIZE", "", "no flags yet"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named", "words"),
+    RULES,
+    ids=[f"{path}={json.dumps(value)[:40]}" for path, value, _, _ in RULES],
+)
+def test_a_broken_rule_is_named_by_its_path_and_in_words(path, value, named, words):
+    found = {error.fault.at: error for error in problems_of(edited(FULL, path, value))}
+    assert (named or path) in found, list(map(str, found.values()))
+    error = found[named or path]
+    assert words in str(error)
+    assert error.fault.why
+    assert error.fault.remedy
+    assert "\n" not in str(error)
+
+
+def test_a_configuration_with_everything_has_no_problem():
+    assert problems_of(FULL) == []
+
+
+def test_a_minimal_configuration_has_no_problem():
+    assert problems_of(MINIMAL) == []
+
+
+ALLOWED = [
+    ("ociVersion", "1.0.0"),
+    ("ociVersion", "1.0.2-dev"),
+    ("ociVersion", "1.0.0-rc5"),
+    ("ociVersion", "1.1.0+dev"),
+    ("ociVersion", "1.2.0-rc.1-x+a.b-c.007"),
+    ("ociVersion", "1.99.0"),
+    ("hostname", "h" * 64),
+    ("hostname", ""),
+    ("process", None),
+    ("process.scheduler", {"policy": "SCHED_RR", "priority": 99}),
+    ("process.scheduler", {"policy": "SCHED_OTHER", "nice": -20}),
+    ("process.scheduler.period", 0),
+    ("process.capabilities.bounding", ["CAP_NEW"]),
+    ("process.terminal", False),
+    ("hooks", None),
+    ("linux.cgroupsPath", "system.slice:docker:abc"),
+    ("linux.devices[3]", {"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229}),
+    ("linux.devices[0].fileMode", 0o20666),
+    ("linux.resources.memory.swap", -1),
+    ("linux.resources.memory.limit", -1),
+    ("linux.resources.memory.swap", 0),
+    ("linux.resources.memory.swappiness", 2**64 - 1),
+    ("linux.resources.cpu", {"quota": -1, "period": 0, "burst": 1000000, "cpus": ""}),
+    ("linux.resources.pids.limit", -1),
+    ("linux.resources.blockIO.weight", 0),
+    ("linux.seccomp.flags", ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]),
+    ("linux.seccomp.flags", None),
+    ("linux.seccomp.listenerPath", ""),
+    ("linux.timeOffsets", {}),
+    ("linux.netDevices", {}),
+    ("linux.uidMappings", []),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), ALLOWED, ids=[f"{p}={v!r}"[:60] for p, v in ALLOWED])
+def test_what_engines_write_and_the_kernel_takes_is_allowed(path, value):
+    assert problems_of(edited(FULL, path, value)) == []
+
+
+NEEDS_MOUNT = [
+    ("root.readonly", True),
+    ("mounts", [{"destination": "/proc", "type": "proc"}]),
+    ("linux.maskedPaths", ["/proc/kcore"]),
+    ("linux.readonlyPaths", ["/proc/sys"]),
+    ("linux.rootfsPropagation", "shared"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "kind"),
+    [
+        ("hostname", "box", "uts"),
+        ("domainname", "org", "uts"),
+        *((path, value, "mount") for path, value in NEEDS_MOUNT),
+    ],
+)
+def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, kind):
+    config = edited(MINIMAL, path, value)
+    (error,) = problems_of(config)
+    assert error.fault.at == path
+    assert f'add {{"type": "{kind}"}} to linux.namespaces' in error.fault.remedy
+    assert problems_of(edited(config, "linux.namespaces[0]", {"type": kind})) == []
+    joined = {"type": kind, "path": f"/proc/1/ns/{kind}"}
+    assert problems_of(edited(config, "linux.namespaces[0]", joined)) == []
+
+
+@pytest.mark.parametrize("path", ["uidMappings", "gidMappings", "netDevices", "mountLabel"])
+def test_what_is_not_built_is_refused_with_a_way_out(path):
+    value = {
+        "netDevices": {"eth0": {"name": "eth1"}},
+        "mountLabel": "label",
+    }.get(path, [{"containerID": 0, "hostID": 0, "size": 1}])
+    (error,) = problems_of(edited(MINIMAL, f"linux.{path}", value))
+    assert error.fault.why.endswith("which is not built yet")
+    assert error.fault.remedy == "leave it out, or use a runtime that has it"
+
+
+def test_check_raises_the_first_of_all_problems():
+    config = edited(edited(FULL, "process.cwd", "tmp"), "linux.namespaces[7]", {"type": "pid"})
+    spec = parse.parse(json.dumps(config))
+    paths = [error.fault.at for error in check.problems(spec)]
+    assert paths == ["process.cwd", "linux.namespaces[7].type"]
+    with pytest.raises(SpecError, match=r"^process\.cwd = \"tmp\" is not an absolute path"):
+        check.check(spec)
+
+
+def test_check_passes_what_has_no_problem():
+    check.check(parse.parse(json.dumps(FULL)))
+
+
+def test_a_process_is_checked_alone_for_exec():
+    process = parse.read_text(records.Process, '{"cwd": "/", "args": ["ls"]}', "process")
+    check.check_process(process)
+    broken = parse.read_text(records.Process, '{"cwd": "/", "env": ["A"]}', "process")
+    with pytest.raises(SpecError) as caught:
+        check.check_process(broken)
+    assert caught.value.fault.at == "process.args"
+
+
+def test_unknown_capabilities_are_told_once_and_in_order():
+    sets = {"bounding": ["CAP_KILL", "CAP_NEW"], "ambient": ["kill", "CAP_NEW"]}
+    config = edited(FULL, "process.capabilities", sets)
+    process = parse.parse(json.dumps(config)).process
+    assert check.unknown_capabilities(process) == ["CAP_NEW", "kill"]
+    assert check.unknown_capabilities(process.but(capabilities=None)) == []
+
+
+def test_every_problem_of_a_hopeless_configuration_is_found():
+    hopeless = without(edited(MINIMAL, "ociVersion", "x"), "root")
+    hopeless = edited(hopeless, "process", {"cwd": "", "env": ["=", "x"]})
+    assert len(problems_of(hopeless)) == 6

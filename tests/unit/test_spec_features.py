@@ -1,0 +1,63 @@
+"""The features document is the one in data/features.json, on every host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from spec_configs import MINIMAL, edited
+
+from pycontain.spec import check, features, parse
+
+GOLDEN = Path(__file__).parent / "data" / "features.json"
+MOUNT_OPTIONS = ("ro", "bind", "rprivate")
+
+
+def document():
+    return features.features(MOUNT_OPTIONS)
+
+
+def test_the_document_is_the_golden_one():
+    assert document() == json.loads(GOLDEN.read_text())
+
+
+def test_nothing_in_the_document_is_null():
+    assert "null" not in GOLDEN.read_text()
+
+
+def test_the_versions_at_both_ends_are_accepted():
+    for name in ("ociVersionMin", "ociVersionMax"):
+        config = edited(MINIMAL, "ociVersion", document()[name])
+        assert check.problems(parse.parse(json.dumps(config))) == []
+
+
+def problems_with(path, value):
+    return check.problems(parse.parse(json.dumps(edited(MINIMAL, path, value))))
+
+
+def test_every_namespace_in_the_document_is_accepted_and_user_is_not():
+    namespaces = document()["linux"]["namespaces"]
+    listed = [{"type": kind} for kind in namespaces]
+    assert problems_with("linux.namespaces", listed) == []
+    assert "user" not in namespaces
+    assert problems_with("linux.namespaces", [{"type": "user"}]) != []
+
+
+def test_all_that_is_listed_of_seccomp_is_accepted_and_the_rest_is_not():
+    seccomp = document()["linux"]["seccomp"]
+    for action in seccomp["actions"]:
+        assert problems_with("linux.seccomp", {"defaultAction": action}) == []
+    assert problems_with("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}) != []
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": seccomp["archs"]}
+    assert problems_with("linux.seccomp", {**profile, "flags": seccomp["knownFlags"]}) == []
+    assert set(seccomp["supportedFlags"]) < set(seccomp["knownFlags"])
+    for operator in seccomp["operators"]:
+        arg = {"index": 0, "value": 0, "op": operator}
+        rule = {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [arg]}
+        assert problems_with("linux.seccomp", {**profile, "syscalls": [rule]}) == []
+
+
+def test_every_hook_in_the_document_is_one_of_the_configuration():
+    for kind in document()["hooks"]:
+        (error,) = problems_with(f"hooks.{kind}", [{"path": "relative"}])
+        assert error.fault.at == f"hooks.{kind}[0].path"

@@ -1,0 +1,91 @@
+"""A sysctl is allowed where a namespace of the container owns it, however its name is written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from spec_configs import MINIMAL, edited
+
+from pycontain.spec import check, parse, sysctl
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+        ("net/ipv4/ip_forward", "net/ipv4/ip_forward"),
+        ("net.ipv4.conf.eno2/100.rp_filter", "net/ipv4/conf/eno2.100/rp_filter"),
+        ("net/ipv4/conf/eno2.100/rp_filter", "net/ipv4/conf/eno2.100/rp_filter"),
+        ("plain", "plain"),
+        ("", ""),
+    ],
+)
+def test_the_first_separator_says_how_a_name_is_read(name, path):
+    assert sysctl.path(name) == path
+
+
+OWNERS = {
+    "kernel.msgmax": "ipc",
+    "kernel.msgmnb": "ipc",
+    "kernel.msgmni": "ipc",
+    "kernel.sem": "ipc",
+    "kernel.shmall": "ipc",
+    "kernel.shmmax": "ipc",
+    "kernel.shmmni": "ipc",
+    "kernel.shm_rmid_forced": "ipc",
+    "fs.mqueue.msg_max": "ipc",
+    "net.core.somaxconn": "network",
+    "net/ipv4/conf/eth0.100/forwarding": "network",
+    "kernel.domainname": "uts",
+    "kernel/domainname": "uts",
+    "user.max_user_namespaces": "user",
+}
+
+
+def errors(name, kinds):
+    namespaces = [{"type": kind} for kind in kinds]
+    config = edited(edited(MINIMAL, "linux.namespaces", namespaces), "linux.sysctl", {name: "1"})
+    found = check.problems(parse.parse(json.dumps(config)))
+    return [error for error in found if error.fault.at.startswith("linux.sysctl")]
+
+
+@pytest.mark.parametrize(("name", "owner"), OWNERS.items())
+def test_a_sysctl_is_allowed_with_its_namespace_and_with_no_other(name, owner):
+    others = [kind for kind in ("pid", "network", "mount", "ipc", "uts", "user") if kind != owner]
+    assert errors(name, [owner]) == []
+    (error,) = errors(name, others)
+    assert error.fault.at == f"linux.sysctl[{name}]"
+    assert f'add {{"type": "{owner}"}}' in error.fault.remedy
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["kernel.pid_max", "vm.swappiness", "kernel.core_pattern", "fs.file-max", "kernel.msgmaxx",
+     "network.x", "net", "fs.mqueue", "kernel"],
+)  # fmt: skip
+def test_a_sysctl_of_the_host_is_refused(name):
+    (error,) = errors(name, ["network", "ipc", "uts", "user"])
+    assert "belongs to the host" in str(error)
+
+
+def test_the_host_name_has_a_property_of_its_own():
+    (error,) = errors("kernel.hostname", ["uts"])
+    assert 'set "hostname" instead' in str(error)
+
+
+# As a path each of these is /proc/sys/kernel/core_pattern, which runs programs on the host.
+@pytest.mark.parametrize(
+    "name",
+    ["net/../kernel/core_pattern", "net.//.kernel.core_pattern", "net/./../kernel/core_pattern",
+     "fs/mqueue/../../kernel/core_pattern", "user/../kernel/core_pattern"],
+)  # fmt: skip
+def test_a_name_cannot_climb_out_of_its_namespace(name):
+    (error,) = errors(name, ["network", "ipc", "user"])
+    assert "not the name of a sysctl" in str(error)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "net.", "net..x", "/net/x", "net//x", "net/."])
+def test_a_name_with_an_empty_part_is_none(name):
+    (error,) = errors(name, ["network"])
+    assert "not the name of a sysctl" in str(error)

@@ -1,0 +1,1 @@
+"""The integration machine: a Linux with cgroup v2, systemd and KVM, built and booted here."""

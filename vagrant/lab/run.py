@@ -1,0 +1,73 @@
+"""The whole of a run: the image, the machine, the tree, the command, what it left."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import cache, guest, qemu, tree
+from . import image as images
+from .progress import Step, say
+from .recipe import PROJECT
+
+COMMAND_LIMIT = 1200.0
+"""Seconds a command may take unless its caller says otherwise."""
+
+REPORTS = "/run/pycontain-lab"
+"""Where, inside, a command may leave files to be brought back."""
+
+
+def image() -> images.Image:
+    """The image, built if its recipe changed."""
+    with cache.lock():
+        return images.ensure()
+
+
+def command(
+    argv: Sequence[str],
+    *,
+    limit: float = COMMAND_LIMIT,
+    report: Path | None = None,
+    terminal: bool = False,
+    append: str = "",
+) -> int:
+    """
+    Runs a command in a fresh machine, in a copy of the tree; returns its exit status.
+
+    `report` receives the file that the command wrote to $LAB_REPORT, if it did; `append` goes to
+    the kernel's command line. Raises LabError when there was no machine to run it in.
+    """
+    with cache.lock():
+        ready = images.ensure()
+        handle = tree.packed(PROJECT)
+        try:
+            with qemu.booted(ready, tree=handle, append=append) as machine:
+                return _inside(machine, argv, limit, report, terminal)
+        finally:
+            os.close(handle)
+
+
+def _inside(
+    machine: qemu.Machine, argv: Sequence[str], limit: float, report: Path | None, terminal: bool
+) -> int:
+    with Step("copying the tree", guest.SMALL):
+        guest.unpack(machine)
+    remote = f"{REPORTS}/report.xml"
+    env = {"LAB_REPORT": remote, "PYTHONUNBUFFERED": "1"}
+    title = "the shell" if terminal else argv[0]
+    if terminal:
+        status = guest.run(machine, argv, limit=limit, env=env, terminal=True)
+    else:
+        with Step(f"running {title}", limit):
+            status = guest.run(machine, argv, limit=limit, env=env)
+    if report and guest.fetch(machine, remote, report):
+        say(f"report: {report}")
+    return status
+
+
+def tests(arguments: Sequence[str], *, limit: float, report: Path) -> int:
+    """Runs the tests marked for the machine in one pytest process; returns its exit status."""
+    report.unlink(missing_ok=True)
+    shell = f'mkdir -p {REPORTS} && exec python -m pytest --junitxml="$LAB_REPORT" "$@"'
+    chosen = arguments or ["tests", "-m", "machine"]
+    plain = ["-p", "no:cacheprovider", *chosen]
+    return command(["sh", "-c", shell, "pytest", *plain], limit=limit, report=report)
