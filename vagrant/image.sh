@@ -40,8 +40,14 @@ keys() {
     rm -f "$tree"/etc/ssh/ssh_host_*
     install -m 600 "$recipe/host_key" "$tree/etc/ssh/ssh_host_ed25519_key"
     install -m 644 "$recipe/host_key.pub" "$tree/etc/ssh/ssh_host_ed25519_key.pub"
-    printf '%s\n' 'HostKey /etc/ssh/ssh_host_ed25519_key' 'UseDNS no' 'PermitRootLogin prohibit-password' \
-        > "$tree/etc/ssh/sshd_config.d/lab.conf"
+    # without PAM a command is no login session, which spares systemd's user manager and seconds
+    {
+        echo 'HostKey /etc/ssh/ssh_host_ed25519_key'
+        echo 'PermitRootLogin prohibit-password'
+        echo 'UseDNS no'
+        echo 'UsePAM no'
+        echo "SetEnv $(cat "$tree/etc/environment")"
+    } > "$tree/etc/ssh/sshd_config.d/lab.conf"
     for home in root home/vagrant; do
         install -d -m 700 "$tree/$home/.ssh"
         cp "$recipe/key.pub" "$tree/$home/.ssh/authorized_keys"
@@ -50,11 +56,6 @@ keys() {
 }
 
 boot() {
-    mkdir -p "$tree/etc/systemd/system/serial-getty@ttyS0.service.d"
-    # shellcheck disable=SC2016  # $TERM is agetty's
-    printf '%s\n' '[Service]' 'ExecStart=' \
-        'ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I $TERM' \
-        > "$tree/etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf"
     printf '%s\n' '[Unit]' 'After=ssh.service' '[Service]' 'Type=oneshot' \
         'StandardOutput=tty' 'TTYPath=/dev/ttyS0' 'ExecStart=/bin/echo pycontain-lab: ready' \
         '[Install]' 'WantedBy=multi-user.target' > "$tree/etc/systemd/system/lab-ready.service"
@@ -80,7 +81,7 @@ units() {
 	systemd-timesyncd.service systemd-networkd-wait-online.service systemd-udev-settle.service
 	systemd-binfmt.service systemd-hwdb-update.service systemd-journal-catalog-update.service
 	systemd-update-done.service systemd-firstboot.service systemd-update-utmp.service apparmor.service systemd-machine-id-commit.service
-	getty@tty1.service modprobe@drm.service modprobe@configfs.service modprobe@fuse.service
+	getty@tty1.service serial-getty@ttyS0.service modprobe@drm.service modprobe@configfs.service modprobe@fuse.service
 	sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount
 	podman.service podman.socket podman-auto-update.service podman-auto-update.timer
 	podman-restart.service modprobe@dm_mod.service modprobe@loop.service

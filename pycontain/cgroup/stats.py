@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     Json: TypeAlias = dict[str, object]
 
-_UNLIMITED = 2**64 - 1  # how runc says that there is no limit
+_UNLIMITED = 2**64 - 1  # how runc says that there is no limit of memory
+_NO_RDMA_LIMIT = 2**32 - 1
 
 
 def stats(cgroup: Cgroup) -> Json:
@@ -120,10 +121,17 @@ def _hugetlb(cgroup: Cgroup) -> Json:
 def _rdma(cgroup: Cgroup) -> Json:
     found: Json = {}
     for name, file in (("limit", "rdma.max"), ("current", "rdma.current")):
-        entries = [{"device": device, **counts} for device, counts in _nested(cgroup, file)]
+        entries = [_rdma_entry(device, counts) for device, counts in _nested(cgroup, file)]
         if entries:
             found[name] = entries
     return found
+
+
+def _rdma_entry(device: str, counts: dict[str, str]) -> Json:
+    numbers = {
+        f"{key}s": _NO_RDMA_LIMIT if text == "max" else int(text) for key, text in counts.items()
+    }
+    return {"device": device, **numbers}
 
 
 def _with_pressure(cgroup: Cgroup, file: str, found: Json) -> Json:

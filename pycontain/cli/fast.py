@@ -172,10 +172,9 @@ def _value(flag: Flag, text: str | None, before: Value) -> Value:
 
 
 def _integer(at: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError("is not a whole number", at=at, value=text) from None
+    if not (text.isascii() and text.removeprefix("-").isdigit()):  # int() takes 1_000 and " 5"
+        raise UsageError("is not a whole number", at=at, value=text)
+    return int(text)
 
 
 def _accepted(flag: Flag, value: Value) -> Value:

@@ -56,7 +56,8 @@ def size(text: str, at: str) -> int:
     power = _UNITS.find(unit) + 1 if unit else 0
     digits = number.rstrip(_UNITS) if power else number
     whole, _, fraction = digits.strip().partition(".")
-    if not (whole + fraction).isdecimal() or not whole or len(number) - len(digits) > 1:
+    plain = (whole + fraction).isdecimal() and digits.isascii() and whole
+    if not plain or len(number) - len(digits) > 1:
         raise UsageError(
             "is not an amount of memory", at=at, value=text, remedy="write 512m, 2g or bytes"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..runtime import run as runtime
+from ..runtime.run import run as run_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def run(options: Options, id: str, *, timing: bool, **flags: Value) -> int:
     """Run a container; returns its program's exit status. --timing tells each step's time."""
-    function: Callable[..., int] = runtime.run  # the table's keywords are checked by a test
+    function: Callable[..., int] = run_container  # the table's keywords are checked by a test
     return function(options, id, on_timing=_show if timing else None, **flags)
 
 

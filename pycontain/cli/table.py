@@ -301,7 +301,7 @@ _ALL = (
         help="Freeze the processes of a container.", arguments=(_ID,),
     ),
     Command(
-        name="resume", panel=_CHANGE, calls="pycontain.runtime.pause:resume",
+        name="resume", panel=_CHANGE, calls="pycontain.runtime.resume:resume",
         help="Let the processes of a paused container go on.", arguments=(_ID,),
     ),
     Command(

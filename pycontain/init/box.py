@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..kernel import calls
 from ..kernel.root import Root
 
 TYPE_CHECKING = False
@@ -16,26 +17,50 @@ class Box:
     channel        to the parent
     start          the FIFOs at which the child waits for `start`; None for run and exec
     namespaces     CLONE_NEW* -> descriptor, of those to join
+    target         a pidfd of the container's first process, for exec
+    cgroup         the directory of the container's cgroup
     console        where the terminal's master is sent; -1 without a terminal
     seccomp        the compiled system call filter
     hook_state     the state that hooks are told, less status and pid
     root           the root file system, from the step that binds it
+    preserved      how many descriptors after the standard ones are the program's
     program        the path that execve gets, from the step that finds it
     """
 
     __slots__ = (
-        "channel", "console", "hook_state", "namespaces", "program", "root", "seccomp", "start",
+        "cgroup", "channel", "console", "hook_state", "namespaces", "preserved", "program", "root",
+        "seccomp", "start", "target",
     )  # fmt: skip
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.start: Channel | None = None
         self.namespaces: dict[int, int] = {}
+        self.target = -1
+        self.cgroup = ""
         self.console = -1
+        self.preserved = 0
         self.seccomp = b""
         self.hook_state: dict[str, object] = {}
         self.root: Root | None = None
         self.program = ""
+
+    def close_others(self) -> None:
+        """
+        Close every descriptor that no later step needs.
+
+        Until now the child held files of the host: whoever shares a pid namespace with it could
+        have reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
+        """
+        kept = {self.channel.reader, self.channel.writer, self.console, self.inside.fd}
+        if self.start is not None:
+            kept |= {self.start.reader, self.start.writer}
+        first = 3 + self.preserved
+        for fd in sorted(fd for fd in kept if fd >= first):
+            if fd > first:
+                calls.close_range(first, fd - 1)
+            first = fd + 1
+        calls.close_range(first)
 
     @property
     def inside(self) -> Root:

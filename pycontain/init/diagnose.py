@@ -71,7 +71,7 @@ def _script(head: bytes, root: Root) -> tuple[str, str] | None:
     interpreter = words[0].decode(errors="replace") if words else ""
     if line.endswith(b"\r"):
         return (
-            f"its first line ends in a carriage return: {interpreter}\\r: no such file or directory",
+            f"its first line asks for {interpreter}\\r: no such file or directory",
             "convert its line endings, for example with dos2unix",
         )
     if root.find(interpreter) is None:

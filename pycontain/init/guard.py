@@ -14,6 +14,8 @@ import gc
 import os
 import sys
 
+import prctl
+
 from ..errors import KernelError
 from ..kernel import calls
 
@@ -36,6 +38,8 @@ def guard(step: Guard, box: Box) -> None:
     sys.addaudithook(_refuse)
     calls.default_signals()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the parent blocked them all
+    prctl.set_dumpable(False)  # nobody inside may look into this process (CVE-2016-9962)
+    box.preserved = step.preserve_fds
     calls.close_range(3 + step.preserve_fds, on_exec=True)
     for fd in range(3, 3 + step.preserve_fds):
         os.set_inheritable(fd, True)

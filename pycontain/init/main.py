@@ -33,6 +33,8 @@ def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
     """
     step: steps.Step | None = None
     try:
+        if plan[0].side == "child":
+            _wait(box)
         times: sync.Times = []
         for step, following in zip(plan, [*plan[1:], None], strict=True):
             if step.side == "child":
@@ -74,6 +76,8 @@ def carry_out(step: steps.Step, box: Box) -> None:
             guard.join_keyring(step, box)
         case steps.JoinNamespaces():
             process.join_namespaces(step, box)
+        case steps.JoinProcess():
+            process.join_process(step, box)
         case steps.Unshare():
             process.unshare(step, box)
         case steps.RaiseLoopback():
@@ -84,6 +88,8 @@ def carry_out(step: steps.Step, box: Box) -> None:
             rootfs.mount_filesystem(step, box)
         case steps.MountBind():
             rootfs.mount_bind(step, box)
+        case steps.MountCgroup():
+            rootfs.mount_cgroup(step, box)
         case steps.Remount():
             rootfs.remount(step, box)
         case steps.MakeDevices():
@@ -125,6 +131,8 @@ def _carry_out_inside(step: steps.Step, box: Box) -> None:
             process.enter_directory(step, box)
         case steps.LoadSeccomp():
             process.load_seccomp(step, box)
+        case steps.SetRlimits():
+            process.set_rlimits(step, box)
         case steps.BoundCapabilities():
             process.bound_capabilities(step, box)
         case steps.TakeUser():

@@ -26,15 +26,17 @@ _UNREACHABLE = b"(unreachable)"
 
 
 def join_namespaces(step: steps.JoinNamespaces, box: Box) -> None:
-    """
-    Enter what the parent opened.
-
-    Who is already inside must not look into this process and its descriptors (CVE-2016-9962),
-    so it stops being dumpable first.
-    """
-    prctl.set_dumpable(False)
+    """Enter what the parent opened."""
     for kind in step.kinds:
         calls.setns(box.namespaces[kind], kind)
+
+
+def join_process(step: steps.JoinProcess, box: Box) -> None:
+    """Enter all namespaces of a container at once; its root is then this process's."""
+    if step.flags:
+        calls.setns(box.target, step.flags)
+    box.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    box.close_others()
 
 
 def unshare(step: steps.Unshare, box: Box) -> None:
@@ -166,6 +168,17 @@ def check_directory(path: str) -> None:
 def load_seccomp(step: steps.LoadSeccomp, box: Box) -> None:
     """Install the filter that the parent compiled."""
     calls.seccomp_filter(box.seccomp, step.flags)
+
+
+def set_rlimits(step: steps.SetRlimits, box: Box) -> None:
+    """Set this process's own limits: another's would need CAP_SYS_RESOURCE."""
+    for name, number, soft, hard, at in step.limits:
+        try:
+            calls.prlimit(0, number, soft, hard, at)
+        except KernelError as error:
+            error.fault.value = f"{name} {soft}:{hard}"
+            error.fault.remedy = "a hard limit can only be raised with CAP_SYS_RESOURCE"
+            raise
 
 
 def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:

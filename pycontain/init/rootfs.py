@@ -107,14 +107,23 @@ def _mount_point(step: steps.MountFilesystem, box: Box) -> int:
 
 def mount_bind(step: steps.MountBind, box: Box) -> None:
     """Clone a part of the host's tree and attach it."""
-    source = open_host(step.source)
-    tree = Tree.clone(source, recursive=step.recursive, at=step.source)
+    _bind(step.source, step.recursive, step, box)
+
+
+def mount_cgroup(step: steps.MountCgroup, box: Box) -> None:
+    """Show the container its own cgroup."""
+    _bind(box.cgroup, False, step, box)
+
+
+def _bind(path: str, recursive: bool, step: steps.MountStep, box: Box) -> None:
+    source = open_host(path)
+    tree = Tree.clone(source, recursive=recursive, at=path)
     inside = box.inside
     directory = is_directory(source)
     target = inside.make_directory(step.target) if directory else inside.make_file(step.target)
     if calls.filesystem_type(source) != c.PROC_SUPER_MAGIC:
         _refuse_inside_proc(target, step, box)
-        _refuse_over_proc(step)
+        _refuse_over_proc(path, step)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     _attach(tree, target, step)
@@ -137,11 +146,11 @@ def remount(step: steps.Remount, box: Box) -> None:
         tree.propagate(kind, recursive=recursive)
 
 
-def _refuse_over_proc(step: steps.MountBind) -> None:
+def _refuse_over_proc(path: str, step: steps.MountStep) -> None:
     if step.target == "/proc":
         raise StepError(
             "is no proc file system, and programs trust what they read in /proc (CVE-2019-16884)",
-            at=step.source,
+            at=path,
             remedy='mount type "proc" there',
         )
 
@@ -275,6 +284,7 @@ def change_root(step: steps.ChangeRoot, box: Box) -> None:
         _move(box.inside.fd)
     if step.propagation:
         Tree(box.inside.fd).propagate(step.propagation, recursive=step.recursive)
+    box.close_others()
 
 
 def _pivot(root: int) -> None:
@@ -302,3 +312,4 @@ def change_directory_root(step: steps.ChangeDirectoryRoot, box: Box) -> None:
     os.fchdir(rootfs)
     os.chroot(".")
     box.root = Root(rootfs)
+    box.close_others()

@@ -137,7 +137,9 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool) -> steps.Step:
             remedy='mount type "proc" there, or bind one',
         )
     if mount.type in ("cgroup", "cgroup2") and not own_cgroup:
-        return _bind(mount.but(source="/sys/fs/cgroup"), words, target, bundle)
+        return steps.MountCgroup(
+            why=mount.at, target=target, propagation=words.propagation, **words.attributes()
+        )
     return _filesystem(mount, words, target)
 
 
@@ -196,7 +198,7 @@ def _remount(mount: Mount, words: _Words, target: str) -> steps.Remount:
 
 def _refuse_data(mount: Mount, words: _Words) -> None:
     data = [word for word in words.data if word not in SUPERBLOCK]
-    if data and mount.type not in ("cgroup", "cgroup2"):
+    if data:
         raise SpecError(
             "are no options of a bind mount, which makes no file system",
             at=f"{mount.at}.options",

@@ -182,7 +182,7 @@ class _Builder:
         made: list[steps.Step] = []
         spec = self.spec
         if self.process.terminal:
-            made.append(self._terminal())
+            made.append(process.terminal_step(self.process, console=True))
         if spec.hostname is not None or spec.domainname is not None:
             made.append(
                 steps.SetHostname(
@@ -193,36 +193,15 @@ class _Builder:
             made.append(steps.WriteSysctls(values=self.linux.sysctl, why="linux.sysctl"))
         return made
 
-    def _terminal(self) -> steps.OpenTerminal:
-        size = self.process.consoleSize
-        return steps.OpenTerminal(
-            rows=size.height if size else 0,
-            columns=size.width if size else 0,
-            uid=self.process.user.uid if self.process.user else 0,
-            why="process.terminal",
-        )
-
     def _become_process(self) -> list[steps.Step]:
-        made: list[steps.Step] = [
-            steps.StartSession(umask=process.umask(self.process), why="process.user.umask"),
-            *process.scheduling_steps(self.process, self.linux),
-            steps.EnterDirectory(path=self.process.cwd, why="process.cwd"),
-        ]
+        freeze: list[steps.Step] = []
         if self.own_mounts and self.read_only_later:
             why = "root.readonly, or ro on /dev: nothing is left to be made there"
-            made.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
-        made += process.identity_steps(self.process, self.facts, self.profile)
-        if self.process.args:
-            made.append(
-                steps.FindProgram(
-                    args=self.process.args, env=self.process.env, why="create must fail, not start"
-                )
-            )
-        return made
+            freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
+        return process.become_steps(self.process, self.linux, self.facts, self.profile, freeze)
 
     def _await_start(self) -> list[steps.Step]:
-        made = process.rlimit_steps(self.process)
-        made += hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
+        made = hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
         made.append(steps.Announce(why="runtime.md, Lifecycle 6"))
         if self.request.separate_start:
             made.append(steps.AwaitStart(why="the program must not run before start"))

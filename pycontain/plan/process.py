@@ -89,6 +89,47 @@ def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> l
     return made
 
 
+def become_steps(
+    process: Process,
+    linux: Linux,
+    facts: Facts,
+    profile: Profile | None,
+    freeze: list[steps.Step] | None = None,
+) -> list[steps.Step]:
+    """
+    From the runtime's process to the container's, ready for execve.
+
+    freeze comes once the working directory is made, while there is still the right to mount.
+    """
+    made: list[steps.Step] = [
+        steps.StartSession(umask=umask(process), why="process.user.umask"),
+        *scheduling_steps(process, linux),
+        steps.EnterDirectory(path=process.cwd, why="process.cwd"),
+        *(freeze or ()),
+        *rlimit_steps(process),
+        *identity_steps(process, facts, profile),
+    ]
+    if process.args:
+        made.append(
+            steps.FindProgram(
+                args=process.args, env=process.env, why="a missing program fails early"
+            )
+        )
+    return made
+
+
+def terminal_step(process: Process, *, console: bool) -> steps.OpenTerminal:
+    """A terminal for the process, as /dev/console or not."""
+    size = process.consoleSize
+    return steps.OpenTerminal(
+        rows=size.height if size else 0,
+        columns=size.width if size else 0,
+        uid=process.user.uid if process.user else 0,
+        mount=console,
+        why="process.terminal",
+    )
+
+
 def umask(process: Process) -> int:
     """The file mode mask; runc's and crun's 0022 when none is asked for."""
     if process.user is None or process.user.umask is None:

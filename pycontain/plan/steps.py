@@ -268,6 +268,15 @@ class MountBind(MountStep):
         return f"bind {self.source} on {self.target}{' with its submounts' * self.recursive}"
 
 
+class MountCgroup(MountStep):
+    """Without a cgroup namespace, the container's own part of the host's tree is shown."""
+
+    name = "bind cgroup"
+
+    def what(self) -> str:
+        return f"bind the container's cgroup on {self.target}"
+
+
 class Remount(MountStep):
     """A mount that is there gets other attributes."""
 
@@ -540,8 +549,8 @@ class FindProgram(Step):
         return f"look up {self.args[0]}"
 
 
-class SetRlimits(_ParentStep):
-    """Resource limits; from outside, so that the runtime's own work is not throttled."""
+class SetRlimits(Step):
+    """Resource limits, while there is still the right to raise them."""
 
     name = "rlimits"
     limits: tuple[tuple[str, int, int, int, str], ...]  # (name, number, soft, hard, JSON path)

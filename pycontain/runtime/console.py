@@ -11,12 +11,12 @@ from ..kernel import tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Spec
+    from ..spec.records import Process
 
 
-def check(spec: Spec, socket: str, *, detached: bool) -> None:
+def check(process: Process | None, socket: str, *, detached: bool) -> None:
     """Raises UsageError where terminal, console socket and detachment contradict each other."""
-    terminal = spec.process is not None and spec.process.terminal
+    terminal = process is not None and process.terminal
     if terminal and detached and not socket:
         raise UsageError(
             "is true, and nobody would hold the terminal",

@@ -38,7 +38,7 @@ def create(
     Returns warnings. Raises PycontainError after undoing everything.
     """
     loaded = Bundle(bundle, config)
-    console.check(loaded.spec, console_socket, detached=True)
+    console.check(loaded.spec.process, console_socket, detached=True)
     request = Request(
         id=id,
         bundle=loaded.path,
@@ -51,9 +51,7 @@ def create(
         cgroup=options.cgroup_manager != "disabled",
     )
     life, plan = prepare(options, loaded, request)
-    if console_socket:
-        life.console = console.connect(console_socket)
-    life.bring_up()
+    life.bring_up_with_terminal(loaded.spec.process, console_socket, detached=True)
     return plan.warnings
 
 

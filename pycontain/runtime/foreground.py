@@ -15,17 +15,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .life import Life
+
 # Not the container's business: news of our own children, and what the kernel tells us alone.
 _OWN = frozenset((_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG))
 _PIECE = 65536
 
 
-def stay(pid: int, pidfd: int, terminal: Foreground | None) -> int:
+def stay(life: Life, master: int) -> int:
     """
-    Wait for a child's end, passing on every signal; all must be blocked already.
+    Wait for the end of what a life brought up, serving its terminal when master is not -1.
 
     Returns its exit status, or 128 and the signal that killed it, as a shell would.
     """
+    child = life.child
+    assert child is not None
+    if master < 0:
+        return _stay(child.pid, child.pidfd, None)
+    with Foreground(master) as terminal:
+        return _stay(child.pid, child.pidfd, terminal)
+
+
+def _stay(pid: int, pidfd: int, terminal: Foreground | None) -> int:
+    """Wait for a child's end, passing on every signal; all must be blocked already."""
     signals = calls.all_signals()
     watch = select.poll()
     handlers: dict[int, Callable[[], None]] = {

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..init.box import Box
+    from ..spec.records import Process
     from .options import Options
 
 ALL_SIGNALS = frozenset(range(1, 65)) - {32, 33}  # the two are libc's own
@@ -54,6 +55,7 @@ class Life:
         self.poststop: Callable[[], None] | None = None
         self.times: list[tuple[str, str, int]] = []
         self.clone_flags = 0
+        self.target = -1
         self._seccomp = b""
         self._namespaces: dict[int, int] = {}
         self._undo: list[Callable[[], object]] = []
@@ -88,6 +90,18 @@ class Life:
             raise
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+    def bring_up_with_terminal(
+        self, process: Process | None, console_socket: str, *, detached: bool
+    ) -> int:
+        """As bring_up; returns the master of a terminal that is to be served here, or -1."""
+        ours = -1
+        if console_socket:
+            self.console = console.connect(console_socket)
+        elif process is not None and process.terminal and not detached:
+            ours, self.console = console.pair()
+        self.bring_up()
+        return console.receive_master(ours) if ours >= 0 else -1
 
     def undo(self) -> None:
         """Take everything back, last things first, whatever fails on the way."""
@@ -149,8 +163,6 @@ class Life:
                 self._adjust_oom_score(step)
             case steps.RunHooks():
                 self._run_hooks(step)
-            case steps.SetRlimits():
-                self._set_rlimits(step)
             case steps.WritePidFile():
                 self._write_pid_file(step)
             case steps.SendPidfd():
@@ -159,6 +171,10 @@ class Life:
                 self._announce()
             case _:
                 raise StepError("is a step that the parent does not know", value=step.name)
+
+    def join(self, kind: int, fd: int) -> None:
+        """Let the child enter a namespace that is open already."""
+        self._namespaces[kind] = os.dup(fd)
 
     def finish(self) -> None:
         """After the program's end: kill what it left, remove cgroup and state."""
@@ -192,7 +208,7 @@ class Life:
         cgroup = Cgroup(mount, path)
         cgroup.create(step.controllers)
         self.cgroup = cgroup
-        self._undo.append(cgroup.remove)
+        self._undo += [cgroup.remove, cgroup.kill]  # it may have forked
         self.state = self.known.but(mount=mount, cgroup=path, made=cgroup.made)
         self.directory.save(self.known)
 
@@ -217,10 +233,13 @@ class Life:
         self._close_what_the_child_has()
 
     def _furnish(self, box: Box) -> None:
+        self.directory.unlock()  # the child's copy of the lock, which would outlive ours
         box.start = self._start_fifos
         box.namespaces = self._namespaces
         box.console = self.console
         box.seccomp = self._seccomp
+        box.target = self.target
+        box.cgroup = self.cgroup.directory if isinstance(self.cgroup, Cgroup) else ""
         if self.state is not None:
             box.hook_state = public_state(self.state, "creating", 0)
 
@@ -233,10 +252,7 @@ class Life:
             self._start_fifos.close()
 
     def _kill_child(self) -> None:
-        """The child and, since it may have forked, its cgroup; then both are gone for good."""
         assert self.child is not None
-        if isinstance(self.cgroup, Cgroup) and self.cgroup.made:
-            self.cgroup.kill()
         try:
             calls.send_signal(self.child.pidfd, _signal.SIGKILL)
             os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED)
@@ -260,16 +276,6 @@ class Life:
         self._hooks_ran = True
         for hook in step.hooks:
             hooks.run_hook(hook, step.kind, public_state(self.known, "creating", self.known.pid))
-
-    def _set_rlimits(self, step: steps.SetRlimits) -> None:
-        assert self.child is not None
-        for name, number, soft, hard, at in step.limits:
-            try:
-                calls.prlimit(self.child.pid, number, soft, hard, at)
-            except KernelError as error:
-                error.fault.value = f"{name} {soft}:{hard}"
-                error.fault.remedy = "a hard limit can only be raised with CAP_SYS_RESOURCE"
-                raise
 
     def _write_pid_file(self, step: steps.WritePidFile) -> None:
         assert self.child is not None

@@ -52,7 +52,7 @@ def run(
     loaded = Bundle(bundle, config)
     if loaded.spec.process is None:
         raise SpecError("is required but missing: there is nothing to run", at="process")
-    console.check(loaded.spec, console_socket, detached=detach)
+    console.check(loaded.spec.process, console_socket, detached=detach)
     request = Request(
         id=id,
         bundle=loaded.path,
@@ -76,7 +76,9 @@ def run(
         on_timing(life.times)
     if detach:
         return 0
-    status = _stay(life, terminal)
+    status = stay(life, terminal)
+    if life.killed_by_oom:
+        os.write(2, b"pycontain: the container ran out of memory (memory.max) and was killed\n")
     if not keep:
         life.finish()
         poststop.run(loaded.spec, life.known)
@@ -85,12 +87,7 @@ def run(
 
 def _bring_up(life: Life, spec: Spec, console_socket: str, detach: bool) -> int:
     """Start the program and the poststart hooks; returns the terminal's master, or -1."""
-    ours = -1
-    if console_socket:
-        life.console = console.connect(console_socket)
-    elif spec.process is not None and spec.process.terminal and not detach:
-        ours, life.console = console.pair()
-    life.bring_up()
+    master = life.bring_up_with_terminal(spec.process, console_socket, detached=detach)
     try:
         run_poststart(spec, life.known)
     except PycontainError:
@@ -98,17 +95,4 @@ def _bring_up(life: Life, spec: Spec, console_socket: str, detach: bool) -> int:
         poststop.run(spec, life.known)
         raise
     life.directory.unlock()
-    return console.receive_master(ours) if ours >= 0 else -1
-
-
-def _stay(life: Life, master: int) -> int:
-    child = life.child
-    assert child is not None
-    if master < 0:
-        status = stay(child.pid, child.pidfd, None)
-    else:
-        with console.Foreground(master) as terminal:
-            status = stay(child.pid, child.pidfd, terminal)
-    if life.killed_by_oom:
-        os.write(2, b"pycontain: the container ran out of memory (memory.max) and was killed\n")
-    return status
+    return master

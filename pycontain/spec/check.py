@@ -7,7 +7,7 @@ free, a namespace that is the host's own) is checked by the plan. Source: config
 
 from __future__ import annotations
 
-from . import linux_rules, names, process_rules, unbuilt
+from . import linux_rules, names, process_rules, resource_rules, unbuilt
 from .problem import absolute, each, keyed, not_built, problem, under
 from .records import HOOK_KINDS, Linux
 
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..errors import SpecError
     from .problem import Problems
-    from .records import Hook, Mount, Process, Spec
+    from .records import Hook, Mount, Process, Resources, Spec
 
 _HOSTNAME_BYTES = 64  # __NEW_UTS_LEN: sethostname(2)
 
@@ -34,6 +34,12 @@ def problems(spec: Spec) -> list[SpecError]:
 def check_process(process: Process) -> None:
     """Raise SpecError for the first thing that is wrong with a process, as `exec` starts one."""
     for wrong in process_rules.problems(process):
+        raise wrong
+
+
+def check_resources(resources: Resources) -> None:
+    """Raise SpecError for the first thing that is wrong with limits, as `update` takes them."""
+    for wrong in resource_rules.problems(resources):
         raise wrong
 
 

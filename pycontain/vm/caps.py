@@ -29,6 +29,7 @@ EXTENSIONS = {
     "X86_NOTIFY_VMEXIT": 219,
 }  # fmt: skip
 
+_MODULES = {"kvm_intel": "VT-x", "kvm_amd": "AMD-V", "kvm_pvm": "software PVM"}
 _LIMITS = {"vcpus": "MAX_VCPUS", "recommended_vcpus": "NR_VCPUS", "memory_slots": "NR_MEMSLOTS"}
 
 
@@ -79,16 +80,13 @@ def read(path: str = "/dev/kvm") -> Capabilities:
 def assistance(root: str = "") -> Assistance:
     """The kind of assistance, from the modules and the processor's flags under root."""
     flags = _cpu_flags(root)
-    for module, kind in (("kvm_intel", "VT-x"), ("kvm_amd", "AMD-V"), ("kvm_pvm", "software PVM")):
+    nested = "hypervisor" in flags
+    for module, kind in _MODULES.items():
         if os.path.isdir(f"{root}/sys/module/{module}"):
-            return Assistance(kind=kind, nested="hypervisor" in flags)
-    # built into the kernel without parameters: what the processor can do tells the rest
-    for flag, kind in (("vmx", "VT-x"), ("svm", "AMD-V")):
-        if flag in flags:
-            return Assistance(kind=kind, nested="hypervisor" in flags)
-    return Assistance(
-        kind="software PVM" if "hypervisor" in flags else "unknown", nested="hypervisor" in flags
-    )
+            return Assistance(kind=kind, nested=nested)
+    # built into the kernel, without parameters to show: the processor's flags tell
+    kind = "VT-x" if "vmx" in flags else "AMD-V" if "svm" in flags else "unknown"
+    return Assistance(kind=kind, nested=nested)
 
 
 def _cpu_flags(root: str) -> list[str]:

@@ -8,6 +8,7 @@ from ..errors import GuestError
 from . import abi, x86
 from .deadline import drain, kick
 from .kvm import Kvm
+from .owned import Owned
 from .watch import clock
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from .board import Board, Ending
     from .deadline import Deadline
-    from .kvm import Vcpu, Vm
+    from .kvm import Vcpu
     from .memory import Memory
     from .watch import Stats, Trace
 
@@ -28,13 +29,15 @@ class KvmEngine:
     With irqchip the interrupt controllers and the timer of a PC are in the kernel, which several
     processors need; HLT then waits for an interrupt instead of ending the guest.
 
+    lock  held while an exit is served: who else touches a device takes it
+
     Raises HostError without /dev/kvm, KernelError when it refuses.
     """
 
     def __init__(self, memory: Memory, cpus: int = 1, *, irqchip: bool = False) -> None:
-        self._owned: list[Kvm | Vm | Vcpu] = []
+        self._owned = Owned()
         self._vcpus: list[Vcpu] = []
-        self._lock = _thread.allocate_lock()
+        self.lock = _thread.allocate_lock()
         self._threads: list[threading.Thread] = []
         self._runners: list[int] = []  # native ids
         self._error: BaseException | None = None
@@ -45,25 +48,21 @@ class KvmEngine:
             raise
 
     def _assemble(self, memory: Memory, cpus: int, irqchip: bool) -> None:
-        kvm = Kvm()
-        self._owned.append(kvm)
-        self._vm = kvm.create_vm()
-        self._owned.append(self._vm)
+        kvm = self._owned.keep(Kvm())
+        self._vm = self._owned.keep(kvm.create_vm())
         if irqchip:
             self._vm.create_irqchip()
             self._vm.create_pit()
         self._vm.set_memory(0, 0, memory.size, memory.host)
         leaves = kvm.cpuid()
         for number in range(cpus):
-            vcpu = self._vm.create_vcpu(number)
-            self._owned.append(vcpu)
+            vcpu = self._owned.keep(self._vm.create_vcpu(number))
             self._vcpus.append(vcpu)
             vcpu.set_cpuid(leaves)
 
     def close(self) -> None:
         """Give everything back to the kernel."""
-        while self._owned:
-            self._owned.pop().close()
+        self._owned.close()
 
     def set_irq(self, line: int, level: bool) -> None:
         """Raise or lower an interrupt line of the board."""
@@ -123,7 +122,7 @@ class KvmEngine:
                 self._deadline.check()
                 continue
             left = clock()
-            with self._lock:
+            with self.lock:
                 name = self._serve(vcpu)
                 stats.add(name, left - began, clock() - left)
 

@@ -7,6 +7,7 @@ other processors, and the delivery of exceptions to the guest's own handlers.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 
 from ..errors import GuestError, HostError, UsageError
@@ -53,6 +54,7 @@ class UnicornEngine:
                 "needs interrupt controllers, which the emulator has not",
                 at="guest", remedy="use --engine kvm",
             )  # fmt: skip
+        self.lock = _thread.allocate_lock()
         self._uc = uc.Uc(uc.UC_ARCH_X86, uc.UC_MODE_16)
         self._uc.mem_map_ptr(0, memory.size, uc.UC_PROT_ALL, ctypes.c_void_p(memory.host))
 
@@ -115,7 +117,8 @@ class UnicornEngine:
     def _guard(self, access: Callable[[], int | None]) -> int:
         """What a device raises cannot cross unicorn's C code: it is kept for _emulate()."""
         try:
-            return access() or 0
+            with self.lock:
+                return access() or 0
         except BaseException as error:
             self._error = self._error or error
             self.stop()
@@ -145,7 +148,9 @@ class UnicornEngine:
         self._guard(lambda: self._board.memory_write(address, size, value))
 
 
-def emulate(cpu: Any, start: int, until: int, deadline: Deadline) -> str:
+def emulate(
+    cpu: Any, start: int, until: int, deadline: Deadline, subject: str = "the guest"
+) -> str:
     """
     Run an emulated processor in a thread of its own, so that Ctrl-C reaches this one.
 
@@ -171,5 +176,5 @@ def emulate(cpu: Any, start: int, until: int, deadline: Deadline) -> str:
         cpu.emu_stop()
         thread.join()
         raise
-    deadline.check()
+    deadline.check(subject)
     return problem

@@ -13,6 +13,8 @@ int ioctl(int fd, unsigned long request, void *argument);                      /
 int timer_create(int clock, struct sigevent *event, void **timer);       /* timer_create(2) */
 int timer_settime(void *timer, int flags, const struct itimerspec *new_value, void *old_value);
 int timer_delete(void *timer);
+int mprotect(void *address, size_t length, int protection);                   /* mprotect(2) */
+long getdents64(int directory, void *buffer, size_t length);                /* getdents64(2) */
 int tgkill(int process, int thread, int signal);                                /* tgkill(2) */
 
 struct sigevent {                       /* signal.h, with the thread's id of SIGEV_THREAD_ID */

@@ -8,7 +8,8 @@ from .board import Board, Ending
 from .deadline import Deadline
 from .devices import ports, serial
 from .memory import Memory
-from .watch import Stats, Trace, clock
+from .owned import Owned
+from .watch import Stats, clock
 from .x86 import BOOT_SECTOR
 
 TYPE_CHECKING = False
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .devices.serial import Sink
     from .engine_kvm import KvmEngine
     from .engine_unicorn import UnicornEngine
+    from .terminal import Terminal
+    from .watch import Trace
 
 MIB = 1 << 20
 MEMORY_MAX = 3 << 30  # the window of the devices begins above it
@@ -73,24 +76,19 @@ def run_flat(
     """
     began = clock()
     stats = stats or Stats()
-    _check(image, hardware)
-    with Deadline(timeout) as deadline:
-        memory = Memory(hardware.memory)
-        try:
-            memory.write(BOOT_SECTOR, image)
-            machine = _engine(engine, memory, hardware)
-            try:
-                board = _board(memory, machine, sink, hardware)
-                ending = machine.run(board, BOOT_SECTOR, deadline, stats, trace)
-            finally:
-                machine.close()
-        finally:
-            memory.close()
+    _check_hardware(hardware)
+    with Deadline(timeout) as deadline, Owned() as owned:
+        memory = owned.keep(Memory(hardware.memory))
+        _load(memory, image)
+        machine = owned.keep(_engine(engine, memory, hardware))
+        board = Board(memory)
+        uart = _plug(board, machine, sink, hardware)
+        with _person(board, machine, uart, hardware):
+            ending = machine.run(board, BOOT_SECTOR, deadline, stats, trace)
     return GuestResult(engine=engine, ending=ending, seconds=clock() - began, stats=stats)
 
 
-def _check(image: bytes, hardware: Hardware) -> None:
-    room = hardware.memory - BOOT_SECTOR
+def _check_hardware(hardware: Hardware) -> None:
     if hardware.memory > MEMORY_MAX:
         raise UsageError(
             "is more than the 3072 MiB below the devices", at="memory",
@@ -98,15 +96,20 @@ def _check(image: bytes, hardware: Hardware) -> None:
         )  # fmt: skip
     if not 1 <= hardware.cpus <= CPUS_MAX:
         raise UsageError(f"is not 1 to {CPUS_MAX}", at="cpus", value=str(hardware.cpus))
+
+
+def _load(memory: Memory, image: bytes) -> None:
+    room = max(memory.size - BOOT_SECTOR, 0)
     if not image:
         raise GuestError("is empty", at="guest image")
     if image[0x202:0x206] == b"HdrS":
         raise GuestError("is a Linux kernel (bzImage), not a flat binary", at="guest image")
     if len(image) > room:
         raise GuestError(
-            f"does not fit into the {max(room, 0)} bytes of memory above 0x7c00",
+            f"does not fit into the {room} bytes of memory above 0x7c00",
             at="guest image", value=f"{len(image)} bytes", remedy="raise --mem",
         )  # fmt: skip
+    memory.write(BOOT_SECTOR, image)
 
 
 def _engine(name: str, memory: Memory, hardware: Hardware) -> KvmEngine | UnicornEngine:
@@ -122,20 +125,21 @@ def _engine(name: str, memory: Memory, hardware: Hardware) -> KvmEngine | Unicor
     raise UsageError("is not kvm or emulate", at="engine", value=name)
 
 
-def _board(
-    memory: Memory, machine: KvmEngine | UnicornEngine, sink: Sink, hardware: Hardware
-) -> Board:
-    """Plug the devices in."""
+def _plug(
+    board: Board, machine: KvmEngine | UnicornEngine, sink: Sink, hardware: Hardware
+) -> serial.Serial:
+    """Plug the devices in; returns the serial port, whose input is the person's."""
     from .devices import virtio
     from .devices.console import VirtioConsole
 
-    board = Board(memory)
+    memory = board.memory
     irqchip = hardware.irqchip or hardware.cpus > 1
 
     def line(number: int) -> serial.Line | None:
         return (lambda level: machine.set_irq(number, level)) if irqchip else None
 
-    board.plug(serial.COM1, serial.PORTS, serial.Serial(sink, line(serial.IRQ)))
+    uart = serial.Serial(sink, line(serial.IRQ))
+    board.plug(serial.COM1, serial.PORTS, uart)
     board.plug(ports.KEYBOARD, ports.KEYBOARD_PORTS, ports.I8042(board))
     board.plug(ports.DEBUG_EXIT, 1, ports.DebugExit(board))
     board.plug(ports.HYPERCALL, 4, ports.Hypercall(board, sink))
@@ -146,4 +150,23 @@ def _board(
         devices.append(VirtioBlock(memory, hardware.disk, line(virtio.FIRST_IRQ + 1)))
     for number, device in enumerate(devices):
         board.plug_window(virtio.WINDOW + number * virtio.SIZE, virtio.SIZE, device)
-    return board
+    return uart
+
+
+def _person(
+    board: Board, machine: KvmEngine | UnicornEngine, uart: serial.Serial, hardware: Hardware
+) -> Terminal | Owned:
+    """The terminal on the serial port, while the guest runs."""
+    if not hardware.interactive:
+        return Owned()  # of nothing
+    from .terminal import Terminal
+
+    def quit_machine() -> None:
+        board.end("quit")
+        machine.stop()
+
+    def receive(typed: bytes) -> None:
+        with machine.lock:
+            uart.receive(typed)
+
+    return Terminal(receive, quit_machine)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 
-from ..errors import GuestError, HostError, UsageError
+from ..errors import GuestError, HostError, KernelError, UsageError
 from ._ffi import ffi
 
 PAGE = 4096
+_lib = ffi.dlopen(None)
 _NORESERVE = 0x4000  # MAP_NORESERVE: pages are the host's only when the guest touches them
 
 
@@ -78,10 +79,16 @@ class Memory:
         self.slice(address, size)[:] = value.to_bytes(size, "little")
 
     def discard(self, address: int, length: int) -> None:
-        """
-        Give whole pages back to the host; they read as zero afterwards.
-
-        It also tells KVM to forget its translations of them, which a write to the guest's page
-        tables by this process does not (reference: api.rst, KVM_CAP_SYNC_MMU).
-        """
+        """Give whole pages back to the host, and forget them; they read as zero afterwards."""
         self._map.madvise(mmap.MADV_DONTNEED, address, length)
+
+    def forget(self, address: int, length: int) -> None:
+        """
+        Make KVM drop its translations of whole pages, and keep what is in them.
+
+        KVM does not see this process change the guest's page tables, but it follows what happens
+        to the pages themselves (api.rst, KVM_CAP_SYNC_MMU).
+        """
+        for protection in (0, mmap.PROT_READ | mmap.PROT_WRITE):
+            if _lib.mprotect(ffi.cast("void *", self.host + address), length, protection) != 0:
+                raise KernelError.of("mprotect", ffi.errno)

@@ -109,8 +109,11 @@ def report_fault(channel: Channel, error: BaseException, step: str) -> None:
 
 
 def give_go(channel: Channel) -> None:
-    """Pass the baton to the child."""
-    channel.send({"go": True})
+    """Pass the baton to the child. One that has died left its reason to be read."""
+    try:
+        channel.send({"go": True})
+    except BrokenPipeError:
+        pass
 
 
 def await_child(channel: Channel) -> tuple[str, Times]:

@@ -1,5 +1,6 @@
 """Fixtures of the machine's tests."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from .containers import Runtime, populate
 
 
 @pytest.fixture(scope="session")
-def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A busybox root, shared by the containers of a session."""
-    path = tmp_path_factory.mktemp("rootfs")
-    path.chmod(0o755)
-    populate(path)
-    return path
+def rootfs() -> Iterator[Path]:
+    """A busybox root, shared by the containers of a session and open to every user's."""
+    with tempfile.TemporaryDirectory(prefix="pycontain-lab-", dir="/var/tmp") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        populate(path)
+        yield path
 
 
 @pytest.fixture

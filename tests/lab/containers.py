@@ -199,7 +199,7 @@ class Runtime:
 
 def keyed(text: str) -> dict[str, int]:
     """A flat keyed cgroup file, cgroup-v2.rst: one `key value` a line."""
-    pairs = (line.split() for line in text.splitlines())
+    pairs = (line.split() for line in text.strip().splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs}
 
 

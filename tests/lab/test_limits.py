@@ -151,7 +151,6 @@ def test_a_cgroup_is_handed_to_the_user_namespace_that_owns_it(runtime: Runtime)
             linux[kind] = [{"containerID": 0, "hostID": 100_000, "size": 65_536}]
 
     script = "mkdir /sys/fs/cgroup/inner && echo $$ > /sys/fs/cgroup/inner/cgroup.procs && " + IDLE
-    runtime.folder.chmod(0o755)
     container = runtime.start(runtime.bundle(script, change=mapped))
     container.wait_for("up")
     cgroup = container.cgroup().parent

@@ -42,7 +42,7 @@ def test_mounts_are_read_from_mountinfo_with_their_escapes(tmp_path: Path) -> No
     file = tmp_path / "mountinfo"
     file.write_text(
         "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
-        "36 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 master:2 - cgroup none rw,cpu,cpuacct\n"
+        "36 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup x rw,cpu,cpuacct\n"
         "41 31 0:38 / /mnt/two\\040words\\134 rw - cgroup2 cgroup2 rw,nsdelegate\n"
     )
     assert list(mounts("cgroup", str(file))) == [

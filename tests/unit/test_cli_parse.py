@@ -9,8 +9,8 @@ from pycontain.errors import UsageError
 # conmon's src/conmon.c, Podman's libpod/oci_conmon_common.go, containerd's go-runc runc.go.
 CONMON = [
     (
-        "--log-format=json --log=/run/b/oci-log --root=/run/r create --bundle /b --pid-file /p"
-        " --no-pivot --no-new-keyring --preserve-fds 2 --console-socket /s c1",
+        ("--log-format=json --log=/run/b/oci-log --root=/run/r create --bundle /b --pid-file /p"
+        " --no-pivot --no-new-keyring --preserve-fds 2 --console-socket /s c1"),
         "create",
         {
             "id": "c1", "bundle": "/b", "pid_file": "/p", "no_pivot": True, "no_new_keyring": True,
@@ -44,9 +44,9 @@ PODMAN = [
 ]
 GO_RUNC = [
     (
-        "--root /r --debug --log /l --log-format json --rootless=false create --bundle /b"
+        ("--root /r --debug --log /l --log-format json --rootless=false create --bundle /b"
         " --console-socket /s --pidfd-socket /d --pid-file /p --no-pivot --no-new-keyring"
-        " --preserve-fds 3 c1",
+        " --preserve-fds 3 c1"),
         "create",
         {
             "id": "c1", "bundle": "/b", "console_socket": "/s", "pidfd_socket": "/d",
@@ -174,6 +174,7 @@ def test_help_is_asked_for_before_arguments_are_missed(command):
         ("exec c1", "exec needs ARGS; see pycontain exec --help"),
         ("create --bundle", "--bundle needs a DIR"),
         ("create --preserve-fds x c1", "--preserve-fds = x is not a whole number"),
+        ("create --preserve-fds 1_0 c1", "--preserve-fds = 1_0 is not a whole number"),
         ("delete --force=maybe c1", "--force = maybe is neither true nor false"),
         ("list --format xml", "--format = xml is not one of table, json"),
         ("--log-format=xml list", "--log-format = xml is not one of text, json"),

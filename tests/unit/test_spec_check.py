@@ -196,7 +196,7 @@ RULES = [
     RULES,
     ids=[f"{path}={json.dumps(value)[:40]}" for path, value, _, _ in RULES],
 )
-def test_a_broken_rule_is_named_by_its_path_and_in_words(path, value, named, words):
+def test_a_broken_rule_is_named_by_its_path_and_in_words(path, value, named, words) -> None:
     found = {error.fault.at: error for error in problems_of(edited(FULL, path, value))}
     assert (named or path) in found, list(map(str, found.values()))
     error = found[named or path]
@@ -206,11 +206,11 @@ def test_a_broken_rule_is_named_by_its_path_and_in_words(path, value, named, wor
     assert "\n" not in str(error)
 
 
-def test_a_configuration_with_everything_has_no_problem():
+def test_a_configuration_with_everything_has_no_problem() -> None:
     assert problems_of(FULL) == []
 
 
-def test_a_minimal_configuration_has_no_problem():
+def test_a_minimal_configuration_has_no_problem() -> None:
     assert problems_of(MINIMAL) == []
 
 
@@ -250,7 +250,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize(("path", "value"), ALLOWED, ids=[f"{p}={v!r}"[:60] for p, v in ALLOWED])
-def test_what_engines_write_and_the_kernel_takes_is_allowed(path, value):
+def test_what_engines_write_and_the_kernel_takes_is_allowed(path, value) -> None:
     assert problems_of(edited(FULL, path, value)) == []
 
 
@@ -271,7 +271,7 @@ NEEDS_MOUNT = [
         *((path, value, "mount") for path, value in NEEDS_MOUNT),
     ],
 )
-def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, kind):
+def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, kind) -> None:
     config = edited(MINIMAL, path, value)
     (error,) = problems_of(config)
     assert error.fault.at == path
@@ -282,7 +282,7 @@ def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, 
 
 
 @pytest.mark.parametrize("path", ["uidMappings", "gidMappings", "netDevices", "mountLabel"])
-def test_what_is_not_built_is_refused_with_a_way_out(path):
+def test_what_is_not_built_is_refused_with_a_way_out(path) -> None:
     value = {
         "netDevices": {"eth0": {"name": "eth1"}},
         "mountLabel": "label",
@@ -292,7 +292,7 @@ def test_what_is_not_built_is_refused_with_a_way_out(path):
     assert error.fault.remedy == "leave it out, or use a runtime that has it"
 
 
-def test_check_raises_the_first_of_all_problems():
+def test_check_raises_the_first_of_all_problems() -> None:
     config = edited(edited(FULL, "process.cwd", "tmp"), "linux.namespaces[7]", {"type": "pid"})
     spec = parse.parse(json.dumps(config))
     paths = [error.fault.at for error in check.problems(spec)]
@@ -301,11 +301,11 @@ def test_check_raises_the_first_of_all_problems():
         check.check(spec)
 
 
-def test_check_passes_what_has_no_problem():
+def test_check_passes_what_has_no_problem() -> None:
     check.check(parse.parse(json.dumps(FULL)))
 
 
-def test_a_process_is_checked_alone_for_exec():
+def test_a_process_is_checked_alone_for_exec() -> None:
     process = parse.read_text(records.Process, '{"cwd": "/", "args": ["ls"]}', "process")
     check.check_process(process)
     broken = parse.read_text(records.Process, '{"cwd": "/", "env": ["A"]}', "process")
@@ -314,7 +314,7 @@ def test_a_process_is_checked_alone_for_exec():
     assert caught.value.fault.at == "process.args"
 
 
-def test_unknown_capabilities_are_told_once_and_in_order():
+def test_unknown_capabilities_are_told_once_and_in_order() -> None:
     sets = {"bounding": ["CAP_KILL", "CAP_NEW"], "ambient": ["kill", "CAP_NEW"]}
     config = edited(FULL, "process.capabilities", sets)
     process = parse.parse(json.dumps(config)).process
@@ -322,7 +322,7 @@ def test_unknown_capabilities_are_told_once_and_in_order():
     assert check.unknown_capabilities(process.but(capabilities=None)) == []
 
 
-def test_every_problem_of_a_hopeless_configuration_is_found():
+def test_every_problem_of_a_hopeless_configuration_is_found() -> None:
     hopeless = without(edited(MINIMAL, "ociVersion", "x"), "root")
     hopeless = edited(hopeless, "process", {"cwd": "", "env": ["=", "x"]})
     assert len(problems_of(hopeless)) == 6

@@ -17,15 +17,15 @@ def document():
     return features.features(MOUNT_OPTIONS)
 
 
-def test_the_document_is_the_golden_one():
+def test_the_document_is_the_golden_one() -> None:
     assert document() == json.loads(GOLDEN.read_text())
 
 
-def test_nothing_in_the_document_is_null():
+def test_nothing_in_the_document_is_null() -> None:
     assert "null" not in GOLDEN.read_text()
 
 
-def test_the_versions_at_both_ends_are_accepted():
+def test_the_versions_at_both_ends_are_accepted() -> None:
     for name in ("ociVersionMin", "ociVersionMax"):
         config = edited(MINIMAL, "ociVersion", document()[name])
         assert check.problems(parse.parse(json.dumps(config))) == []
@@ -35,7 +35,7 @@ def problems_with(path, value):
     return check.problems(parse.parse(json.dumps(edited(MINIMAL, path, value))))
 
 
-def test_every_namespace_in_the_document_is_accepted_and_user_is_not():
+def test_every_namespace_in_the_document_is_accepted_and_user_is_not() -> None:
     namespaces = document()["linux"]["namespaces"]
     listed = [{"type": kind} for kind in namespaces]
     assert problems_with("linux.namespaces", listed) == []
@@ -43,7 +43,7 @@ def test_every_namespace_in_the_document_is_accepted_and_user_is_not():
     assert problems_with("linux.namespaces", [{"type": "user"}]) != []
 
 
-def test_all_that_is_listed_of_seccomp_is_accepted_and_the_rest_is_not():
+def test_all_that_is_listed_of_seccomp_is_accepted_and_the_rest_is_not() -> None:
     seccomp = document()["linux"]["seccomp"]
     for action in seccomp["actions"]:
         assert problems_with("linux.seccomp", {"defaultAction": action}) == []
@@ -57,7 +57,7 @@ def test_all_that_is_listed_of_seccomp_is_accepted_and_the_rest_is_not():
         assert problems_with("linux.seccomp", {**profile, "syscalls": [rule]}) == []
 
 
-def test_every_hook_in_the_document_is_one_of_the_configuration():
+def test_every_hook_in_the_document_is_one_of_the_configuration() -> None:
     for kind in document()["hooks"]:
         (error,) = problems_with(f"hooks.{kind}", [{"path": "relative"}])
         assert error.fault.at == f"hooks.{kind}[0].path"

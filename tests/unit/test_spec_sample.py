@@ -11,22 +11,22 @@ import pytest
 from pycontain.spec import check, parse, sample
 
 
-def test_the_sample_has_no_problem():
+def test_the_sample_has_no_problem() -> None:
     assert check.problems(parse.parse(sample.text())) == []
 
 
-def test_the_text_is_the_sample_with_a_line_end():
+def test_the_text_is_the_sample_with_a_line_end() -> None:
     assert json.loads(sample.text()) == sample.sample()
     assert sample.text().endswith("}\n")
 
 
-def test_no_capability_of_the_sample_outlives_a_change_of_user():
+def test_no_capability_of_the_sample_outlives_a_change_of_user() -> None:
     sets = parse.parse(sample.text()).process.capabilities
     assert sets.bounding == sets.effective == sets.permitted != ()
     assert sets.inheritable == sets.ambient == ()
 
 
-def test_the_sample_means_what_that_of_runc_means(tmp_path):
+def test_the_sample_means_what_that_of_runc_means(tmp_path) -> None:
     if shutil.which("runc") is None:
         pytest.skip("runc is missing")
     subprocess.run(["runc", "spec"], cwd=tmp_path, check=True)

@@ -21,7 +21,7 @@ from pycontain.spec import check, parse, sysctl
         ("", ""),
     ],
 )
-def test_the_first_separator_says_how_a_name_is_read(name, path):
+def test_the_first_separator_says_how_a_name_is_read(name, path) -> None:
     assert sysctl.path(name) == path
 
 
@@ -51,7 +51,7 @@ def errors(name, kinds):
 
 
 @pytest.mark.parametrize(("name", "owner"), OWNERS.items())
-def test_a_sysctl_is_allowed_with_its_namespace_and_with_no_other(name, owner):
+def test_a_sysctl_is_allowed_with_its_namespace_and_with_no_other(name, owner) -> None:
     others = [kind for kind in ("pid", "network", "mount", "ipc", "uts", "user") if kind != owner]
     assert errors(name, [owner]) == []
     (error,) = errors(name, others)
@@ -64,12 +64,12 @@ def test_a_sysctl_is_allowed_with_its_namespace_and_with_no_other(name, owner):
     ["kernel.pid_max", "vm.swappiness", "kernel.core_pattern", "fs.file-max", "kernel.msgmaxx",
      "network.x", "net", "fs.mqueue", "kernel"],
 )  # fmt: skip
-def test_a_sysctl_of_the_host_is_refused(name):
+def test_a_sysctl_of_the_host_is_refused(name) -> None:
     (error,) = errors(name, ["network", "ipc", "uts", "user"])
     assert "belongs to the host" in str(error)
 
 
-def test_the_host_name_has_a_property_of_its_own():
+def test_the_host_name_has_a_property_of_its_own() -> None:
     (error,) = errors("kernel.hostname", ["uts"])
     assert 'set "hostname" instead' in str(error)
 
@@ -80,12 +80,12 @@ def test_the_host_name_has_a_property_of_its_own():
     ["net/../kernel/core_pattern", "net.//.kernel.core_pattern", "net/./../kernel/core_pattern",
      "fs/mqueue/../../kernel/core_pattern", "user/../kernel/core_pattern"],
 )  # fmt: skip
-def test_a_name_cannot_climb_out_of_its_namespace(name):
+def test_a_name_cannot_climb_out_of_its_namespace(name) -> None:
     (error,) = errors(name, ["network", "ipc", "user"])
     assert "not the name of a sysctl" in str(error)
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", "net.", "net..x", "/net/x", "net//x", "net/."])
-def test_a_name_with_an_empty_part_is_none(name):
+def test_a_name_with_an_empty_part_is_none(name) -> None:
     (error,) = errors(name, ["network"])
     assert "not the name of a sysctl" in str(error)

@@ -204,8 +204,9 @@ class VirtioDevice:
         self.status = value & 0xFF | self.status & _NEEDS_RESET
 
     def _acknowledge(self, value: int) -> None:
+        was_raised = self._interrupts
         self._interrupts &= ~value
-        if self._irq and not self._interrupts:
+        if self._irq and was_raised and not self._interrupts:
             self._irq(False)
 
     def _kick(self, number: int) -> None:

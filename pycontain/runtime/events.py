@@ -1,0 +1,41 @@
+"""events: what a container uses, and when it runs out of memory."""
+
+from __future__ import annotations
+
+import time
+
+from ..cgroup.stats import stats as statistics
+from ..errors import StateError
+from .container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .options import Options
+
+
+def events(
+    options: Options, id: str, *, stats: bool = False, interval: float = 5.0
+) -> Iterator[dict[str, object]]:
+    """
+    The events of a container: one "stats" now, then one each interval (seconds) until it stops.
+
+    With stats there is only the first. An "oom" event tells of a process that the kernel killed.
+    Raises StateError when it is not running or has no cgroup.
+    """
+    container = Container(options, id)
+    container.require("created", "running", "paused")
+    cgroup = container.cgroup
+    if cgroup is None:
+        raise StateError("has no cgroup to ask", at="container", value=id)
+    killed = cgroup.oom_kills() or 0
+    yield {"type": "stats", "id": id, "data": statistics(cgroup)}
+    while not stats:
+        time.sleep(interval)
+        if not container.alive:
+            return
+        if (now := cgroup.oom_kills() or 0) > killed:
+            killed = now
+            yield {"type": "oom", "id": id}
+        yield {"type": "stats", "id": id, "data": statistics(cgroup)}

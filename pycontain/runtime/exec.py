@@ -1,0 +1,154 @@
+"""exec: one more program in a container that runs."""
+
+from __future__ import annotations
+
+import _signal
+
+from ..errors import ProgramError, PycontainError, StateError, UsageError
+from ..kernel import const as c
+from ..plan.joining import JoinRequest, build
+from ..spec.check import check_process
+from ..spec.parse import parse, read_text
+from ..spec.records import Capabilities, Linux, Process, User
+from ..wire.state import read_text as read_file
+from . import console
+from .container import Container
+from .create import check_preserved
+from .foreground import stay
+from .host import read_facts
+from .life import ALL_SIGNALS, Life
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Spec
+    from .options import Options
+
+_FAILED = 255  # as runc's exec, so that it cannot be mistaken for the program's own status
+
+
+def exec_(
+    options: Options,
+    id: str,
+    args: tuple[str, ...] = (),
+    *,
+    process: str = "",
+    tty: bool = False,
+    detach: bool = False,
+    pid_file: str = "",
+    console_socket: str = "",
+    pidfd_socket: str = "",
+    cwd: str = "",
+    env: tuple[str, ...] = (),
+    user: str = "",
+    additional_gids: tuple[int, ...] = (),
+    cap: tuple[str, ...] = (),
+    no_new_privs: bool = False,
+    preserve_fds: int = 0,
+    cgroup: str = "",
+    ignore_paused: bool = False,
+) -> int:
+    """
+    Start a program in a container; returns its exit status, or 0 at once when detached.
+
+    The process is that of the JSON file `process`, or the container's own with what the other
+    arguments change. Raises PycontainError with exit status 255, 126 or 127.
+    """
+    container = Container(options, id)
+    spec = parse(container.directory.load_config())
+    wanted = (
+        read_text(Process, read_file(process), "process")
+        if process
+        else _process(spec, args, tty, cwd, env, user, additional_gids, cap, no_new_privs)
+    )
+    check_process(wanted)
+    check_preserved(preserve_fds)
+    console.check(wanted, console_socket, detached=detach)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+    try:
+        life = _prepare(options, container, cgroup, ignore_paused)
+        linux = spec.linux or Linux(at="linux")
+        request = JoinRequest(
+            id=id, pid_file=pid_file, pidfd_socket=pidfd_socket, preserve_fds=preserve_fds
+        )
+        life.plan = build(wanted, linux, container.state.rootfs, request, read_facts())
+        master = life.bring_up_with_terminal(wanted, console_socket, detached=detach)
+    except PycontainError as error:
+        if not isinstance(error, ProgramError):
+            error.fault.status = _FAILED
+        raise
+    return 0 if detach else stay(life, master)
+
+
+def _process(
+    spec: Spec,
+    args: tuple[str, ...],
+    tty: bool,
+    cwd: str,
+    env: tuple[str, ...],
+    user: str,
+    additional_gids: tuple[int, ...],
+    cap: tuple[str, ...],
+    no_new_privs: bool,
+) -> Process:
+    """The container's own process with other arguments."""
+    if spec.process is None:
+        raise UsageError("has no process to start from", at="config.json", remedy="use --process")
+    own = spec.process
+    return own.but(
+        args=args,
+        terminal=tty,
+        cwd=cwd or own.cwd,
+        env=own.env + env,
+        user=_user(own.user or User(at="process.user"), user, additional_gids),
+        capabilities=_capabilities(own.capabilities, cap),
+        noNewPrivileges=own.noNewPrivileges or no_new_privs,
+        consoleSize=None,
+    )
+
+
+def _user(own: User, wanted: str, additional_gids: tuple[int, ...]) -> User:
+    """The user of a text UID[:GID]; names are never looked up (CVE-2016-3697)."""
+    groups = own.additionalGids + additional_gids
+    if not wanted:
+        return own.but(additionalGids=groups)
+    uid, colon, gid = wanted.partition(":")
+    if not _is_id(uid) or (colon and not _is_id(gid)):
+        raise UsageError(
+            "is not UID or UID:GID", at="--user", value=repr(wanted), remedy="use numbers"
+        )
+    return own.but(uid=int(uid), gid=int(gid) if colon else own.gid, additionalGids=groups)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) < 2**32 - 1  # the last one is "none"
+
+
+def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabilities | None:
+    """The sets with more capabilities; never the inheritable one (CVE-2022-29162)."""
+    if not more:
+        return own
+    sets = own or Capabilities(at="process.capabilities")
+    return sets.but(
+        bounding=sets.bounding + more,
+        permitted=sets.permitted + more,
+        effective=sets.effective + more,
+    )
+
+
+def _prepare(
+    options: Options,
+    container: Container,
+    cgroup: str,
+    ignore_paused: bool,
+) -> Life:
+    allowed = ("created", "running", "paused") if ignore_paused else ("created", "running")
+    container.require(*allowed)
+    life = Life(options, container.state.id, ())
+    life.target = container.pidfd()
+    life.join(c.CLONE_NEWPID, life.target)
+    own = container.cgroup
+    if own is not None:
+        life.cgroup = own.below(cgroup) if cgroup else own
+    elif cgroup:
+        raise StateError("has no cgroup", at="container", value=container.state.id)
+    return life

@@ -1,0 +1,65 @@
+"""update: other limits for a container that lives."""
+
+from __future__ import annotations
+
+from .. import jsontext
+from ..cgroup import update as limits
+from ..cgroup.devices import DEFAULT_RULES, attach, program
+from ..errors import StateError
+from ..record import Record
+from ..spec.check import check_resources
+from ..spec.parse import parse, read
+from ..spec.records import Linux, Resources
+from .container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import Options
+
+
+def update(options: Options, id: str, resources: dict[str, object]) -> None:
+    """
+    Apply resources, in the shape of `linux.resources`, on top of those that hold now.
+
+    Raises SpecError for what they say wrong, StateError for a container that is stopped or has no
+    cgroup, HostError for a limit that this host cannot enforce.
+    """
+    new = read(Resources, resources, "linux.resources")
+    check_resources(new)
+    container = Container(options, id)
+    with container.directory:
+        container.require("created", "running", "paused")
+        cgroup = container.cgroup
+        if cgroup is None:
+            raise StateError("has no cgroup to limit", at="container", value=id)
+        spec = parse(container.directory.load_config())
+        linux = spec.linux or Linux(at="linux")
+        old = linux.resources or Resources(at="linux.resources")
+        merged = limits.update(cgroup, old, new)
+        if new.devices:
+            attach(cgroup.fd, program((*new.devices, *DEFAULT_RULES)))
+        _remember(container, merged)
+
+
+def _remember(container: Container, merged: Resources) -> None:
+    """Keep the merged limits: the next update starts from them, not from the first ones."""
+    config = jsontext.loads(container.directory.load_config())
+    assert isinstance(config, dict)
+    config.setdefault("linux", {})["resources"] = _json(merged)
+    container.directory.save_config(jsontext.dumps(config))
+
+
+def _json(value: object) -> object:
+    """A record as the JSON it was read from."""
+    if isinstance(value, Record):
+        fields = value.fields().items()
+        return {
+            name.rstrip("_"): _json(inner)
+            for name, inner in fields
+            if name != "at" and inner not in (None, (), {})
+        }
+    if isinstance(value, tuple):
+        return [_json(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _json(inner) for key, inner in value.items()}
+    return value

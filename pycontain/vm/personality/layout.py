@@ -1,0 +1,38 @@
+"""C structures that differ between machines: struct stat (asm/stat.h)."""
+
+from __future__ import annotations
+
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+_STAT_X86_64 = struct.Struct("<QQQIIIIQqqqqqqqqq24x")
+_STAT_GENERIC = struct.Struct("<QQIIIIQQqiiqqqqqqq8x")
+
+
+def _times(info: os.stat_result) -> tuple[int, ...]:
+    return tuple(
+        part
+        for stamp in (info.st_atime_ns, info.st_mtime_ns, info.st_ctime_ns)
+        for part in divmod(stamp, 10**9)
+    )
+
+
+def _x86_64(info: os.stat_result) -> bytes:
+    return _STAT_X86_64.pack(
+        info.st_dev, info.st_ino, info.st_nlink, info.st_mode, info.st_uid, info.st_gid, 0,
+        info.st_rdev, info.st_size, info.st_blksize, info.st_blocks, *_times(info),
+    )  # fmt: skip
+
+
+def _generic(info: os.stat_result) -> bytes:
+    return _STAT_GENERIC.pack(
+        info.st_dev, info.st_ino, info.st_mode, info.st_nlink, info.st_uid, info.st_gid,
+        info.st_rdev, 0, info.st_size, info.st_blksize, 0, info.st_blocks, *_times(info),
+    )  # fmt: skip
+
+
+STAT: dict[str, Callable[[os.stat_result], bytes]] = {"x86_64": _x86_64, "aarch64": _generic}

@@ -1,0 +1,157 @@
+"""
+The little that stands for a kernel in the guest: descriptor tables, a task state segment, stubs.
+
+It takes seven pages below the lowest address a program may use, mapped where they lie in guest
+physical memory. Programs start and stay in ring 3; a system call and a fault leave the virtual
+machine by a port that the VMM serves. Intel SDM volume 3, chapters 3, 6 and 8.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from ..abi import (
+    CR0_ET,
+    CR0_MP,
+    CR0_NE,
+    CR0_PE,
+    CR0_PG,
+    CR0_WP,
+    CR4_OSFXSR,
+    CR4_OSXMMEXCPT,
+    CR4_OSXSAVE,
+    CR4_PAE,
+    EFER_LMA,
+    EFER_LME,
+    EFER_NXE,
+    EFER_SCE,
+    MSR_LSTAR,
+    MSR_SFMASK,
+    MSR_STAR,
+)  # fmt: skip
+from ..memory import PAGE
+from ..paging import EXECUTE, READ, WRITE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kvm import CData
+    from ..memory import Memory
+    from ..paging import PageTables
+
+SYSCALL_PORT, FAULT_PORT = 0x80, 0x81
+
+_GDT, _TSS, _IDT, _FAULTS, ENTRY, DATA, _STACK = (
+    0x1000,
+    0x1100,
+    0x2000,
+    0x3000,
+    0x4000,
+    0x5000,
+    0x6000,
+)
+STACK_TOP = _STACK + PAGE
+_PAGES = (
+    # address, permissions, for ring 3
+    (_GDT, READ, False),
+    (_IDT, READ, False),
+    (_FAULTS, READ | EXECUTE, False),
+    (ENTRY, READ | EXECUTE, True),
+    (DATA, READ | WRITE, True),
+    (_STACK, READ | WRITE, False),
+)
+
+# selectors, in the order that SYSCALL and SYSRET want
+_KERNEL_CODE, _KERNEL_DATA, _USER_DATA, _USER_CODE, _TSS_SELECTOR = 0x08, 0x10, 0x23, 0x2B, 0x30
+_DESCRIPTORS = (
+    0,
+    0x00AF_9B00_0000_FFFF,  # kernel code, 64-bit
+    0x00CF_9300_0000_FFFF,  # kernel data
+    0x00CF_FB00_0000_FFFF,  # user code, 32-bit: never used, but SYSRET counts from here
+    0x00CF_F300_0000_FFFF,  # user data
+    0x00AF_FB00_0000_FFFF,  # user code, 64-bit
+)
+
+_TSS_SIZE = 0x68
+_BITMAP = bytes(0xFF if port // 8 != SYSCALL_PORT // 8 else 0xFE for port in range(0, 0x90, 8))
+_TSS_LIMIT = _TSS_SIZE + len(_BITMAP)  # and one byte of ones, which the processor reads beyond
+_VECTORS, _STUB = 32, 8
+_BREAKPOINT = 3
+_TRAP_FLAG, _DIRECTION_FLAG = 0x100, 0x400
+
+# Where entry.S copies, and what it saves before: entry.S, label `copy`
+COPY = ENTRY + 0x4C
+SAVED_RDI, SAVED_RSI, SAVED_RCX = DATA + 0x18, DATA + 0x20, DATA + 0x28
+
+
+def build(memory: Memory, tables: PageTables) -> None:
+    """Write the pages and map them."""
+    memory.write(_GDT, struct.pack("<6Q", *_DESCRIPTORS) + _tss_descriptor())
+    memory.write(_TSS, _tss())
+    memory.write(_IDT, b"".join(_gate(vector) for vector in range(_VECTORS)))
+    memory.write(_FAULTS, bytes((0xE6, FAULT_PORT, 0xF4, 0, 0, 0, 0, 0)) * _VECTORS)  # out; hlt
+    with open(f"{os.path.dirname(__file__)}/entry.bin", "rb") as file:
+        memory.write(ENTRY, file.read())
+    memory.store(DATA, 8, (1 << 64) - 1)  # no file is in the window
+    for address, prot, user in _PAGES:
+        tables.map(address, address, PAGE, prot, user=user)
+
+
+def _tss_descriptor() -> bytes:
+    return struct.pack("<HHBBBBII", _TSS_LIMIT, _TSS & 0xFFFF, 0, 0x89, 0, 0, 0, 0)
+
+
+def _tss() -> bytes:
+    """Stacks for ring 0 and for all gates, and an I/O bitmap that opens one port to ring 3."""
+    stacks = struct.pack("<IQQQQQ", 0, STACK_TOP, 0, 0, 0, STACK_TOP)
+    head = stacks.ljust(0x66, b"\0") + struct.pack("<H", _TSS_SIZE)
+    return head + _BITMAP + b"\xff"
+
+
+def _gate(vector: int) -> bytes:
+    """An interrupt gate on the first stack of the table, so that no fault needs the program's."""
+    offset = _FAULTS + vector * _STUB
+    access = 0xEE if vector == _BREAKPOINT else 0x8E  # INT3 is for programs too
+    return struct.pack("<HHBBHII", offset & 0xFFFF, _KERNEL_CODE, 1, access, 0, 0, 0)
+
+
+def vector_of(rip: int) -> int:
+    """Which exception the stub at this address stands for."""
+    return (rip - _FAULTS) // _STUB
+
+
+def msrs() -> dict[int, int]:
+    """The registers of SYSCALL."""
+    return {
+        MSR_STAR: (0x18 | 3) << 48 | _KERNEL_CODE << 32,
+        MSR_LSTAR: ENTRY,
+        MSR_SFMASK: _TRAP_FLAG | _DIRECTION_FLAG,
+    }
+
+
+def enter(sregs: CData, root: int, thread_pointer: int, *, xsave: bool) -> None:
+    """Fill in struct kvm_sregs for ring 3, with these page tables."""
+    data = {
+        "base": 0, "limit": 0xFFFF_FFFF, "selector": _USER_DATA, "type": 3, "present": 1,
+        "dpl": 3, "db": 1, "s": 1, "l": 0, "g": 1,
+    }  # fmt: skip
+    for segment in (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss, sregs.cs):
+        _fill(segment, data)
+    _fill(sregs.cs, {"selector": _USER_CODE, "type": 11, "db": 0, "l": 1})
+    sregs.fs.base = thread_pointer
+    _fill(
+        sregs.tr,
+        {"base": _TSS, "limit": _TSS_LIMIT, "selector": _TSS_SELECTOR, "type": 11, "present": 1,
+         "dpl": 0, "s": 0, "g": 0},
+    )  # fmt: skip
+    sregs.gdt.base, sregs.gdt.limit = _GDT, 8 * len(_DESCRIPTORS) + 15
+    sregs.idt.base, sregs.idt.limit = _IDT, 16 * _VECTORS - 1
+    sregs.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG
+    sregs.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | (CR4_OSXSAVE if xsave else 0)
+    sregs.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE
+    sregs.cr3 = root
+
+
+def _fill(target: CData, values: dict[str, int]) -> None:
+    for name, value in values.items():
+        setattr(target, name, value)

@@ -1,0 +1,48 @@
+# All the kernel that a program in ring 3 has: the page where SYSCALL enters, at 0x4000.
+#
+# A system call leaves the virtual machine by OUT and is served by the monitor. One is served here:
+# a read() whose bytes the monitor has put into the window already, so that a program that reads a
+# file in small pieces does not pay an exit for each.
+#
+# Software PVM enters here in ring 3, hardware in ring 0; both may execute the page. So nothing is
+# trusted: the words at 0x5000 are the program's to write, and the monitor checks them.
+
+        .set NULL_GUARD, 0x10000        # below it are the monitor's pages: not a buffer
+        .set FD, 0x5000                 # whose bytes are in the window, or -1
+        .set POSITION, 0x5008           # address of the next byte
+        .set LEFT, 0x5010               # bytes from there on
+        .set SAVED_RDI, 0x5018
+        .set SAVED_RSI, 0x5020
+        .set SAVED_RCX, 0x5028
+        .set SAVED_CS, 0x5030
+
+        .code64
+entry:  test    %rax, %rax              # read()?
+        jnz     leave
+        cmp     %rdi, FD
+        jne     leave
+        cmp     %rdx, LEFT              # all that is wanted is there
+        jb      leave
+        cmp     $NULL_GUARD, %rsi
+        jb      leave
+
+        mov     %rdi, SAVED_RDI
+        mov     %rsi, SAVED_RSI
+        mov     %rcx, SAVED_RCX
+        mov     %rsi, %rdi
+        mov     POSITION, %rsi
+        mov     %rdx, %rcx
+copy:   rep movsb                       # a fault here makes the monitor serve the call
+        mov     %rsi, POSITION
+        sub     %rdx, LEFT
+        mov     %rdx, %rax
+        mov     SAVED_RDI, %rdi
+        mov     SAVED_RSI, %rsi
+        mov     SAVED_RCX, %rcx
+        movw    %cs, SAVED_CS
+        testb   $3, SAVED_CS
+        jz      return
+        jmp     *%rcx                   # PVM: it is ring 3 all the same
+
+leave:  out     %al, $0x80              # the monitor puts the result into RAX
+return: sysretq

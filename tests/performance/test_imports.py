@@ -1,0 +1,122 @@
+"""
+What each command of the engines' path imports: import time is most of a short command's time.
+
+The measure is the list of modules, not milliseconds, which depend on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pycontain import jsontext
+from pycontain.cli import launcher
+from pycontain.spec.sample import sample
+
+# Beyond what a bare `python3 -IS` has. Each is C, or frozen into the interpreter, or one short file.
+ALLOWED = {
+    "__future__", "_blake2", "_cffi_backend", "_collections_abc", "_json", "_prctl", "_socket",
+    "_stat", "errno", "fcntl", "gc", "genericpath", "os", "os.path", "posixpath", "prctl", "select",
+    "stat",
+}  # fmt: skip
+
+CHILD_AND_PLAN = ("pycontain.init.", "pycontain.spec.check", "pycontain.plan.plan")
+NEVER_OURS = (
+    "pycontain.cli.human", "pycontain.cli.render", "pycontain.cli.verbs", "pycontain.vm",
+    "pycontain.runtime.doctor", "pycontain.kernel.ffi_source",
+)  # fmt: skip
+
+PROBE = """\
+import sys
+bare = set(sys.modules)
+sys.path += {directories!r}
+from pycontain.cli import fast
+status = fast.main(sys.argv[1:])
+print(status, *sorted(set(sys.modules) - bare), file=sys.stderr)
+"""
+
+
+def imported(*words):
+    """The exit status of a command line and the modules that it imported."""
+    probe = PROBE.format(directories=launcher.directories())
+    command = [launcher.interpreter(), "-IS", "-c", probe, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    status, *modules = done.stderr.splitlines()[-1].split()
+    return int(status), set(modules)
+
+
+def assert_light(modules):
+    strangers = {name for name in modules if name.partition(".")[0] != "pycontain"}
+    assert strangers <= ALLOWED
+    assert not [name for name in modules if name.startswith(NEVER_OURS)]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle whose program ends at once."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("busybox is missing: install busybox-static")
+    (tmp_path / "rootfs").mkdir()
+    shutil.copy(busybox, tmp_path / "rootfs" / "true")
+    config = sample()
+    config["process"] |= {"terminal": False, "args": ["/true"]}
+    (tmp_path / "config.json").write_text(jsontext.dumps(config))
+    return str(tmp_path)
+
+
+LINES = [
+    "create --bundle /nowhere c1",
+    "run --bundle /nowhere c1",
+    "start c1",
+    "state c1",
+    "kill c1 KILL",
+    "delete c1",
+    "delete --force c1",
+    "exec c1 true",
+    "pause c1",
+    "resume c1",
+    "--version",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_that_engines_call_imports_little(tmp_path, line):
+    _, modules = imported("--root", str(tmp_path), *line.split())
+    assert_light(modules)
+
+
+@pytest.mark.parametrize("line", ["state c1", "kill c1 KILL", "delete c1"])
+def test_a_command_on_a_state_file_leaves_the_childs_side_alone(tmp_path, line):
+    _, modules = imported("--root", str(tmp_path), *line.split())
+    assert not [name for name in modules if name.startswith(CHILD_AND_PLAN)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_whole_life_imports_little(tmp_path, bundle):
+    root = ("--root", str(tmp_path / "state"))
+    id = f"imports-{os.getpid()}"
+    status, modules = imported(*root, "run", "--bundle", bundle, id)
+    assert status == 0
+    assert_light(modules)
+    for words in (
+        ("create", "--bundle", bundle, id), ("state", id), ("start", id), ("kill", id, "KILL"),
+        ("delete", "--force", id),
+    ):  # fmt: skip
+        status, modules = imported(*root, *words)
+        assert status == 0 or words[0] == "kill"  # the program may have ended by itself
+        assert_light(modules)
+
+
+def test_the_library_costs_nothing_until_it_is_used():
+    probe = (
+        "import json, sys; bare = set(sys.modules); import pycontain;"
+        "print(json.dumps(sorted(set(sys.modules) - bare)))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True)
+    assert set(json.loads(done.stdout)) <= {"pycontain", "__future__"}

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from pycontain.cli import launcher, table
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bin") / "pycontain"
+    command = [sys.executable, "-m", "pycontain.cli.launcher", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def run(*command, **environment):
+    return subprocess.run(
+        command, env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True,
+        check=False, cwd="/",
+    )  # fmt: skip
+
+
+def test_the_program_runs_from_anywhere(program):
+    done = run(program, "--version")
+    assert done.stdout.splitlines()[0] == f"pycontain version {table.VERSION}"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_program_is_executable_and_writable_by_its_owner_alone(program):
+    mode = stat.S_IMODE(program.stat().st_mode)
+    assert mode & 0o111
+    assert not mode & 0o022
+
+
+def test_the_program_shows_help_and_completes(program):
+    assert "Life cycle" in run(program, "--help").stdout
+    words = {"COMP_WORDS": "pycontain res", "COMP_CWORD": "1"}
+    done = run(program, _PYCONTAIN_COMPLETE="complete_bash", **words)
+    assert set(done.stdout.split()) == {"restore", "resume"}
+
+
+def test_the_program_hears_nothing_of_pythons_environment(program, tmp_path):
+    (tmp_path / "os.py").write_text("raise SystemExit('taken over')")
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('taken over')")
+    done = run(program, "--version", PYTHONPATH=str(tmp_path), PYTHONHOME=str(tmp_path))
+    assert done.returncode == 0
+
+
+def test_our_directories_come_behind_the_standard_library(program):
+    first, _, extension, *_ = program.read_text().splitlines()
+    assert first == f"#!{os.path.realpath(sys.executable)} -IS"
+    assert extension == f"sys.path += {launcher.directories()!r}"
+
+
+def test_each_directory_is_named_once_and_holds_something():
+    found = launcher.directories()
+    assert len(found) == len(set(found))
+    assert all(os.path.isabs(path) and os.path.isdir(path) for path in found)
+
+
+def test_a_program_is_replaced_whole(tmp_path):
+    path = tmp_path / "pycontain"
+    path.write_text("old")
+    launcher.write(str(path))
+    assert path.read_text() == launcher.text()
+    assert os.listdir(tmp_path) == ["pycontain"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "missing" / "pycontain"
+    done = run(sys.executable, "-m", "pycontain.cli.launcher", str(path), PYTHONPATH=os.getcwd())
+    assert done.returncode == 1
+    assert "does not exist" in done.stderr

@@ -1,0 +1,139 @@
+"""Errors answer which step, which file or field, what value, what can be done; on one line."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from pycontain import errors, jsontext
+from pycontain.errors import (
+    Fault,
+    HookError,
+    KernelError,
+    ProgramError,
+    PycontainError,
+    SpecError,
+    StepError,
+    UsageError,
+)
+
+
+def test_a_line_tells_the_whole_story_in_order() -> None:
+    error = StepError(
+        "is not a directory", step="mount", call="open_tree", at="/srv", value="x", remedy="make it"
+    )
+    assert str(error) == "mount: open_tree: /srv = x is not a directory; make it"
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ({}, "is wrong"),
+        ({"at": "process.cwd"}, "process.cwd is wrong"),
+        ({"value": "7"}, "7 is wrong"),
+        ({"step": "mount"}, "mount: is wrong"),
+        ({"call": "fsopen"}, "fsopen: is wrong"),
+        ({"remedy": "fix it"}, "is wrong; fix it"),
+    ],
+)
+def test_parts_that_are_not_known_leave_no_trace(parts: dict[str, str], line: str) -> None:
+    assert str(SpecError("is wrong", **parts)) == line
+
+
+def test_the_line_of_a_fault_leaves_the_remedy_to_others() -> None:
+    assert SpecError("is wrong", remedy="fix it").fault.line() == "is wrong"
+
+
+def test_only_the_program_is_said_not_to_be_found() -> None:
+    assert errors.reason(errno.ENOENT) == "does not exist"
+    assert errors.reason(errno.EACCES) == "permission denied"
+    for number in errno.errorcode:
+        assert "no such file or directory" not in errors.reason(number).lower()
+
+
+def test_a_kernel_error_keeps_call_file_and_number() -> None:
+    error = KernelError.of("openat2", errno.ENOENT, "/srv", "create it")
+    assert str(error) == "openat2: /srv does not exist; create it"
+    assert error.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize(
+    ("cls", "status"), [(SpecError, 1), (KernelError, 1), (ProgramError, 127), (HookError, 1)]
+)
+def test_each_class_has_its_exit_status(cls: type[PycontainError], status: int) -> None:
+    assert cls("is wrong").fault.status == status
+    assert cls("is wrong", status=126).fault.status == 126
+
+
+def test_a_fault_knows_its_class() -> None:
+    assert HookError("failed").fault.kind == "HookError"
+    assert isinstance(HookError("failed"), StepError)
+    assert isinstance(UsageError("failed"), PycontainError)
+
+
+def test_the_innermost_step_is_kept() -> None:
+    error = SpecError("is wrong")
+    assert error.in_step("mount") is error
+    assert error.in_step("create").fault.step == "mount"
+
+
+def test_a_record_has_the_parts_that_are_set_and_fits_into_json() -> None:
+    record = KernelError.of("mount", errno.EBUSY, "/proc").fault.record()
+    assert record == {
+        "why": "device or resource busy",
+        "call": "mount",
+        "at": "/proc",
+        "errno": errno.EBUSY,
+        "status": 1,
+        "kind": "KernelError",
+    }
+    assert jsontext.loads(jsontext.dumps(record)) == record
+
+
+def subclasses(cls: type[PycontainError]) -> list[type[PycontainError]]:
+    return [cls, *(found for child in cls.__subclasses__() for found in subclasses(child))]
+
+
+@pytest.mark.parametrize("cls", subclasses(PycontainError))
+def test_every_error_survives_the_way_between_processes(cls: type[PycontainError]) -> None:
+    sent = cls(
+        "is wrong", step="s", call="c", at="a", value="v", remedy="r", errno=2, status=126
+    )  # fmt: skip
+    received = errors.from_record(jsontext.loads(jsontext.dumps(sent.fault.record())))
+    assert type(received) is cls
+    assert str(received) == str(sent)
+    assert received.fault.record() == sent.fault.record()
+
+
+@pytest.mark.parametrize("record", [{}, {"kind": "SpecError"}, {"why": "x", "kind": "Nothing"}])
+def test_a_record_that_is_none_is_a_key_error(record: dict[str, object]) -> None:
+    with pytest.raises(KeyError):
+        errors.from_record(record)
+
+
+def test_a_fault_is_found_in_every_exception() -> None:
+    own = SpecError("is wrong")
+    assert errors.fault_of(own) is own.fault
+    system = errors.fault_of(FileNotFoundError(errno.ENOENT, "No such file", "/srv"))
+    assert system.line() == "/srv does not exist"
+    assert (system.errno, system.kind) == (errno.ENOENT, "KernelError")
+    assert errors.fault_of(OSError(errno.EIO, "x", b"/a\xff")).at == "/a\N{REPLACEMENT CHARACTER}"
+    assert errors.fault_of(OSError(errno.EIO, "x")).at == ""
+    other = errors.fault_of(ValueError("seven"))
+    assert (other.line(), other.kind) == ("ValueError: seven", "StepError")
+    assert errors.fault_of(OSError("no number")).line() == "OSError: no number"
+
+
+def test_a_fault_has_no_room_for_more() -> None:
+    with pytest.raises(AttributeError):
+        Fault("is wrong").other = 1
+
+
+def test_the_tree_at_the_top_of_the_module_is_the_tree_of_classes() -> None:
+    drawn = {
+        line.strip(" │├└─").split()[0]
+        for line in errors.__doc__.splitlines()
+        if "Error" in line or "Timeout" in line
+    }
+    assert drawn == {cls.__name__ for cls in subclasses(PycontainError)}

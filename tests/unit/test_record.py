@@ -1,0 +1,123 @@
+"""Records: immutable, slotted, compared by value."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pycontain.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+
+class Point(Record):
+    x: int
+    y: int = 0
+
+
+class Named(Point):
+    UNIT: ClassVar[str] = "mm"
+    name: str
+    y: int = 5
+
+    def label(self) -> str:
+        return f"{self.name} at {self.x}{self.UNIT}"
+
+
+def test_fields_are_given_by_name_or_take_their_default() -> None:
+    assert (Point(x=1).x, Point(x=1).y, Point(x=1, y=2).y) == (1, 0, 2)
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(TypeError, match="Point needs 'x'"):
+        Point(y=1)
+
+
+def test_an_unknown_field_is_named() -> None:
+    with pytest.raises(TypeError, match="Point has no z"):
+        Point(x=1, z=2)
+
+
+def test_fields_are_not_given_by_position() -> None:
+    with pytest.raises(TypeError):
+        Point(1)
+
+
+def test_a_record_is_read_only() -> None:
+    point = Point(x=1)
+    with pytest.raises(AttributeError, match="Point is read-only: make a new one to set x"):
+        point.x = 2
+    with pytest.raises(AttributeError, match="read-only"):
+        point.z = 2
+    assert point.x == 1
+
+
+def test_a_record_has_no_dictionary() -> None:
+    assert not hasattr(Point(x=1), "__dict__")
+    assert not hasattr(Named(x=1, name="a"), "__dict__")
+
+
+def test_records_are_compared_by_value_and_by_class() -> None:
+    class Twin(Record):
+        x: int
+        y: int = 0
+
+    assert Point(x=1) == Point(x=1, y=0)
+    assert Point(x=1) != Point(x=2)
+    assert Point(x=1) != Twin(x=1)
+    assert Point(x=1) != (1, 0)
+
+
+def test_equal_records_are_one_key() -> None:
+    assert {Point(x=1), Point(x=1, y=0), Point(x=2)} == {Point(x=1), Point(x=2)}
+
+
+def test_a_record_with_a_list_is_no_key() -> None:
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Point(x=[]))
+
+
+def test_fields_come_in_the_order_they_are_declared() -> None:
+    assert Named(name="a", y=1, x=2).fields() == {"x": 2, "y": 1, "name": "a"}
+    assert list(Named(name="a", x=2).fields()) == ["x", "y", "name"]
+
+
+def test_a_subclass_adds_fields_and_changes_defaults() -> None:
+    named = Named(x=1, name="a")
+    assert named.y == 5
+    assert named.label() == "a at 1mm"
+    assert Point(x=1).y == 0
+
+
+def test_a_constant_of_the_class_is_no_field() -> None:
+    assert "UNIT" not in Named.FIELDS
+    with pytest.raises(TypeError, match="has no UNIT"):
+        Named(x=1, name="a", UNIT="cm")
+
+
+def test_a_changed_copy_leaves_the_first_as_it_was() -> None:
+    first = Named(x=1, name="a")
+    second = first.but(x=2)
+    assert type(second) is Named
+    assert (first.x, second.x, second.name) == (1, 2, "a")
+    with pytest.raises(TypeError, match="has no z"):
+        first.but(z=1)
+
+
+def test_a_record_shows_how_it_is_made() -> None:
+    assert repr(Point(x=1, y=2)) == "Point(x=1, y=2)"
+    assert eval(repr(Named(x=1, name="a"))) == Named(x=1, name="a")
+
+
+def test_the_base_has_no_fields() -> None:
+    assert Record() == Record()
+    assert Record().fields() == {}
+
+
+def test_records_are_made_without_the_typing_module() -> None:
+    program = "import sys, pycontain.spec.records; sys.exit('typing' in sys.modules)"
+    subprocess.run([sys.executable, "-S", "-c", program], check=True)

@@ -1,0 +1,60 @@
+"""What Podman, Docker, containerd, runc and crun write is read and has no problem."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from spec_configs import edited
+
+from pycontain.spec import check, parse, records
+
+DATA = Path(__file__).parent / "data"
+ENGINES = ("podman", "docker", "containerd")
+
+
+def problems_of(text: str) -> list[str]:
+    return list(map(str, check.problems(parse.parse(text))))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_bundle_of_an_engine_has_no_problem(engine: str) -> None:
+    assert problems_of((DATA / f"{engine}.json").read_text()) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_user_namespace_in_the_bundle_of_an_engine_is_refused_by_name(engine: str) -> None:
+    config = json.loads((DATA / f"{engine}.json").read_text())
+    end = len(config["linux"]["namespaces"])
+    (line,) = problems_of(json.dumps(edited(config, f"linux.namespaces[{end}]", {"type": "user"})))
+    assert "a user namespace, which is not built yet" in line
+
+
+def test_the_process_file_that_podman_gives_to_exec_has_no_problem() -> None:
+    process = json.loads((DATA / "podman.json").read_text())["process"]
+    check.check_process(parse.read_text(records.Process, json.dumps(process), "process"))
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_what_another_runtime_writes_as_its_sample_has_no_problem(
+    runtime: str, tmp_path: Path
+) -> None:
+    if shutil.which(runtime) is None:
+        pytest.skip(f"{runtime} is missing")
+    subprocess.run([runtime, "spec"], cwd=tmp_path, check=True)
+    assert problems_of((tmp_path / "config.json").read_text()) == []
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_a_rootless_sample_is_refused_for_its_user_namespace_alone(
+    runtime: str, tmp_path: Path
+) -> None:
+    if shutil.which(runtime) is None:
+        pytest.skip(f"{runtime} is missing")
+    subprocess.run([runtime, "spec", "--rootless"], cwd=tmp_path, check=True)
+    lines = problems_of((tmp_path / "config.json").read_text())
+    assert lines
+    assert all("a user namespace, which is not built yet" in line for line in lines)
