@@ -2,6 +2,7 @@
 
 LAB_PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
 LAB = $(LAB_PYTHON) -m vagrant.lab
+LAB_REPORTS = build/reports
 LAB_SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 LAB_PACKAGES = qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs openssh-client \
@@ -41,6 +42,13 @@ lab-image: lab-packages
 lab-shell: lab-packages
 	$(LAB) shell
 
-## lab-test: the tests that need the machine; TESTS="..." are pytest's options instead
+## lab-test: the tests that need the machine, the lab's own, and the report of what ran where;
+## with TESTS="..." only the former, with these options of pytest instead of "tests -m machine"
 lab-test: lab-packages
 	$(LAB) test -- $(TESTS)
+ifndef TESTS
+	PYCONTAIN_LAB=1 $(LAB_PYTHON) -m pytest -q tests/lab -m needs_lab \
+		--junitxml=$(LAB_REPORTS)/driver.xml
+	$(LAB_PYTHON) -m tests.capabilities $(wildcard $(LAB_REPORTS)/host.xml) \
+		$(LAB_REPORTS)/lab.xml $(LAB_REPORTS)/driver.xml
+endif

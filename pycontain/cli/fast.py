@@ -13,6 +13,7 @@ import sys
 
 from .. import jsontext
 from ..errors import UsageError
+from ..kernel import seal
 from . import table
 from .log import Log
 
@@ -220,6 +221,8 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         cgroup_manager=str(settings["cgroup_manager"]),
         debug=bool(settings["debug"]),
     )
+    if command.enters and os.geteuid() == 0:
+        seal.ensure()
     module, _, name = command.calls.partition(":")
     __import__(module)  # importlib is one more module
     function: Callable[..., Result] = getattr(sys.modules[module], name)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import UsageError, fault_of
+from ..errors import PycontainError, UsageError, fault_of
+from ..kernel import seal
 
 # one import from each directory: ours, the compiled binding, python-prctl, the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
@@ -43,8 +44,13 @@ def directories() -> list[str]:
 
 
 def interpreter() -> str:
-    """The program file of the running Python itself, not a virtual environment's link to it."""
-    return os.path.realpath(sys.executable)
+    """
+    The interpreter for the first line: the running Python itself, not a virtual environment's link.
+
+    For root it is the path at which the interpreter is found sealed (`kernel.seal`).
+    """
+    own = os.path.realpath(sys.executable)
+    return seal.mounted(own) if os.geteuid() == 0 else own
 
 
 def text() -> str:
@@ -71,5 +77,5 @@ if __name__ == "__main__":
         sys.exit("usage: python -m pycontain.cli.launcher DEST")
     try:
         write(destination)
-    except (OSError, UsageError) as error:
+    except (OSError, PycontainError) as error:
         sys.exit(f"pycontain: {fault_of(error).line()}")

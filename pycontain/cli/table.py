@@ -89,6 +89,7 @@ class Command(Record):
     calls    "module:function"; it gets the Options, then arguments and flags by keyword
     panel    the heading it stands under in the help
     prefix   flags end at the first argument, because what follows is another program's
+    enters   it puts a process of ours into a container, so the interpreter must be sealed
     refusal  why the whole command is refused, when it is not built yet
     """
 
@@ -99,6 +100,7 @@ class Command(Record):
     arguments: tuple[Argument, ...] = ()
     flags: tuple[Flag, ...] = ()
     prefix: bool = False
+    enters: bool = False
     refusal: str = ""
 
 
@@ -226,7 +228,7 @@ _LIFE, _LOOK, _CHANGE, _HOST = "Life cycle", "Looking", "Changing", "Bundles and
 
 _ALL = (
     Command(
-        name="create", panel=_LIFE, calls="pycontain.runtime.create:create",
+        name="create", panel=_LIFE, enters=True, calls="pycontain.runtime.create:create",
         help="Make a container from a bundle; its program waits for start.",
         arguments=(_ID,), flags=_CREATE,
     ),
@@ -235,7 +237,7 @@ _ALL = (
         help="Start the program of a created container.", arguments=(_ID,),
     ),
     Command(
-        name="run", panel=_LIFE, calls="pycontain.cli.run:run",
+        name="run", panel=_LIFE, enters=True, calls="pycontain.cli.run:run",
         help="Create and start a container, wait for it and delete it.",
         arguments=(_ID,),
         flags=(
@@ -247,7 +249,7 @@ _ALL = (
         ),
     ),
     Command(
-        name="exec", panel=_LIFE, calls="pycontain.runtime.exec:exec_",
+        name="exec", panel=_LIFE, enters=True, calls="pycontain.runtime.exec:exec_",
         help="Run one more program in a container.",
         arguments=(
             _ID,

@@ -70,7 +70,7 @@ def to_bpf(profile: Profile) -> bytes:
         raise HostError("is an unknown action here", at=_AT, value=f"{profile.default:#x}")
     try:
         _add_architectures(library, context, profile.architectures)
-        if _add_rules(library, context, profile):  # libseccomp 2.5.4 takes no empty tree
+        if _add_rules(library, context, profile):  # libseccomp <= 2.5.4: no empty tree
             _search_by_tree(library, context)
         program = _export(library, context)
     finally:
@@ -111,7 +111,7 @@ def _add_architectures(library: Any, context: Any, architectures: tuple[int, ...
 
 
 def _add_rules(library: Any, context: Any, profile: Profile) -> int:
-    """Returns how many rules there are."""
+    """Add the rules that change anything; returns how many they are."""
     count = 0
     for action, names, comparisons in profile.rules:
         if action == profile.default:

@@ -69,12 +69,12 @@ def _problems(spec: Spec) -> Problems:
 
 def _version(spec: Spec) -> Problems:
     at, version = under(spec, "ociVersion"), spec.ociVersion
-    supported = f"{names.OCI_VERSION_MIN} to {names.OCI_VERSION}, and later versions 1.x"
     if not _is_semantic(version):
         remedy = f"write it as {names.OCI_VERSION}"
         yield problem(at, "is not a semantic version (semver.org)", remedy, version)
     elif version.partition(".")[0] != "1":
-        yield problem(at, "is not supported", f"use a version from {supported}", version)
+        remedy = f"use {names.OCI_VERSION_MIN} to {names.OCI_VERSION}, or a later 1.x"
+        yield problem(at, "is not supported", remedy, version)
 
 
 def _is_semantic(version: str) -> bool:

@@ -15,7 +15,7 @@ from .watch import clock
 
 try:
     import unicorn
-    from unicorn import x86_const
+    from unicorn import arm64_const, x86_const
 except ImportError:
     raise HostError(
         "is not installed", at="unicorn", remedy="pip install 'pycontain[emulate]'"
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 uc: Any = unicorn  # it has no types
 ux: Any = x86_const
+ua: Any = arm64_const
 
 _NEVER = 0xFFFF_FFFF  # an address where emulation would end; no guest gets there
 _SHOWN = {

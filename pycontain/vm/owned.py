@@ -30,8 +30,12 @@ class Owned:
 
     def keep_fd(self, fd: int) -> int:
         """The same descriptor, which will be closed."""
-        self._closers.append(lambda: os.close(fd))
+        self.defer(lambda: os.close(fd))
         return fd
+
+    def defer(self, closer: Callable[[], None]) -> None:
+        """Something else to be done at the end."""
+        self._closers.append(closer)
 
     def close(self) -> None:
         """Close all, the latest first. Closing again is harmless."""

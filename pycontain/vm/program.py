@@ -21,7 +21,6 @@ from .personality.files import Files
 from .personality.linux import Linux, ProgramEnding
 from .space import HIGHEST, LOWEST, MapError, Space
 from .watch import Stats, clock
-from .window import Window
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,9 +111,10 @@ def run_program(
             space = Space(memory, frames, wall.tables)
             heap = _load(space, file, program)
             stack = _build_stack(space, program, arguments, environment)
-            files = owned.keep(Files(program.machine, space, deadline, root, world.cwd.encode()))
-            if engine == "kvm" and not trace:  # a trace shows every read
-                files.window = Window(memory, frames, wall.tables)
+            files = Files(program.machine, space, deadline, root, os.fsencode(world.cwd))
+            owned.defer(files.close_all)
+            if not trace:  # which shows every read
+                files.window = wall.window(frames)
         except (OutOfFrames, MapError):
             raise GuestError(
                 "does not fit", at="memory", value=f"{world.memory // MIB} MiB",
@@ -197,7 +197,14 @@ def _build_stack(
     at = top - len(strings) - 16
     pointers = [at + 16 + sum(map(len, texts[:number])) for number in range(len(texts))]
     vector = _auxiliary(program, random=at, name=pointers[0])
-    words = [len(arguments), *pointers[: len(arguments)], 0, *pointers[len(arguments) :], 0, *vector]
+    words = [
+        len(arguments),
+        *pointers[: len(arguments)],
+        0,
+        *pointers[len(arguments) :],
+        0,
+        *vector,
+    ]
     stack = (at - 8 * len(words)) // 16 * 16
     space.write(stack, struct.pack(f"<{len(words)}Q", *words))
     space.write(at, os.urandom(16) + strings)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from . import abi, ring3, x86
+from ._ffi import ffi
 from .deadline import drain
 from .engine_kvm import crash
 from .kvm import Kvm
 from .owned import Owned
 from .paging import PageTables
 from .watch import clock
+from .window import Window
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +72,10 @@ class KvmProgram:
         """Give everything back to the kernel."""
         self._owned.close()
 
+    def window(self, frames: Frames) -> Window:
+        """Where files are read ahead. Raises OutOfFrames."""
+        return Window(self._memory, frames, self.tables)
+
     def start(self, entry: int, stack: int) -> None:
         """Put the processor into ring 3 at entry."""
         sregs = self._vcpu.sregs()
@@ -77,9 +83,8 @@ class KvmProgram:
         self._vcpu.set_sregs(sregs)
         if self._xcr0:
             self._vcpu.set_xcr0(self._xcr0)
-        regs = self._vcpu.regs()
-        regs.rip, regs.rsp, regs.rflags = entry, stack, 2
-        self._vcpu.set_regs(regs)
+        # all others are 0: RDX of a fresh processor is not, and would be called at exit
+        self._vcpu.set_regs(ffi.new("struct kvm_regs *", {"rip": entry, "rsp": stack, "rflags": 2}))
 
     def set_thread_pointer(self, value: int) -> None:
         """The base of FS, for arch_prctl(2)."""

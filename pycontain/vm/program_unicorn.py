@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 
 from ..errors import GuestError
-from .engine_unicorn import emulate, uc, ux
+from ..record import Record
+from .engine_unicorn import emulate, ua, uc, ux
 from .watch import clock
 
 TYPE_CHECKING = False
@@ -13,56 +14,55 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .deadline import Deadline
+    from .frames import Frames
     from .memory import Memory
     from .personality.linux import Linux
     from .watch import Stats, Trace
-
-from unicorn import arm64_const
-
-ua: Any = arm64_const
 
 _SIGILL, _SIGTRAP, _SIGFPE, _SIGSEGV = 4, 5, 8, 11
 _NEVER = 0xFFFF_FFFF_FFFF_FFF0
 _FLOATING_POINT = 3 << 20  # CPACR_EL1.FPEN
 
 
-class _X86:
-    """How an x86-64 processor is set up and asked."""
+class Unit(Record):
+    """
+    How one kind of processor is set up and asked, in unicorn's numbers.
 
-    unit, mode = "UC_ARCH_X86", "UC_MODE_64"
-    ip, sp, result = ux.UC_X86_REG_RIP, ux.UC_X86_REG_RSP, ux.UC_X86_REG_RAX
-    thread = ux.UC_X86_REG_FS_BASE
-    call = (
+    call        registers of a system call: number, then arguments
+    exceptions  interrupt number -> signal
+    """
+
+    architecture: int
+    mode: int
+    ip: int
+    sp: int
+    result: int
+    thread: int
+    call: tuple[int, ...]
+    exceptions: dict[int, int]
+
+
+_X86_64 = Unit(
+    architecture=uc.UC_ARCH_X86, mode=uc.UC_MODE_64,
+    ip=ux.UC_X86_REG_RIP, sp=ux.UC_X86_REG_RSP, result=ux.UC_X86_REG_RAX,
+    thread=ux.UC_X86_REG_FS_BASE,
+    call=(
         ux.UC_X86_REG_RAX, ux.UC_X86_REG_RDI, ux.UC_X86_REG_RSI, ux.UC_X86_REG_RDX,
         ux.UC_X86_REG_R10, ux.UC_X86_REG_R8, ux.UC_X86_REG_R9,
-    )  # fmt: skip
-    exceptions = {0: _SIGFPE, 1: _SIGTRAP, 3: _SIGTRAP, 6: _SIGILL, 16: _SIGFPE, 19: _SIGFPE}
-
-    @staticmethod
-    def prepare(cpu: Any, handler: Any) -> None:
-        cpu.hook_add(uc.UC_HOOK_INSN, handler, aux1=ux.UC_X86_INS_SYSCALL)
-
-
-class _Aarch64:
-    """How an aarch64 processor is set up and asked."""
-
-    unit, mode = "UC_ARCH_ARM64", "UC_MODE_ARM"
-    ip, sp, result = ua.UC_ARM64_REG_PC, ua.UC_ARM64_REG_SP, ua.UC_ARM64_REG_X0
-    thread = ua.UC_ARM64_REG_TPIDR_EL0
-    call = (
+    ),
+    exceptions={0: _SIGFPE, 1: _SIGTRAP, 3: _SIGTRAP, 6: _SIGILL, 16: _SIGFPE, 19: _SIGFPE},
+)  # fmt: skip
+_AARCH64 = Unit(
+    architecture=uc.UC_ARCH_ARM64, mode=uc.UC_MODE_ARM,
+    ip=ua.UC_ARM64_REG_PC, sp=ua.UC_ARM64_REG_SP, result=ua.UC_ARM64_REG_X0,
+    thread=ua.UC_ARM64_REG_TPIDR_EL0,
+    call=(
         ua.UC_ARM64_REG_X8, ua.UC_ARM64_REG_X0, ua.UC_ARM64_REG_X1, ua.UC_ARM64_REG_X2,
         ua.UC_ARM64_REG_X3, ua.UC_ARM64_REG_X4, ua.UC_ARM64_REG_X5,
-    )  # fmt: skip
-    exceptions = {1: _SIGILL, 7: _SIGTRAP}
-
-    @staticmethod
-    def prepare(cpu: Any, handler: Any) -> None:  # noqa: ARG004
-        # the default processor lacks the atomics of ARMv8.1, which glibc uses unasked
-        cpu.ctl_set_cpu_model(ua.UC_CPU_ARM64_MAX)
-        cpu.reg_write(ua.UC_ARM64_REG_CPACR_EL1, _FLOATING_POINT)
-
-
-_UNITS = {"x86_64": _X86, "aarch64": _Aarch64}
+    ),
+    exceptions={1: _SIGILL, 7: _SIGTRAP},
+)  # fmt: skip
+_UNITS = {"x86_64": _X86_64, "aarch64": _AARCH64}
 _ARM_SVC = 2
 
 
@@ -90,8 +90,13 @@ class UnicornProgram:
 
     def __init__(self, memory: Memory, machine: str) -> None:
         self._unit = unit = _UNITS[machine]
-        self._cpu = uc.Uc(getattr(uc, unit.unit), getattr(uc, unit.mode))
-        unit.prepare(self._cpu, self._on_syscall)
+        self._cpu = uc.Uc(unit.architecture, unit.mode)
+        if unit is _AARCH64:
+            # the default processor lacks the atomics of ARMv8.1, which glibc uses unasked
+            self._cpu.ctl_set_cpu_model(ua.UC_CPU_ARM64_MAX)
+            self._cpu.reg_write(ua.UC_ARM64_REG_CPACR_EL1, _FLOATING_POINT)
+        else:
+            self._cpu.hook_add(uc.UC_HOOK_INSN, self._on_syscall, aux1=ux.UC_X86_INS_SYSCALL)
         self._cpu.hook_add(uc.UC_HOOK_INTR, self._on_interrupt)
         self._cpu.hook_add(uc.UC_HOOK_MEM_INVALID, self._on_bad_access)
         self.tables = _Map(self._cpu, memory)
@@ -101,6 +106,9 @@ class UnicornProgram:
     def close(self) -> None:
         """Forget the processor; its memory is the caller's."""
         del self._cpu, self.tables
+
+    def window(self, frames: Frames) -> None:
+        """None: a system call costs too little here to read ahead for."""
 
     def start(self, entry: int, stack: int) -> None:
         """Where the program begins."""
@@ -152,7 +160,7 @@ class UnicornProgram:
         self._left = clock()
 
     def _on_interrupt(self, cpu: Any, number: int, data: object) -> None:
-        if self._unit is _Aarch64 and number == _ARM_SVC:
+        if self._unit is _AARCH64 and number == _ARM_SVC:
             self._on_syscall(cpu, data)
             return
         signal = self._unit.exceptions.get(number, _SIGSEGV)

@@ -81,11 +81,13 @@ class TestPodman:
 
     @pytest.mark.parametrize("podman", ["cgroupfs", "systemd"], indirect=True)
     def test_limits_hold_and_the_reason_is_out_of_memory(self, podman: Podman) -> None:
-        hog = "dd if=/dev/zero of=/dev/null bs=64M count=1; sleep 1; exit 137"
-        podman.run(hog, "--memory", "24m", "--memory-swap", "24m", status=137)
-        state = podman.inspect()
-        assert state["ExitCode"] == 137
-        assert state["OOMKilled"] is True
+        # not by podman's OOMKilled: Debian 12's podman stays at false below runc and crun, too
+        hog = (
+            "dd if=/dev/zero of=/dev/null bs=64M count=1; cat /sys/fs/cgroup/memory.events; exit 9"
+        )
+        said = podman.run(hog, "--memory", "24m", "--memory-swap", "24m", status=9)
+        assert "oom_kill 1" in said
+        assert podman.inspect()["ExitCode"] == 9
 
     def test_exec_logs_pause_and_stop(self, podman: Podman) -> None:
         script = "trap 'exit 3' TERM; echo up; while :; do sleep 1; done"

@@ -31,7 +31,7 @@ RULES = [
     ("ociVersion", "1.0.0+a+b", "", "semantic version"),
     ("ociVersion", "1.0.0\n", "", "semantic version"),
     ("ociVersion", "1.٣.0", "", "semantic version"),
-    ("ociVersion", "0.9.0", "", "not supported; use a version from 1.0.0 to 1.3.0"),
+    ("ociVersion", "0.9.0", "", "not supported; use 1.0.0 to 1.3.0, or a later 1.x"),
     ("ociVersion", "2.0.0", "", "not supported"),
     ("ociVersion", "10.0.0", "", "not supported"),
     # root and names
@@ -312,6 +312,13 @@ def test_a_process_is_checked_alone_for_exec() -> None:
     with pytest.raises(SpecError) as caught:
         check.check_process(broken)
     assert caught.value.fault.at == "process.args"
+
+
+def test_limits_are_checked_alone_for_update() -> None:
+    check.check_resources(parse.read_text(records.Resources, '{"pids": {"limit": 5}}', ""))
+    broken = parse.read_text(records.Resources, '{"memory": {"limit": 8, "swap": 7}}', "")
+    with pytest.raises(SpecError, match=r"^memory\.swap = 7 is below the memory limit, 8"):
+        check.check_resources(broken)
 
 
 def test_unknown_capabilities_are_told_once_and_in_order() -> None:

@@ -8,7 +8,12 @@ from collections import deque
 READY = "pycontain-lab: ready"
 """What the image's last unit writes to the console."""
 
-FAILURES = ("Kernel panic", "You are in emergency mode", "initrd:", "end Kernel panic")
+FAILURES = (
+    "Kernel panic",
+    "initrd:",
+    "You are in emergency mode",
+    "Cannot open access to console",
+)
 """Lines that mean that the ready line won't come."""
 
 KEPT = 200

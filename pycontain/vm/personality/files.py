@@ -93,6 +93,10 @@ class Files:
         flags = os.O_WRONLY if self._open else os.O_RDONLY
         self.add(OpenFile(os.dup(stream), flags=flags, regular=stat.S_ISREG(info.st_mode)))
 
+    def close_all(self) -> None:
+        """Close everything the program left open."""
+        for fd in list(self._open):
+            self.close(fd)
 
     def add(self, file: OpenFile, lowest: int = 0) -> int:
         """The lowest free descriptor, now standing for this file. Raises OSError with EMFILE."""

@@ -1,0 +1,101 @@
+# Everything from one place: `make help` lists it. What is in place already is not done again.
+
+PREFIX ?= /usr/local
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+TOOLS  := $(VENV)/.tools
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+
+RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libcap-dev libseccomp2 busybox-static
+TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils
+BENCH_PACKAGES := runc crun bubblewrap
+
+# $(call need,PACKAGES): install what dpkg does not have, quietly, or say what to do.
+define need
+@missing=$$(for name in $(1); do \
+	dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || echo $$name; \
+	done); \
+[ -z "$$missing" ] || { \
+	echo "installing" $$missing; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	{ $(SUDO) apt-get update -qq && \
+	  $(SUDO) apt-get install -qq --no-install-recommends $$missing; } </dev/null >build.log 2>&1 \
+	&& rm build.log || { tail -n 3 build.log; \
+	  echo "cannot install, as root or with sudo:" $$missing >&2; exit 1; }; }
+endef
+
+.PHONY: help run test test-unit lint rootfs rootfs-debian bench install clean dev \
+	packages test-packages bench-packages ffi
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: packages $(READY) ## run the demo bundle: a container shows what it sees
+	@bundle=$$(rootfs/make.sh demo) && \
+	echo "$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo" && \
+	$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo
+
+test: lint test-packages ## everything that any host can prove
+	@mkdir -p build/reports
+	$(SUDO) $(PY) -m pytest --junitxml build/reports/host.xml $(TESTS)
+
+test-unit: dev ## the tests that need no root
+	$(PY) -m pytest tests/unit
+
+lint: dev ## ruff and mypy --strict
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/mypy
+
+bench: dev bench-packages ## pycontain beside runc, crun and bubblewrap
+	$(SUDO) $(PY) -m benchmarks $(BENCH)
+
+rootfs: packages ## the busybox root file system and the demo bundle
+	@rootfs/make.sh demo
+
+rootfs-debian: packages ## a minimal Debian root file system
+	$(call need,debootstrap)
+	@$(SUDO) rootfs/make.sh debian
+
+install: packages ## install to PREFIX (/usr/local)
+	$(SUDO) $(PYTHON) -m venv $(PREFIX)/lib/pycontain
+	$(SUDO) $(PREFIX)/lib/pycontain/bin/pip install --quiet --disable-pip-version-check .
+	$(SUDO) $(PREFIX)/lib/pycontain/bin/python -IB -m pycontain.cli.launcher $(PREFIX)/bin/pycontain
+	@$(PREFIX)/bin/pycontain --version
+
+clean: ## remove what was built here; the caches outside stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+dev: packages $(READY) $(TOOLS)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "pycontain needs Python 3.11: make PYTHON=python3.x" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .
+	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
+	@touch $@
+
+$(TOOLS): $(READY)
+	@echo "adding the tools for tests and benchmarks"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,emulate]'
+	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
+	@touch $@
+
+packages:
+	$(call need,$(RUN_PACKAGES))
+
+test-packages:
+	$(call need,$(TEST_PACKAGES))
+
+bench-packages:
+	$(call need,$(BENCH_PACKAGES))
+
+ffi: dev ## write the generated bindings again
+	$(PY) -m pycontain.kernel.ffi_source
+	$(PY) -m pycontain.vm.ffi_source
+
+include vagrant/lab.mk

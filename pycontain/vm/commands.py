@@ -1,0 +1,174 @@
+"""What `pycontain vm` does, without the command line: typed entry points that return data."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import UsageError
+from ..record import Record
+from .guests import GUESTS
+from .sink import Descriptor
+from .watch import Stats, Trace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .caps import Capabilities
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Options(Record):
+    """
+    The options of `pycontain vm run`.
+
+    memory, cpus  0 for what the guest wants
+    timeout       seconds, or None for no end
+    disk          a raw disk image, for guests that are machines
+    root, cwd     the `/` and the working directory of programs
+    trace         where a line for each exit goes, or None
+    stats         filled in while the guest runs, so that it can be shown after an error too
+    """
+
+    memory: int = 0
+    cpus: int = 0
+    timeout: float | None = None
+    engine: str = "kvm"
+    disk: str = ""
+    interactive: bool = False
+    root: str = "/"
+    cwd: str = ""
+    trace: Callable[[str], object] | None = None
+    stats: Stats | None = None
+
+
+class Report(Record):
+    """
+    How a run ended.
+
+    why       "exit", "halt", "reset", "quit" or "signal"
+    message   one sentence for people when the program was killed, else ""
+    unserved  system calls of a program that were answered with ENOSYS
+    """
+
+    engine: str
+    why: str
+    status: int
+    seconds: float
+    stats: Stats
+    message: str = ""
+    unserved: Mapping[str, int] = {}
+
+    def record(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self.fields(), "stats": self.stats.record(), "unserved": dict(self.unserved)}
+
+
+def caps() -> Capabilities:
+    """What this host's KVM offers. Raises HostError where there is none."""
+    from .caps import read
+
+    return read()
+
+
+def memory_size(text: str) -> int:
+    """Bytes of a size such as 64M or 1G; bytes without a unit. Raises UsageError."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if not number.isascii() or not number.isdigit() or unit not in _UNITS:
+        raise UsageError("is not a size", at="--mem", value=text, remedy="give one such as 64M")
+    return int(number) * _UNITS[unit]
+
+
+def run_guest(guest: str, options: Options) -> Report:
+    """
+    Run a tiny guest by its name, or a flat binary by its file; its output goes to descriptor 1.
+
+    Raises UsageError for an unknown guest, and what machine.run_flat() raises.
+    """
+    from .machine import Hardware, run_flat
+
+    known = GUESTS.get(guest)
+    disk = _open(options.disk, os.O_RDWR, "--disk") if options.disk else -1
+    try:
+        hardware = Hardware(
+            memory=options.memory or Hardware.DEFAULTS["memory"],
+            cpus=options.cpus or (known.cpus if known else 1),
+            irqchip=known.irqchip if known else False,
+            disk=disk,
+            interactive=options.interactive,
+        )
+        result = run_flat(
+            known.image() if known else _image(guest), Descriptor(), hardware,
+            timeout=options.timeout, engine=options.engine, stats=options.stats,
+            trace=Trace(options.trace) if options.trace else None,
+        )  # fmt: skip
+    finally:
+        if disk >= 0:
+            os.close(disk)
+    return Report(
+        engine=result.engine, why=result.ending.why, status=result.ending.status,
+        seconds=result.seconds, stats=result.stats,
+    )  # fmt: skip
+
+
+def run_program(arguments: Sequence[str], options: Options) -> Report:
+    """
+    Run a static program with this process's standard descriptors and environment.
+
+    Raises what program.run_program() raises.
+    """
+    from . import program
+
+    whole = options.root == "/"
+    world = program.World(
+        root=options.root,
+        cwd=options.cwd or (os.getcwd() if whole else "/"),
+        memory=options.memory or program.MEMORY,
+    )
+    result = program.run_program(
+        arguments, [f"{name}={value}" for name, value in os.environ.items()], world,
+        timeout=options.timeout, engine=options.engine, stats=options.stats,
+        trace=Trace(options.trace) if options.trace else None,
+    )  # fmt: skip
+    ending = result.ending
+    return Report(
+        engine=result.engine, why="signal" if ending.signal else "exit", status=ending.status,
+        seconds=result.seconds, stats=result.stats, message=ending.fault, unserved=result.unserved,
+    )  # fmt: skip
+
+
+def rows(stats: Stats) -> list[str]:
+    """The statistics as a table of exits: reason, count, microseconds in the monitor for each."""
+    order = sorted(stats.count, key=lambda reason: -stats.count[reason])
+    body = [
+        f"{name:20} {stats.count[name]:8} {stats.seconds[name] / stats.count[name] * 1e6:10.1f}"
+        for name in order
+    ]
+    return [f"{'exit':20} {'count':>8} {'us each':>10}", *body]
+
+
+def _image(path: str) -> bytes:
+    if not os.path.exists(path):
+        raise UsageError(
+            "is neither a guest nor a file", at="guest", value=path,
+            remedy=f"guests: {', '.join(GUESTS)}",
+        )  # fmt: skip
+    fd = _open(path, os.O_RDONLY, "guest")
+    with open(fd, "rb") as file:
+        image = file.read()
+    if image[:4] == b"\x7fELF":
+        raise UsageError(
+            "is an ELF program, not a flat binary", at="guest", value=path,
+            remedy=f"run it with: pycontain vm run -- {path}",
+        )  # fmt: skip
+    return image
+
+
+def _open(path: str, flags: int, at: str) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        from ..errors import reason
+
+        raise UsageError(reason(error.errno or 0), at=at, value=path) from None

@@ -1,0 +1,355 @@
+"""
+What the tests of containers are made of: bundles, the command line, a look at the host.
+
+A bundle has a busybox root of its own, so that no test sees another's files. Every container's id
+begins with `TOKEN`, by which its processes and cgroups are found again wherever they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import _cffi_backend
+import prctl
+
+import pycontain
+from pycontain.cgroup.place import find_mount
+from tests.unit.spec_configs import edited
+
+TOKEN = f"pct{os.getpid()}"
+LIMIT = 60.0
+"""Seconds until a command that hangs is called a failure."""
+
+APPLETS = tuple(
+    "ash awk cat chmod chown cut date dd df du echo env expr false find free grep head hostname id"
+    " ifconfig ionice ip kill ln ls mkdir mkfifo mknod mount mv nproc od printf ps pwd readlink rm"
+    " route sed seq sh sha1sum sleep sort stat stty sync sysctl tail taskset tee test timeout top"
+    " touch tr true truncate tty umount uname uniq wc xargs yes".split()
+)
+
+MOUNTS: list[dict[str, Any]] = [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {
+        "destination": "/dev",
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+    },
+    {
+        "destination": "/dev/pts",
+        "type": "devpts",
+        "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    {
+        "destination": "/dev/shm",
+        "type": "tmpfs",
+        "source": "shm",
+        "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+    },
+]
+
+CONFIG: dict[str, Any] = {
+    "ociVersion": "1.2.0",
+    "process": {
+        "user": {"uid": 0, "gid": 0},
+        "args": ["sh"],
+        "env": ["PATH=/bin"],
+        "cwd": "/",
+        "noNewPrivileges": True,
+    },
+    "root": {"path": "rootfs"},
+    "hostname": "box",
+    "mounts": MOUNTS,
+    "linux": {
+        "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+    },
+}
+"""What every bundle starts from."""
+
+
+class Bundle(NamedTuple):
+    """A folder with config.json and rootfs."""
+
+    path: Path
+
+    @property
+    def rootfs(self) -> Path:
+        """Its root file system."""
+        return self.path / "rootfs"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json says now."""
+        return json.loads((self.path / "config.json").read_text())
+
+    def write(self, config: Mapping[str, Any]) -> None:
+        """Write config.json."""
+        (self.path / "config.json").write_text(json.dumps(config))
+
+    def edit(self, changes: Mapping[str, Any]) -> None:
+        """Change config.json: JSON path -> value."""
+        self.write(changed(self.config, changes))
+
+    def script(self, name: str, text: str, mode: int = 0o755) -> Path:
+        """Put a shell script of this name into the bundle, for hooks; its path on the host."""
+        path = self.path / name
+        path.write_text(f"#!{busybox()} sh\n{text}\n")
+        path.chmod(mode)
+        return path
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with other values: JSON path -> value."""
+    made = copy.deepcopy(dict(config))
+    for path, value in changes.items():
+        made = edited(made, path, value)
+    return made
+
+
+def busybox() -> str:
+    """The static busybox of the host."""
+    found = shutil.which("busybox")
+    assert found, "needs the package busybox-static"
+    return found
+
+
+def fill_rootfs(rootfs: Path) -> None:
+    """Put busybox and the usual folders into a root file system."""
+    for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
+        (rootfs / name).mkdir(parents=True, exist_ok=True)
+    shutil.copy2(busybox(), rootfs / "bin/busybox")
+    for name in APPLETS:
+        (rootfs / "bin" / name).symlink_to("busybox")
+    (rootfs / "tmp").chmod(0o1777)
+
+
+class Bundles:
+    """Makes bundles below one folder."""
+
+    def __init__(self, folder: Path, rootfs: Path) -> None:
+        self.folder = folder
+        self.rootfs = rootfs
+        self._numbers = count(1)
+
+    def __call__(self, script: str = "", changes: Mapping[str, Any] | None = None) -> Bundle:
+        """A bundle that runs a shell script (or what the changes say) in a root of its own."""
+        made = Bundle(self.folder / f"bundle-{next(self._numbers)}")
+        made.path.mkdir()
+        shutil.copytree(self.rootfs, made.rootfs, symlinks=True, copy_function=os.link)
+        args = ["sh", "-c", script] if script else ["true"]
+        made.write(changed(CONFIG, {"process.args": args, **(changes or {})}))
+        return made
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+_PATHS = [
+    str(Path(place).parents[depth])
+    for place, depth in (
+        (pycontain.__file__, 1),
+        (_cffi_backend.__file__, 0),
+        (prctl.__file__, 0),
+    )
+]
+COMMAND = [
+    sys.executable,
+    "-IS",
+    "-c",
+    f"import sys; sys.path += {list(dict.fromkeys(_PATHS))!r}\n"
+    "from pycontain.cli.fast import program; program()",
+]
+"""The command line as its launcher starts it."""
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> list[str]:
+        """What it printed, as words."""
+        return self.out.split()
+
+    @property
+    def lines(self) -> list[str]:
+        """What it printed, as lines."""
+        return self.out.splitlines()
+
+
+class Runtime:
+    """pycontain's command line with a state root of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "state"
+        self._numbers = count(1)
+
+    def new_id(self) -> str:
+        """An id that no container on this host has."""
+        return f"{TOKEN}-{next(self._numbers)}"
+
+    def command(self, *words: str | Path) -> list[str]:
+        """The whole command line."""
+        return [*COMMAND, "--root", str(self.root), *map(str, words)]
+
+    def __call__(self, *words: str | Path, name: str = "command", **how: Any) -> Done:
+        """
+        Run one command to its end.
+
+        The output goes to files, since the container it may leave behind keeps them open.
+        """
+        out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
+        how.setdefault("stdin", subprocess.DEVNULL)
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            done = subprocess.run(
+                self.command(*words), stdout=stdout, stderr=stderr, timeout=LIMIT, check=False, **how
+            )
+        texts = [path.read_bytes().decode(errors="surrogateescape") for path in (out, err)]
+        return Done(done.returncode, *texts)
+
+    def ok(self, *words: str | Path, **how: Any) -> Done:
+        """Run a command that has to succeed."""
+        done = self(*words, **how)
+        assert done.status == 0, f"{words} ended with {done.status}: {done.err}{done.out}"
+        return done
+
+    def refuses(self, *words: str | Path, **how: Any) -> str:
+        """Run a command that has to fail; returns its one line."""
+        done = self(*words, **how)
+        assert done.status != 0, f"{words} should fail, and printed {done.out}"
+        assert done.err.startswith("pycontain: "), done.err
+        assert done.err.count("\n") == 1, f"one line was wanted: {done.err}"
+        return done.err
+
+    def run(self, bundle: Bundle, *flags: str | Path, **how: Any) -> Done:
+        """Run a bundle in the foreground, whatever becomes of it."""
+        return self("run", "--bundle", bundle.path, *flags, self.new_id(), **how)
+
+    def output(self, bundle: Bundle, *flags: str | Path, **how: Any) -> Done:
+        """Run a bundle in the foreground; it has to succeed and say nothing on standard error."""
+        done = self.run(bundle, *flags, **how)
+        assert (done.status, done.err) == (0, ""), done
+        return done
+
+    def fails(self, bundle: Bundle, *flags: str | Path) -> str:
+        """Run a bundle that cannot become a container; returns the one line."""
+        return self.refuses("run", "--bundle", bundle.path, *flags, self.new_id())
+
+    def create(self, bundle: Bundle, *flags: str | Path, **how: Any) -> str:
+        """A created container; what it prints is found by `printed`."""
+        id = self.new_id()
+        self.ok("create", "--bundle", bundle.path, *flags, id, name=id, **how)
+        return id
+
+    def started(self, bundle: Bundle, *flags: str | Path, **how: Any) -> str:
+        """A running container."""
+        id = self.create(bundle, *flags, **how)
+        self.ok("start", id)
+        return id
+
+    def printed(self, id: str) -> str:
+        """What a created container has printed so far."""
+        return (self.folder / f"{id}.out").read_text()
+
+    def wait_for_text(self, id: str, text: str) -> None:
+        """Wait until a created container has printed this."""
+        wait_until(lambda: text in self.printed(id), f"{id} prints {text!r}")
+
+    def wait_for_status(self, id: str, status: str) -> None:
+        """Wait until a container is in this state."""
+        wait_until(lambda: self.state(id)["status"] == status, f"{id} is {status}")
+
+    def state(self, id: str) -> dict[str, Any]:
+        """A container's state."""
+        return json.loads(self.ok("state", id).out)
+
+    def ids(self) -> list[str]:
+        """The directories in the state root, whatever is in them."""
+        return sorted(name for name in _names(self.root) if not name.startswith("."))
+
+    def close(self) -> None:
+        """Delete what the test has left."""
+        for id in self.ids():
+            self.ok("delete", "--force", id)
+
+
+def wait_until(true: Callable[[], object], what: str) -> None:
+    """Wait for something that has to happen."""
+    end = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < end, f"waited {LIMIT} s in vain: {what}"
+        time.sleep(0.005)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+# --- the host ------------------------------------------------------------------------------------
+
+
+class Host(NamedTuple):
+    """What containers change of a host, as far as it is ours."""
+
+    mounts: tuple[str, ...]
+    cgroups: tuple[str, ...]
+    processes: tuple[str, ...]
+    descriptors: tuple[str, ...]
+    namespaces: tuple[str, ...]
+
+
+def look() -> Host:
+    """The host as it is now."""
+    return Host(
+        mounts=tuple(Path("/proc/self/mountinfo").read_text().splitlines()),
+        cgroups=tuple(sorted(_cgroups(find_mount()))),
+        processes=tuple(sorted(_processes())),
+        descriptors=tuple(sorted(_descriptors())),
+        namespaces=tuple(os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")),
+    )
+
+
+def _cgroups(mount: str) -> Iterator[str]:
+    for folder, names, _ in os.walk(mount):
+        for name in names:
+            if TOKEN in name:
+                yield os.path.join(folder, name)
+
+
+def _processes() -> Iterator[str]:
+    """Processes of our containers, or of a runtime on its way to one."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            cgroup = Path(f"/proc/{pid}/cgroup").read_text()
+            status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        ended = status[0] in "ZX" and int(status[1]) != os.getpid()
+        if not ended and (TOKEN in words or f"/{TOKEN}" in cgroup):
+            yield f"{pid} {status[0]} {words}"
+
+
+def _descriptors() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            yield f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}"
+        except FileNotFoundError:  # that of the listing itself
+            continue

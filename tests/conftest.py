@@ -1,0 +1,58 @@
+"""Fixtures that all tests of containers share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pycontain.kernel import calls
+from pycontain.kernel import const as c
+from pycontain.kernel.mounts import Tree
+from tests.bundles import Bundles, Runtime, fill_rootfs, look
+
+pytest_plugins = ["tests.capabilities"]
+
+
+@pytest.fixture(scope="session")
+def shared_mounts() -> None:
+    """
+    A mount namespace for the whole session, in which every mount is shared, as systemd has it.
+
+    What escapes a container is then seen by the tests, and by nobody else.
+    """
+    calls.unshare(c.CLONE_NEWNS)
+    slash = os.open("/", os.O_PATH)
+    for kind in (c.MS_PRIVATE, c.MS_SHARED):
+        Tree(slash).propagate(kind, recursive=True)
+    os.close(slash)
+    os.chdir(os.getcwd())
+
+
+@pytest.fixture(scope="session")
+def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A busybox root that bundles are made from."""
+    rootfs = tmp_path_factory.mktemp("busybox")
+    fill_rootfs(rootfs)
+    return rootfs
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, busybox_root: Path) -> Bundles:
+    """Makes bundles: bundle(script, {JSON path: value})."""
+    tmp_path.chmod(0o755)  # a container's user passes through
+    return Bundles(tmp_path, busybox_root)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, shared_mounts: None) -> Iterator[Runtime]:
+    """The command line; afterwards the host has to be as it was."""
+    before = look()
+    runtime = Runtime(tmp_path)
+    yield runtime
+    runtime.close()
+    after = look()
+    for kind, was, now in zip(before._fields, before, after, strict=True):
+        assert now == was, f"the test has changed the host's {kind}"
