@@ -131,6 +131,7 @@ def fill_rootfs(rootfs: Path) -> None:
     shutil.copy2(busybox(), rootfs / "bin/busybox")
     for name in APPLETS:
         (rootfs / "bin" / name).symlink_to("busybox")
+    rootfs.chmod(0o755)
     (rootfs / "tmp").chmod(0o1777)
 
 

@@ -59,10 +59,6 @@ def kvm() -> Missing:
 
 def svm() -> Missing:
     """A /dev/kvm with hardware semantics: AMD's or Intel's, emulated or not; not software PVM."""
-    if os.geteuid() == 0 and Path("/etc/pycontain-lab").exists() and kvm():
-        modprobe = shutil.which("modprobe", path="/usr/sbin:/sbin") or "modprobe"
-        for module in ("kvm_amd", "kvm_intel"):
-            subprocess.run([modprobe, "-q", module], check=False)
     hardware = any(Path(f"/sys/module/{name}").exists() for name in ("kvm_amd", "kvm_intel"))
     return kvm() if hardware else "a KVM with hardware semantics (kvm_amd or kvm_intel)"
 
@@ -143,7 +139,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this host can't run, and mark what the machine is to run."""
     for item in items:
-        needs = sorted({mark.name for mark in item.iter_markers() if mark.name in NEEDS})
+        asked = {mark.name for mark in item.iter_markers()} | set(getattr(item, "fixturenames", ()))
+        needs = sorted(asked & NEEDS.keys())
         if needs and not OUTSIDE & set(needs):
             item.add_marker(pytest.mark.machine)
         lacking = [what for what in map(missing, needs) if what]

@@ -1,54 +1,42 @@
-# The integration machine; see vagrant/README.md. Included by the top Makefile.
+# The integration machine; see vagrant/README.md. Included by the top Makefile, whose `need`
+# installs packages and whose `dev` makes the Python that all of this runs on.
 
-LAB_PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
-LAB = $(LAB_PYTHON) -m vagrant.lab
-LAB_REPORTS = build/reports
-LAB_SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+LAB := $(PY) -m vagrant.lab
+LAB_REPORTS := build/reports
 
-LAB_PACKAGES = qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs openssh-client \
-	util-linux python3-pip gcc libc6-dev libcap-dev
-VAGRANT_PACKAGES = qemu-utils vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients \
-	dnsmasq-base iptables rsync
-
-# $(call lab-install,PACKAGES): installs what is missing; one line and failure when it can't.
-define lab-install
-@missing=; for name in $(1); do \
-	dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || \
-	missing="$$missing $$name"; done; \
-if [ -n "$$missing" ]; then \
-	echo "lab: installing$$missing"; \
-	export DEBIAN_FRONTEND=noninteractive; \
-	out=$$( { $(LAB_SUDO) apt-get update -qq && $(LAB_SUDO) apt-get install -qq \
-		--no-install-recommends $$missing; } </dev/null 2>&1 ) || \
-	{ echo "lab: no machine: can't install$$missing: $$(echo "$$out" | tail -n 1)" >&2; exit 1; }; \
-fi
-endef
+LAB_PACKAGES := qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs openssh-client
+VAGRANT_PACKAGES := qemu-utils vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients \
+	dnsmasq-base iptables iproute2 rsync
 
 .PHONY: lab lab-image lab-packages lab-shell lab-test vagrant-box vagrant-packages vagrant-test
 
-lab-packages:
-	$(call lab-install,$(LAB_PACKAGES))
-
-## lab: run RUN in a fresh machine, by default a look around
 lab: RUN ?= uname -a; cat /sys/fs/cgroup/cgroup.controllers; systemctl is-system-running
-lab: lab-packages
+lab: dev lab-packages ## run RUN="..." in a fresh integration machine
 	$(LAB) run -- sh -c '$(RUN)'
 
-## lab-image: build the machine's image, unless the recipe's is there
-lab-image: lab-packages
+lab-image: dev lab-packages ## build the machine's image, unless this recipe's is there
 	$(LAB) image
 
-## lab-shell: a prompt in a fresh machine
-lab-shell: lab-packages
+lab-shell: dev lab-packages ## a prompt in a fresh machine
 	$(LAB) shell
 
-## lab-test: the tests that need the machine, the lab's own, and the report of what ran where;
-## with TESTS="..." only the former, with these options of pytest instead of "tests -m machine"
-lab-test: lab-packages
+# With TESTS="..." only these run, in the machine, and nothing is reported.
+lab-test: dev lab-packages ## the tests that need the machine, and what ran where
 	$(LAB) test -- $(TESTS)
 ifndef TESTS
-	PYCONTAIN_LAB=1 $(LAB_PYTHON) -m pytest -q tests/lab -m needs_lab \
-		--junitxml=$(LAB_REPORTS)/driver.xml
-	$(LAB_PYTHON) -m tests.capabilities $(wildcard $(LAB_REPORTS)/host.xml) \
+	PYCONTAIN_LAB=1 $(PY) -m pytest -q tests/lab -m needs_lab --junitxml $(LAB_REPORTS)/driver.xml
+	$(PY) -m tests.capabilities $(wildcard $(LAB_REPORTS)/host.xml) \
 		$(LAB_REPORTS)/lab.xml $(LAB_REPORTS)/driver.xml
 endif
+
+vagrant-box: dev lab-packages vagrant-packages ## the same image as a box for Vagrant
+	$(LAB) box
+
+vagrant-test: dev lab-packages vagrant-packages ## a Vagrant machine's whole life, with tests
+	$(LAB) vagrant-test
+
+lab-packages:
+	$(call need,$(LAB_PACKAGES))
+
+vagrant-packages:
+	$(call need,$(VAGRANT_PACKAGES))

@@ -27,9 +27,23 @@ packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $missing
 }
 
+requirements() {
+    if [ -e "$here/python.txt" ]; then
+        cat "$here/python.txt"
+    else
+        cd "$here/.."
+        python3 -c 'from vagrant.lab import recipe; print(*recipe.requirements(), sep="\n")'
+    fi
+}
+
 python() {
-    stamp=$(sha256sum < "$here/python.txt")
-    if [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ]; then return 0; fi
+    list=$(mktemp)
+    requirements > "$list"
+    stamp=$(sha256sum < "$list")
+    if [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ]; then
+        rm "$list"
+        return 0
+    fi
     say "Python environment in $venv"
     python3 -m venv "$venv"
     # setuptools and wheel compile the packages that come as source only
@@ -39,21 +53,16 @@ python() {
     # shellcheck disable=SC2086  # options
     "$venv/bin/pip" install -q $from "$@"
     # shellcheck disable=SC2086
-    "$venv/bin/pip" install -q $from --no-build-isolation -r "$here/python.txt"
+    "$venv/bin/pip" install -q $from --no-build-isolation -r "$list"
     "$venv/bin/python" -m compileall -q "$venv/lib"
     echo "$stamp" > "$venv/stamp"
+    rm "$list"
 }
 
-launcher() {
-    # the tree under test is importable, and `pycontain` starts it, wherever one is
-    mkdir -p "$source"
+places() {
+    # the tree under test is importable wherever one is; tree.sh makes its program
+    mkdir -p "$source" /etc/containers
     for site in "$venv"/lib/python3*/site-packages; do echo "$source" > "$site/pycontain-source.pth"; done
-    cat > /usr/local/bin/pycontain <<-END
-	#!/bin/sh
-	exec $venv/bin/python -P -m pycontain "\$@"
-	END
-    chmod 755 /usr/local/bin/pycontain
-    mkdir -p /etc/containers/containers.conf.d
     cat > /etc/containers/containers.conf <<-END
 	[engine]
 	runtime_supports_json = ["crun", "runc", "pycontain"]
@@ -75,6 +84,6 @@ people() {
 
 packages
 python
-launcher
+places
 people
 say "done"

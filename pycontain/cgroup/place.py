@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 from ..errors import HostError, KernelError, SpecError
-from ..kernel import calls
-from ..kernel import const as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +29,9 @@ def find_mount() -> str:
 
 
 def _is_cgroup2(directory: str) -> bool:
+    from ..kernel import calls  # late: commands on a state file never come here
+    from ..kernel import const as c
+
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -13,7 +13,6 @@ import sys
 
 from .. import jsontext
 from ..errors import UsageError
-from ..kernel import seal
 from . import table
 from .log import Log
 
@@ -222,6 +221,8 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         debug=bool(settings["debug"]),
     )
     if command.enters and os.geteuid() == 0:
+        from ..kernel import seal
+
         seal.ensure()
     module, _, name = command.calls.partition(":")
     __import__(module)  # importlib is one more module

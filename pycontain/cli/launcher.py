@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import frozen
 from ..errors import PycontainError, UsageError, fault_of
 from ..kernel import seal
 
@@ -19,8 +20,12 @@ _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
 
 _PROGRAM = """\
 #!{interpreter} -IS
+import gc
 import sys
+gc.disable()
 sys.path += {directories!r}
+from pycontain import frozen
+frozen.install()
 from pycontain.cli.fast import program
 program()
 """
@@ -59,7 +64,8 @@ def text() -> str:
 
 
 def write(path: str) -> None:
-    """Put the program at this path, whole or not at all. Raises OSError."""
+    """Put the program at this path, whole or not at all, and freeze the package. Raises OSError."""
+    frozen.write()
     half = f"{path}.{os.getpid()}"
     with open(half, "w", encoding="utf-8", opener=_executable) as file:
         file.write(text())

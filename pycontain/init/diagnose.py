@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 22: "s390x"}
 _PT_INTERP = 3
+_ELF_HEADER = 64  # bytes
+_PATH_MAX = 4096
 
 
 def refusal(program: str, number: int, root: Root | None = None) -> ProgramError:
@@ -56,10 +58,12 @@ def _look_inside(program: str, number: int, root: Root) -> tuple[str, str] | Non
         head = os.pread(file, 4096, 0)
         if head.startswith(b"#!"):
             return _script(head, root)
-        if head.startswith(b"\x7fELF"):
+        if head.startswith(b"\x7fELF") and len(head) >= _ELF_HEADER:
             return _elf(file, head, root)
         if number == errno.ENOEXEC:
             return "exec format error: it is neither ELF nor a script with #!", "add a #! line"
+        return None
+    except (OSError, OverflowError):  # a directory, or an ELF header that points nowhere
         return None
     finally:
         os.close(file)
@@ -112,7 +116,7 @@ def _interpreter(file: int, head: bytes) -> str:
         entry = os.pread(file, size, table + index * size)
         if int.from_bytes(entry[:4], "little") == _PT_INTERP:
             where = entry[8:16] if wide else entry[4:8]
-            length = entry[32:40] if wide else entry[16:20]
-            name = os.pread(file, int.from_bytes(length, "little"), int.from_bytes(where, "little"))
+            length = int.from_bytes(entry[32:40] if wide else entry[16:20], "little")
+            name = os.pread(file, min(length, _PATH_MAX), int.from_bytes(where, "little"))
             return name.rstrip(b"\0").decode(errors="replace")
     return ""

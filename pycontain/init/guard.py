@@ -14,10 +14,9 @@ import gc
 import os
 import sys
 
-import prctl
-
 from ..errors import KernelError
 from ..kernel import calls
+from ..kernel import const as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ def guard(step: Guard, box: Box) -> None:
     sys.addaudithook(_refuse)
     calls.default_signals()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the parent blocked them all
-    prctl.set_dumpable(False)  # nobody inside may look into this process (CVE-2016-9962)
+    # nobody inside may look into this process (CVE-2016-9962)
+    calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
     box.preserved = step.preserve_fds
     calls.close_range(3 + step.preserve_fds, on_exec=True)
     for fd in range(3, 3 + step.preserve_fds):
@@ -55,7 +55,7 @@ def _refuse(event: str, _: object) -> None:
 def join_keyring(step: JoinKeyring, box: Box) -> None:
     """Leave the caller's keyring; a kernel without keyrings (ENOSYS) has none to leak."""
     try:
-        calls.join_session_keyring(f"_ses.{step.id}")
+        calls.new_session_keyring()
     except KernelError as error:
         if error.errno != errno.ENOSYS:
             raise

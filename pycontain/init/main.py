@@ -8,7 +8,6 @@ this file says which function does it.
 from __future__ import annotations
 
 import os
-import select  # noqa: F401  (hooks with a timeout need it when nothing can be imported any more)
 import time
 
 from ..errors import StepError
@@ -156,6 +155,8 @@ def _carry_out_inside(step: steps.Step, box: Box) -> None:
 def run_hooks(step: steps.RunContainerHooks, box: Box) -> None:
     """Run hooks in the container's namespaces, where this process has the pid it sees."""
     status = "created" if step.kind == "startContainer" else "creating"
+    if step.kind == "startContainer":
+        os.environ.clear()  # the program is the container's, the environment is the host's
     for hook in step.hooks:
         hooks.run_hook(hook, step.kind, {**box.hook_state, "status": status, "pid": os.getpid()})
 

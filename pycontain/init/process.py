@@ -6,9 +6,7 @@ import errno
 import os
 import stat
 
-import prctl
-
-from ..errors import KernelError, StepError
+from ..errors import KernelError, StepError, reason
 from ..kernel import calls, net, tty
 from ..kernel import const as c
 from ..kernel.mounts import Tree
@@ -18,8 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan import steps
     from .box import Box
-
-_UNREACHABLE = b"(unreachable)"
 
 
 # --- namespaces ----------------------------------------------------------------------------------
@@ -60,27 +56,16 @@ def set_hostname(step: steps.SetHostname, box: Box) -> None:
 def write_sysctls(step: steps.WriteSysctls, box: Box) -> None:
     """Set kernel parameters through a /proc that nobody else can mount over (CVE-2025-52881)."""
     proc = Root(Tree.new("proc").fd)
-    for key, value in step.values.items():
-        path = "sys/" + sysctl_path(key)
-        file = proc.open(path, os.O_WRONLY)
+    for name, value, at in step.settings:
         try:
+            file = proc.open(f"sys/{name}", os.O_WRONLY)
             os.write(file, value.encode())
-        except OSError as error:
-            at, shown = f"linux.sysctl[{key}]", repr(value)
-            why = f"is refused by the kernel: {os.strerror(error.errno or 0).lower()}"
-            raise StepError(why, at=at, value=shown, errno=error.errno or 0) from None
-        finally:
             os.close(file)
-
-
-def sysctl_path(key: str) -> str:
-    """
-    The file of a parameter below /proc/sys, by the rule of sysctl(8).
-
-    The separator that comes first, dot or slash, separates; the other belongs to the names.
-    """
-    first = next((mark for mark in key if mark in "./"), ".")
-    return key if first == "/" else key.translate({ord("."): "/", ord("/"): "."})
+        except (KernelError, OSError) as error:
+            number = error.errno or 0
+            why = f"is refused by the kernel: {reason(number)}"
+            raise StepError(why, at=at, value=repr(value), errno=number) from None
+    os.close(proc.fd)  # no masked path is masked there
 
 
 # --- terminal and session ------------------------------------------------------------------------
@@ -88,7 +73,7 @@ def sysctl_path(key: str) -> str:
 
 def open_terminal(step: steps.OpenTerminal, box: Box) -> None:
     """Open a terminal, send its master to who asked, make it this process's own."""
-    import _socket
+    from ..kernel import sockets  # loaded by the parent, which made the socket
 
     master, slave = tty.open_pair(box.inside)
     if step.rows or step.columns:
@@ -98,10 +83,7 @@ def open_terminal(step: steps.OpenTerminal, box: Box) -> None:
         Tree.clone(slave, at="/dev/console").attach(
             box.inside.make_file("/dev/console"), "/dev/console"
         )
-    console = _socket.socket(fileno=box.console)
-    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
-    console.sendmsg([os.readlink(f"/proc/self/fd/{master}").encode()], [rights])
-    console.close()
+    sockets.send(box.console, master, b"/dev/ptmx")
     os.setsid()
     tty.make_controlling(slave)
     os.close(master)
@@ -142,7 +124,7 @@ def enter_directory(step: steps.EnterDirectory, box: Box) -> None:
     Change to the working directory, made when missing, and see that it is inside.
 
     A descriptor of the host that leaked in would make /proc/self/fd/N a way out (CVE-2024-21626):
-    the kernel then shows a path that begins with "(unreachable)".
+    the kernel then names a path that begins with "(unreachable)".
     """
     try:
         os.chdir(step.path)
@@ -157,11 +139,7 @@ def enter_directory(step: steps.EnterDirectory, box: Box) -> None:
 
 def check_directory(path: str) -> None:
     """Raises StepError unless the working directory lies below the root."""
-    try:
-        here = os.getcwdb()
-    except FileNotFoundError:
-        here = _UNREACHABLE
-    if not here.startswith(b"/") or here.startswith(_UNREACHABLE):
+    if not calls.getcwd().startswith(b"/"):
         raise StepError("leads outside of the container", at="process.cwd", value=path)
 
 
@@ -182,23 +160,22 @@ def set_rlimits(step: steps.SetRlimits, box: Box) -> None:
 
 
 def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:
-    """Drop what is not kept; python-prctl knows fewer capabilities than new kernels have."""
+    """Drop what is not kept."""
     for capability in range(step.last + 1):
         if step.keep >> capability & 1:
             continue
-        if capability <= prctl.CAP_LAST_CAP:
-            prctl.capbset_drop(capability)
-        else:
-            calls.prctl(c.PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
+        calls.prctl(c.PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
 
 
 def take_user(step: steps.TakeUser, box: Box) -> None:
     """Become the user, keeping the permitted capabilities until they are set."""
     _own_streams(step.uid)
-    prctl.set_keepcaps(True)
+    calls.prctl(c.PR_SET_KEEPCAPS, 1, name="PR_SET_KEEPCAPS")
     os.setgroups(step.groups)
     os.setresgid(step.gid, step.gid, step.gid)
     os.setresuid(step.uid, step.uid, step.uid)
+    # with fs.suid_dumpable the new uid could look in: proc_sys_fs(5)
+    calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 
 
 def _own_streams(uid: int) -> None:
@@ -231,4 +208,4 @@ def set_capabilities(step: steps.SetCapabilities, box: Box) -> None:
 
 def no_new_privileges(step: steps.NoNewPrivileges, box: Box) -> None:
     """Set no_new_privs, which nothing can unset."""
-    prctl.set_no_new_privs(True)
+    calls.prctl(c.PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")

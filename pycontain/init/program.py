@@ -99,6 +99,8 @@ def _home(root: Root) -> str:
         return "/"
     try:
         text = os.read(file, _PASSWD_LIMIT).decode(errors="surrogateescape")
+    except OSError:  # a directory, or a pipe that somebody holds
+        return "/"
     finally:
         os.close(file)
     for line in text.splitlines():

@@ -46,7 +46,7 @@ def bind_root(step: steps.BindRoot, box: Box) -> None:
     rootfs = open_host(step.path)
     if not is_directory(rootfs):
         raise StepError("is not a directory", at=step.path)
-    _stop_propagation_at(step.path)
+    _stop_propagation_at(_host_path(rootfs))  # of the mount it is on, whatever links led there
     tree = Tree.clone(rootfs, recursive=True, at=step.path)
     tree.attach(rootfs, step.path)
     tree.propagate(c.MS_PRIVATE)  # pivot_root(2) refuses a shared root
@@ -90,19 +90,26 @@ def _mount_point(step: steps.MountFilesystem, box: Box) -> int:
     The directory to mount on, made when missing.
 
     /proc and /sys as symlinks would put the new file system elsewhere (CVE-2019-19921,
-    CVE-2023-27561), so for these two the last name must be a directory.
+    CVE-2023-27561).
     """
     if step.kind in ("proc", "sysfs"):
-        found = box.inside.find(step.target, os.O_PATH | os.O_NOFOLLOW)
-        if found is not None and not is_directory(found):
-            raise StepError(
-                f"is not a directory, so no {step.kind} is mounted there",
-                at=step.target,
-                remedy="make it an ordinary directory in the rootfs",
-            )
-    target = box.inside.make_directory(step.target)
-    _refuse_inside_proc(target, step, box)
+        target = _real_directory(step.target, box.inside)
+    else:
+        target = box.inside.make_directory(step.target)
+    _refuse_fake_proc(target, step.kind == "proc", step, box)
     return target
+
+
+def _real_directory(path: str, root: Root) -> int:
+    """A directory that is no link to one, made when missing."""
+    if root.find(path, os.O_PATH | os.O_NOFOLLOW) is None:
+        root.make_directory(path)
+    found = root.open(path, os.O_PATH | os.O_NOFOLLOW)
+    if not is_directory(found):
+        raise StepError(
+            "is not a directory", at=path, remedy="make it an ordinary directory in the rootfs"
+        )
+    return found
 
 
 def mount_bind(step: steps.MountBind, box: Box) -> None:
@@ -121,9 +128,7 @@ def _bind(path: str, recursive: bool, step: steps.MountStep, box: Box) -> None:
     inside = box.inside
     directory = is_directory(source)
     target = inside.make_directory(step.target) if directory else inside.make_file(step.target)
-    if calls.filesystem_type(source) != c.PROC_SUPER_MAGIC:
-        _refuse_inside_proc(target, step, box)
-        _refuse_over_proc(path, step)
+    _refuse_fake_proc(target, _is_whole_proc(source), step, box)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     _attach(tree, target, step)
@@ -146,28 +151,37 @@ def remount(step: steps.Remount, box: Box) -> None:
         tree.propagate(kind, recursive=recursive)
 
 
-def _refuse_over_proc(path: str, step: steps.MountStep) -> None:
-    if step.target == "/proc":
-        raise StepError(
-            "is no proc file system, and programs trust what they read in /proc (CVE-2019-16884)",
-            at=path,
-            remedy='mount type "proc" there',
-        )
+def _refuse_fake_proc(target: int, whole_proc: bool, step: steps.MountStep, box: Box) -> None:
+    """
+    Whatever path led here: programs, and we, trust what is in /proc (CVE-2019-16884).
 
-
-def _refuse_inside_proc(target: int, step: steps.MountStep, box: Box) -> None:
-    """Whatever path led here: a mount inside /proc could fake what later steps write to."""
-    if calls.filesystem_type(target) != c.PROC_SUPER_MAGIC:
-        return
+    whole_proc  what will be mounted is a proc file system from its root on
+    """
     proc = box.inside.find("/proc")
-    where, base = _host_path(target), _host_path(proc) if proc is not None else ""
-    name = where.removeprefix(base + "/")
-    if where != base and name not in _REPLACEABLE_IN_PROC:
-        raise StepError(
-            "is inside /proc, where only a few files may be replaced (CVE-2019-16884)",
-            at=step.target,
-            remedy=f"mount elsewhere, or on one of {', '.join(sorted(_REPLACEABLE_IN_PROC))}",
-        )
+    if _is_whole_proc(target) or (proc is not None and _is_same_file(target, proc)):
+        if not whole_proc:
+            raise StepError(
+                "would cover /proc with what is no proc file system (CVE-2019-16884)",
+                at=step.target,
+                remedy='mount type "proc" there',
+            )
+    elif calls.filesystem_type(target) == c.PROC_SUPER_MAGIC:
+        base = _host_path(proc) if proc is not None else ""
+        if _host_path(target).removeprefix(base + "/") not in _REPLACEABLE_IN_PROC:
+            raise StepError(
+                "is inside /proc, where only a few files may be replaced (CVE-2019-16884)",
+                at=step.target,
+                remedy=f"mount elsewhere, or on one of {', '.join(sorted(_REPLACEABLE_IN_PROC))}",
+            )
+
+
+def _is_whole_proc(fd: int) -> bool:
+    """Whether this is the root of a proc file system: its inode is 1, PROC_ROOT_INO."""
+    return calls.filesystem_type(fd) == c.PROC_SUPER_MAGIC and os.fstat(fd).st_ino == 1
+
+
+def _is_same_file(one: int, other: int) -> bool:
+    return os.path.samestat(os.fstat(one), os.fstat(other))
 
 
 def _host_path(fd: int) -> str:
@@ -179,7 +193,13 @@ def _host_path(fd: int) -> str:
 
 
 def make_devices(step: steps.MakeDevices, box: Box) -> None:
-    """Make each device file; one that is there must be the same."""
+    """
+    Make each device file; one that is there must be the same.
+
+    /dev as a symlink could lead into a directory of the host that is bound into the container:
+    its files would be replaced (CVE-2026-41579).
+    """
+    os.close(_real_directory("/dev", box.inside))
     old = os.umask(0)
     for node in step.nodes:
         _make_device(node, box.inside)
@@ -212,15 +232,16 @@ def _check_device(node: steps.DeviceNode, kind: int, device: int, found: os.stat
 
 def link_devices(step: steps.LinkDevices, box: Box) -> None:
     """Make the links of /dev; those that exist are the rootfs's own business, but for ptmx."""
+    directory = _real_directory("/dev", box.inside)
     for path, target in step.links:
-        directory, name = box.inside.parent(path)
+        name = path.removeprefix("/dev/")
         if name == "ptmx":
             _remove(directory, name)
         try:
             os.symlink(target, name, dir_fd=directory)
         except FileExistsError:
             pass
-        os.close(directory)
+    os.close(directory)
 
 
 def _remove(directory: int, name: str) -> None:

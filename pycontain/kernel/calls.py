@@ -38,6 +38,7 @@ _fspick = _shape("long(*)(long, int, const char *, unsigned int)")
 _mount_setattr = _shape(
     "long(*)(long, int, const char *, unsigned int, struct mount_attr *, size_t)"
 )
+_getcwd = _shape("long(*)(long, char *, unsigned long)")
 _pivot_root = _shape("long(*)(long, const char *, const char *)")
 _close_range = _shape("long(*)(long, unsigned int, unsigned int, unsigned int)")
 _pidfd_send_signal = _shape("long(*)(long, int, int, void *, unsigned int)")
@@ -110,9 +111,9 @@ def send_signal(pidfd: int, number: int) -> None:
 
 
 def all_signals() -> int:
-    """A non-blocking descriptor to read every blocked signal from. signalfd(2)."""
+    """A descriptor to read every blocked signal from. signalfd(2)."""
     mask = b"\xff" * 128  # sigset_t
-    return _checked(_signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK), "signalfd")
+    return _checked(_signalfd(-1, mask, os.O_CLOEXEC), "signalfd")
 
 
 def close_range(first: int, last: int = 0xFFFF_FFFF, *, on_exec: bool = False) -> None:
@@ -157,6 +158,19 @@ def filesystem_type(fd: int) -> int:
     buffer = ffi.new("long[32]")  # struct statfs, which begins with f_type
     _checked(_fstatfs(fd, buffer), "fstatfs")
     return int(buffer[0])
+
+
+def getcwd() -> bytes:
+    """
+    The working directory as the kernel names it: outside of the root, "(unreachable)/...".
+
+    The C library hides that: it goes up from there until it meets an inode it knows, and the
+    host's view of a rootfs ends in the same inode as the container's. getcwd(2), getcwd(3).
+    """
+    path_max = 4096
+    buffer = ffi.new("char[]", path_max)
+    length = _checked(_getcwd(c.SYS_getcwd, buffer, path_max), "getcwd")
+    return bytes(ffi.buffer(buffer, length - 1))
 
 
 def ioctl(fd: int, request: int, argument: object, name: str) -> int:
@@ -304,9 +318,14 @@ def sched_setattr(
     _checked(_sched_setattr(c.SYS_sched_setattr, 0, attributes, 0), "sched_setattr")
 
 
-def join_session_keyring(name: str) -> None:
-    """Leave the caller's session keyring for a new one. keyctl(2)."""
-    _checked(_keyctl(c.SYS_keyctl, c.KEYCTL_JOIN_SESSION_KEYRING, name.encode()), "keyctl", name)
+def new_session_keyring() -> None:
+    """
+    Leave the caller's session keyring for a new one.
+
+    It has no name: by name one joins a keyring that exists, and any root process of the host, in
+    whatever container, can have made one that lets others in. keyctl(2).
+    """
+    _checked(_keyctl(c.SYS_keyctl, c.KEYCTL_JOIN_SESSION_KEYRING, ffi.NULL), "keyctl")
 
 
 def seccomp_filter(program: bytes, flags: int) -> int:

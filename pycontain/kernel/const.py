@@ -20,15 +20,16 @@ SYS_mount_setattr = 442
 # ... older ones have not
 _OLDER = {
     "x86_64": {
-        "pivot_root": 155, "keyctl": 250, "ioprio_set": 251, "sched_setattr": 314,
+        "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251, "sched_setattr": 314,
         "seccomp": 317, "bpf": 321, "execveat": 322,
     },
     "aarch64": {
-        "pivot_root": 41, "keyctl": 219, "ioprio_set": 30, "sched_setattr": 274,
+        "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30, "sched_setattr": 274,
         "seccomp": 277, "bpf": 280, "execveat": 281,
     },
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
+SYS_getcwd = _numbers["getcwd"]
 SYS_pivot_root = _numbers["pivot_root"]
 SYS_keyctl = _numbers["keyctl"]
 SYS_ioprio_set = _numbers["ioprio_set"]
@@ -103,6 +104,7 @@ TMPFS_MAGIC = 0x0102_1994
 
 # <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24

@@ -45,7 +45,12 @@ class Tree:
 
         Raises KernelError with the file system's own words, where it gives any.
         """
-        context = calls.fsopen(kind)
+        try:
+            context = calls.fsopen(kind)
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
+                error.fault.why = "is no file system of this kernel"
+            raise
         try:
             if source:
                 calls.fsconfig(context, c.FSCONFIG_SET_STRING, "source", source)
@@ -114,8 +119,5 @@ def _explained(error: KernelError, context: int, kind: str) -> KernelError:
     fault = error.fault
     if message:
         fault.why = f"{fault.why}: {message.removeprefix('e ').removeprefix('w ')}"
-    if fault.call == "fsopen":
-        fault.why = "is no file system of this kernel"
-    elif not fault.at:
-        fault.at = kind
+    fault.at = fault.at or kind
     return error

@@ -86,8 +86,15 @@ class Root:
                 _make_one(fd, name, path)
                 done.append(name)
             os.close(fd)
-            fd = self.open("/".join(done) or "/", os.O_PATH | os.O_DIRECTORY)
+            fd = self._directory("/".join(done) or "/", path)
         return fd
+
+    def _directory(self, done: str, path: str) -> int:
+        try:
+            return self.open(done, os.O_PATH | os.O_DIRECTORY)
+        except KernelError as error:
+            error.fault.at = path  # which was asked for; `done` is a part of it, links resolved
+            raise
 
     def make_file(self, path: str) -> int:
         """Open a file or directory that exists, or make an empty regular file (0644)."""

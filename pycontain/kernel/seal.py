@@ -83,7 +83,9 @@ def run(arguments: list[str], code: str) -> NoReturn:
 
 def command(path: str, arguments: list[str], code: str) -> list[str]:
     """The command line for this code: no site module, no PYTHON* variables, our import path."""
-    return [path, "-IS", "-c", f"import sys; sys.path = {sys.path!r}; {code}", *arguments]
+    start = f"import gc, sys; gc.disable(); sys.path = {sys.path!r}"
+    fast = "from pycontain import frozen; frozen.install()"
+    return [path, "-IS", "-c", f"{start}; {fast}; {code}", *arguments]
 
 
 def interpreter() -> str:

@@ -59,7 +59,8 @@ def to_bpf(profile: Profile) -> bytes:
 
     Names that libseccomp does not know are passed over, as are rules that do what happens anyway:
     profiles are written for many kernels. Calls of other architectures than the native one and
-    the listed ones kill the thread.
+    the listed ones kill the thread. Several rules of one call that compare the same arguments are
+    only as good as libseccomp's merging of them, which in 2.5.4 goes wrong for some orderings.
 
     Raises HostError when libseccomp is absent or cannot do what the profile asks, and SpecError
     when rules contradict each other or the program is longer than the kernel takes.

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 class JoinRequest(Record):
     """What the command line adds to a process."""
 
-    id: str
     console_socket: str = ""
     pid_file: str = ""
     pidfd_socket: str = ""
@@ -49,7 +48,7 @@ def build(
         made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
     made += [
         steps.Guard(preserve_fds=request.preserve_fds, why="the container may hold hostile code"),
-        steps.JoinKeyring(id=request.id, why="the caller's keys stay out"),
+        steps.JoinKeyring(why="the caller's keys stay out"),
         steps.JoinProcess(
             flags=flags,
             names=tuple(name for flag, name in FILES.items() if flags & flag),

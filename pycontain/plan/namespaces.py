@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..kernel import const as c
+from ..spec import sysctl
 from . import steps
 
 TYPE_CHECKING = False
@@ -47,6 +48,7 @@ class Namespaces:
         listed = {FLAGS[entry.type]: entry for entry in linux.namespaces}
         self.joined = {flag: entry.path for flag, entry in listed.items() if entry.path}
         self.new = tuple(flag for flag in listed if flag not in self.joined)
+        self.changed = {FLAGS.get(sysctl.namespace(sysctl.path(key)), 0) for key in linux.sysctl}
         self.offsets = {
             clock: (offset.secs, offset.nanosecs) for clock, offset in linux.timeOffsets.items()
         }
@@ -59,7 +61,9 @@ class Namespaces:
         """The parent opens what is to be joined."""
         if not self.joined:
             return []
-        return [steps.OpenNamespaces(paths=dict(self.joined), why="linux.namespaces[].path")]
+        foreign = tuple(flag for flag in self.joined if flag in self.changed)
+        why = "linux.namespaces[].path"
+        return [steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why)]
 
     def spawn(self) -> steps.Spawn:
         """The child is born in what clone3 can make."""

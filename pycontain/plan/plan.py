@@ -13,6 +13,7 @@ import os
 from ..errors import SpecError
 from ..kernel import const as c
 from ..record import Record
+from ..spec import sysctl
 from ..spec.records import Linux, Process, Spec
 from . import mounts, process, resources, seccomp, steps
 from .devices import device_steps
@@ -132,7 +133,7 @@ class _Builder:
             )
         ]
         if self.request.keyring:
-            made.append(steps.JoinKeyring(id=self.request.id, why="the caller's keys stay out"))
+            made.append(steps.JoinKeyring(why="the caller's keys stay out"))
         return made + self.namespaces.enter_steps()
 
     def _build_root(self) -> list[steps.Step]:
@@ -190,7 +191,11 @@ class _Builder:
                 )
             )
         if self.linux.sysctl:
-            made.append(steps.WriteSysctls(values=self.linux.sysctl, why="linux.sysctl"))
+            settings = tuple(
+                (sysctl.path(name), value, f"linux.sysctl[{name}]")
+                for name, value in self.linux.sysctl.items()
+            )
+            made.append(steps.WriteSysctls(settings=settings, why="linux.sysctl"))
         return made
 
     def _become_process(self) -> list[steps.Step]:

@@ -14,11 +14,12 @@ from ..spec.names import (
     SCHEDULER_FLAGS,
     SCHEDULER_POLICIES,
 )
+from ..spec.records import Capabilities
 from . import steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Capabilities, Linux, Process
+    from ..spec.records import Linux, Process
     from .facts import Facts
     from .seccomp import Profile
 
@@ -60,19 +61,19 @@ def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> l
 
     Loading a system call filter needs CAP_SYS_ADMIN or no_new_privs (seccomp(2)): without the
     latter it must happen before the capabilities go, otherwise it waits until the very end.
+    A process without `capabilities` has none: the caller's were never meant for it.
     """
     made: list[steps.Step] = []
     if profile is not None and not process.noNewPrivileges:
         made.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
-    sets = process.capabilities
-    if sets is not None:
-        made.append(
-            steps.BoundCapabilities(
-                keep=_mask(sets.bounding, facts.bounding),
-                last=facts.last_capability,
-                why=f"{sets.at}.bounding",
-            )
+    sets = process.capabilities or Capabilities(at="process.capabilities")
+    made.append(
+        steps.BoundCapabilities(
+            keep=_mask(sets.bounding, facts.bounding),
+            last=facts.last_capability,
+            why=f"{sets.at}.bounding",
         )
+    )
     user = process.user
     made.append(
         steps.TakeUser(
@@ -82,8 +83,7 @@ def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> l
             why="process.user",
         )
     )
-    if sets is not None:
-        made.append(_capabilities(sets, facts))
+    made.append(_capabilities(sets, facts))
     if process.noNewPrivileges:
         made.append(steps.NoNewPrivileges(why="process.noNewPrivileges"))
     return made

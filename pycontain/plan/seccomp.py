@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import errno
 
-# The C module itself: hashlib costs 4 ms, most of it for OpenSSL.
-from _blake2 import blake2b
-
 from ..errors import SpecError
 from ..record import Record
 
@@ -138,6 +135,9 @@ def key(profile: Profile) -> bytes:
 
     The flags are left out: they are given to seccomp(2) beside the program.
     """
+    # The C module itself: hashlib costs 4 ms, most of it for OpenSSL.
+    from _blake2 import blake2b
+
     text = repr((profile.default, profile.architectures, profile.rules))
     return blake2b(text.encode(), digest_size=32).digest()
 

@@ -95,6 +95,7 @@ class OpenNamespaces(_ParentStep):
 
     name = "open namespaces"
     paths: dict[int, str]  # CLONE_NEW* -> path
+    foreign: tuple[int, ...] = ()  # those that must not be the runtime's own
 
     def what(self) -> str:
         return "open " + ", ".join(self.paths.values())
@@ -159,7 +160,6 @@ class JoinKeyring(Step):
     """A session keyring of its own: the caller's secrets stay the caller's."""
 
     name = "keyring"
-    id: str = ""
 
     def what(self) -> str:
         return "join a new session keyring"
@@ -381,10 +381,10 @@ class WriteSysctls(Step):
     """Kernel parameters, through a private /proc."""
 
     name = "sysctl"
-    values: dict[str, str]
+    settings: tuple[tuple[str, str, str], ...]  # (file below /proc/sys, value, JSON path)
 
     def what(self) -> str:
-        return "set " + ", ".join(f"{key} = {value}" for key, value in self.values.items())
+        return "set " + ", ".join(f"{file} = {value}" for file, value, _ in self.settings)
 
 
 class ProtectPaths(Step):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import _socket
 import os
-import sys
 
-from ..errors import KernelError, UsageError
+from ..errors import UsageError
 from ..kernel import tty
 
 TYPE_CHECKING = False
@@ -30,39 +28,6 @@ def check(process: Process | None, socket: str, *, detached: bool) -> None:
             value=socket,
             remedy="set process.terminal to true, and detach",
         )
-
-
-def connect(path: str) -> int:
-    """A connection to the AF_UNIX socket that will receive the terminal's master."""
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        socket.connect(path)
-    except OSError as error:
-        raise KernelError.of("connect", error.errno or 0, path) from None
-    return socket.detach()
-
-
-def pair() -> tuple[int, int]:
-    """Both ends of a console socket within this process."""
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    return ours.detach(), theirs.detach()
-
-
-def send(connection: int, fd: int) -> None:
-    """Send a descriptor over a connection, and close that. unix(7), SCM_RIGHTS."""
-    socket = _socket.socket(fileno=connection)
-    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
-    socket.sendmsg([b"\0"], [rights])
-    socket.close()
-
-
-def receive_master(fd: int) -> int:
-    """The terminal's master, as the container's first process sent it."""
-    socket = _socket.socket(fileno=fd)
-    _, ancillary, _, _ = socket.recvmsg(4096, _socket.CMSG_SPACE(4))
-    socket.close()
-    (_, _, data), *_ = ancillary
-    return int.from_bytes(data[:4], sys.byteorder)
 
 
 class Foreground:

@@ -6,8 +6,7 @@ import os
 
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, StateError
-from ..wire.state import StateDir, start_time
-from .life import public_state
+from ..wire.state import StateDir, public_state, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -77,6 +77,7 @@ def first_state(spec: Spec, request: Request, rootfs: str) -> State:
         created=now(),
         owner=os.geteuid(),
         annotations=spec.annotations,
+        poststop=bool(spec.hooks and spec.hooks.poststop),
     )
 
 

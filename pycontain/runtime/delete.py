@@ -6,15 +6,13 @@ import _signal
 import os
 
 from ..errors import StateError, Timeout
-from ..kernel import calls
-from ..spec.parse import parse
 from ..wire.state import StateDir
-from . import poststop
 from .container import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Spec
+    from collections.abc import Callable
+
     from .options import Options
 
 _PATIENCE = 10.0  # seconds for a killed process to end
@@ -35,10 +33,10 @@ def delete(options: Options, id: str, *, force: bool = False) -> None:
     with container.directory:
         if not force:
             container.require("stopped")
-        destroy(container, parse(container.directory.load_config()))
+        destroy(container)
 
 
-def destroy(container: Container, spec: Spec) -> None:
+def destroy(container: Container) -> None:
     """Kill what runs, remove cgroup and state, run the poststop hooks."""
     if container.alive:
         _end(container)
@@ -47,15 +45,27 @@ def destroy(container: Container, spec: Spec) -> None:
         if os.path.isdir(cgroup.directory):
             cgroup.kill()  # without a pid namespace its other processes live on
         cgroup.remove()
+    hooks = _poststop_hooks(container)
     container.directory.remove()
-    poststop.run(spec, container.state)
+    hooks()
+
+
+def _poststop_hooks(container: Container) -> Callable[[], None]:
+    """What will run the hooks; most containers have none, and need no configuration parsed."""
+    if not container.state.poststop:
+        return lambda: None
+    from ..spec.parse import parse
+    from . import poststop
+
+    spec = parse(container.directory.load_config())
+    return lambda: poststop.run(spec, container.state)
 
 
 def _end(container: Container) -> None:
     """Kill the first process and wait for its end: a zombie's parent may take its time."""
     pidfd = container.pidfd()
     try:
-        calls.send_signal(pidfd, _signal.SIGKILL)
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
         wait_for_end(pidfd, container.state.id)
     finally:
         os.close(pidfd)

@@ -12,7 +12,7 @@ import shutil
 
 from ..cgroup import controllers, place
 from ..errors import KernelError, reason
-from ..kernel import calls
+from ..kernel import calls, seal
 from ..kernel import const as c
 from ..kernel._ffi import ffi
 from ..record import Record
@@ -216,7 +216,7 @@ def _controller(name: str, here: bool, holder: str) -> Finding:
     if holder:
         return Finding(
             name=title, status=WARN, found=f"held by cgroup v1 at {holder}",
-            remedy="boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all",
+            remedy="boot with cgroup_no_v1=all",
         )  # fmt: skip
     remedy = "" if name in ("hugetlb", "rdma") else "boot a kernel built with it"
     return Finding(name=title, status=WARN, found="not in this kernel", remedy=remedy)
@@ -286,24 +286,14 @@ def security_modules(file: str = "/sys/kernel/security/lsm") -> Iterator[Finding
 
 
 def interpreter() -> Iterator[Finding]:
-    """
-    Whether a container's program that becomes /proc/self/exe can overwrite Python.
-
-    Opening it for writing fails only on a read-only overlay without an upper layer: a read-only
-    bind mount can be made writable again by who holds it (CVE-2019-5736).
-    """
-    fd = os.open("/proc/self/exe", os.O_PATH | os.O_CLOEXEC)
-    try:
-        overlay = calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
-        sealed = overlay and bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
-    finally:
-        os.close(fd)
-    if sealed:
+    """Whether a container's program that becomes /proc/self/exe can overwrite Python."""
+    if seal.is_sealed():
         yield Finding(name="interpreter", status=OK, found="sealed")
     else:
         yield Finding(
-            name="interpreter", status=WARN, found="not sealed: a container run as root reaches it",
-            remedy="run only images you trust as root",
+            name="interpreter", status=WARN,
+            found="not sealed: create, run and exec start twice, the second time from a sealed one",
+            remedy=f"as root: python -m pycontain.cli.launcher {_PROGRAM}",
         )  # fmt: skip
 
 

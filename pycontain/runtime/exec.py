@@ -68,7 +68,7 @@ def exec_(
         life = _prepare(options, container, cgroup, ignore_paused)
         linux = spec.linux or Linux(at="linux")
         request = JoinRequest(
-            id=id, pid_file=pid_file, pidfd_socket=pidfd_socket, preserve_fds=preserve_fds
+            pid_file=pid_file, pidfd_socket=pidfd_socket, preserve_fds=preserve_fds
         )
         life.plan = build(wanted, linux, container.state.rootfs, request, read_facts())
         master = life.bring_up_with_terminal(wanted, console_socket, detached=detach)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import errno
 import os
-import select
+import sys
 
 from ..errors import KernelError
 from ..kernel import calls
@@ -13,52 +13,60 @@ from .console import Foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import select
     from collections.abc import Callable
 
     from .life import Life
+    from .spawn import Child
 
 # Not the container's business: news of our own children, and what the kernel tells us alone.
 _OWN = frozenset((_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG))
 _PIECE = 65536
+_SIGINFO = 128  # bytes of struct signalfd_siginfo, which begins with the signal's number
+_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def stay(life: Life, master: int) -> int:
     """
-    Wait for the end of what a life brought up, serving its terminal when master is not -1.
+    Wait for the end of what a life brought up, passing on every signal; all must be blocked.
 
-    Returns its exit status, or 128 and the signal that killed it, as a shell would.
+    Serves the terminal whose master this is, unless it is -1. Returns the exit status, or 128 and
+    the number of the signal that killed it, as a shell would.
     """
     child = life.child
     assert child is not None
-    if master < 0:
-        return _stay(child.pid, child.pidfd, None)
-    with Foreground(master) as terminal:
-        return _stay(child.pid, child.pidfd, terminal)
-
-
-def _stay(pid: int, pidfd: int, terminal: Foreground | None) -> int:
-    """Wait for a child's end, passing on every signal; all must be blocked already."""
     signals = calls.all_signals()
+    if master < 0:
+        ended = False
+        while not ended:
+            _pass_signal(signals, child, None)
+            ended = os.waitid(os.P_PIDFD, child.pidfd, _LOOK) is not None
+    else:
+        with Foreground(master) as terminal:
+            _serve(terminal, signals, child)
+    os.close(signals)
+    return exit_status(os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED))
+
+
+def _serve(terminal: Foreground, signals: int, child: Child) -> None:
+    """Copy between the two terminals until the child has ended."""
+    import select
+
     watch = select.poll()
     handlers: dict[int, Callable[[], None]] = {
-        signals: lambda: _pass_signals(signals, pid, pidfd, terminal),
-        pidfd: lambda: None,
+        signals: lambda: _pass_signal(signals, child, terminal),
+        child.pidfd: lambda: None,
+        0: lambda: _copy(0, terminal.master, watch),
+        terminal.master: lambda: _copy(terminal.master, 1, watch),
     }
-    if terminal is not None:
-        handlers[0] = lambda: _copy(0, terminal.master, watch)
-        handlers[terminal.master] = lambda: _copy(terminal.master, 1, watch)
     for fd in handlers:
         watch.register(fd, select.POLLIN)
-    ended = False
-    while not ended:
+    ready: list[int] = []
+    while child.pidfd not in ready:
         ready = [fd for fd, _ in watch.poll()]
         for fd in ready:
             handlers[fd]()
-        ended = pidfd in ready
-    if terminal is not None:
-        _drain(terminal.master)
-    os.close(signals)
-    return exit_status(os.waitid(os.P_PIDFD, pidfd, os.WEXITED))
+    _drain(terminal.master)
 
 
 def exit_status(ended: os.waitid_result | None) -> int:
@@ -67,16 +75,15 @@ def exit_status(ended: os.waitid_result | None) -> int:
     return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
 
-def _pass_signals(signals: int, pid: int, pidfd: int, terminal: Foreground | None) -> None:
-    size_of_siginfo = 128
-    data = os.read(signals, size_of_siginfo)
-    number = int.from_bytes(data[:4], "little")
+def _pass_signal(signals: int, child: Child, terminal: Foreground | None) -> None:
+    """Take the next signal and do what it asks for."""
+    number = int.from_bytes(os.read(signals, _SIGINFO)[:4], sys.byteorder)
     if number == _signal.SIGCHLD:
-        _reap_orphans(pid)
+        _reap_orphans(child.pid)
     elif number == _signal.SIGWINCH and terminal is not None:
         terminal.resize()
     elif number not in _OWN:
-        _send(pidfd, number)
+        _send(child.pidfd, number)
 
 
 def _send(pidfd: int, number: int) -> None:
@@ -89,8 +96,7 @@ def _send(pidfd: int, number: int) -> None:
 
 def _reap_orphans(pid: int) -> None:
     """Processes of a container without a pid namespace become the subreaper's when orphaned."""
-    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    while (ended := os.waitid(os.P_ALL, 0, look)) is not None and ended.si_pid != pid:
+    while (ended := os.waitid(os.P_ALL, 0, _LOOK)) is not None and ended.si_pid != pid:
         os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
 
 

@@ -6,7 +6,6 @@ import _signal
 import os
 
 from ..errors import KernelError, StateError
-from ..kernel import calls
 from ..spec.names import signal_number
 from .container import Container
 
@@ -29,7 +28,7 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
     container.require("created", "running", "paused")
     pidfd = container.pidfd()
     try:
-        calls.send_signal(pidfd, number)
+        _signal.pidfd_send_signal(pidfd, number)
     finally:
         os.close(pidfd)
 

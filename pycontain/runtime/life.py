@@ -21,8 +21,7 @@ from ..kernel.seccomp import compiled
 from ..plan import seccomp, steps
 from ..plan.namespaces import FILES
 from ..wire import hooks, sync
-from ..wire.state import State, StateDir, start_time
-from . import console
+from ..wire.state import State, StateDir, public_state, start_time
 from .spawn import Child, spawn
 
 TYPE_CHECKING = False
@@ -95,13 +94,18 @@ class Life:
         self, process: Process | None, console_socket: str, *, detached: bool
     ) -> int:
         """As bring_up; returns the master of a terminal that is to be served here, or -1."""
-        ours = -1
-        if console_socket:
-            self.console = console.connect(console_socket)
-        elif process is not None and process.terminal and not detached:
-            ours, self.console = console.pair()
+        if process is None or not process.terminal:
+            self.bring_up()
+            return -1
+        from ..kernel import sockets
+
+        if detached:
+            self.console = sockets.connect(console_socket)
+            self.bring_up()
+            return -1
+        ours, self.console = sockets.pair()
         self.bring_up()
-        return console.receive_master(ours) if ours >= 0 else -1
+        return sockets.receive(ours)
 
     def undo(self) -> None:
         """Take everything back, last things first, whatever fails on the way."""
@@ -280,9 +284,10 @@ class Life:
     def _write_pid_file(self, step: steps.WritePidFile) -> None:
         assert self.child is not None
         folder, name = os.path.split(step.path)
-        hidden = os.path.join(folder, f".{name}.new")
+        hidden = os.path.join(folder, f".{name}.{os.getpid()}")
         try:
-            fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            # O_EXCL: in a folder like /tmp others could have put a link there
+            fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             os.write(fd, str(self.child.pid).encode())
             os.close(fd)
             os.rename(hidden, step.path)
@@ -292,25 +297,13 @@ class Life:
 
     def _send_pidfd(self, step: steps.SendPidfd) -> None:
         assert self.child is not None
-        console.send(console.connect(step.path), self.child.pidfd)
+        from ..kernel import sockets
+
+        sockets.send(sockets.connect(step.path), self.child.pidfd)
 
     def _announce(self) -> None:
         self.state = self.known.but(phase="created")
         self.directory.save(self.known)
-
-
-def public_state(state: State, status: str, pid: int) -> dict[str, object]:
-    """What hooks and callers are told of a container. runtime.md, State."""
-    shown: dict[str, object] = {
-        "ociVersion": state.ociVersion,
-        "id": state.id,
-        "status": status,
-        "pid": pid,
-        "bundle": state.bundle,
-    }
-    if state.annotations:
-        shown["annotations"] = state.annotations
-    return shown
 
 
 def _open_namespace(kind: int, path: str) -> int:

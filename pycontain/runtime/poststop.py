@@ -6,6 +6,7 @@ import os
 
 from ..errors import HookError
 from ..wire.hooks import run_hook
+from ..wire.state import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 def run(spec: Spec, state: State) -> None:
     """Run them all; one that fails is a warning, as the specification has it (runtime.md, 13)."""
-    from .life import public_state
-
     for hook in spec.hooks.poststop if spec.hooks else ():
         try:
             run_hook(hook, "poststop", public_state(state, "stopped", 0))

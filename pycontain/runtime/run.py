@@ -5,9 +5,9 @@ from __future__ import annotations
 import _signal
 import os
 
-import prctl
-
 from ..errors import PycontainError, SpecError
+from ..kernel import calls
+from ..kernel import const as c
 from ..plan.plan import Request
 from . import console, poststop
 from .bundle import Bundle
@@ -70,7 +70,7 @@ def run(
         os.write(2, f"pycontain: warning: {warning}\n".encode())
     _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     if not (detach or no_subreaper):
-        prctl.set_child_subreaper(True)
+        calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
     terminal = _bring_up(life, loaded.spec, console_socket, detach)
     if on_timing is not None:
         on_timing(life.times)

@@ -10,13 +10,12 @@ from ..init.box import Box
 from ..init.main import live
 from ..kernel import calls
 from ..kernel import const as c
+from ..plan import steps
 from ..wire.sync import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ..plan import steps
 
 
 class Child:
@@ -46,6 +45,7 @@ def spawn(
     furnish  fills the child's box
     joined   descriptors of the namespaces to join
     """
+    _load_for(rest)
     ours, theirs = Channel.pair()
     gc.freeze()  # objects that are never touched stay shared pages
     with _Detour(step, joined):
@@ -59,16 +59,31 @@ def spawn(
     return Child(pid, pidfd, ours)
 
 
+def _load_for(rest: tuple[steps.Step, ...]) -> None:
+    """Load now what the child's steps import late: by then imports are sealed."""
+    if any(isinstance(step, steps.RunContainerHooks) for step in rest):
+        import select  # noqa: F401
+    if any(isinstance(step, steps.OpenTerminal) for step in rest):
+        from ..kernel import sockets  # noqa: F401
+
+
 class _Detour:
-    """Namespaces that only children enter: the parent goes there, forks and comes back."""
+    """
+    Namespaces that only children enter: the parent goes there, forks and comes back.
+
+    In a pid namespace that others live in they see the child from its first moment, so it is born
+    with nobody allowed to look into it (CVE-2016-9962).
+    """
 
     def __init__(self, step: steps.Spawn, joined: dict[int, int]) -> None:
         self.step = step
         self.joined = joined
         self.back: list[tuple[int, int]] = []
+        self.dumpable = calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
 
     def __enter__(self) -> None:
         if self.step.join_pid:
+            _set_dumpable(0)
             self._remember("pid", c.CLONE_NEWPID)
             calls.setns(self.joined[c.CLONE_NEWPID], c.CLONE_NEWPID)
         if self.step.time_namespace:
@@ -80,9 +95,14 @@ class _Detour:
         for fd, kind in self.back:
             calls.setns(fd, kind)
             os.close(fd)
+        _set_dumpable(self.dumpable)
 
     def _remember(self, name: str, kind: int) -> None:
         self.back.append((os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind))
+
+
+def _set_dumpable(value: int) -> None:
+    calls.prctl(c.PR_SET_DUMPABLE, value, name="PR_SET_DUMPABLE")
 
 
 def _set_offsets(offsets: dict[str, tuple[int, int]]) -> None:

@@ -6,9 +6,9 @@ from ..errors import PycontainError, StateError
 from ..spec.parse import parse
 from ..wire import sync
 from ..wire.hooks import run_hook
+from ..wire.state import public_state
 from .container import Container
 from .delete import destroy
-from .life import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def start(options: Options, id: str) -> None:
             _see_it_run(channel, container)
             run_poststart(spec, container.state)
         except PycontainError:
-            destroy(container, spec)
+            destroy(container)
             raise
         finally:
             channel.close()

@@ -120,7 +120,8 @@ def _mount(mount: Mount) -> Problems:
     yield from unbuilt.properties(mount)
     if not mount.destination:  # a relative one is deprecated and means one below /
         yield problem(under(mount, "destination"), "is empty", "say where to mount", "")
-    if not mount.source and {"bind", "rbind"} & set(mount.options):
+    words = set(mount.options)
+    if not mount.source and {"bind", "rbind"} & words and "remount" not in words:
         yield problem(under(mount, "source"), "is missing from a bind mount", "say what to bind")
     for at, option in each(mount, "options"):
         word = option.partition("=")[0]  # crun writes idmap=uids=...

@@ -86,13 +86,13 @@ def run_guest(guest: str, options: Options) -> Report:
 
     Raises UsageError for an unknown guest, and what machine.run_flat() raises.
     """
-    from .machine import Hardware, run_flat
+    from .machine import MEMORY, Hardware, run_flat
 
     known = GUESTS.get(guest)
     disk = _open(options.disk, os.O_RDWR, "--disk") if options.disk else -1
     try:
         hardware = Hardware(
-            memory=options.memory or Hardware.DEFAULTS["memory"],
+            memory=options.memory or MEMORY,
             cpus=options.cpus or (known.cpus if known else 1),
             irqchip=known.irqchip if known else False,
             disk=disk,

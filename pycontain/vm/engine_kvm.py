@@ -50,6 +50,7 @@ class KvmEngine:
     def _assemble(self, memory: Memory, cpus: int, irqchip: bool) -> None:
         kvm = self._owned.keep(Kvm())
         self._vm = self._owned.keep(kvm.create_vm())
+        self._vm.set_tss_address()
         if irqchip:
             self._vm.create_irqchip()
             self._vm.create_pit()

@@ -30,6 +30,17 @@ class Frames:
                 return start
         raise OutOfFrames
 
+    def take_last(self, length: int) -> int:
+        """A run from the far end: page tables stay there, and do not cut up the rest."""
+        for number in range(len(self._runs) - 1, -1, -1):
+            start, end = self._runs[number]
+            if end - start >= length:
+                rest = end - length
+                self._runs[number : number + 1] = [(start, rest)] if start < rest else []
+                self.free -= length
+                return rest
+        raise OutOfFrames
+
     def give(self, start: int, length: int) -> None:
         """Take a run back."""
         end = start + length

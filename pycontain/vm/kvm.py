@@ -151,11 +151,12 @@ class Vm(_Descriptor):
         """The processor with this APIC id."""
         return Vcpu(ioctl(self.fd, "KVM_CREATE_VCPU", number), number, self._run_size)
 
+    def set_tss_address(self, address: int = 0xFFFB_D000) -> None:
+        """Three pages that real mode takes on older Intel hosts (api.rst, KVM_SET_TSS_ADDR)."""
+        ioctl(self.fd, "KVM_SET_TSS_ADDR", address)
+
     def create_irqchip(self) -> None:
         """PIC, I/O APIC and local APICs in the kernel; before the first vCPU."""
-        # Intel's real mode needs three pages for a TSS, out of the way below the BIOS; AMD and
-        # PVM ignore it (api.rst, 4.35).
-        ioctl(self.fd, "KVM_SET_TSS_ADDR", 0xFFFB_D000)
         ioctl(self.fd, "KVM_CREATE_IRQCHIP")
 
     def create_pit(self) -> None:

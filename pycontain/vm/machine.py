@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .watch import Trace
 
 MIB = 1 << 20
+MEMORY = 16 * MIB
 MEMORY_MAX = 3 << 30  # the window of the devices begins above it
 CPUS_MAX = 64
 
@@ -36,7 +37,7 @@ class Hardware(Record):
     interactive  bytes typed at the terminal go to the serial port
     """
 
-    memory: int = 16 * MIB
+    memory: int = MEMORY
     cpus: int = 1
     irqchip: bool = False
     disk: int = -1

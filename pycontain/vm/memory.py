@@ -47,7 +47,10 @@ class Memory:
         """Give the pages back to the host."""
         self.view.release()
         ffi.release(self._pin)
-        self._map.close()
+        try:
+            self._map.close()
+        except BufferError:  # the traceback of an error holds a view: the mapping goes with it
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def slice(self, address: int, length: int) -> memoryview:
         """

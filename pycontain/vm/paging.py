@@ -36,7 +36,7 @@ class PageTables:
         self._memory = memory
         self._frames = frames
         self._leaves: dict[int, memoryview] = {}  # by the number of the 2 MiB they span
-        self.root = frames.take(PAGE)
+        self.root = frames.take_last(PAGE)
 
     def map(
         self, virtual: int, physical: int, length: int, prot: int, *, user: bool = True
@@ -80,7 +80,7 @@ class PageTables:
     def _below(self, table: int, index: int) -> int:
         entries = self._entries(table)
         if not entries[index]:
-            entries[index] = self._frames.take(PAGE) | _TABLE
+            entries[index] = self._frames.take_last(PAGE) | _TABLE
         return entries[index] & _ADDRESS
 
     def _entries(self, table: int) -> memoryview:

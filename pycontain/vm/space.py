@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LOWEST = 0x1_0000  # vm.mmap_min_addr: a null pointer with an offset still faults
 HIGHEST = 0x7FFF_FFFF_F000
-_MMAP_BASE = 0x7F00_0000_0000
+_MMAP_BASE = 0x7000_0000_0000
 _AREAS_MAX = 65530  # vm.max_map_count
 _NO_FRAMES = -1
 
@@ -130,10 +130,11 @@ class Space:
         if hint and self.is_free(hint, length):
             return hint
         address = _MMAP_BASE
-        for area in self._areas[bisect_right(self._starts, address) :]:
+        first = max(0, bisect_right(self._starts, address) - 1)  # it may reach across the base
+        for area in self._areas[first:]:
             if area.start - address >= length:
                 return address
-            address = area.end
+            address = max(address, area.end)
         if address + length > HIGHEST:
             raise MapError(errno.ENOMEM)
         return address

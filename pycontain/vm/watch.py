@@ -52,14 +52,14 @@ class Stats:
 
 
 class Trace:
-    """Prints each exit: its number, what it was, the registers, and the instruction."""
+    """Prints each exit: its number, the instruction that caused it, the registers, what follows."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
         self._number = 0
 
     def exit(self, what: str, registers: Mapping[str, int], code: bytes) -> None:
-        """One exit; code is what stands at the instruction pointer."""
+        """One exit; code is what stands at the instruction pointer: most engines are past it."""
         self._number += 1
         shown = " ".join(f"{name}={value:x}" for name, value in registers.items())
         self._write(f"{self._number:5} {what:32} {shown} [{code.hex(' ')}]\n")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .paging import PageTables
     from .personality.files import OpenFile
 
-_ADDRESS = 0x7EFF_0000_0000  # below what mmap gives out
+_ADDRESS = 0x6FFF_0000_0000  # below what mmap gives out
 _SIZE, _FIRST_FILL = 1 << 20, 64 << 10
 _NOBODY = (1 << 64) - 1
 _FD, _POSITION, _LEFT = ring3.DATA, ring3.DATA + 8, ring3.DATA + 16

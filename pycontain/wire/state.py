@@ -14,12 +14,12 @@ ticks since boot, proc(5)). Commands that change a container hold a lock on its 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
 from .. import jsontext
 from ..errors import KernelError, StateError
-from ..kernel import calls
 from ..record import Record
 
 TYPE_CHECKING = False
@@ -44,6 +44,7 @@ class State(Record):
     mount       where cgroup2 is mounted, "" when the container has no cgroup
     cgroup      the cgroup's path below that
     made        the cgroups that this container made, outermost first
+    poststop    whether it has poststop hooks
     """
 
     id: str
@@ -59,6 +60,21 @@ class State(Record):
     mount: str = ""
     cgroup: str = ""
     made: tuple[str, ...] = ()
+    poststop: bool = False
+
+
+def public_state(state: State, status: str, pid: int) -> dict[str, object]:
+    """What hooks and callers are told of a container. runtime.md, State."""
+    shown: dict[str, object] = {
+        "ociVersion": state.ociVersion,
+        "id": state.id,
+        "status": status,
+        "pid": pid,
+        "bundle": state.bundle,
+    }
+    if state.annotations:
+        shown["annotations"] = state.annotations
+    return shown
 
 
 def check_id(id: str) -> None:
@@ -119,7 +135,7 @@ class StateDir:
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise StateError("does not exist", at="container", value=self.id) from None
-        calls.lock(self._lock)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def unlock(self) -> None:
         """Let other commands in."""
@@ -236,6 +252,14 @@ def _is_directory(root: str, name: str) -> bool:
 def read_text(path: str) -> str:
     """A whole file. Raises KernelError that names it."""
     try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise KernelError("is not UTF-8 text", at=path) from None
+
+
+def read_bytes(path: str) -> bytes:
+    """A whole file, whatever is in it. Raises KernelError that names it."""
+    try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise KernelError.of("open", error.errno or 0, path) from None
@@ -243,11 +267,9 @@ def read_text(path: str) -> str:
         pieces = []
         while piece := os.read(fd, 1 << 16):
             pieces.append(piece)
-        return b"".join(pieces).decode()
+        return b"".join(pieces)
     except OSError as error:
         raise KernelError.of("read", error.errno or 0, path) from None
-    except UnicodeDecodeError:
-        raise KernelError("is not UTF-8 text", at=path) from None
     finally:
         os.close(fd)
 
@@ -255,10 +277,10 @@ def read_text(path: str) -> str:
 def start_time(pid: int) -> int:
     """A process's start time in clock ticks since boot, 0 when it is gone or a zombie. proc(5)."""
     try:
-        text = read_text(f"/proc/{pid}/stat")
+        text = read_bytes(f"/proc/{pid}/stat")
     except KernelError as error:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             return 0
         raise
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-    return 0 if fields[0] in ("Z", "X") else int(fields[19])
+    fields = text.rpartition(b")")[2].split()  # the name before it may hold anything
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

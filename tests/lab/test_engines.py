@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .containers import runtime_command, until
+from .containers import runtime_command, unbuilt, until
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.needs_busybox]
 
@@ -37,14 +37,18 @@ class Podman:
         """Run one podman command."""
         return output(*self.command, *arguments, status=status)
 
-    def run(self, script: str, *options: str, status: int = 0, name: str = "lab") -> str:
+    def run(self, script: str, *options: str, status: int = 0) -> str:
+        """Run a shell script in a new container, without AppArmor."""
+        return self.shell(script, "--security-opt", "apparmor=unconfined", *options, status=status)
+
+    def shell(self, script: str, *options: str, status: int = 0) -> str:
         """Run a shell script in a new container."""
-        base = ["run", "--name", name, "--network", "none", *options]
+        base = ["run", "--name", "lab", "--network", "none", *options]
         return self(*base, "--rootfs", str(self.rootfs), "/bin/sh", "-c", script, status=status)
 
-    def inspect(self, name: str = "lab") -> dict[str, Any]:
-        """The state that podman keeps of a container."""
-        found: dict[str, Any] = json.loads(self("inspect", name))[0]["State"]
+    def inspect(self) -> dict[str, Any]:
+        """The state that podman keeps of the container."""
+        found: dict[str, Any] = json.loads(self("inspect", "lab"))[0]["State"]
         return found
 
     def close(self) -> None:
@@ -75,11 +79,20 @@ class TestPodman:
         podman.run("exit 7", "--rm", status=7)
 
     def test_a_missing_program_is_127_and_one_that_may_not_run_126(self, podman: Podman) -> None:
-        base = ["run", "--rm", "--network", "none", "--rootfs", str(podman.rootfs)]
+        base = ["run", "--rm", "--network", "none", "--security-opt", "apparmor=unconfined"]
+        base += ["--rootfs", str(podman.rootfs)]
         podman(*base, "/bin/nothing-here", status=127)
         podman(*base, "/bin/plain", status=126)
 
-    @pytest.mark.parametrize("podman", ["cgroupfs", "systemd"], indirect=True)
+    @unbuilt("AppArmor")
+    def test_the_default_profile_of_apparmor_is_put_on(self, podman: Podman) -> None:
+        assert "containers-default" in podman.shell("cat /proc/self/attr/current", "--rm")
+
+    @pytest.mark.parametrize(
+        "podman",
+        ["cgroupfs", pytest.param("systemd", marks=unbuilt("the systemd driver"))],
+        indirect=True,
+    )
     def test_limits_hold_and_the_reason_is_out_of_memory(self, podman: Podman) -> None:
         # not by podman's OOMKilled: Debian 12's podman stays at false below runc and crun, too
         hog = (

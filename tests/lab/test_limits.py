@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .containers import Container, Runtime, keyed, until
+from .containers import Container, Runtime, keyed, unbuilt, until
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.needs_busybox]
 
@@ -142,6 +142,7 @@ def test_a_container_rules_its_own_cgroup_namespace(runtime: Runtime) -> None:
     assert done.stdout.split() == ["0::/", "5", "0::/inner/leaf"], done.stderr
 
 
+@unbuilt("a user namespace")
 @pytest.mark.needs_userns
 def test_a_cgroup_is_handed_to_the_user_namespace_that_owns_it(runtime: Runtime) -> None:
     def mapped(config: dict[str, Any]) -> None:

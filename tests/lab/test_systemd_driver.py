@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from .containers import Container, Runtime, until
+from .containers import Container, Runtime, unbuilt, until
 
 pytestmark = [
     pytest.mark.needs_root,
     pytest.mark.needs_cgroup2,
     pytest.mark.needs_systemd,
     pytest.mark.needs_busybox,
+    unbuilt("the systemd driver"),
 ]
 
 IDLE = "echo up; exec sleep 300"

@@ -52,9 +52,9 @@ def test_the_program_hears_nothing_of_pythons_environment(program, tmp_path):
 
 
 def test_our_directories_come_behind_the_standard_library(program):
-    first, _, extension, *_ = program.read_text().splitlines()
-    assert first == f"#!{os.path.realpath(sys.executable)} -IS"
-    assert extension == f"sys.path += {launcher.directories()!r}"
+    first, *lines = program.read_text().splitlines()
+    assert first == f"#!{launcher.interpreter()} -IS"
+    assert f"sys.path += {launcher.directories()!r}" in lines
 
 
 def test_each_directory_is_named_once_and_holds_something():

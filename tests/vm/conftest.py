@@ -38,17 +38,17 @@ def engine(request):
 
 @pytest.fixture
 def assemble(tmp_path):
-    """Assembly text or a file of vm/guests to a flat binary for 0x7c00."""
+    """Assembly text or a file to a flat binary for an address."""
     if not shutil.which("as") or not shutil.which("ld"):
         pytest.skip("needs binutils")
 
-    def build(source: str | Path) -> bytes:
+    def build(source: str | Path, address: int = 0x7C00) -> bytes:
         if isinstance(source, str):
             text, source = source, tmp_path / "guest.S"
             source.write_text(text)
         made, image = tmp_path / "guest.o", tmp_path / "guest.bin"
         subprocess.run(["as", "--64", "-I", GUESTS, "-o", made, source], check=True)
-        link = ["ld", "-m", "elf_x86_64", "-Ttext", "0x7c00", "-e", "0", "--oformat", "binary"]
+        link = ["ld", "-m", "elf_x86_64", "-Ttext", hex(address), "-e", "0", "--oformat", "binary"]
         subprocess.run([*link, "-o", image, made], check=True)
         return image.read_bytes()
 

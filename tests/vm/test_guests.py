@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.errors import PycontainError
-from pycontain.vm import guests
+from pycontain.vm import guests, ring3
 from pycontain.vm.guests import GUESTS
 from pycontain.vm.machine import Hardware, run_flat
 from pycontain.vm.sink import Capture
@@ -51,6 +51,13 @@ def test_every_guest_of_the_folder_is_in_the_table_and_expected():
 @pytest.mark.parametrize("name", GUESTS)
 def test_the_blob_is_what_the_source_assembles_to(name, assemble):
     assert assemble(FOLDER / f"{name}.S") == GUESTS[name].image()
+
+
+def test_the_entry_page_is_what_its_source_assembles_to(assemble):
+    folder = Path(ring3.__file__).parent
+    code = (folder / "entry.bin").read_bytes()
+    assert assemble(folder / "entry.S", 0x4000) == code
+    assert code[ring3.COPY - ring3.ENTRY :][:2] == b"\xf3\xa4"  # rep movsb
 
 
 @pytest.mark.parametrize("name", GUESTS)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from . import run
+from . import box, run
 from .errors import LabError
 from .progress import say
 from .recipe import PROJECT
@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     tests = commands.add_parser("test", help="run the tests that are marked for the machine")
     tests.add_argument("--limit", type=float, default=run.COMMAND_LIMIT, metavar="SECONDS")
     tests.add_argument("argv", nargs="*", metavar="PYTEST OPTION")
+    commands.add_parser("box", help="make the Vagrant box and add it")
+    life = commands.add_parser("vagrant-test", help="put a Vagrant machine through its life")
+    life.add_argument("argv", nargs="*", metavar="PYTEST OPTION")
     return top
 
 
@@ -47,6 +50,11 @@ def act(options: argparse.Namespace) -> int:
         return run.command(
             options.argv, limit=options.limit, report=options.report, append=options.append
         )
+    if options.what == "box":
+        box.add()
+        return 0
+    if options.what == "vagrant-test":
+        return box.cycle(options.argv)
     return run.tests(options.argv, limit=options.limit, report=REPORT)
 
 

@@ -69,11 +69,11 @@ def run(
 
 
 def unpack(machine: Machine) -> None:
-    """Unpacks the tree from the second disk."""
-    script = f"mkdir -p {SOURCE} && tar -xf /dev/vdb -C {SOURCE}"
+    """Unpack the tree from the second disk and make the machine ready for it."""
+    script = f"mkdir -p {SOURCE} && tar -xf /dev/vdb -C {SOURCE} && sh {SOURCE}/vagrant/tree.sh"
     done = _small(machine, script)
     if done.returncode:
-        raise machine.lost(f"the tree can't be unpacked: {done.stderr.decode().strip()}")
+        raise machine.lost(f"the tree can't be made ready: {done.stderr.decode().strip()}")
 
 
 def fetch(machine: Machine, remote: str, local: Path) -> bool:

@@ -51,6 +51,7 @@ class Linux:
         self.ending: ProgramEnding | None = None
         self.unserved: dict[str, int] = {}
         files.kill = self.kill
+        self._files = files
         groups = (
             files,
             MemoryCalls(space, files, heap),
@@ -71,6 +72,9 @@ class Linux:
         Raises what ends the run itself: Timeout, GuestError for output beyond its limit.
         """
         entry = self._table.get(number)
+        window = self._files.window
+        if window and (entry is None or entry[0] != "read"):
+            window.pause()
         if entry is None:
             return self._unserved(number)
         name, call, arity = entry

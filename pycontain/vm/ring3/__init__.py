@@ -80,7 +80,7 @@ _BREAKPOINT = 3
 _TRAP_FLAG, _DIRECTION_FLAG = 0x100, 0x400
 
 # Where entry.S copies, and what it saves before: entry.S, label `copy`
-COPY = ENTRY + 0x4C
+COPY = ENTRY + 0x5E
 SAVED_RDI, SAVED_RSI, SAVED_RCX = DATA + 0x18, DATA + 0x20, DATA + 0x28
 
 

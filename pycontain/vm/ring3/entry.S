@@ -25,6 +25,8 @@ entry:  test    %rax, %rax              # read()?
         jb      leave
         cmp     $NULL_GUARD, %rsi
         jb      leave
+        cmpq    $NULL_GUARD, POSITION
+        jb      leave
 
         mov     %rdi, SAVED_RDI
         mov     %rsi, SAVED_RSI

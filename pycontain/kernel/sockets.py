@@ -1,0 +1,44 @@
+"""Descriptors sent over AF_UNIX sockets. unix(7), SCM_RIGHTS."""
+
+from __future__ import annotations
+
+import _socket
+import sys
+
+from ..errors import KernelError
+
+_STREAM = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
+
+
+def connect(path: str) -> int:
+    """A connection to a listening socket. Raises KernelError."""
+    socket = _socket.socket(_socket.AF_UNIX, _STREAM)
+    try:
+        socket.connect(path)
+    except OSError as error:
+        raise KernelError.of("connect", error.errno or 0, path) from None
+    return socket.detach()
+
+
+def pair() -> tuple[int, int]:
+    """Two connected sockets."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _STREAM)
+    return ours.detach(), theirs.detach()
+
+
+def send(connection: int, fd: int, name: bytes = b"\0") -> None:
+    """Send a descriptor, with a name that some receivers show, and close the connection."""
+    socket = _socket.socket(fileno=connection)
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
+    socket.sendmsg([name], [rights])
+    socket.close()
+
+
+def receive(connection: int) -> int:
+    """The descriptor that was sent; closes the connection. Raises KernelError if none came."""
+    socket = _socket.socket(fileno=connection)
+    _, ancillary, _, _ = socket.recvmsg(4096, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    socket.close()
+    if not ancillary:
+        raise KernelError("brought no descriptor", call="recvmsg")
+    return int.from_bytes(ancillary[0][2][:4], sys.byteorder)

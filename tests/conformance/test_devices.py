@@ -1,0 +1,342 @@
+"""config-linux.md: devices, default devices and links, masked and read-only paths, cgroups."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pycontain.cgroup.place import find_mount
+from tests.bundles import MOUNTS, TOKEN
+
+NO_DEV = [mount for mount in MOUNTS if not mount["destination"].startswith("/dev")]
+STAT = "stat -c '%n %F %t:%T %a %u:%g'"
+
+
+def test_the_default_devices_and_links_are_there(runtime, bundle):
+    made = bundle("cd /dev; for i in *; do " + STAT + " $i; done; for i in *; do readlink $i; done")
+    assert runtime.output(made).lines == [
+        "fd symbolic link 0:0 777 0:0",
+        "full character special file 1:7 666 0:0",
+        "null character special file 1:3 666 0:0",
+        "ptmx symbolic link 0:0 777 0:0",
+        "pts directory 0:0 755 0:0",
+        "random character special file 1:8 666 0:0",
+        "shm directory 0:0 1777 0:0",
+        "stderr symbolic link 0:0 777 0:0",
+        "stdin symbolic link 0:0 777 0:0",
+        "stdout symbolic link 0:0 777 0:0",
+        "tty character special file 5:0 666 0:0",
+        "urandom character special file 1:9 666 0:0",
+        "zero character special file 1:5 666 0:0",
+        "/proc/self/fd",
+        "pts/ptmx",
+        "/proc/self/fd/2",
+        "/proc/self/fd/0",
+        "/proc/self/fd/1",
+    ]
+
+
+def test_the_default_devices_work(runtime, bundle):
+    script = """
+    head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; cat /dev/null | wc -c
+    echo x >/dev/null && echo written; (echo x >/dev/full) 2>/dev/null || echo full
+    echo out >/dev/stdout; echo err >/dev/stderr; echo in | cat /dev/stdin
+    """
+    done = runtime.run(bundle(script))
+    assert done.words == ["3", "3", "0", "written", "full", "out", "in"]
+    assert done.err == "err\n"
+
+
+def test_a_user_can_use_the_standard_streams_by_name(runtime, bundle):
+    made = bundle("echo out >/dev/stdout; echo err >/dev/stderr", {"process.user": {"uid": 5, "gid": 5}})
+    done = runtime.run(made)
+    assert (done.out, done.err) == ("out\n", "err\n")
+
+
+def test_devices_of_the_configuration(runtime, bundle):
+    devices = [
+        {"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4},
+        {"type": "b", "path": "/deep/er/disk", "major": 7, "minor": 300},
+        {"type": "p", "path": "/dev/pipe", "fileMode": 0o600},
+        {"type": "u", "path": "/dev/other", "major": 1, "minor": 3},
+        {"type": "c", "path": "/dev/null", "major": 1, "minor": 3, "fileMode": 0o600},
+    ]  # fmt: skip
+    made = bundle(f"{STAT} /dev/fuse /deep/er/disk /dev/pipe /dev/other /dev/null", {"linux.devices": devices})
+    assert runtime.output(made).lines == [
+        "/dev/fuse character special file a:e5 640 3:4",
+        "/deep/er/disk block special file 7:12c 666 0:0",
+        "/dev/pipe fifo 0:0 600 0:0",
+        "/dev/other character special file 1:3 666 0:0",
+        "/dev/null character special file 1:3 600 0:0",
+    ]
+
+
+def test_a_device_that_is_there_already_is_left(runtime, bundle):
+    made = bundle(f"{STAT} /dev/null", {"mounts": NO_DEV})
+    os.mknod(made.rootfs / "dev/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    assert runtime.output(made).out == "/dev/null character special file 1:3 600 0:0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("null", lambda path: path.write_text("a file")),
+        ("zero", lambda path: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))),
+        ("full", lambda path: os.mkfifo(path)),
+        ("tty", lambda path: path.symlink_to("/etc/passwd")),
+        ("random", lambda path: path.mkdir()),
+    ],
+    ids=["file", "other number", "fifo", "symlink", "directory"],
+)
+def test_a_file_that_is_not_the_device_is_refused(runtime, bundle, name, make):
+    made = bundle("", {"mounts": NO_DEV})
+    make(made.rootfs / "dev" / name)
+    assert f"/dev/{name} exists and is not the device c" in runtime.fails(made)
+
+
+def test_links_that_exist_are_the_rootfss_own_business(runtime, bundle):
+    made = bundle("readlink /dev/stdin", {"mounts": NO_DEV})
+    (made.rootfs / "dev/stdin").symlink_to("/somewhere")
+    assert runtime.output(made).out == "/somewhere\n"
+
+
+def test_a_bound_dev_is_left_as_it_is(runtime, bundle, tmp_path):
+    (tmp_path / "dev").mkdir()
+    mount = {"destination": "/dev", "source": str(tmp_path / "dev"), "options": ["bind"]}
+    made = bundle("ls /dev | wc -l", {"mounts": [*NO_DEV, mount]})
+    assert runtime.output(made).out == "0\n"
+
+
+def test_devices_can_be_made_in_a_dev_that_is_to_be_read_only(runtime, bundle):
+    dev = {"destination": "/dev", "type": "tmpfs", "options": ["ro", "mode=755"]}
+    made = bundle("test -c /dev/null && echo there; touch /dev/x", {"mounts": [*NO_DEV, dev]})
+    done = runtime.run(made)
+    assert done.out == "there\n"
+    assert "Read-only file system" in done.err
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ({"type": "x", "path": "/dev/x"}, "linux.devices[0].type"),
+        ({"type": "c", "path": "dev/x", "major": 1, "minor": 1}, "linux.devices[0].path"),
+        ({"type": "c", "path": "/dev/x", "minor": 1}, "linux.devices[0].major"),
+        ({"type": "c", "path": "/bin/sh/x", "major": 1, "minor": 1}, "/bin/sh"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_device_that_cannot_be_made_is_named(runtime, bundle, device, words):
+    assert words in runtime.fails(bundle("", {"linux.devices": [device]}))
+
+
+# --- the filter of the cgroup --------------------------------------------------------------------
+
+NODES = [
+    {"type": "c", "path": "/dev/kmsg", "major": 1, "minor": 11},
+    {"type": "c", "path": "/dev/port", "major": 1, "minor": 4},
+]
+TRY = "for i in null kmsg port; do : </dev/$i && echo $i; done; mknod /tmp/n c 1 3 && echo made"
+
+
+def test_only_allowed_devices_can_be_opened(runtime, bundle):
+    rules = [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"},
+    ]
+    made = bundle(TRY, {"linux.devices": NODES, "linux.resources.devices": rules})
+    assert runtime.run(made).words == ["null", "kmsg", "made"]
+
+
+def test_later_rules_win(runtime, bundle):
+    rules = [
+        {"allow": True, "access": "rwm"},
+        {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "rw"},
+    ]
+    made = bundle(TRY, {"linux.devices": NODES, "linux.resources.devices": rules})
+    words = runtime.run(made).words
+    assert "kmsg" not in words
+    assert "null" in words
+
+
+# --- masked and read-only paths ------------------------------------------------------------------
+
+
+def test_masked_files_are_empty_and_masked_folders_too(runtime, bundle):
+    script = f"cat /secret | wc -c; ls /vault; {STAT} /secret; (: >/vault/x) 2>&1; cat /proc/keys | wc -c"
+    paths = ["/secret", "/vault", "/vault2", "/link", "/not/there", "/proc/keys", "/proc/scsi"]
+    made = bundle(script, {"linux.maskedPaths": paths})
+    (made.rootfs / "secret").write_text("password")
+    for name in ("vault", "vault2"):
+        (made.rootfs / name).mkdir()
+        (made.rootfs / name / "secret").touch()
+    (made.rootfs / "link").symlink_to("/etc/passwd")
+    (made.rootfs / "etc/passwd").write_text("root")
+    done = runtime.run(made)
+    lines = done.lines
+    assert lines[0] == "0"
+    assert lines[1] == "/secret character special file 1:3 666 0:0"
+    assert "can't create /vault/x" in lines[2]
+    assert lines[3] == "0"
+    assert (made.rootfs / "secret").read_text() == "password"
+
+
+def test_a_masked_link_masks_what_it_means(runtime, bundle):
+    made = bundle("cat /etc/shadow /link", {"linux.maskedPaths": ["/link"]})
+    (made.rootfs / "etc/shadow").write_text("password")
+    (made.rootfs / "link").symlink_to("/etc/shadow")
+    assert runtime.output(made).out == ""
+
+
+def test_read_only_paths(runtime, bundle):
+    script = """
+    for i in /file /dir/x /dir/sub/x /proc/sys/net/ipv4/ip_forward; do
+        (echo 1 >$i) 2>&1 | grep -o 'Read-only file system'
+    done
+    cat /file
+    """
+    made = bundle(script, {"linux.readonlyPaths": ["/file", "/dir", "/not/there", "/proc/sys"]})
+    (made.rootfs / "file").write_text("kept\n")
+    (made.rootfs / "dir/sub").mkdir(parents=True)
+    assert runtime.output(made).lines == ["Read-only file system"] * 4 + ["kept"]
+
+
+def test_what_is_mounted_below_a_read_only_path_is_read_only_too(runtime, bundle):
+    mounts = [*MOUNTS, {"destination": "/dir/sub", "type": "tmpfs"}]
+    made = bundle("(: >/dir/sub/x) 2>&1", {"linux.readonlyPaths": ["/dir"], "mounts": mounts})
+    done = runtime.run(made)
+    assert "Read-only file system" in done.out
+
+
+def test_a_path_can_be_read_only_and_masked(runtime, bundle):
+    changes = {"linux.readonlyPaths": ["/proc/sys"], "linux.maskedPaths": ["/proc/sys/kernel/sysrq"]}
+    made = bundle("cat /proc/sys/kernel/sysrq; echo; cat /proc/sys/kernel/ostype", changes)
+    assert runtime.output(made).words == ["Linux"]
+
+
+@pytest.mark.parametrize("key", ["maskedPaths", "readonlyPaths"])
+def test_a_relative_path_is_refused(runtime, bundle, key):
+    assert f"linux.{key}[0]" in runtime.fails(bundle("", {f"linux.{key}": ["proc/keys"]}))
+
+
+# --- cgroups -------------------------------------------------------------------------------------
+
+
+def own_cgroup(pid: int | str) -> str:
+    text = Path(f"/proc/{pid}/cgroup").read_text()
+    return next(line[3:] for line in text.splitlines() if line.startswith("0::"))
+
+
+def test_an_absolute_cgroups_path_is_below_the_mount_point(runtime, bundle):
+    path = f"/{TOKEN}-parent/of/it"
+    id = runtime.started(bundle("sleep 100", {"linux.cgroupsPath": path}))
+    assert own_cgroup(runtime.state(id)["pid"]) == path
+    runtime.ok("delete", "--force", id)
+    assert not Path(find_mount(), f"{TOKEN}-parent").exists(), "what create made goes, parents too"
+
+
+def test_without_a_path_it_is_named_after_the_id(runtime, bundle):
+    id = runtime.started(bundle("sleep 100"))
+    path = own_cgroup(runtime.state(id)["pid"])
+    assert path.endswith(f"/{id}")
+    again = runtime.started(bundle("sleep 100", {"linux.cgroupsPath": f"{id}-x"}))
+    assert own_cgroup(runtime.state(again)["pid"]) == f"{path}-x"
+
+
+def test_a_cgroup_that_was_there_before_stays(runtime, bundle):
+    made = Path(find_mount(), f"{TOKEN}-before")
+    made.mkdir()
+    try:
+        runtime.output(bundle("true", {"linux.cgroupsPath": f"/{made.name}"}))
+        assert made.is_dir()
+        runtime.output(bundle("true", {"linux.cgroupsPath": f"/{made.name}/new"}))
+        assert made.is_dir()
+        assert not (made / "new").exists()
+    finally:
+        made.rmdir()
+
+
+def test_a_frozen_cgroup_is_refused(runtime, bundle):
+    made = Path(find_mount(), f"{TOKEN}-frozen")
+    made.mkdir()
+    try:
+        (made / "cgroup.freeze").write_text("1")
+        line = runtime.fails(bundle("", {"linux.cgroupsPath": f"/{made.name}"}))
+        assert "frozen" in line
+        assert made.name in line
+    finally:
+        made.rmdir()
+
+
+def test_a_cgroup_with_processes_in_it_is_refused(runtime, bundle):
+    first = runtime.started(bundle("sleep 100"))
+    path = own_cgroup(runtime.state(first)["pid"])
+    assert path in runtime.fails(bundle("", {"linux.cgroupsPath": path}))
+    assert runtime.state(first)["status"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("/a/../b", "linux.cgroupsPath"), ("/", "linux.cgroupsPath")]
+)
+def test_a_cgroups_path_that_means_another_place_is_refused(runtime, bundle, path, words):
+    assert words in runtime.fails(bundle("", {"linux.cgroupsPath": path}))
+
+
+def controllers() -> set[str]:
+    return set(Path(find_mount(), "cgroup.controllers").read_text().split())
+
+
+LIMITS = [
+    ("memory", {"memory": {"limit": 1 << 25}}),
+    ("cpu", {"cpu": {"shares": 100}}),
+    ("cpuset", {"cpu": {"cpus": "0"}}),
+    ("io", {"blockIO": {"weight": 100}}),
+    ("pids", {"pids": {"limit": 10}}),
+    ("rdma", {"rdma": {"mlx5_1": {"hcaHandles": 3}}}),
+    ("memory", {"unified": {"memory.high": "max"}}),
+]
+
+
+@pytest.mark.parametrize(("controller", "resources"), LIMITS, ids=lambda value: str(value))
+def test_a_limit_whose_controller_is_not_here_is_refused_by_name(runtime, bundle, controller, resources):
+    if controller in controllers():
+        pytest.skip(f"needs a host whose cgroup v2 has no {controller}")
+    line = runtime.fails(bundle("", {"linux.resources": resources}))
+    assert controller in line
+    assert "linux.resources" in line
+
+
+def test_a_limit_whose_controller_is_here_is_written(runtime, bundle):
+    if "hugetlb" not in controllers():
+        pytest.skip("needs the cgroup v2 controller hugetlb")
+    resources = {
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}],
+        "unified": {"cgroup.max.descendants": "3", "hugetlb.1GB.max": "0"},
+    }
+    id = runtime.started(bundle("sleep 100", {"linux.resources": resources}))
+    cgroup = Path(find_mount() + own_cgroup(runtime.state(id)["pid"]))
+    limits = {name: (cgroup / name).read_text().strip() for name in ("hugetlb.2MB.rsvd.max", "hugetlb.1GB.max", "cgroup.max.descendants")}
+    assert limits == {"hugetlb.2MB.rsvd.max": str(4 << 20), "hugetlb.1GB.max": "0", "cgroup.max.descendants": "3"}
+
+
+def test_an_unknown_file_of_unified_is_refused(runtime, bundle):
+    line = runtime.fails(bundle("", {"linux.resources": {"unified": {"cgroup.nothing": "1"}}}))
+    assert "cgroup.nothing" in line
+
+
+DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
+
+
+@pytest.mark.parametrize(("options", "owner"), [(["rw"], 5), (["ro"], 0)])
+def test_the_cgroup_belongs_to_the_user_only_when_it_is_writable(runtime, bundle, options, owner):
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup2", "options": options}
+    listed = [{"type": kind} for kind in ("pid", "mount", "uts", "cgroup")]
+    changes = {"mounts": [*MOUNTS, mount], "linux.namespaces": listed}
+    made = bundle("sleep 100", {**changes, "process.user": {"uid": 5, "gid": 5}})
+    id = runtime.started(made)
+    cgroup = Path(find_mount() + own_cgroup(runtime.state(id)["pid"]))
+    owners = {(cgroup / name).stat().st_uid for name in DELEGATED}
+    assert (owners, cgroup.stat().st_uid) == ({owner}, owner)
+    assert (cgroup / "cgroup.freeze").stat().st_uid == 0

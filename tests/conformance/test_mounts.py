@@ -1,0 +1,345 @@
+"""config.md, Mounts and Root: what is mounted, where, in which order, and who sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import MOUNTS, wait_until
+from tests.conformance import mountinfo
+
+OWN_CGROUP = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup", "network")]
+
+
+def also(*mounts: dict[str, object]) -> list[dict[str, object]]:
+    """The usual mounts and more."""
+    return [*MOUNTS, *mounts]
+
+
+def seen(runtime, made) -> dict[str, mountinfo.Mounted]:
+    """The mounts of a container whose script prints them."""
+    return mountinfo.read(runtime.output(made).out)
+
+
+@pytest.fixture
+def host_mount(tmp_path: Path, shared_mounts: None) -> Iterator[Path]:
+    """A shared mount of the host, with what was mounted below it removed afterwards."""
+    top = tmp_path / "host"
+    top.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "host", top], check=True)
+    (top / "sub").mkdir()
+    yield top
+    subprocess.run(["umount", "--recursive", top], check=True)
+
+
+# --- file systems --------------------------------------------------------------------------------
+
+
+def test_file_systems_of_every_kind(runtime, bundle):
+    wanted = also(
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"},
+        {"destination": "/ram", "type": "ramfs"},
+    )
+    found = seen(runtime, bundle("cat /proc/self/mountinfo", {"mounts": wanted}))
+    kinds = {point: mount.kind for point, mount in found.items()}
+    assert kinds == {
+        "/": kinds["/"],
+        "/proc": "proc",
+        "/dev": "tmpfs",
+        "/dev/pts": "devpts",
+        "/dev/shm": "tmpfs",
+        "/sys": "sysfs",
+        "/dev/mqueue": "mqueue",
+        "/ram": "ramfs",
+    }
+    assert {"ptmxmode=666", "gid=5", "mode=620"} <= found["/dev/pts"].superblock
+    assert found["/dev/shm"].source == "shm"
+
+
+@pytest.mark.parametrize("kind", ["cgroup", "cgroup2"])
+def test_with_a_cgroup_namespace_cgroup2_shows_the_container_at_its_root(runtime, bundle, kind):
+    mount = {"destination": "/sys/fs/cgroup", "type": kind, "source": "cgroup", "options": ["ro"]}
+    script = "cat /proc/self/cgroup | grep ^0; cat /sys/fs/cgroup/cgroup.procs; cat /proc/self/mountinfo"
+    made = bundle(script, {"mounts": also(mount), "linux.namespaces": OWN_CGROUP})
+    lines = runtime.output(made).lines
+    assert lines[:2] == ["0::/", "1"]
+    found = mountinfo.read("\n".join(line for line in lines if " - " in line))["/sys/fs/cgroup"]
+    assert (found.kind, found.root) == ("cgroup2", "/")
+    assert "ro" in found.options
+
+
+def test_without_a_cgroup_namespace_the_containers_own_part_is_shown(runtime, bundle):
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
+    made = bundle("cat /sys/fs/cgroup/cgroup.procs; ls /sys/fs/cgroup", {"mounts": also(mount)})
+    words = runtime.output(made).words
+    assert words[:2] == ["1", "2"] or words[0] == "1"
+    assert "cgroup.procs" in words
+
+
+@pytest.mark.needs_overlay
+def test_overlay(runtime, bundle, tmp_path):
+    folders = {name: tmp_path / name for name in ("lower", "upper", "work")}
+    for folder in folders.values():
+        folder.mkdir()
+    (folders["lower"] / "file").write_text("from below\n")
+    options = [f"{name}dir={folder}" for name, folder in folders.items()]
+    mount = {"destination": "/over", "type": "overlay", "source": "overlay", "options": options}
+    made = bundle("cat /over/file; echo new >/over/made", {"mounts": also(mount)})
+    assert runtime.output(made).out == "from below\n"
+    assert (folders["upper"] / "made").read_text() == "new\n"
+    assert not (folders["lower"] / "made").exists()
+
+
+@pytest.mark.needs_overlay
+def test_overlay_of_more_layers_than_one_option_can_name(runtime, bundle, tmp_path):
+    layers = [tmp_path / f"layer-{number}-{'x' * 60}" for number in range(8)]
+    for number, layer in enumerate(layers):
+        layer.mkdir()
+        (layer / str(number)).touch()
+        (layer / "top").write_text(f"{number}")
+    option = "lowerdir=" + ":".join(map(str, layers))
+    mount = {"destination": "/over", "type": "overlay", "source": "overlay", "options": [option]}
+    made = bundle("ls /over; cat /over/top", {"mounts": also(mount)})
+    assert runtime.output(made).words == [*"01234567", "top", "0"]
+
+
+def test_tmpcopyup_fills_the_tmpfs_with_what_it_covers(runtime, bundle):
+    mount = {"destination": "/full", "type": "tmpfs", "options": ["tmpcopyup", "ro", "size=1m"]}
+    script = "cd /full; cat file link dir/deep; stat -c '%n %a %u:%g' . file dir; : >new"
+    made = bundle(script, {"mounts": also(mount)})
+    full = made.rootfs / "full"
+    (full / "dir").mkdir(parents=True)
+    (full / "file").write_text("1\n")
+    (full / "dir/deep").write_text("2\n")
+    (full / "link").symlink_to("file")
+    full.chmod(0o1777)
+    (full / "file").chmod(0o4711)
+    os.chown(full / "dir", 3, 4)
+    os.chmod(full / "file", 0o4711)
+    done = runtime.run(made)
+    assert done.words == ["1", "1", "2", ".", "1777", "0:0", "file", "4711", "0:0", "dir", "755", "3:4"]
+    assert "Read-only file system" in done.err
+    assert not (full / "new").exists()
+
+
+def test_a_file_system_that_the_kernel_has_not_is_named(runtime, bundle):
+    mount = {"destination": "/x", "type": "nofs", "source": "x"}
+    line = runtime.fails(bundle("", {"mounts": also(mount)}))
+    assert "nofs is no file system of this kernel" in line
+
+
+def test_an_option_that_the_file_system_has_not_is_named(runtime, bundle):
+    mount = {"destination": "/x", "type": "tmpfs", "options": ["sise=1"]}
+    line = runtime.fails(bundle("", {"mounts": also(mount)}))
+    assert "sise" in line
+    assert "mount" in line
+
+
+# --- destinations --------------------------------------------------------------------------------
+
+
+def test_a_missing_destination_is_made_as_what_is_mounted_there(runtime, bundle, tmp_path):
+    (tmp_path / "file").write_text("from the host\n")
+    (tmp_path / "folder").mkdir()
+    binds = [
+        {"destination": f"/a/b/{name}", "source": str(tmp_path / name), "options": ["bind"]}
+        for name in ("file", "folder")
+    ]
+    made = bundle("cat /a/b/file; stat -c %F /a/b/file /a/b/folder", {"mounts": also(*binds)})
+    assert runtime.output(made).lines == ["from the host", "regular file", "directory"]
+
+
+def test_a_relative_destination_means_one_below_the_root(runtime, bundle):
+    mount = {"destination": "rel/ative", "type": "tmpfs"}
+    made = bundle("cat /proc/self/mountinfo", {"mounts": also(mount)})
+    assert "/rel/ative" in seen(runtime, made)
+
+
+def test_a_relative_source_is_below_the_bundle(runtime, bundle):
+    mount = {"destination": "/data", "source": "data", "options": ["rbind"]}
+    made = bundle("cat /data/file", {"mounts": also(mount)})
+    (made.path / "data").mkdir()
+    (made.path / "data/file").write_text("of the bundle\n")
+    assert runtime.output(made).out == "of the bundle\n"
+
+
+def test_an_absolute_symlink_on_the_way_stays_inside(runtime, bundle, tmp_path):
+    mount = {"destination": "/way/in", "type": "tmpfs"}
+    made = bundle("cat /proc/self/mountinfo", {"mounts": also(mount)})
+    (tmp_path / "outside").mkdir()
+    (made.rootfs / "way").symlink_to(tmp_path / "outside")
+    found = seen(runtime, made)
+    assert f"{tmp_path}/outside/in" in found, "the link means a folder of the container"
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("destination", ["/../../../../up", "/a/../../../up", "../../up"])
+def test_dots_lead_no_higher_than_the_root(runtime, bundle, destination):
+    made = bundle("cat /proc/self/mountinfo", {"mounts": also({"destination": destination, "type": "tmpfs"})})
+    assert "/up" in seen(runtime, made)
+    assert not Path("/up").exists()
+
+
+def test_mounts_are_made_in_the_order_of_the_list(runtime, bundle, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    binds = [
+        {"destination": "/same", "source": str(tmp_path / name), "options": ["bind"]}
+        for name in ("one", "two")
+    ]
+    below = {"destination": "/same/two", "type": "tmpfs"}
+    (tmp_path / "two/two").unlink()
+    (tmp_path / "two/two").mkdir()
+    made = bundle("ls /same; grep -c ' /same' /proc/self/mountinfo", {"mounts": also(*binds, below)})
+    assert runtime.output(made).words == ["two", "3"]
+    made.edit({"mounts": also(*reversed(binds))})
+    assert runtime.output(made).words == ["one", "2"]
+
+
+def test_bind_is_told_by_the_options_not_the_type(runtime, bundle, tmp_path):
+    (tmp_path / "file").write_text("x")
+    mount = {"destination": "/f", "type": "ext4", "source": str(tmp_path / "file"), "options": ["bind"]}
+    assert runtime.output(bundle("cat /f", {"mounts": also(mount)})).out == "x"
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        ({"destination": "/x", "source": "/does/not/exist", "options": ["bind"]}, "/does/not/exist does not exist"),
+        ({"destination": "/x", "source": "/etc", "options": ["bind", "size=1m"]}, "mounts[4].options"),
+        ({"destination": "/x"}, "mounts[4]"),
+        ({"destination": "/bin/sh", "type": "tmpfs"}, "/bin/sh"),
+        ({"destination": "/x", "source": "/etc", "options": ["bind", "idmap"]}, "id-mapped mount"),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_a_mount_that_cannot_be_made_is_named(runtime, bundle, mount, words):
+    line = runtime.fails(bundle("", {"mounts": also(mount)}))
+    assert words in line
+    assert "no such file or directory" not in line.lower()
+
+
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_a_symlinked_proc_or_sys_is_refused(runtime, bundle, tmp_path, name):
+    kind = {"proc": "proc", "sys": "sysfs"}[name]
+    wanted = [mount for mount in MOUNTS if mount["destination"] != "/proc"]
+    made = bundle("", {"mounts": [*wanted, {"destination": f"/{name}", "type": kind}]})
+    (made.rootfs / name).rmdir()
+    (made.rootfs / name).symlink_to("/tmp")
+    assert f"/{name} is not a directory" in runtime.fails(made)
+    assert list((made.rootfs / "tmp").iterdir()) == []
+
+
+# --- the root ------------------------------------------------------------------------------------
+
+
+def test_a_read_only_root_is_read_only_and_its_mounts_are_not(runtime, bundle):
+    made = bundle("touch /x; touch /dev/x && echo made", {"root.readonly": True, "process.cwd": "/new"})
+    done = runtime.run(made)
+    assert done.err == "touch: /x: Read-only file system\n"
+    assert done.out == "made\n"
+
+
+def test_a_writable_root_is_the_hosts_folder(runtime, bundle):
+    made = bundle("echo text >/file")
+    runtime.output(made)
+    assert (made.rootfs / "file").read_text() == "text\n"
+
+
+@pytest.mark.parametrize("spelling", ["rootfs", "./rootfs/", "../{bundle}/rootfs", "{path}/rootfs"])
+def test_the_root_is_relative_to_the_bundle_or_absolute(runtime, bundle, spelling):
+    made = bundle("echo inside")
+    made.edit({"root.path": spelling.format(bundle=made.path.name, path=made.path)})
+    assert runtime.output(made).out == "inside\n"
+
+
+def test_nothing_of_the_host_is_left_below_the_root(runtime, bundle):
+    made = bundle("ls /; cat /proc/self/mountinfo")
+    done = runtime.output(made)
+    folders = [line for line in done.lines if " - " not in line]
+    assert folders == ["bin", "dev", "etc", "proc", "sys", "tmp"]
+    assert set(mountinfo.read("\n".join(line for line in done.lines if " - " in line))) == {
+        "/", "/proc", "/dev", "/dev/pts", "/dev/shm",
+    }  # fmt: skip
+
+
+def test_without_pivot_the_root_is_moved(runtime, bundle):
+    made = bundle("ls /; cat /proc/self/mountinfo | wc -l")
+    assert runtime.output(made, "--no-pivot").words[:3] == ["bin", "dev", "etc"]
+
+
+# --- propagation ---------------------------------------------------------------------------------
+
+ROOT = {
+    "shared": {"shared"},
+    "slave": set(),
+    "private": set(),
+    "unbindable": {"unbindable"},
+    "rshared": {"shared"},
+    "rslave": set(),
+    "rprivate": set(),
+    "runbindable": {"unbindable"},
+}
+
+
+@pytest.mark.parametrize("word", ROOT)
+def test_the_roots_propagation(runtime, bundle, word):
+    made = bundle("cat /proc/self/mountinfo", {"linux.rootfsPropagation": word})
+    assert seen(runtime, made)["/"].propagation == ROOT[word]
+
+
+def host_sees(folder: Path) -> bool:
+    return f" {folder} " in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.parametrize(("word", "arrives"), [("rslave", True), ("rshared", True), ("rprivate", False)])
+def test_what_the_host_mounts_later_arrives_by_propagation(runtime, bundle, host_mount, word, arrives):
+    script = "echo up; while [ ! -e /tmp/go ]; do sleep .01; done; cat /proc/self/mountinfo; echo end"
+    mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind", word]}
+    made = bundle(script, {"mounts": also(mount)})
+    id = runtime.started(made)
+    runtime.wait_for_text(id, "up")
+    subprocess.run(["mount", "-t", "tmpfs", "late", host_mount / "sub"], check=True)
+    (made.rootfs / "tmp/go").touch()
+    runtime.wait_for_text(id, "end")
+    assert ("/host/sub" in runtime.printed(id)) == arrives
+
+
+@pytest.mark.parametrize(("root", "arrives"), [("rshared", True), ("rslave", False)])
+def test_what_the_container_mounts_reaches_the_host_only_when_all_is_shared(
+    runtime, bundle, host_mount, root, arrives
+):
+    script = "mount -t tmpfs out /host/sub && echo mounted; while [ ! -e /tmp/go ]; do sleep .01; done"
+    mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind", "rshared"]}
+    made = bundle(script, {"mounts": also(mount), "linux.rootfsPropagation": root})
+    id = runtime.started(made)
+    runtime.wait_for_text(id, "mounted")
+    assert host_sees(host_mount / "sub") == arrives
+    (made.rootfs / "tmp/go").touch()
+    runtime.wait_for_status(id, "stopped")
+
+
+def test_a_private_bind_mount_lets_nothing_out(runtime, bundle, host_mount):
+    mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind"]}
+    made = bundle("mount -t tmpfs out /host/sub && echo mounted", {"mounts": also(mount)})
+    assert runtime.output(made).out == "mounted\n"
+    assert not host_sees(host_mount / "sub")
+
+
+def test_making_the_root_leaves_the_hosts_mounts_shared(runtime, bundle):
+    runtime.output(bundle("true"))
+    assert "shared" in mountinfo.read(Path("/proc/self/mountinfo").read_text())["/"].propagation
+
+
+def test_busy_mounts_of_the_host_can_be_unmounted_while_a_container_runs(runtime, bundle, host_mount):
+    subprocess.run(["mount", "-t", "tmpfs", "x", host_mount / "sub"], check=True)
+    id = runtime.started(bundle("echo up; sleep 100"))
+    runtime.wait_for_text(id, "up")
+    subprocess.run(["umount", host_mount / "sub"], check=True)
+    wait_until(lambda: not host_sees(host_mount / "sub"), "the mount goes")

@@ -1,0 +1,251 @@
+"""config-linux.md, Namespaces: each type, new, joined by path, and inherited."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import MOUNTS, TOKEN
+
+KINDS = {
+    "pid": "pid",
+    "network": "net",
+    "mount": "mnt",
+    "ipc": "ipc",
+    "uts": "uts",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+"""The names of config.json and those of /proc/PID/ns."""
+
+LINKS = "for n in pid net mnt ipc uts cgroup time user; do readlink /proc/self/ns/$n; done"
+
+
+def without_uts(kinds: list[dict[str, str]]) -> dict[str, object]:
+    """Changes for a list of namespaces, one of uts among them or not."""
+    changes: dict[str, object] = {"linux.namespaces": kinds}
+    if "uts" not in {kind["type"] for kind in kinds}:
+        changes["hostname"] = ""
+    return changes
+
+
+def inside(runtime, made) -> dict[str, str]:
+    """The namespaces that a container's program is in."""
+    return dict(word.split(":") for word in runtime.output(made).words)
+
+
+def of(pid: int | str, name: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/{name}").partition(":")[2]
+
+
+@pytest.fixture
+def elsewhere(shared_mounts: None) -> Iterator[int]:
+    """The pid of a process that is in other namespaces of all types."""
+    kinds = ["--pid", "--net", "--mount", "--ipc", "--uts", "--cgroup", "--time"]
+    keeper = subprocess.Popen(
+        ["unshare", "--fork", "--kill-child", *kinds, "sh", "-c", "echo up; exec cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert keeper.stdout
+    assert keeper.stdin
+    assert keeper.stdout.readline() == b"up\n"
+    children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text()
+    yield int(children)
+    keeper.stdin.close()
+    keeper.wait()
+    keeper.stdout.close()
+
+
+def test_every_listed_type_is_new_and_the_others_are_the_callers(runtime, bundle):
+    made = bundle(LINKS, without_uts([{"type": kind} for kind in KINDS]))
+    found = inside(runtime, made)
+    assert [name for name in found if found[name] == of("self", name)] == ["user"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mount"])
+def test_a_type_that_is_not_listed_is_the_callers(runtime, bundle, kind):
+    made = bundle(LINKS, without_uts([{"type": other} for other in KINDS if other != kind]))
+    found = inside(runtime, made)
+    assert found[KINDS[kind]] == of("self", KINDS[kind])
+    assert sum(found[name] == of("self", name) for name in found) == 2  # and user
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_type_with_a_path_is_joined(runtime, bundle, elsewhere, kind):
+    path = f"/proc/{elsewhere}/ns/{KINDS[kind]}"
+    listed = [{"type": other} for other in KINDS if other != kind]
+    listed.append({"type": kind, "path": path})
+    found = inside(runtime, bundle(LINKS, without_uts(listed)))
+    assert found[KINDS[kind]] == of(elsewhere, KINDS[kind])
+    assert sum(found[name] == of("self", name) for name in found) == 1  # user
+
+
+def test_all_types_can_be_joined_at_once(runtime, bundle, elsewhere):
+    listed = [{"type": kind, "path": f"/proc/{elsewhere}/ns/{KINDS[kind]}"} for kind in KINDS]
+    found = inside(runtime, bundle(LINKS, without_uts(listed)))
+    assert {name: of(elsewhere, name) for name in found} == found
+
+
+def test_the_caller_is_where_it_was_after_a_detour_through_pid_and_time(runtime, bundle, elsewhere):
+    listed = [{"type": "mount"}, {"type": "uts"}, {"type": "time"}]
+    listed.append({"type": "pid", "path": f"/proc/{elsewhere}/ns/pid"})
+    made = bundle("", {"linux.namespaces": listed})
+    hook = made.script("hook", "readlink /proc/self/ns/pid /proc/self/ns/time >>out")
+    made.edit({"hooks": {kind: [{"path": str(hook)}] for kind in ("createRuntime", "poststart")}})
+    runtime.output(made, cwd=made.path)
+    words = (made.path / "out").read_text().split()
+    assert set(words) == {f"{name}:{of('self', name)}" for name in ("pid", "time")}
+    assert len(words) == 4
+
+
+def test_a_network_namespace_by_name(runtime, bundle):
+    subprocess.run(["ip", "netns", "add", TOKEN], check=True)
+    try:
+        subprocess.run(["ip", "-n", TOKEN, "link", "add", "probe0", "type", "dummy"], check=True)
+        listed = [{"type": "mount"}, {"type": "uts"}]
+        listed.append({"type": "network", "path": f"/var/run/netns/{TOKEN}"})
+        made = bundle("ip -o link | cut -d: -f2", {"linux.namespaces": listed})
+        assert runtime.output(made).words == ["lo", "probe0"]
+        assert (Path("/var/run/netns") / TOKEN).exists(), "what was there before is left"
+    finally:
+        subprocess.run(["ip", "netns", "del", TOKEN], check=True)
+        subprocess.run(["umount", "/run/netns"], check=False, capture_output=True)
+
+
+def test_loopback_is_up_in_a_new_network_namespace(runtime, bundle):
+    made = bundle("ip -o addr show lo; ip -o link show lo")
+    out = runtime.output(made).out
+    assert "127.0.0.1/8" in out
+    assert "LOOPBACK,UP" in out
+
+
+def test_loopback_is_left_alone_in_one_that_is_joined(runtime, bundle, elsewhere):
+    listed = [{"type": "mount"}, {"type": "uts"}]
+    listed.append({"type": "network", "path": f"/proc/{elsewhere}/ns/net"})
+    assert "UP" not in runtime.output(bundle("ip -o link show lo", {"linux.namespaces": listed})).out
+
+
+def test_the_program_is_process_1_of_its_pid_namespace(runtime, bundle):
+    made = bundle("", {"process.args": ["sh", "-c", "echo $$ $PPID; ps | wc -l"]})
+    pid, parent, lines = map(int, runtime.output(made).words)
+    assert (pid, parent) == (1, 0)
+    assert lines <= 4
+
+
+def test_time_offsets(runtime, bundle):
+    offsets = {"monotonic": {"secs": 5000}, "boottime": {"secs": 100_000, "nanosecs": 1}}
+    listed = [{"type": "mount"}, {"type": "uts"}, {"type": "time"}]
+    made = bundle("cat /proc/uptime; cat /proc/self/timens_offsets", {"linux.namespaces": listed, "linux.timeOffsets": offsets})
+    uptime, _, *shown = runtime.output(made).words
+    assert float(uptime) >= 100_000 + 1
+    assert shown == ["monotonic", "5000", "0", "boottime", "100000", "1"]
+
+
+def test_without_a_mount_namespace_the_root_is_changed_for_the_program_alone(runtime, bundle):
+    made = bundle("ls /; readlink /bin/sh", {"linux.namespaces": [{"type": "pid"}, {"type": "uts"}], "mounts": []})
+    assert runtime.output(made).words == ["bin", "dev", "etc", "proc", "sys", "tmp", "busybox"]
+
+
+def test_without_linux_at_all_nothing_is_isolated_but_the_root(runtime, bundle):
+    made = bundle("echo $$; ls /")
+    config = made.config
+    del config["linux"]
+    del config["hostname"]
+    made.write({**config, "mounts": []})
+    pid, *names = runtime.output(made).words
+    assert int(pid) > 1
+    assert "bin" in names
+    assert "usr" not in names
+
+
+REFUSED = [
+    ([{"type": "pid"}, {"type": "pid"}], "linux.namespaces[1].type"),
+    ([{"type": "bag"}], 'linux.namespaces[0].type = "bag"'),
+    ([{"type": "user"}], "user namespace"),
+    ([{"type": "ipc", "path": "relative"}], "linux.namespaces[0].path"),
+    ([{"type": "ipc", "path": "/proc/self/ns/uts"}], "/proc/self/ns/uts is no ipc namespace"),
+    ([{"type": "network", "path": "/proc/self/ns/pid"}], "/proc/self/ns/pid is no net namespace"),
+    ([{"type": "pid", "path": "/etc/passwd"}], "/etc/passwd is no pid namespace"),
+    ([{"type": "time", "path": "/does/not/exist"}], "/does/not/exist does not exist"),
+    ([{"type": "ipc"}], "without a mount namespace"),
+]
+
+
+@pytest.mark.parametrize(("listed", "words"), REFUSED, ids=lambda value: str(value)[:70])
+def test_what_is_no_such_namespace_is_refused(runtime, bundle, listed, words):
+    made = bundle("", {"linux.namespaces": listed, "hostname": ""})
+    assert words in runtime.fails(made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"linux.timeOffsets": {"boottime": {"secs": 1}}}, "linux.timeOffsets"),
+        ({"hostname": "x", "linux.namespaces": [{"type": "mount"}]}, "hostname"),
+        ({"domainname": "x", "linux.namespaces": [{"type": "mount"}]}, "domainname"),
+        (
+            {
+                "linux.namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "time"}],
+                "linux.timeOffsets": {"monotonic": {"secs": -(2**40)}},
+            },
+            "linux.timeOffsets",
+        ),
+    ],
+    ids=lambda value: str(value)[:70],
+)
+def test_what_needs_a_namespace_is_refused_without(runtime, bundle, changes, words):
+    assert words in runtime.fails(bundle("", {"hostname": "", **changes}))
+
+
+# --- sysctl --------------------------------------------------------------------------------------
+
+
+def test_sysctls_are_set_in_the_containers_namespaces(runtime, bundle):
+    wanted = {
+        "net.ipv4.ip_forward": "1",
+        "net/ipv4/conf/lo/rp_filter": "2",
+        "net.ipv4.conf.lo.mc_forwarding": "0",
+        "kernel.shmmax": "4096",
+        "kernel.domainname": "by.sysctl",
+        "fs.mqueue.msg_max": "7",
+    }
+    del wanted["net.ipv4.conf.lo.mc_forwarding"]  # read-only
+    script = "cd /proc/sys; cat net/ipv4/ip_forward net/ipv4/conf/lo/rp_filter kernel/shmmax kernel/domainname fs/mqueue/msg_max"
+    before = Path("/proc/sys/kernel/shmmax").read_text()
+    made = bundle(script, {"linux.sysctl": wanted})
+    assert runtime.output(made).words == ["1", "2", "4096", "by.sysctl", "7"]
+    assert Path("/proc/sys/kernel/shmmax").read_text() == before
+
+
+def test_a_sysctl_is_set_even_when_proc_is_not_mounted(runtime, bundle):
+    mounts = [mount for mount in MOUNTS if mount["destination"] != "/proc"]
+    made = bundle("true", {"linux.sysctl": {"kernel.shmmax": "4096"}, "mounts": mounts})
+    runtime.output(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("kernel.sysrq", "1", "belongs to the host"),
+        ("vm.swappiness", "1", "belongs to the host"),
+        ("kernel.hostname", "x", "hostname"),
+        ("net.ipv4.nothing_like_it", "1", "linux.sysctl[net.ipv4.nothing_like_it]"),
+        ("net.ipv4.ip_forward", "many", "linux.sysctl[net.ipv4.ip_forward]"),
+        ("net.ipv4/../../kernel/sysrq", "1", "is not the name of a sysctl"),
+    ],
+)
+def test_a_sysctl_that_cannot_be_set_is_named(runtime, bundle, name, value, words):
+    assert words in runtime.fails(bundle("", {"linux.sysctl": {name: value}}))
+
+
+def test_a_network_sysctl_needs_a_network_namespace_that_is_not_the_hosts(runtime, bundle):
+    listed = [{"type": "mount"}, {"type": "uts"}]
+    changes = {"linux.sysctl": {"net.ipv4.ip_forward": "1"}, "linux.namespaces": listed}
+    assert "without a network namespace" in runtime.fails(bundle("", changes))
+    listed.append({"type": "network", "path": "/proc/self/ns/net"})
+    line = runtime.fails(bundle("", {**changes, "linux.namespaces": listed}))
+    assert "linux.sysctl" in line

@@ -1,0 +1,216 @@
+"""config.md, Process: what a program inside sees of each property."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+ALL_CAPS = ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"]  # bits 0, 5, 10: 0x421
+STATUS = "cat /proc/self/status"
+
+
+def keyed(text: str) -> dict[str, str]:
+    """The lines "Key:\tvalue" of /proc/PID/status and /proc/PID/sched."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): " ".join(value.split()) for key, _, value in pairs}
+
+
+# what it is about, changes, script, the words it prints
+SEEN = [
+    ("args are passed as they are", {"process.args": ["printf", "%s|", "a b", "", "*"]}, "", "a b||*|"),
+    ("args[0] is found in PATH", {"process.args": ["echo", "x"]}, "", "x"),
+    ("a program with a slash is not searched", {"process.args": ["bin/echo", "x"]}, "", "x"),
+    ("env is all there is", {"process.env": ["PATH=/bin", "A=1 2"]}, "env | sort", "A=1 2 HOME=/ PATH=/bin PWD=/ SHLVL=1"),
+    ("of a double variable the last one counts", {"process.env": ["PATH=/bin", "A=1", "A=2"]}, "echo $A", "2"),
+    ("an empty variable is set", {"process.env": ["PATH=/bin", "A="]}, "echo ${A-unset}.", "."),
+    ("cwd is where it starts", {"process.cwd": "/tmp"}, "pwd", "/tmp"),
+    ("a missing cwd is made", {"process.cwd": "/made/for/it"}, "pwd", "/made/for/it"),
+    ("umask is 0022 by itself", {}, "umask", "0022"),
+    ("umask is taken", {"process.user.umask": 0o077}, "umask", "0077"),
+    ("user and group are taken", {"process.user": {"uid": 7, "gid": 8}}, "id", "uid=7(seven) gid=8"),
+    ("additional groups are taken", {"process.user": {"uid": 7, "gid": 8, "additionalGids": [9, 10]}}, "grep Groups /proc/self/status", "Groups: 9 10"),
+    ("root's groups are dropped", {}, "grep Groups /proc/self/status", "Groups:"),
+    ("all four ids change", {"process.user": {"uid": 7, "gid": 8}}, "grep -E '^[UG]id' /proc/self/status", "Uid: 7 7 7 7 Gid: 8 8 8 8"),
+    ("noNewPrivileges is on", {"process.noNewPrivileges": True}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs: 1"),
+    ("noNewPrivileges is off", {"process.noNewPrivileges": False}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs: 0"),
+    ("oomScoreAdj is taken", {"process.oomScoreAdj": 321}, "cat /proc/self/oom_score_adj", "321"),
+    ("oomScoreAdj 0 is taken", {"process.oomScoreAdj": 0}, "cat /proc/self/oom_score_adj", "0"),
+    ("a soft limit is taken", {"process.rlimits": [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]}, "ulimit -Sn; ulimit -Hn", "64 128"),
+    ("every kind of limit is taken", {"process.rlimits": [{"type": f"RLIMIT_{name}", "soft": 1 << 40, "hard": 1 << 40} for name in ("CPU", "FSIZE", "DATA", "AS")] + [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}, {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 20}]}, "grep -cE '1099511627776 +1099511627776' /proc/self/limits; grep -E 'core|stack' /proc/self/limits", "4 Max stack size 1048576 1048576 bytes Max core file size 0 0 bytes"),
+    ("ioPriority best effort", {"process.ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6}}, "ionice -p $$", "best-effort: prio 6"),
+    ("ioPriority idle", {"process.ioPriority": {"class": "IOPRIO_CLASS_IDLE"}}, "ionice -p $$", "idle"),
+    ("ioPriority realtime", {"process.ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 2}}, "ionice -p $$", "realtime: prio 2"),
+    ("personality LINUX32", {"linux.personality": {"domain": "LINUX32"}}, "uname -m", "i686"),
+    ("personality LINUX", {"linux.personality": {"domain": "LINUX"}}, "uname -m", os.uname().machine),
+    ("hostname is set", {"hostname": "name.of.it"}, "hostname; cat /proc/sys/kernel/hostname", "name.of.it name.of.it"),
+    ("domainname is set", {"domainname": "example.org"}, "cat /proc/sys/kernel/domainname", "example.org"),
+    ("HOME comes from passwd", {"process.user": {"uid": 7, "gid": 8}}, "echo $HOME", "/home/seven"),
+    ("HOME of the configuration wins", {"process.env": ["PATH=/bin", "HOME=/x"]}, "echo $HOME", "/x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "script", "words"), [row[1:] for row in SEEN], ids=[row[0] for row in SEEN])
+def test_the_program_sees(runtime, bundle, changes, script, words):
+    made = bundle(script, changes)
+    (made.rootfs / "etc/passwd").write_text("seven:x:7:8::/home/seven:/bin/sh\n")
+    assert runtime.output(made).words == words.split()
+
+
+# policy and flags as sched(7) numbers them; busybox shows /proc/self/sched
+SCHEDULED = [
+    ({"policy": "SCHED_OTHER", "nice": 7}, {"policy": "0", "prio": "127"}),
+    ({"policy": "SCHED_BATCH", "nice": -3}, {"policy": "3", "prio": "117"}),
+    ({"policy": "SCHED_IDLE"}, {"policy": "5"}),
+    ({"policy": "SCHED_FIFO", "priority": 10}, {"policy": "1", "prio": "89"}),
+    ({"policy": "SCHED_RR", "priority": 99}, {"policy": "2", "prio": "0"}),
+    (
+        {
+            "policy": "SCHED_DEADLINE",
+            "flags": ["SCHED_FLAG_RESET_ON_FORK"],
+            "runtime": 1_000_000,
+            "deadline": 20_000_000,
+            "period": 40_000_000,
+        },
+        {"policy": "6", "dl.runtime": "", "prio": "-1"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("scheduler", "seen"), SCHEDULED, ids=lambda value: str(value.get("policy")))
+def test_the_scheduler_is(runtime, bundle, scheduler, seen):
+    made = bundle("", {"process.scheduler": scheduler, "process.args": ["cat", "/proc/self/sched"]})
+    shown = keyed(runtime.output(made).out)
+    assert {key: shown[key] for key in seen if seen[key]} == {k: v for k, v in seen.items() if v}
+    assert seen.keys() <= shown.keys()
+
+
+def test_without_an_oom_score_the_callers_is_kept(runtime, bundle):
+    made = bundle("cat /proc/self/oom_score_adj")
+    words = runtime.command("run", "--bundle", made.path, runtime.new_id())
+    shell = 'echo 77 >/proc/self/oom_score_adj; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *words], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "77\n"
+
+
+CAPABILITIES = [
+    ("none", {"bounding": []}, "0 0 0 0 0"),
+    ("bounding alone", {"bounding": ALL_CAPS}, "0 0 0 421 0"),
+    (
+        "permitted and effective are gone with the bounding set at execve",
+        {"permitted": ALL_CAPS, "effective": ALL_CAPS},
+        "0 0 0 0 0",
+    ),
+    (
+        "three sets",
+        {"bounding": ALL_CAPS, "permitted": ALL_CAPS, "effective": ALL_CAPS},
+        "0 421 421 421 0",
+    ),
+    (
+        "inheritable only when asked for",
+        {"bounding": ALL_CAPS, "permitted": ALL_CAPS, "inheritable": ["CAP_KILL"]},
+        "20 421 421 421 0",
+    ),
+    (
+        "all five sets",
+        {
+            kind: ALL_CAPS
+            for kind in ("bounding", "permitted", "effective", "inheritable", "ambient")
+        },
+        "421 421 421 421 421",
+    ),
+]
+
+
+def caps(text: str) -> str:
+    """The five sets of /proc/PID/status, as bare hexadecimal numbers."""
+    shown = keyed(text)
+    names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    return " ".join(f"{int(shown[name], 16):x}" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("sets", "seen"), [row[1:] for row in CAPABILITIES], ids=[row[0] for row in CAPABILITIES]
+)
+def test_roots_capabilities(runtime, bundle, sets, seen):
+    made = bundle(STATUS, {"process.capabilities": sets})
+    assert caps(runtime.output(made).out) == seen
+
+
+def test_a_user_keeps_ambient_capabilities_through_execve(runtime, bundle):
+    kinds = ("bounding", "permitted", "effective", "inheritable", "ambient")
+    sets = dict.fromkeys(kinds, ["CAP_NET_BIND_SERVICE"])
+    made = bundle(STATUS, {"process.capabilities": sets, "process.user": {"uid": 5, "gid": 5}})
+    assert caps(runtime.output(made).out) == "400 400 400 400 400"
+
+
+def test_a_user_has_no_capabilities_without_ambient_ones(runtime, bundle):
+    sets = dict.fromkeys(("bounding", "permitted", "effective"), ALL_CAPS)
+    made = bundle(STATUS, {"process.capabilities": sets, "process.user": {"uid": 5, "gid": 5}})
+    assert caps(runtime.output(made).out) == "0 0 0 421 0"
+
+
+@pytest.mark.parametrize("name", ["CAP_SYS_RESOURCE", "CAP_NOBODY_KNOWS"])
+def test_a_capability_that_cannot_be_granted_is_a_warning(runtime, bundle, name):
+    if name == "CAP_SYS_RESOURCE" and _has_capability(24):
+        pytest.skip("needs a host without CAP_SYS_RESOURCE")
+    sets = dict.fromkeys(("bounding", "permitted", "effective"), ["CAP_KILL", name])
+    done = runtime.run(bundle(STATUS, {"process.capabilities": sets}))
+    assert done.status == 0
+    assert caps(done.out) == "0 20 20 20 0"
+    assert done.err.startswith("pycontain: warning: process.capabilities: ")
+    assert name in done.err
+
+
+def _has_capability(number: int) -> bool:
+    with open("/proc/self/status") as status:
+        return bool(int(keyed(status.read())["CapPrm"], 16) >> number & 1)
+
+
+# what cannot be applied: changes, words of the error, which names field and value
+REFUSED = [
+    ({"process.rlimits": [{"type": "RLIMIT_SOFA", "soft": 1, "hard": 1}]}, "process.rlimits[0].type = \"RLIMIT_SOFA\""),
+    ({"process.rlimits": [{"type": "RLIMIT_CPU", "soft": 9, "hard": 9}] * 2}, "process.rlimits[1].type"),
+    ({"process.rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1 << 40, "hard": 1 << 40}]}, "RLIMIT_NOFILE"),
+    ({"process.oomScoreAdj": 1001}, "process.oomScoreAdj = 1001"),
+    ({"process.user.umask": 0o1000}, "process.user.umask = 512"),
+    ({"process.cwd": "relative"}, "process.cwd = \"relative\""),
+    ({"process.cwd": "/bin/sh"}, "/bin/sh not a directory"),
+    ({"process.args": []}, "process.args"),
+    ({"process.env": ["NOVALUE"]}, "process.env[0]"),
+    ({"process.scheduler": {"policy": "SCHED_FIFO", "priority": 0}}, "process.scheduler.priority"),
+    ({"process.scheduler": {"policy": "SCHED_SOON"}}, "process.scheduler.policy"),
+    ({"process.ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 8}}, "process.ioPriority.priority"),
+    ({"linux.personality": {"domain": "MINIX"}}, "linux.personality.domain"),
+    ({"process.apparmorProfile": "x"}, "process.apparmorProfile"),
+    ({"process.selinuxLabel": "x"}, "process.selinuxLabel"),
+    ({"hostname": "x" * 65}, "hostname"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED, ids=lambda value: str(value)[:50])
+def test_what_cannot_be_applied_is_an_error_that_names_it(runtime, bundle, changes, words):
+    assert words in runtime.fails(bundle("", changes))
+    assert runtime.ids() == []
+
+
+def test_a_limit_above_the_callers_hard_one_says_what_it_needs(runtime, bundle):
+    if _has_capability(24):
+        pytest.skip("needs a host without CAP_SYS_RESOURCE")
+    limit = {"type": "RLIMIT_NPROC", "soft": 1 << 40, "hard": 1 << 40}
+    line = runtime.fails(bundle("", {"process.rlimits": [limit]}))
+    assert "CAP_SYS_RESOURCE" in line
+    assert "process.rlimits[0]" in line
+
+
+@pytest.mark.parametrize(
+    ("status", "script"), [(0, "exit 0"), (3, "exit 3"), (255, "exit 255"), (137, "kill -9 $$"), (143, "sh -c 'kill $PPID'; sleep 1; exit 1")]
+)
+def test_the_exit_status_is_the_programs(runtime, bundle, status, script):
+    made = bundle(f"trap 'exit 143' TERM; {script}" if status == 143 else script)
+    if status == 137:  # process 1 of a pid namespace is spared its own SIGKILL
+        made.edit({"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
+    assert runtime.run(made).status == status

@@ -1,0 +1,127 @@
+"""The entry points behind `pycontain vm`, and the module's own command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import pycontain.vm as vm
+from pycontain.errors import UsageError
+from pycontain.vm import commands
+from pycontain.vm.watch import Stats
+
+BUSYBOX = shutil.which("busybox") or "/bin/busybox"
+
+
+def command(*arguments, **given):
+    return subprocess.run(
+        [sys.executable, "-m", "pycontain.vm", *arguments],
+        check=False, capture_output=True, text=True, timeout=60, **given,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4096", 4096), ("64k", 65536), ("16M", 16 << 20), ("2G", 2 << 30)]
+)
+def test_sizes_have_units(text, size):
+    assert commands.memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "12X", "٣M", "0x10"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UsageError, match=r"--mem.* is not a size; give one such as 64M"):
+        commands.memory_size(text)
+
+
+def test_an_unknown_guest_is_told_the_known_ones():
+    with pytest.raises(UsageError, match=r"guest = nothing is neither .*; guests: tiny, real"):
+        commands.run_guest("nothing", commands.Options())
+
+
+def test_a_program_given_as_guest_is_told_the_right_command():
+    with pytest.raises(UsageError, match="run it with: pycontain vm run -- /bin/sh"):
+        commands.run_guest("/bin/sh", commands.Options())
+
+
+def test_a_flat_binary_of_the_user_runs_with_a_disk(engine, assemble, tmp_path, capfd):
+    image = assemble("""
+        .include "board.inc"
+        enter_protected
+protected:
+        flat_segments
+        mov $COM1, %dx
+        mov 0xd0001008, %al              # the kind of the second device: 2, a disk
+        add $'0', %al
+        out %al, (%dx)
+        mov 0xd0001100, %al              # its sectors
+        add $'0', %al
+        out %al, (%dx)
+        exit 5
+        gdt_table
+    """)
+    (tmp_path / "flat").write_bytes(image)
+    (tmp_path / "disk").write_bytes(bytes(4 * 512))
+    options = commands.Options(engine=engine, timeout=20, disk=str(tmp_path / "disk"))
+    report = commands.run_guest(str(tmp_path / "flat"), options)
+    assert (report.why, report.status, capfd.readouterr().out) == ("exit", 5, "24")
+
+
+def test_the_report_is_json():
+    stats = Stats()
+    stats.add("out", 0.5, 0.25)
+    report = commands.Report(engine="kvm", why="halt", status=0, seconds=1.0, stats=stats)
+    record = json.loads(json.dumps(report.record()))
+    assert record["stats"]["by_reason"] == [{"reason": "out", "count": 1, "seconds": 0.25}]
+
+
+def test_the_names_of_the_library_are_there_and_cost_nothing_before():
+    code = (
+        "import sys, pycontain.vm as vm; assert 'mmap' not in sys.modules;"
+        "[getattr(vm, name) for name in vm.__all__]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = vm.nothing
+
+
+def test_a_tiny_guest_imports_nothing_heavy(needs_kvm):
+    code = (
+        "import sys\nfrom pycontain.vm.commands import Options, run_guest\n"
+        "run_guest('tiny', Options(timeout=20))\n"
+        "heavy = 'typing re json enum dataclasses subprocess threading pathlib struct contextlib'\n"
+        "print(sorted(set(heavy.split()) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("!\n", "[]\n")
+
+
+def test_without_kvm_the_emulator_is_named(tmp_path):
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c",
+         f"mount -t tmpfs none /dev && {sys.executable} -m pycontain.vm run tiny"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    if "unshare" in done.stderr:
+        pytest.skip("needs the right to unshare mounts")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "pycontain: open: /dev/kvm does not exist; load the kvm modules, or use --engine emulate\n"
+    )
+
+
+def test_the_command_line_runs_guests_and_programs(needs_kvm):
+    done = command("run", "ring3", "--stats")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (3, "ring 3: back again, goodbye")
+    assert "out " in done.stderr
+    done = command("run", "--", BUSYBOX, "uname", "-s")
+    assert (done.returncode, done.stdout) == (0, "Linux\n")
+    done = command("caps", "--format", "json")
+    assert json.loads(done.stdout)["api_version"] == 12

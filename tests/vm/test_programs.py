@@ -1,0 +1,621 @@
+"""Unmodified static Linux programs: busybox, and small C programs that ask or misbehave."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+
+from pycontain.errors import GuestError, HostError, ProgramError, Timeout, UsageError
+from pycontain.vm.personality.numbers import BY_MACHINE
+from pycontain.vm.program import MIB, World, run_program
+from pycontain.vm.sink import Capture
+
+BUSYBOX = shutil.which("busybox") or "/bin/busybox"
+ENVIRONMENT = ["PATH=/bin", "TZ=UTC"]
+
+
+def run(*arguments, engine="kvm", timeout=60, trace=None, **world):
+    """Status, output, errors and the whole result of a program."""
+    output, errors = Capture(), Capture()
+    given = World(stdout=output, stderr=errors, **world)
+    result = run_program(arguments, ENVIRONMENT, given, timeout=timeout, engine=engine, trace=trace)
+    return result.ending.status, bytes(output.data), bytes(errors.data), result
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A root with a few files, and busybox in it."""
+    if not os.access(BUSYBOX, os.X_OK):
+        pytest.skip("needs a static busybox")
+    (tmp_path / "bin").mkdir()
+    shutil.copy(BUSYBOX, tmp_path / "bin/busybox")
+    (tmp_path / "text").write_text("one two\nthree\n" * 1000)
+    (tmp_path / "numbers").write_text("".join(f"{n}\n" for n in range(1, 2001)))
+    (tmp_path / "big").write_bytes(bytes(range(256)) * 12345)
+    (tmp_path / "dir/below").mkdir(parents=True)
+    (tmp_path / "dir/link").symlink_to("/text")
+    (tmp_path / "dir/out").symlink_to("../../../../../../../../etc/passwd")
+    return tmp_path
+
+
+@pytest.fixture
+def compile_c(tmp_path):
+    """A static program of C text."""
+
+    def build(text, *flags, compiler="gcc", name="program"):
+        if not shutil.which(compiler):
+            pytest.skip(f"needs {compiler}")
+        source = tmp_path / f"{name}.c"
+        source.write_text(text)
+        subprocess.run(
+            [compiler, "-O1", "-w", *(flags or ["-static"]), "-o", tmp_path / name, source],
+            check=True,
+        )
+        return str(tmp_path / name)
+
+    return build
+
+
+# --- busybox -----------------------------------------------------------------------------------
+
+APPLETS = [
+    ("echo", "a", "b"),
+    ("cat", "/text", "/numbers"),
+    ("ls", "/"),
+    ("ls", "-la", "/dir"),
+    ("sha256sum", "/big", "/text"),
+    ("awk", "{ sum += $1 } END { print sum, sqrt(sum) }", "/numbers"),
+    ("wc", "/text", "/big"),
+    ("wc", "-l", "/dir/link"),
+    ("head", "-n", "3", "/numbers"),
+    ("sort", "-rn", "/numbers"),
+    ("grep", "-c", "7", "/numbers"),
+    ("od", "-c", "/text"),
+    ("find", "/dir"),
+    ("stat", "-c", "%s %a %F", "/big"),
+    ("expr", "6", "*", "7"),
+    ("seq", "1", "5"),
+    ("date", "-d", "@86400"),
+    ("false",),
+    ("cat", "/missing"),
+    ("ls", "/missing"),
+    ("test", "-d", "/dir"),
+    ("test", "-x", "/text"),
+]
+
+
+@pytest.mark.parametrize("applet", APPLETS, ids=lambda applet: "-".join(applet[:2]))
+def test_busybox_does_the_same_as_under_the_host_s_kernel(files, applet, engine):
+    native = subprocess.run(
+        ["/bin/busybox", *applet], check=False, capture_output=True, cwd="/",
+        env=dict(pair.split("=") for pair in ENVIRONMENT),
+        preexec_fn=lambda: (os.chroot(files), os.chdir("/")),
+    )  # fmt: skip
+    status, output, errors, _ = run("/bin/busybox", *applet, engine=engine, root=str(files))
+    assert (status, output, errors) == (native.returncode, native.stdout, native.stderr)
+
+
+def test_gzip_compresses_what_python_can_read(files, engine):
+    _, output, _, _ = run("/bin/busybox", "gzip", "-c", "/big", engine=engine, root=str(files))
+    assert gzip.decompress(output) == (files / "big").read_bytes()
+
+
+def test_uname_shows_another_kernel(files, engine):
+    _, output, _, _ = run("/bin/busybox", "uname", "-sr", engine=engine, root=str(files))
+    assert output == b"Linux 5.14.0-pycontain\n"
+    assert os.uname().release not in output.decode()
+
+
+def test_input_comes_from_the_descriptor_that_is_given(files, engine):
+    reader, writer = os.pipe()
+    os.write(writer, b"c\nb\na\n")
+    os.close(writer)
+    _, output, _, _ = run("/bin/busybox", "sort", engine=engine, root=str(files), stdin=reader)
+    os.close(reader)
+    assert output == b"a\nb\nc\n"
+
+
+def test_calls_that_are_not_served_are_counted(files):
+    _, _, _, result = run("/bin/busybox", "cat", "/text", root=str(files))
+    assert result.unserved["sendfile"] >= 1
+    assert result.stats.count["openat"] >= 1
+
+
+def test_a_trace_shows_the_calls(files):
+    lines = []
+    from pycontain.vm.watch import Trace
+
+    run("/bin/busybox", "cat", "/text", root=str(files), trace=Trace(lines.append))
+    assert any("write = 14000" in line for line in lines)
+    assert any("openat = 3" in line for line in lines)
+
+
+# --- the root ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/dir/out", "/../../../../etc/passwd", "dir/../../etc/passwd"])
+def test_nothing_outside_of_the_root_is_reached(files, path):
+    assert os.path.exists(files / "dir/out")  # the host would follow it
+    status, output, _, _ = run("/bin/busybox", "cat", path, root=str(files))
+    assert (status, output) == (1, b"")
+
+
+def test_the_root_is_read_only(files):
+    for applet in (
+        ("touch", "/new"),
+        ("rm", "/text"),
+        ("mkdir", "/d"),
+        ("truncate", "-s0", "/text"),
+    ):
+        status, _, _, _ = run("/bin/busybox", *applet, root=str(files))
+        assert status != 0
+    assert (files / "text").stat().st_size == 14000
+    assert not (files / "new").exists()
+
+
+def test_a_fifo_and_a_socket_do_not_open(files):
+    os.mkfifo(files / "fifo")
+    status, _, errors, _ = run("/bin/busybox", "cat", "/fifo", root=str(files), timeout=20)
+    assert status == 1
+    assert b"Permission denied" in errors
+
+
+def test_proc_would_show_the_monitor_and_does_not_open():
+    status, output, _, _ = run(BUSYBOX, "cat", "/proc/self/maps")
+    assert (status, output) == (1, b"")
+
+
+def test_harmless_devices_open():
+    status, output, _, _ = run(BUSYBOX, "head", "-c", "10", "/dev/zero")
+    assert (status, output) == (0, bytes(10))
+
+
+# --- C programs --------------------------------------------------------------------------------
+
+HELLO = r"""
+#include <stdio.h>
+int main(int argc, char **argv) { printf("%d %s\n", argc, argv[argc - 1]); return 7; }
+"""
+
+
+@pytest.mark.parametrize("flags", [["-static"], ["-static-pie"], ["-static", "-O3", "-mavx2"]])
+def test_static_programs_of_each_kind_run(compile_c, engine, flags):
+    status, output, _, _ = run(compile_c(HELLO, *flags), "last", engine=engine)
+    assert (status, output) == (7, b"2 last\n")
+
+
+def test_a_program_for_another_processor_runs_emulated(compile_c):
+    pytest.importorskip("unicorn")
+    path = compile_c(HELLO, compiler="aarch64-linux-gnu-gcc")
+    status, output, _, _ = run(path, "last", engine="emulate")
+    assert (status, output) == (7, b"2 last\n")
+    with pytest.raises(GuestError, match=r"is for aarch64.*use --engine emulate"):
+        run(path)
+
+
+CRASHES = {
+    "null write": ("*(volatile int *)0 = 1;", 11, "wrote to 0x0, where nothing is mapped"),
+    "null read": ("return *(volatile int *)8;", 11, "read 0x8, where nothing is mapped"),
+    "write to code": ("*(volatile int *)main = 1;", 11, "wrote to 0x.*which does not allow it"),
+    "jump to nothing": ("((void (*)(void))0x123000)();", 11, "ran code at 0x123000"),
+    "run data": ("char c[99]; ((void (*)(void))c)();", 11, "ran code at 0x7ff"),
+    "illegal": ('asm("ud2");', 4, "ran an illegal instruction"),
+    "abort": ("abort();", 6, ""),
+    "deep recursion": ("return f(1) + f(2);", 11, "wrote to 0x7ff"),
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_a_crash_is_told_and_gives_the_status_of_its_signal(compile_c, engine, name):
+    body, signal, words = CRASHES[name]
+    path = compile_c(
+        "#include <stdlib.h>\n"
+        "int f(int n) { volatile char b[4096]; b[0] = n; return f(n + b[0]) + b[n % 7]; }\n"
+        f"int main(void) {{ {body} return 0; }}", "-static", "-O0",
+    )  # fmt: skip
+    status, _, _, result = run(path, engine=engine)
+    assert (status, result.ending.signal) == (128 + signal, signal)
+    import re
+
+    assert re.search(words, result.ending.fault)
+
+
+PRIVILEGED = {
+    "hlt": "hlt", "cli": "cli", "cr3": "mov %%cr3, %%rax", "out": "out %%al, $0xf4",
+    "fault port": "out %%al, $0x81", "wrmsr": "wrmsr", "lidt": "lidt (%%rsp)",
+    "int 0x80": "int $0x80", "int 14": "int $14",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRIVILEGED)
+def test_ring_3_may_not_do_what_kernels_do(compile_c, needs_kvm, name):
+    path = compile_c(
+        f'int main(void) {{ asm volatile("{PRIVILEGED[name]}" ::: "rax"); return 0; }}'
+    )
+    status, _, _, result = run(path)
+    if name.startswith("int") and status == 132:  # software PVM knows no such instruction
+        assert "illegal instruction" in result.ending.fault
+        return
+    assert status == 139
+    assert "did what only a kernel may" in result.ending.fault
+
+
+@pytest.mark.parametrize(
+    ("statement", "signal"), [("volatile int z = 0, n = 5; return n / z;", 8), ('asm("int3");', 5)]
+)
+def test_arithmetic_and_breakpoints_have_their_signals(compile_c, needs_kvm, statement, signal):
+    status, _, _, _ = run(compile_c(f"int main(void) {{ {statement} return 0; }}"))
+    assert status == 128 + signal
+
+
+def test_the_monitor_s_pages_are_out_of_reach(compile_c, needs_kvm):
+    for address in (0x1000, 0x2000, 0x3000, 0x6000):
+        text = f"int main(void) {{ return *(volatile int *){address}; }}"
+        assert run(compile_c(text))[0] == 139
+    assert run(compile_c("int main(void) { *(volatile int *)0x4000 = 0; return 0; }"))[0] == 139
+
+
+MEMORY = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <errno.h>
+#include <fcntl.h>
+#define CHECK(c) if (!(c)) { printf("line %d: %s\n", __LINE__, #c); return 1; }
+int main(int argc, char **argv) {
+    char *p = mmap(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(p != MAP_FAILED && p[0] == 0 && p[(1 << 20) - 1] == 0);
+    memset(p, 7, 1 << 20);
+    CHECK(mprotect(p + 4096, 4096, PROT_READ) == 0 && p[4096] == 7);
+    CHECK(mprotect(p + 4096, 4096, PROT_READ | PROT_WRITE) == 0);
+    p[4096] = 8;
+    CHECK(p[4095] == 7 && p[4096] == 8 && p[8192] == 7);
+    CHECK(munmap(p + 8192, 4096) == 0);
+    CHECK(mmap(p + 8192, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+               -1, 0) == p + 8192 && p[8192] == 0 && p[12288] == 7);
+    CHECK(mmap(0, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+          && errno == EACCES);
+    CHECK(mmap(0, 1L << 45, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+          && errno == ENOMEM);
+    unsigned char code[] = { 0xb8, 42, 0, 0, 0, 0xc3 };          /* mov $42, %eax; ret */
+    memcpy(p, code, sizeof code);
+    CHECK(mprotect(p, 4096, PROT_READ | PROT_EXEC) == 0 && ((int (*)(void))p)() == 42);
+    CHECK(mprotect(p, 4096, PROT_READ | PROT_WRITE) == 0);
+    p[1] = 43;
+    CHECK(mprotect(p, 4096, PROT_READ | PROT_EXEC) == 0 && ((int (*)(void))p)() == 43);
+    int fd = open(argv[0], O_RDONLY);
+    char *f = mmap(0, 8192, PROT_READ, MAP_PRIVATE, fd, 0);
+    CHECK(f != MAP_FAILED && memcmp(f, "\177ELF", 4) == 0);
+    for (int i = 0; i < 60; i++) {
+        char *b = malloc(i * 5000);
+        memset(b, i, i * 5000);
+        if (i % 3) free(b);
+    }
+    puts("fine");
+    return 0;
+}
+"""
+
+
+def test_memory_calls_do_what_linux_does(compile_c, engine):
+    assert run(compile_c(MEMORY), engine=engine)[1] == b"fine\n"
+
+
+@pytest.mark.parametrize("access", ["p[0] = 1", "p[0]", "((void (*)(void))p)()"])
+@pytest.mark.parametrize("how", ["munmap(p, 4096)", "mprotect(p, 4096, PROT_NONE)"])
+def test_what_was_taken_away_is_gone_at_once(compile_c, engine, how, access):
+    # the page is in the processor's translations: they must be forgotten
+    path = compile_c(f"""
+        #include <sys/mman.h>
+        int main(void) {{
+            volatile char *p = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            p[0] = 1;
+            int read = p[0];
+            {how};
+            {access};
+            return 0;
+        }}""")
+    assert run(path, engine=engine)[0] == 139
+
+
+def test_a_page_made_read_only_is_read_only_at_once(compile_c, engine):
+    path = compile_c("""
+        #include <sys/mman.h>
+        int main(void) {
+            volatile char *p = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            p[0] = 1;
+            mprotect(p, 4096, PROT_READ);
+            if (p[0] != 1) return 1;
+            p[0] = 2;
+            return 0;
+        }""")
+    assert run(path, engine=engine)[0] == 139
+
+
+BAD_POINTERS = r"""
+#include <unistd.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <errno.h>
+long bad[] = { 0, 8, 0x1000, 0x5000, 0x7fffffffffff, 0x7ffffffff000, -1, -4096, 1L << 47 };
+int main(int argc, char **argv) {
+    for (int i = 0; i < 9; i++) {
+        int fd = open(argv[0], O_RDONLY);
+        for (int turn = 0; turn < 4; turn++)     /* the third and later come from the window */
+            if (read(fd, (void *)bad[i], 100) != -1 || errno != EFAULT) return 100 + i;
+        char c[16];
+        for (int turn = 0; turn < 4; turn++)
+            if (read(fd, c, 16) != 16 || (turn == 0) != (c[0] == 127)) return 120 + i;
+        if (read(fd, (void *)bad[i], 100) != -1 || errno != EFAULT) return 140 + i;
+        if (lseek(fd, 0, SEEK_CUR) != 64) return 160 + i;
+        if (write(1, (void *)bad[i], 10) != -1 || errno != EFAULT) return 20 + i;
+        if (open((void *)bad[i], 0) != -1 || errno != EFAULT) return 40 + i;
+        if (syscall(SYS_uname, bad[i]) != -1 || errno != EFAULT) return 60 + i;
+        struct iovec v = { (void *)bad[i], 10 };
+        if (writev(1, &v, 1) != -1 || errno != EFAULT) return 80 + i;
+        close(fd);
+    }
+    return 0;
+}
+"""
+
+
+def test_bad_pointers_are_efault_and_change_nothing(compile_c, engine):
+    assert run(compile_c(BAD_POINTERS), engine=engine)[0] == 0
+
+
+SMALL_READS = r"""
+#include <unistd.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+int main(int argc, char **argv) {
+    unsigned char a[1000], b[1000];
+    int one = open(argv[1], O_RDONLY), two = open(argv[1], O_RDONLY), also = dup(one);
+    long at = 0, got;
+    unsigned step = 1;
+    for (;;) {
+        step = step * 1103515245 + 12345;
+        int fd = (step >> 20 & 7) == 0 ? also : one;
+        if ((step >> 16 & 15) == 0) {
+            if (lseek(one, 0, SEEK_CUR) != at) return 2;
+            if ((step >> 8 & 3) == 0) at = lseek(one, -(at < 50 ? at : 50), SEEK_CUR);
+        }
+        unsigned want = step >> 8 & 511;
+        got = read(fd, a, want);
+        if (got < 0 || got > want) return 3;
+        if (pread(two, b, got, at) != got || memcmp(a, b, got)) return 4;
+        for (int i = 0; i < 3 && got; i++) {           /* without another call between */
+            long more = read(one, a, 100);
+            got += more;
+            if (more < 100) break;
+        }
+        at += got;
+        if (!got && want) break;
+    }
+    printf("%ld\n", at);
+    return 0;
+}
+"""
+
+
+def test_small_reads_see_the_file_as_it_is_whatever_comes_between(compile_c, engine, files):
+    path = compile_c(SMALL_READS)
+    status, output, _, _ = run(path, str(files / "big"), engine=engine)
+    assert (status, output) == (0, b"%d\n" % (256 * 12345))
+
+
+def test_reading_in_small_pieces_needs_few_exits(files, needs_kvm):
+    _, output, _, result = run("/bin/busybox", "sha256sum", "/big", root=str(files))
+    assert output.split()[0].decode() == hashlib.sha256((files / "big").read_bytes()).hexdigest()
+    assert result.stats.count["read"] < 20  # of 772 that the program makes
+
+
+def test_a_program_that_forges_the_window_hurts_only_itself(compile_c, needs_kvm, files):
+    path = compile_c(r"""
+        #include <unistd.h>
+        #include <fcntl.h>
+        #include <stdio.h>
+        #include <string.h>
+        int main(int argc, char **argv) {
+            volatile long *word = (void *)0x5000;
+            static char b[4096];
+            int fd = open(argv[1], O_RDONLY);
+            read(fd, b, 100); read(fd, b, 100); read(fd, b, 100);
+            word[2] = -1;                                  /* far more is left than there is */
+            if (lseek(fd, 0, SEEK_CUR) != 200) return 1;   /* believed: nothing was read */
+            read(fd, b, 100); read(fd, b, 100);
+            word[2] = 0;
+            lseek(fd, 0, SEEK_CUR);
+            read(fd, b, 100); read(fd, b, 100);
+            word[1] = 0x1000;                              /* a page of the monitor */
+            word[2] = 4096;
+            memset(b, 0, sizeof b);
+            read(fd, b, 4096);
+            if (((long *)b)[1] == 0x00af9b000000ffff) puts("leaked");
+            return 0;
+        }""")  # fmt: skip
+    status, output, _, _ = run(path, str(files / "big"))
+    assert status in {0, 139}
+    assert output == b""
+
+
+TIME = r"""
+#include <time.h>
+#include <sys/time.h>
+#include <stdio.h>
+int main(void) {
+    struct timespec a, b, pause = { 0, 20000000 };
+    struct timeval v;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    nanosleep(&pause, 0);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    long passed = (b.tv_sec - a.tv_sec) * 1000000000 + b.tv_nsec - a.tv_nsec;
+    gettimeofday(&v, 0);
+    printf("%d %ld\n", passed >= 20000000, (long)v.tv_sec);
+    return clock_gettime(99, &a) == 0;
+}
+"""
+
+
+def test_time_passes(compile_c, engine):
+    before = int(time.time())
+    status, output, _, _ = run(compile_c(TIME), engine=engine)
+    slept, now = output.split()
+    assert (status, slept) == (0, b"1")
+    assert before <= int(now) <= time.time()
+
+
+# --- limits ------------------------------------------------------------------------------------
+
+ENDLESS = {
+    "spin": "for (;;);",
+    "calls": "for (;;) syscall(39);",
+    "map": "for (;;) mmap(0, 1 << 20, 3, 34, -1, 0);",
+    "reserve": "for (long i = 1;; i += 2) mmap((void *)(i << 20), 4096, 0, 34, -1, 0);",
+    "sleep": "for (;;) usleep(1000000000);",
+    "read": "char c; read(0, &c, 1);",
+    "open": 'for (;;) syscall(257, -100, "/", 0, 0);',
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_program_without_end_is_stopped_at_its_deadline(compile_c, engine, name):
+    path = compile_c(
+        "#include <unistd.h>\n#include <sys/mman.h>\n#include <sys/syscall.h>\n"
+        f"int main(void) {{ {ENDLESS[name]} return 0; }}"
+    )
+    reader, writer = os.pipe()
+    before = descriptors()
+    began = time.monotonic()
+    with pytest.raises(Timeout, match=r"the program did not end within 0.5 s"):
+        run(path, engine=engine, timeout=0.5, stdin=reader)
+    assert time.monotonic() - began < 10
+    assert descriptors() == before
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_full_pipe_does_not_hold_the_monitor(files):
+    reader, writer = os.pipe()
+    with pytest.raises(Timeout):
+        run_program(
+            ["/bin/busybox", "yes"], world=World(root=str(files), stdout=writer), timeout=0.5
+        )
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_reader_that_left_is_sigpipe(files):
+    reader, writer = os.pipe()
+    os.close(reader)
+    world = World(root=str(files), stdout=writer)
+    result = run_program(["/bin/busybox", "yes"], world=world, timeout=20)
+    os.close(writer)
+    assert result.ending.status == 141
+
+
+def test_output_beyond_what_is_kept_ends_the_run(files):
+    world = World(root=str(files), stdout=Capture(limit=100_000))
+    with pytest.raises(GuestError, match="wrote more than the 100000 bytes"):
+        run_program(["/bin/busybox", "yes"], world=world, timeout=20)
+
+
+def test_memory_is_capped(compile_c, engine):
+    path = compile_c(r"""
+        #include <stdlib.h>
+        #include <string.h>
+        #include <stdio.h>
+        int main(void) {
+            int n = 0;
+            for (char *p; (p = malloc(1 << 20)); n++) memset(p, 1, 1 << 20);
+            return n > 20 && n < 64 ? 0 : 1;
+        }""")
+    assert run(path, engine=engine, memory=64 * MIB)[0] == 0
+
+
+def test_a_program_that_needs_more_memory_than_it_has_is_refused(compile_c, needs_kvm):
+    path = compile_c("char c[100 << 20]; int main(void) { return c[5]; }")
+    with pytest.raises(GuestError, match="memory = 64 MiB does not fit; raise --mem"):
+        run(path, memory=64 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "world", "error", "words"),
+    [
+        (["/missing"], {}, ProgramError, "/missing no such file or directory"),
+        (["/etc"], {}, ProgramError, "/etc is not a regular file"),
+        (["/etc/passwd"], {}, GuestError, "/etc/passwd is not an ELF program"),
+        (["/bin/ls"], {}, GuestError, "/bin/ls is dynamically linked"),
+        (["x"], {"root": "/missing"}, UsageError, "root = /missing is not a directory"),
+        ([BUSYBOX], {"memory": 0}, UsageError, "is not a positive number"),
+        ([BUSYBOX], {"memory": 1 << 50}, HostError, "is more than the"),
+        ([BUSYBOX], {"memory": 1 << 17}, GuestError, "does not fit"),
+        ([BUSYBOX, "x" * (1 << 18)], {}, UsageError, "longer than 128 KiB"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line(needs_kvm, arguments, world, error, words):
+    before = descriptors()
+    with pytest.raises(error, match=words) as caught:
+        run_program(arguments, world=World(**world))
+    assert "\n" not in str(caught.value)
+    assert descriptors() == before
+
+
+# --- as a library ------------------------------------------------------------------------------
+
+
+def descriptors():
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def test_programs_run_in_many_threads_at_once(files):
+    outputs = []
+
+    def body(number):
+        outputs.append(run("/bin/busybox", "echo", str(number), root=str(files))[1])
+
+    before = descriptors()
+    threads = [threading.Thread(target=body, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outputs) == sorted(b"%d\n" % number for number in range(20))
+    assert descriptors() == before
+
+
+def test_one_hundred_programs_leave_nothing(files):
+    run("/bin/busybox", "true", root=str(files))
+    before = descriptors()
+    with open("/proc/self/maps") as file:
+        mappings = len(file.readlines())
+    for _ in range(100):
+        run("/bin/busybox", "true", root=str(files))
+    assert descriptors() == before
+    with open("/proc/self/maps") as file:
+        assert abs(len(file.readlines()) - mappings) < 10
+
+
+def test_the_call_numbers_are_those_of_the_headers():
+    for machine, compiler in (("x86_64", "gcc"), ("aarch64", "aarch64-linux-gnu-gcc")):
+        if not shutil.which(compiler):
+            continue
+        names = BY_MACHINE[machine]
+        lines = "\n".join(f"X {number} __NR_{name}" for number, name in names.items())
+        text = f"#include <asm/unistd.h>\n{lines}\n"
+        command = [compiler, "-E", "-P", "-x", "c", "-"]
+        made = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+        rows = [line.split() for line in made.stdout.splitlines() if line.startswith("X ")]
+        assert [row for row in rows if row[1] != row[2]] == []
+        assert len(rows) == len(names)
