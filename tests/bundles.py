@@ -59,6 +59,14 @@ MOUNTS: list[dict[str, Any]] = [
     },
 ]
 
+_CAPABILITIES = [
+    f"CAP_{name}"
+    for name in (
+        "CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE",
+        "SETGID", "SETUID", "SYS_ADMIN", "SYSLOG",
+    )
+]  # fmt: skip
+
 CONFIG: dict[str, Any] = {
     "ociVersion": "1.2.0",
     "process": {
@@ -67,6 +75,7 @@ CONFIG: dict[str, Any] = {
         "env": ["PATH=/bin"],
         "cwd": "/",
         "noNewPrivileges": True,
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
     },
     "root": {"path": "rootfs"},
     "hostname": "box",
@@ -214,8 +223,10 @@ class Runtime:
         The output goes to files, since the container it may leave behind keeps them open.
         """
         out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
+        for path in (out, err):
+            path.unlink(missing_ok=True)
         how.setdefault("stdin", subprocess.DEVNULL)
-        with out.open("wb") as stdout, err.open("wb") as stderr:
+        with out.open("ab") as stdout, err.open("ab") as stderr:
             done = subprocess.run(
                 self.command(*words), stdout=stdout, stderr=stderr, timeout=LIMIT, check=False, **how
             )

@@ -262,6 +262,21 @@ class Cgroup:
             raise
         return True
 
+    def give(self, uid: int) -> None:
+        """
+        Let a user divide this cgroup: the directory and the files for that become theirs.
+
+        cgroups(7), Cgroup delegation: which files is for the kernel to say; limits are not theirs.
+        """
+        for name in (".", *_delegated()):
+            try:
+                os.chown(name, uid, -1, dir_fd=self.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # of a controller that is not switched on
+            except OSError as error:
+                where = f"{self.directory}/{name}"
+                raise KernelError.of("chown", error.errno or 0, where) from None
+
     def read(self, file: str) -> str:
         """The content of one of the cgroup's files."""
         fd = self._open(file, os.O_RDONLY)
@@ -305,6 +320,15 @@ class Cgroup:
 def table(text: str) -> dict[str, str]:
     """A flat keyed file: "KEY VALUE" on each line."""
     return dict(line.split(" ", 1) for line in text.splitlines())
+
+
+def _delegated() -> list[str]:
+    """The files of a cgroup that belong to whom it is delegated to (Linux 4.15)."""
+    try:
+        with open("/sys/kernel/cgroup/delegate", "rb") as file:
+            return os.fsdecode(file.read()).split()
+    except FileNotFoundError:  # sysfs is not mounted
+        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
 
 
 def _listed(pids: list[int]) -> str:

@@ -11,25 +11,12 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import frozen
+from .. import freezing, frozen
 from ..errors import PycontainError, UsageError, fault_of
 from ..kernel import seal
 
 # one import from each directory: ours, the compiled binding, python-prctl, the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
-
-_PROGRAM = """\
-#!{interpreter} -IS
-import gc
-import sys
-gc.disable()
-sys.path += {directories!r}
-from pycontain import frozen
-frozen.install()
-from pycontain.cli.fast import program
-program()
-"""
-
 
 def directories() -> list[str]:
     """The directories that hold what pycontain imports, each once."""
@@ -60,12 +47,12 @@ def interpreter() -> str:
 
 def text() -> str:
     """The program file's text."""
-    return _PROGRAM.format(interpreter=interpreter(), directories=directories())
+    return f"#!{interpreter()} -IS\n" + frozen.boot(f"[*sys.path, *{directories()!r}]")
 
 
 def write(path: str) -> None:
     """Put the program at this path, whole or not at all, and freeze the package. Raises OSError."""
-    frozen.write()
+    freezing.main()
     half = f"{path}.{os.getpid()}"
     with open(half, "w", encoding="utf-8", opener=_executable) as file:
         file.write(text())

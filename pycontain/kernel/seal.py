@@ -16,14 +16,11 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import frozen
 from ..errors import HostError, KernelError
 from . import calls
 from . import const as c
 from .mounts import Tree
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 _BASE = "/var/lib/pycontain/python"
 _PIECE = 1 << 20
@@ -72,20 +69,8 @@ def ensure() -> None:
     Raises HostError where there is neither overlayfs nor memfd_create.
     """
     if not is_sealed():
-        run(sys.argv[1:], "from pycontain.cli.fast import program; program()")
-
-
-def run(arguments: list[str], code: str) -> NoReturn:
-    """Become a sealed interpreter that runs this code, with the import path of this one."""
-    path = interpreter()
-    os.execv(path, command(path, arguments, code))
-
-
-def command(path: str, arguments: list[str], code: str) -> list[str]:
-    """The command line for this code: no site module, no PYTHON* variables, our import path."""
-    start = f"import gc, sys; gc.disable(); sys.path = {sys.path!r}"
-    fast = "from pycontain import frozen; frozen.install()"
-    return [path, "-IS", "-c", f"{start}; {fast}; {code}", *arguments]
+        path = interpreter()
+        os.execv(path, [path, "-IS", "-c", frozen.boot(repr(sys.path)), *sys.argv[1:]])
 
 
 def interpreter() -> str:

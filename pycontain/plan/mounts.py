@@ -66,6 +66,16 @@ OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *IGNOR
 _FILLED_LATER = ("tmpfs", "ramfs")
 
 
+def writable_cgroup(mounts: tuple[Mount, ...]) -> bool:
+    """Whether the container sees cgroup2 where it is expected, and may write there."""
+    return any(
+        mount.type in ("cgroup", "cgroup2")
+        and os.path.normpath(mount.destination) == "/sys/fs/cgroup"
+        and not {"ro", "rro"} & set(mount.options)
+        for mount in mounts
+    )
+
+
 class _Words:
     """The options of one mount, sorted by what they are about."""
 

@@ -116,6 +116,7 @@ class _Builder:
         if self.request.cgroup:
             wanted = self.linux.resources
             made += _cgroup_steps(wanted, self.linux.cgroupsPath)
+            made += self._give_cgroup()
         if self.profile is not None:
             made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
         made += self.namespaces.open_steps()
@@ -125,6 +126,14 @@ class _Builder:
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
         return made
+
+    def _give_cgroup(self) -> list[steps.Step]:
+        """Only with a namespace and a writable mount can the user do anything with it."""
+        uid = self.process.user.uid if self.process.user else 0
+        writable = mounts.writable_cgroup(self.spec.mounts)
+        if uid == 0 or not writable or c.CLONE_NEWCGROUP not in self.namespaces.new:
+            return []
+        return [steps.GiveCgroup(uid=uid, why="config-linux.md, Cgroup ownership")]
 
     def _enter_world(self) -> list[steps.Step]:
         made: list[steps.Step] = [

@@ -70,6 +70,16 @@ class LimitCgroup(_ParentStep):
         return "write " + ", ".join(f"{s.file} = {s.value}" for s in self.settings)
 
 
+class GiveCgroup(_ParentStep):
+    """The container may divide its cgroup: the files for that become its user's."""
+
+    name = "cgroup owner"
+    uid: int
+
+    def what(self) -> str:
+        return f"give the cgroup to uid {self.uid}"
+
+
 class FilterDevices(_ParentStep):
     """The device filter is attached to the cgroup."""
 

@@ -153,6 +153,8 @@ class Life:
                 self._make_cgroup(step)
             case steps.LimitCgroup():
                 self.cgroup.write(step.settings)
+            case steps.GiveCgroup():
+                self._real_cgroup().give(step.uid)
             case steps.FilterDevices():
                 attach(self._real_cgroup().fd, program((*step.rules, *DEFAULT_RULES)))
             case steps.CompileSeccomp():
@@ -227,6 +229,8 @@ class Life:
     def _open_namespaces(self, step: steps.OpenNamespaces) -> None:
         for kind, path in step.paths.items():
             self._namespaces[kind] = _open_namespace(kind, path)
+            if kind in step.foreign:
+                _refuse_own(kind, path)
 
     def _spawn(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         if any(isinstance(later, steps.AwaitStart) for later in rest):
@@ -324,6 +328,16 @@ def _open_namespace(kind: int, path: str) -> int:
             remedy="name a file of /proc/PID/ns of that type, or a bind mount of one",
         )
     return fd
+
+
+def _refuse_own(kind: int, path: str) -> None:
+    """Raises StateError when a namespace is this process's: its sysctls would be the host's."""
+    if os.path.samefile(path, f"/proc/self/ns/{FILES[kind]}"):
+        raise StateError(
+            f"is the host's own {FILES[kind]} namespace, which linux.sysctl would change",
+            at=path,
+            remedy="drop those sysctls, or make the namespace new",
+        )
 
 
 def _write(path: str, text: str, at: str) -> None:

@@ -16,7 +16,7 @@ STAT = "stat -c '%n %F %t:%T %a %u:%g'"
 
 
 def test_the_default_devices_and_links_are_there(runtime, bundle):
-    made = bundle("cd /dev; for i in *; do " + STAT + " $i; done; for i in *; do readlink $i; done")
+    made = bundle("cd /dev; for i in *; do " + STAT + " $i; done; for i in [fps]*; do readlink $i; done; true")
     assert runtime.output(made).lines == [
         "fd symbolic link 0:0 777 0:0",
         "full character special file 1:7 666 0:0",
@@ -43,7 +43,7 @@ def test_the_default_devices_work(runtime, bundle):
     script = """
     head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; cat /dev/null | wc -c
     echo x >/dev/null && echo written; (echo x >/dev/full) 2>/dev/null || echo full
-    echo out >/dev/stdout; echo err >/dev/stderr; echo in | cat /dev/stdin
+    echo out >>/dev/stdout; echo err >>/dev/stderr; echo in | cat /dev/stdin
     """
     done = runtime.run(bundle(script))
     assert done.words == ["3", "3", "0", "written", "full", "out", "in"]
@@ -51,7 +51,7 @@ def test_the_default_devices_work(runtime, bundle):
 
 
 def test_a_user_can_use_the_standard_streams_by_name(runtime, bundle):
-    made = bundle("echo out >/dev/stdout; echo err >/dev/stderr", {"process.user": {"uid": 5, "gid": 5}})
+    made = bundle("echo out >>/dev/stdout; echo err >>/dev/stderr", {"process.user": {"uid": 5, "gid": 5}})
     done = runtime.run(made)
     assert (done.out, done.err) == ("out\n", "err\n")
 
@@ -138,7 +138,7 @@ NODES = [
     {"type": "c", "path": "/dev/kmsg", "major": 1, "minor": 11},
     {"type": "c", "path": "/dev/port", "major": 1, "minor": 4},
 ]
-TRY = "for i in null kmsg port; do : </dev/$i && echo $i; done; mknod /tmp/n c 1 3 && echo made"
+TRY = "for i in null kmsg port; do true </dev/$i && echo $i; done; mknod /tmp/n c 1 3 && echo made"
 
 
 def test_only_allowed_devices_can_be_opened(runtime, bundle):
@@ -211,8 +211,8 @@ def test_what_is_mounted_below_a_read_only_path_is_read_only_too(runtime, bundle
 
 
 def test_a_path_can_be_read_only_and_masked(runtime, bundle):
-    changes = {"linux.readonlyPaths": ["/proc/sys"], "linux.maskedPaths": ["/proc/sys/kernel/sysrq"]}
-    made = bundle("cat /proc/sys/kernel/sysrq; echo; cat /proc/sys/kernel/ostype", changes)
+    changes = {"linux.readonlyPaths": ["/proc/sys"], "linux.maskedPaths": ["/proc/sys/kernel/version"]}
+    made = bundle("cat /proc/sys/kernel/version; cat /proc/sys/kernel/ostype", changes)
     assert runtime.output(made).words == ["Linux"]
 
 

@@ -97,6 +97,7 @@ def test_without_an_oom_score_the_callers_is_kept(runtime, bundle):
 
 
 CAPABILITIES = [
+    ("without the property", None, "0 0 0 0 0"),
     ("none", {"bounding": []}, "0 0 0 0 0"),
     ("bounding alone", {"bounding": ALL_CAPS}, "0 0 0 421 0"),
     (
@@ -137,6 +138,8 @@ def caps(text: str) -> str:
 )
 def test_roots_capabilities(runtime, bundle, sets, seen):
     made = bundle(STATUS, {"process.capabilities": sets})
+    if sets is None:
+        made.edit({"process": {k: v for k, v in made.config["process"].items() if v is not None}})
     assert caps(runtime.output(made).out) == seen
 
 

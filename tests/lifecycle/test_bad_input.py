@@ -1,0 +1,152 @@
+"""Bad input gives one clear line, another status than 0, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.bundles import CONFIG
+
+# what is in config.json -> words of the line
+TEXTS = [
+    ("", "config.json"),
+    ("{", "config.json"),
+    ("[]", "config.json"),
+    ("null", "config.json"),
+    ("{}", "ociVersion"),
+    ('{"ociVersion": "1.0.2"}', "root"),
+    ('{"ociVersion": "1.0.2", "root": {}}', "root.path"),
+    ('{"ociVersion": 1, "root": {"path": "rootfs"}}', "ociVersion"),
+    ('{"ociVersion": "1.0.2", "root": "rootfs"}', "root"),
+    ('{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "ociVersion": "\\ud800"}', ""),
+    ("{'a': 1}", "config.json"),
+    ('{"ociVersion": "1.0.2",}', "config.json"),
+    ("\xff\xfe", "UTF-8"),
+    ("[" * 100_000, "config.json"),
+    ('{"ociVersion": ' + "9" * 5000 + "}", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), TEXTS, ids=lambda value: value[:40])
+def test_broken_json(runtime, bundle, text, words):
+    made = bundle()
+    (made.path / "config.json").write_bytes(text.encode("latin-1"))
+    line = runtime.fails(made)
+    assert words in line
+    assert len(line) < 1000
+    assert not runtime.ids()
+
+
+# JSON path -> value -> words of the line
+VALUES = [
+    ("ociVersion", "invalid", "ociVersion"),
+    ("ociVersion", "2.0.0", "ociVersion"),
+    ("ociVersion", "", "ociVersion"),
+    ("root.path", "/does/not/exist", "/does/not/exist does not exist"),
+    ("root.path", "config.json", "is not a directory"),
+    ("root.path", 3, "root.path"),
+    ("root.readonly", "yes", "root.readonly"),
+    ("process", [], "process"),
+    ("process.args", "sh", "process.args"),
+    ("process.args", ["sh", 1], "process.args[1]"),
+    ("process.args", ["a\0b"], "process.args"),
+    ("process.cwd", "", "process.cwd"),
+    ("process.user.uid", -1, "process.user.uid"),
+    ("process.user.uid", 2**32, "process.user.uid"),
+    ("process.user.uid", "0", "process.user.uid"),
+    ("process.user.uid", 1.5, "process.user.uid"),
+    ("process.user.uid", True, "process.user.uid"),
+    ("process.terminal", 1, "process.terminal"),
+    ("hostname", 5, "hostname"),
+    ("mounts", {}, "mounts"),
+    ("mounts[0].options", "ro", "mounts[0].options"),
+    ("mounts[0].destination", "", "mounts[0].destination"),
+    ("hooks", {"createRuntime": [{"path": "relative"}]}, "hooks.createRuntime[0].path"),
+    ("hooks", {"createRuntime": [{"path": "/x", "timeout": 0}]}, "hooks.createRuntime[0].timeout"),
+    ("hooks", {"createRuntime": {}}, "hooks.createRuntime"),
+    ("annotations", {"": "x"}, "annotations"),
+    ("annotations", {"a": 1}, "annotations"),
+    ("linux", [], "linux"),
+    ("linux.rootfsPropagation", "sideways", "linux.rootfsPropagation"),
+    ("linux.uidMappings", [{"containerID": 0, "hostID": 0, "size": 1}], "user namespace"),
+    ("linux.intelRdt", {"closID": "x"}, "Intel RDT"),
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "memory policy"),
+    ("linux.mountLabel", "x", "linux.mountLabel"),
+    ("linux.netDevices", {"eth0": {}}, "network devices"),
+    ("linux.seccomp", {"defaultAction": "SCMP_ACT_MAYBE"}, "linux.seccomp.defaultAction"),
+    ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "seccomp notification"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "words"), VALUES, ids=lambda value: str(value)[:40])
+def test_a_wrong_value_is_named_by_its_path(runtime, bundle, path, value, words):
+    made = bundle("", {path: value})
+    for line in (runtime.fails(made), runtime.refuses("create", "-b", made.path, runtime.new_id())):
+        assert words in line
+        assert "no such file or directory" not in line.lower()
+    assert not runtime.ids()
+
+
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_a_folder_without_config_json(runtime, tmp_path, command):
+    line = runtime.refuses(command, "-b", tmp_path, runtime.new_id())
+    assert f"{tmp_path}/config.json does not exist" in line
+
+
+def test_the_name_is_exactly_config_json(runtime, bundle):
+    made = bundle("echo ran")
+    (made.path / "config.json").rename(made.path / "Config.json")
+    assert "config.json does not exist" in runtime.fails(made)
+    assert runtime.output(made, "--config", "Config.json").out == "ran\n"
+
+
+def test_a_bundle_that_does_not_exist(runtime):
+    assert "/does/not/exist" in runtime.refuses("run", "-b", "/does/not/exist", runtime.new_id())
+
+
+def test_unknown_properties_are_no_error(runtime, bundle):
+    changes = {"x-new": {"deep": [1]}, "process.future": True, "linux.soon": "x", "vm": {}, "zos": {}}
+    assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
+
+
+def test_a_null_is_as_if_it_were_not_there(runtime, bundle):
+    changes = {"hooks": None, "annotations": None, "linux.seccomp": None, "domainname": None}
+    assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
+
+
+@pytest.mark.parametrize(
+    "version", ["1.0.0", "1.0.2-dev", "1.1.0+dev", "1.3.0", "1.0.0-rc5", "1.99.0"]
+)
+def test_versions_of_the_specification(runtime, bundle, version):
+    assert runtime.output(bundle("echo ran", {"ociVersion": version})).out == "ran\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frobnicate"],
+        ["run", "--bundel", "."],
+        ["run", "a", "b"],
+        ["run", "--preserve-fds", "x", "a"],
+        ["--log-format", "xml", "state", "a"],
+        ["--systemd-cgroup", "state", "a"],
+        ["checkpoint", "a"],
+        ["kill", "a", "SIGNOTHING"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_cannot_be_understood(runtime, words):
+    runtime.refuses(*words)
+
+
+def test_preserved_descriptors_must_be_open(runtime, bundle):
+    line = runtime.fails(bundle(), "--preserve-fds", "2")
+    assert "--preserve-fds = 2" in line
+
+
+def test_run_without_a_process(runtime, bundle):
+    made = bundle()
+    config = {key: value for key, value in CONFIG.items() if key != "process"}
+    (made.path / "config.json").write_text(json.dumps(config))
+    assert "process" in runtime.fails(made)
