@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 from pycontain import vm
+from pycontain.compare.walls import walls
 
 PYTHON = sys.executable
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
@@ -48,8 +49,7 @@ int main(void) {
 TINY = """
 from pycontain.vm.machine import Hardware, run_flat
 from pycontain.vm.guests import GUESTS
-from pycontain.vm.sink import Descriptor
-run_flat(GUESTS["tiny"].image(), Descriptor(), Hardware(), engine="%s")
+run_flat(GUESTS["tiny"].image(), 1, Hardware(), engine="%s")
 """
 PROGRAM = """
 import sys
@@ -70,7 +70,7 @@ def compile_c(folder: str, name: str, text: str) -> str:
 
 def spawn(*command: str) -> Callable[[], object]:
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    return lambda: subprocess.run(command, check=False, capture_output=True, env=environment)
+    return lambda: subprocess.run(command, check=True, capture_output=True, env=environment)
 
 
 def told(action: Callable[[], object]) -> Callable[[], object]:
@@ -85,9 +85,13 @@ def inside(engine: str, *command: str) -> Callable[[], object]:
     )
 
 
-def each(*command: str) -> Row:
-    """The same program behind each wall, in fresh processes."""
+def each(folder: str, *command: str) -> Row:
+    """The same program behind each wall, in fresh processes; folder is for the bundle."""
     row = {"native": spawn(*command)}
+    bundle = tempfile.mkdtemp(dir=folder)
+    for wall in walls(bundle):
+        if wall.name == "container" and not wall.missing:
+            row["container"] = spawn(*wall.command(command))
     for engine in engines():
         row[engine] = spawn(PYTHON, "-c", PROGRAM, engine, *command)
     qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
@@ -143,10 +147,10 @@ def rows(folder: str) -> list[tuple[str, Row]]:
     return [
         ("fresh process to exit", start),
         ("create, run and close in a warm process", create),
-        ("hello, static", each(hello)),
-        ("one system call", {name: told(call) for name, call in each(calls).items()}),
-        ("a loop of registers", each(loop)),
-        ("busybox sha256sum of 30 MB", each(BUSYBOX, "sha256sum", data)),
+        ("hello, static", each(folder, hello)),
+        ("one system call", {name: told(call) for name, call in each(folder, calls).items()}),
+        ("a loop of registers", each(folder, loop)),
+        ("busybox sha256sum of 30 MB", each(folder, BUSYBOX, "sha256sum", data)),
     ]
 
 

@@ -1,0 +1,79 @@
+"""
+pycontain: containers, and virtual machines beside them, in Python.
+
+    import pycontain
+
+    result = pycontain.run("bundle", ["echo", "hello"])
+    print(result.status, result.stdout)
+
+Importing this costs nothing; what is used is loaded then.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .errors import (
+        HookError,
+        HostError,
+        KernelError,
+        ProgramError,
+        PycontainError,
+        SpecError,
+        StateError,
+        StepError,
+        Timeout,
+    )
+    from .library import Container, Result, run
+    from .runtime.options import Options
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Container": "library",
+    "Result": "library",
+    "run": "library",
+    "Options": "runtime.options",
+    "HookError": "errors",
+    "HostError": "errors",
+    "KernelError": "errors",
+    "ProgramError": "errors",
+    "PycontainError": "errors",
+    "SpecError": "errors",
+    "StateError": "errors",
+    "StepError": "errors",
+    "Timeout": "errors",
+}
+
+__all__ = [
+    "Container",
+    "HookError",
+    "HostError",
+    "KernelError",
+    "Options",
+    "ProgramError",
+    "PycontainError",
+    "Result",
+    "SpecError",
+    "StateError",
+    "StepError",
+    "Timeout",
+    "__version__",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """What can be asked for."""
+    return __all__

@@ -19,7 +19,8 @@ Every error answers: in which step, at which file or field, what value, what can
 from __future__ import annotations
 
 import errno as _errno
-import os
+
+from . import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ half of it.
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import marshal
@@ -13,16 +14,17 @@ import os
 import subprocess
 import sys
 
-from . import frozen, jsontext
+from . import frozen
 from .cli.table import COMMANDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import TypeVar
+    from typing import TypeAlias, TypeVar
 
-    from .frozen import Index
+    from .cli.table import Command
 
+    Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
     Body = TypeVar("Body", ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 _FOLDER = os.path.dirname(frozen.__file__)
@@ -30,41 +32,45 @@ _FOLDER = os.path.dirname(frozen.__file__)
 # What one command imports: the modules as they are completed, and the compiled ones with their
 # files. The commands of people may take their time.
 _TRACE = """
-import sys
+import marshal, sys
 sys.path = {path!r}
-from pycontain import frozen, jsontext
-code, index, orders, extensions = __import__("marshal").load(file := open({half!r}, "rb"))
-frozen.start(file, index, {{}}, {{}})
-finder = sys.meta_path[0]
+file = open({half!r}, "rb")
+code, *tables = marshal.load(file)
+scope = {{"__name__": "pycontain.frozen", "__file__": {frozen!r}}}
+exec(code, scope)
+scope["start"](file, *tables)
+finder = sys.meta_path[-2]
+make = finder.exec_module
+order = []
+def exec_module(module):
+    make(module)
+    order.append(module.__name__)
+finder.exec_module = exec_module
 before = set(sys.modules)
-import pycontain.cli.fast, pycontain.runtime.options
-if {enters!r}:
-    import pycontain.kernel.seal
-import {module}
+import {modules}
 compiled = {{
     name: module.__file__ for name, module in sys.modules.items()
     if name not in before and getattr(module, "__file__", "").endswith(".so")
 }}
-print(jsontext.dumps([["pycontain", *finder.loaded], compiled]))
+print((order, compiled))
 """
 
 
 def write() -> str:
     """Freeze the package as it is now; returns the file. Raises OSError."""
-    index, codes = _freeze()
+    frozen_modules = _freeze()
     path = frozen.file()
     os.makedirs(os.path.dirname(path), exist_ok=True)
     half = f"{path}.{os.getpid()}"
     orders: dict[str, list[str]] = {}
     extensions: dict[str, str] = {}
     try:
-        _put(half, index, {}, {}, codes)
+        _put(half, {}, {}, frozen_modules)
         for command in COMMANDS.values():
             if command.calls.startswith("pycontain.runtime.") or command.enters:
-                module = command.calls.partition(":")[0]
-                orders[command.name], compiled = _trace(half, module, command.enters)
+                orders[command.name], compiled = _trace(half, command)
                 extensions.update(compiled)
-        _put(half, index, orders, extensions, codes)
+        _put(half, orders, extensions, frozen_modules)
         os.replace(half, path)
     finally:
         if os.path.exists(half):
@@ -72,41 +78,62 @@ def write() -> str:
     return path
 
 
-def _freeze() -> tuple[Index, list[bytes]]:
-    """The index and the code of every module."""
-    index: Index = {}
-    codes: list[bytes] = []
-    offset = 0
+def _freeze() -> dict[str, Module]:
+    """Each module with its code."""
+    made = {}
     for name, source in _sources():
-        code = marshal.dumps(_code_of(source))
         found = os.stat(source)
         package = source.endswith("__init__.py")
-        index[name] = (package, source, found.st_mtime_ns, found.st_size, offset, len(code))
-        codes.append(code)
-        offset += len(code)
-    return index, codes
+        code = _code_of(source)
+        made[name] = (name, package, source, found.st_mtime_ns, found.st_size, code)
+    return made
 
 
 def _put(
     path: str,
-    index: Index,
     orders: dict[str, list[str]],
     extensions: dict[str, str],
-    codes: list[bytes],
+    modules: dict[str, Module],
 ) -> None:
+    """Write the parts that `frozen.py` draws."""
+    parts = _Parts()
+    groups = {
+        command: parts.add([modules[name] for name in order]) for command, order in orders.items()
+    }
+    index = {name: (*about, *parts.add(code)) for name, *about, code in modules.values()}
+    where = parts.add(index)
     with open(path, "wb") as file:
-        marshal.dump((_code_of(frozen.__file__), index, orders, extensions), file)
-        file.writelines(codes)
+        marshal.dump((_code_of(frozen.__file__), groups, extensions, where), file)
+        file.writelines(parts.made)
 
 
-def _trace(half: str, module: str, enters: bool) -> tuple[list[str], dict[str, str]]:
-    code = _TRACE.format(path=sys.path, half=half, module=module, enters=enters)
+class _Parts:
+    """Marshalled values, one after the other."""
+
+    def __init__(self) -> None:
+        self.made: list[bytes] = []
+        self.end = 0
+
+    def add(self, value: object) -> tuple[int, int]:
+        """Add a value; returns its offset and length."""
+        data = marshal.dumps(value)  # type: ignore[arg-type]
+        self.made.append(data)
+        self.end += len(data)
+        return self.end - len(data), len(data)
+
+
+def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
+    modules = ["pycontain.cli.fast", "pycontain.runtime.options"]
+    if command.enters:
+        modules.append("pycontain.kernel.seal")
+    modules.append(command.calls.partition(":")[0])
+    code = _TRACE.format(
+        path=sys.path, half=half, frozen=frozen.__file__, modules=", ".join(modules)
+    )
     done = subprocess.run(
         (sys.executable, "-IS", "-c", code), capture_output=True, text=True, check=True
     )
-    result = jsontext.loads(done.stdout)
-    assert isinstance(result, list)
-    order, compiled = result
+    order, compiled = ast.literal_eval(done.stdout)
     return order, compiled
 
 
@@ -126,23 +153,26 @@ def _code_of(source: str) -> CodeType:
     """The code of a source file, lean."""
     with open(source, "rb") as file:
         tree = ast.parse(file.read(), source)
-    return compile(_Lean().visit(tree), source, "exec", dont_inherit=True)
+    lean = _Lean().visit(tree)
+    flags = __future__.annotations.compiler_flag
+    code: CodeType = compile(lean, source, "exec", flags=flags, dont_inherit=True)
+    return code
 
 
 class _Lean(ast.NodeTransformer):
     """
-    Drops docstrings, annotations of functions and `if TYPE_CHECKING` blocks.
+    Drops docstrings, annotations of functions, `if TYPE_CHECKING` blocks and future imports.
 
     Annotations of classes stay: records are made of them.
     """
 
-    def visit_Module(self, node: ast.Module) -> ast.AST:  # noqa: N802
+    def visit_Module(self, node: ast.Module) -> ast.AST:
         return self.generic_visit(_without_docstring(node))
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self.generic_visit(_without_docstring(node))
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
         return self.generic_visit(_without_docstring(node))
 
@@ -150,7 +180,11 @@ class _Lean(ast.NodeTransformer):
         node.annotation = None
         return node
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:  # noqa: N802
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        """A future import is one of a file, too: the compiler is told by a flag."""
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return [self.visit(inner) for inner in node.orelse]
         return self.generic_visit(node)

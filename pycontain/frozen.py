@@ -3,32 +3,38 @@ The package in one file, for starts in milliseconds.
 
 Finding, opening and checking seventy modules costs Python more than running a container, so
 `freezing.write` puts their code into one file beside the byte code cache, and the launcher's first
-lines run this module's code from it. Modules that a command is known to need are made at once, in
-the order in which they were once imported; others when they are asked for. A module whose source
-has changed since is imported in the ordinary way, so the file can be old or missing without harm.
+lines run this module's code from it. The modules that a command is known to need lie together, in
+the order in which they were once imported: one read and they are made. Others are made when they
+are asked for. A module whose source has changed since is imported in the ordinary way, so the file
+can be old or missing without harm.
 
-    marshal   (this module's code, index, orders, extensions)
-              index       {module: (package?, source, mtime in ns, size, offset, length)}
-              orders      {command: [module, ...]}
+    marshal   (this module's code, groups, extensions, index)
+              groups      {command: (offset, length)}
               extensions  {compiled module: its file}, which saves listing whole directories
-    marshal   each module's code, at its offset from here
+              index       (offset, length)
+    marshal   for each group [(module, package?, source, mtime in ns, size, code), ...]
+    marshal   each module's code
+    marshal   the index: {module: (package?, source, mtime in ns, size, offset, length)}
+
+Offsets count from the end of the first part, lengths are in bytes.
 """
 
 from __future__ import annotations
 
 import marshal
 import sys
-from _frozen_importlib import ModuleSpec
 from posix import pread, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _frozen_importlib import ModuleSpec
     from io import BufferedReader
-    from types import ModuleType
+    from types import CodeType, ModuleType
     from typing import TypeAlias
 
-    Entry: TypeAlias = tuple[bool, str, int, int, int, int]
-    Index: TypeAlias = dict[str, Entry]
+    Part: TypeAlias = tuple[int, int]
+    Group: TypeAlias = list[tuple[str, bool, str, int, int, CodeType]]
+    Index: TypeAlias = dict[str, tuple[bool, str, int, int, int, int]]
 
 _Module = type(sys)
 
@@ -38,12 +44,17 @@ def file() -> str:
     return __file__.replace("frozen.py", f"__pycache__/frozen.{sys.implementation.cache_tag}")
 
 
-def boot(path: str) -> str:
-    """Source code that starts from the frozen file, if there is one, and runs the command line."""
+def boot(path: str, main: str = "pycontain.cli.fast:program") -> str:
+    """
+    Source code that starts from the frozen file, if there is one, and calls a function.
+
+    path is a statement that makes the package's directories known.
+    """
+    module, _, function = main.partition(":")
     return f"""\
 import gc, marshal, sys
 gc.disable()
-sys.path = {path}
+{path}
 try:
     file = open({file()!r}, "rb")
 except FileNotFoundError:
@@ -53,72 +64,93 @@ else:
     scope = {{"__name__": "pycontain.frozen", "__file__": {__file__!r}}}
     exec(code, scope)
     scope["start"](file, *tables)
-from pycontain.cli.fast import program
-program()
+from {module} import {function}
+{function}()
 """
 
 
 def start(
-    file: BufferedReader, index: Index, orders: dict[str, list[str]], extensions: dict[str, str]
+    file: BufferedReader, groups: dict[str, Part], extensions: dict[str, str], index: Part
 ) -> None:
     """Take modules from the file that was just read, those of this command line at once."""
-    finder = _Finder(file, index, extensions)
-    sys.meta_path.insert(0, finder)
+    finder = _Finder(file, extensions, index)
+    sys.meta_path.insert(-1, finder)  # before the one that searches sys.path
     for word in sys.argv[1:]:
-        if word in orders:
-            return finder.preload(orders[word])
+        if word in groups:
+            return finder.preload(groups[word])
+
+
+class _Spec:
+    """What importlib wants to know of a module that is there: less than a ModuleSpec costs."""
+
+    __slots__ = (
+        "_uninitialized_submodules", "has_location", "loader", "name", "origin", "parent",
+        "submodule_search_locations",
+    )  # fmt: skip
+    _initializing = False
+
+    def __init__(self, name: str, parent: str, loader: _Finder, origin: str) -> None:
+        self.name = name
+        self.parent = parent
+        self.loader = loader
+        self.origin = origin
+        self.has_location = True
+        self.submodule_search_locations: list[str] | None = None
+        self._uninitialized_submodules: list[str] = []  # importlib's own, since 3.11
 
 
 class _Finder:
-    """A finder and loader, as importlib wants them. loaded: the modules, as they were completed."""
+    """A finder and loader, as importlib wants them."""
 
-    def __init__(self, file: BufferedReader, index: Index, extensions: dict[str, str]) -> None:
-        self.file = file  # keeps the descriptor open
-        self.fd = file.fileno()
-        self.start = file.tell()
-        self.index = index
-        self.extensions = extensions
-        self.loaded: list[str] = []
+    def __init__(self, file: BufferedReader, extensions: dict[str, str], index: Part) -> None:
+        self._file = file  # keeps the descriptor open
+        self._start = file.tell()
+        self._extensions = extensions
+        self._where = index
+        self._index: Index = {}
 
-    def preload(self, names: list[str]) -> None:
+    def preload(self, group: Part) -> None:
         """Make modules without asking importlib, up to the first whose source has changed."""
-        for name in names:
-            if not self._is_current(name):
+        modules: Group = marshal.loads(self._read(group))
+        for name, package, source, mtime, size, code in modules:
+            if not _is_current(source, mtime, size):
                 return
-            package, source, *_ = self.index[name]
             parent, _, last = name.rpartition(".")
             module = _Module(name)
             module.__file__ = source
             module.__package__ = name if package else parent
+            spec = _Spec(name, module.__package__, self, source)
             if package:
-                module.__path__ = [source.removesuffix("/__init__.py")]
+                module.__path__ = spec.submodule_search_locations = _paths(source)
+            module.__spec__ = spec  # type: ignore[assignment]
             sys.modules[name] = module
-            self.exec_module(module)
+            exec(code, module.__dict__)  # noqa: S102
             if parent:
                 setattr(sys.modules[parent], last, module)
 
-    def _is_current(self, name: str) -> bool:
-        _, source, mtime, size, *_ = self.index[name]
-        found = stat(source)
-        return (found.st_mtime_ns, found.st_size) == (mtime, size)
-
-    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:
         """The module, unless its source is another by now."""
-        if name in self.extensions:
+        from _frozen_importlib import ModuleSpec
+
+        if name in self._extensions:
             return self._extension(name)
-        if name not in self.index or not self._is_current(name):
+        if name.partition(".")[0] != "pycontain":
             return None
-        package, source, *_ = self.index[name]
+        self._index = self._index or marshal.loads(self._read(self._where))
+        if name not in self._index or not _is_current(*self._index[name][1:4]):
+            return None
+        package, source, *_ = self._index[name]
         spec = ModuleSpec(name, self, origin=source, is_package=package)  # type: ignore[arg-type]
         spec.has_location = True
         if package:
-            spec.submodule_search_locations = [source.removesuffix("/__init__.py")]
+            spec.submodule_search_locations = _paths(source)
         return spec
 
     def _extension(self, name: str) -> ModuleSpec:
+        from _frozen_importlib import ModuleSpec
         from _frozen_importlib_external import ExtensionFileLoader
 
-        path = self.extensions[name]
+        path = self._extensions[name]
         spec = ModuleSpec(name, ExtensionFileLoader(name, path), origin=path)
         spec.has_location = True
         return spec
@@ -128,7 +160,18 @@ class _Finder:
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module's code."""
-        *_, offset, length = self.index[module.__name__]
-        code = marshal.loads(pread(self.fd, length, self.start + offset))
-        exec(code, module.__dict__)  # noqa: S102
-        self.loaded.append(module.__name__)
+        _, _, _, _, offset, length = self._index[module.__name__]
+        exec(marshal.loads(self._read((offset, length))), module.__dict__)  # noqa: S102
+
+    def _read(self, part: Part) -> bytes:
+        offset, length = part
+        return pread(self._file.fileno(), length, self._start + offset)
+
+
+def _is_current(source: str, mtime: int, size: int) -> bool:
+    found = stat(source)
+    return found.st_mtime_ns == mtime and found.st_size == size
+
+
+def _paths(source: str) -> list[str]:
+    return [source.removesuffix("/__init__.py")]

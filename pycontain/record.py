@@ -25,21 +25,26 @@ else:
         return lambda cls: cls
 
 
+_fill = object.__setattr__  # what is read-only is filled once
+
+
 class _RecordType(type):
     """Turns annotations into slots and class-level values into defaults."""
 
     def __new__(meta, name: str, bases: tuple[type, ...], space: dict[str, object]) -> _RecordType:
+        base: dict[str, str] = getattr(bases[0], "FIELDS", {}) if bases else {}
         own = space.get("__annotations__", {})
         assert isinstance(own, dict)
-        fields = {key: text for key, text in own.items() if not text.startswith("ClassVar")}
+        fields = {key: text for key, text in own.items() if text[:8] != "ClassVar"}
         defaults = {key: space.pop(key) for key in fields if key in space}
-        for base in reversed(bases):
-            fields = {**getattr(base, "FIELDS", {}), **fields}
-            defaults = {**getattr(base, "DEFAULTS", {}), **defaults}
-        inherited = {key for base in bases for key in getattr(base, "FIELDS", {})}
-        space["__slots__"] = tuple(key for key in fields if key not in inherited)
-        space["FIELDS"] = fields
-        space["DEFAULTS"] = defaults
+        if base:
+            space["__slots__"] = tuple([key for key in fields if key not in base])
+            space["FIELDS"] = base | fields
+            space["DEFAULTS"] = bases[0].DEFAULTS | defaults  # type: ignore[attr-defined]
+        else:
+            space["__slots__"] = tuple(fields)
+            space["FIELDS"] = fields
+            space["DEFAULTS"] = defaults
         return super().__new__(meta, name, bases, space)
 
 
@@ -55,14 +60,15 @@ class Record(metaclass=_RecordType):
     DEFAULTS: ClassVar[dict[str, object]]
 
     def __init__(self, **given: object) -> None:
-        fill = object.__setattr__
+        values = {**self.DEFAULTS, **given}
         try:
             for name in self.FIELDS:
-                fill(self, name, given.pop(name) if name in given else self.DEFAULTS[name])
+                _fill(self, name, values[name])
         except KeyError as missing:
             raise TypeError(f"{type(self).__name__} needs {missing}") from None
-        if given:
-            raise TypeError(f"{type(self).__name__} has no {', '.join(given)}")
+        if len(values) > len(self.FIELDS):
+            unknown = ", ".join(name for name in given if name not in self.FIELDS)
+            raise TypeError(f"{type(self).__name__} has no {unknown}")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is read-only: make a new one to set {name}")

@@ -24,8 +24,7 @@ instruction set in the kernel's bpf/standardization.
 
 from __future__ import annotations
 
-import os
-
+from .. import os
 from ..errors import SpecError
 from ..kernel import bpf
 from ..kernel import const as c

@@ -9,9 +9,9 @@ reached through one descriptor of its directory, which is also what clone3(2) ta
 from __future__ import annotations
 
 import errno
-import os
 import time
 
+from .. import os
 from ..errors import KernelError, StateError, Timeout
 from . import controllers
 from .place import joined

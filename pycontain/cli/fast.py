@@ -8,10 +8,9 @@ help and completion, and rich, for tables, cost more than running a container.
 
 from __future__ import annotations
 
-import os
 import sys
 
-from .. import jsontext
+from .. import jsontext, os
 from ..errors import UsageError
 from . import table
 from .log import Log
@@ -57,7 +56,7 @@ def main(words: list[str]) -> int:
 
 
 def _run(words: list[str], settings: Values) -> int:
-    if "_PYCONTAIN_COMPLETE" in os.environ or (words and words[0] in _COMPLETION):
+    if b"_PYCONTAIN_COMPLETE" in os.environ or (words and words[0] in _COMPLETION):
         return _human_main(words)
     rest = take_flags(table.GLOBALS, words, settings, prefix=True)
     _log(settings).detail(f"called as {' '.join(words)}")
@@ -219,6 +218,7 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         root=str(settings["root"]),
         cgroup_manager=str(settings["cgroup_manager"]),
         debug=bool(settings["debug"]),
+        warn=_log(settings).warning,
     )
     if command.enters and os.geteuid() == 0:
         from ..kernel import seal

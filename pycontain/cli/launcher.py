@@ -18,6 +18,7 @@ from ..kernel import seal
 # one import from each directory: ours, the compiled binding, python-prctl, the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
 
+
 def directories() -> list[str]:
     """The directories that hold what pycontain imports, each once."""
     from importlib.util import find_spec
@@ -47,7 +48,7 @@ def interpreter() -> str:
 
 def text() -> str:
     """The program file's text."""
-    return f"#!{interpreter()} -IS\n" + frozen.boot(f"[*sys.path, *{directories()!r}]")
+    return f"#!{interpreter()} -IS\n" + frozen.boot(f"sys.path += {directories()!r}")
 
 
 def write(path: str) -> None:

@@ -7,10 +7,9 @@ each message is one complete line, written by one write(2) to a file opened for 
 
 from __future__ import annotations
 
-import os
 import time
 
-from .. import jsontext
+from .. import jsontext, os
 from ..errors import PycontainError, fault_of
 
 TYPE_CHECKING = False

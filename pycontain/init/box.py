@@ -52,9 +52,9 @@ class Box:
         Until now the child held files of the host: whoever shares a pid namespace with it could
         have reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
         """
-        kept = {self.channel.reader, self.channel.writer, self.console, self.inside.fd}
+        kept = {*self.channel.fds, self.console, self.inside.fd}
         if self.start is not None:
-            kept |= {self.start.reader, self.start.writer}
+            kept |= self.start.fds
         first = 3 + self.preserved
         for fd in sorted(fd for fd in kept if fd >= first):
             if fd > first:

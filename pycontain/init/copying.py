@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
+import _stat as stat
+
+from .. import os
 
 _PIECE = 1 << 20
 

@@ -9,8 +9,8 @@ mounted noexec; users then look for the wrong thing. The phrases "no such file o
 from __future__ import annotations
 
 import errno
-import os
 
+from .. import os
 from ..errors import KernelError, ProgramError
 
 TYPE_CHECKING = False

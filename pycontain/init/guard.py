@@ -11,9 +11,9 @@ from __future__ import annotations
 import _signal
 import errno
 import gc
-import os
 import sys
 
+from .. import os
 from ..errors import KernelError
 from ..kernel import calls
 from ..kernel import const as c

@@ -7,9 +7,9 @@ this file says which function does it.
 
 from __future__ import annotations
 
-import os
 import time
 
+from .. import os
 from ..errors import StepError
 from ..plan import steps
 from ..wire import hooks, sync
@@ -39,6 +39,7 @@ def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
             if step.side == "child":
                 if isinstance(step, steps.Execute):
                     sync.report_exec(box.channel, times)
+                sync.begin_step(box.channel)
                 began = time.perf_counter_ns()
                 carry_out(step, box)
                 times.append((step.name, (time.perf_counter_ns() - began) // 1000))

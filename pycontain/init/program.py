@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
-import os
-import stat
 
+from .. import os
 from ..errors import KernelError, ProgramError
 from ..kernel import calls
 from . import diagnose

@@ -7,10 +7,10 @@ mounts are made detached and attached onto that descriptor.
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
-import os
-import stat
 
+from .. import os
 from ..errors import KernelError, StepError
 from ..kernel import calls
 from ..kernel import const as c

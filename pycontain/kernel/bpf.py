@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 
+from .. import os
 from ..errors import KernelError
 from . import calls
 from . import const as c

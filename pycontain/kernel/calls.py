@@ -8,8 +8,8 @@ look into the container.
 from __future__ import annotations
 
 import errno
-import os
 
+from .. import os
 from ..errors import KernelError
 from . import const as c
 from ._ffi import ffi

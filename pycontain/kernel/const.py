@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from .. import os
 
 # <sys/syscall.h>: since 5.1 new calls have one number on every architecture ...
 SYS_pidfd_send_signal = 424

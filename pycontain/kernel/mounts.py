@@ -9,8 +9,8 @@ descriptor, not onto a path that could be swapped.
 from __future__ import annotations
 
 import errno
-import os
 
+from .. import os
 from ..errors import KernelError
 from . import calls
 from . import const as c

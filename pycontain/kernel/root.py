@@ -10,10 +10,10 @@ is a descriptor, which nobody can swap.
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
-import os
-import stat
 
+from .. import os
 from ..errors import KernelError
 from . import calls
 from . import const as c

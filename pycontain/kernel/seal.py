@@ -13,10 +13,9 @@ nothing from then on. Where overlayfs is missing the interpreter runs from a sea
 
 from __future__ import annotations
 
-import os
 import sys
 
-from .. import frozen
+from .. import os
 from ..errors import HostError, KernelError
 from . import calls
 from . import const as c
@@ -40,7 +39,7 @@ def place(interpreter: str) -> str:
 def prepare(interpreter: str) -> str:
     """Make the link at an interpreter's sealed place, which is returned. Raises OSError."""
     sealed = place(interpreter)
-    os.makedirs(os.path.dirname(sealed), exist_ok=True)
+    os.makedirs(os.path.dirname(sealed))
     if not os.path.lexists(sealed):
         os.symlink(interpreter, sealed)
     return sealed
@@ -55,9 +54,11 @@ def is_sealed() -> bool:
 
 
 def _is_overlay(path: str) -> bool:
+    """Whether a path is on our overlay: that of a whole root file system can be written to."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        return calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
+        read_only = bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+        return read_only and calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
     finally:
         os.close(fd)
 
@@ -69,13 +70,17 @@ def ensure() -> None:
     Raises HostError where there is neither overlayfs nor memfd_create.
     """
     if not is_sealed():
+        from .. import frozen
+
         path = interpreter()
-        os.execv(path, [path, "-IS", "-c", frozen.boot(repr(sys.path)), *sys.argv[1:]])
+        os.execv(path, [path, "-IS", "-c", frozen.boot(f"sys.path = {sys.path!r}"), *sys.argv[1:]])
 
 
 def interpreter() -> str:
     """The path of a sealed interpreter of this Python's version, made when it is missing."""
-    own = os.path.realpath(sys.executable)
+    from os.path import realpath
+
+    own = realpath(sys.executable)
     if own.startswith(_BASE):
         return own
     try:

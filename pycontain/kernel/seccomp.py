@@ -9,11 +9,11 @@ Source: seccomp(2); seccomp_init(3) and the pages it names.
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
-import os
-import stat
 from _blake2 import blake2b
 
+from .. import os
 from ..errors import HostError, SpecError, reason
 from . import calls
 from . import const as c

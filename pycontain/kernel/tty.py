@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from .. import os
 from ..errors import KernelError
 from . import calls
 from . import const as c

@@ -6,7 +6,7 @@ from ..kernel import const as c
 from ..record import Record
 from . import process, seccomp, steps
 from .namespaces import FILES, FLAGS
-from .plan import hand_over_steps
+from .plan import connect_steps, hand_over_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ class JoinRequest(Record):
     """What the command line adds to a process."""
 
     console_socket: str = ""
+    window: tuple[int, int] = (0, 0)
     pid_file: str = ""
     pidfd_socket: str = ""
     preserve_fds: int = 0
@@ -39,6 +40,7 @@ def build(
     made: list[steps.Step] = []
     if profile is not None:
         made.append(steps.CompileSeccomp(profile=profile, why="linux.seccomp"))
+    made += connect_steps(request.console_socket)
     made.append(
         steps.Spawn(
             flags=0, names=(), join_pid=bool(flags & c.CLONE_NEWPID), why="a child of the runtime"
@@ -58,7 +60,7 @@ def build(
     if not flags & c.CLONE_NEWNS:
         made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
     if wanted.terminal:
-        made.append(process.terminal_step(wanted, console=False))
+        made.append(process.terminal_step(wanted, request.window, console=False))
     made += process.become_steps(wanted, linux, facts, profile)
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds)

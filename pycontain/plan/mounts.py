@@ -6,8 +6,7 @@ Source: config.md, Mounts (Linux mount options); mount_setattr(2); mount(8).
 
 from __future__ import annotations
 
-import os
-
+from .. import os
 from ..errors import SpecError
 from ..kernel import const as c
 from . import steps

@@ -8,8 +8,7 @@ of the child stand in one list; where the side changes, one process waits for th
 
 from __future__ import annotations
 
-import os
-
+from .. import os
 from ..errors import SpecError
 from ..kernel import const as c
 from ..record import Record
@@ -32,6 +31,7 @@ class Request(Record):
     bundle: str  # absolute
     separate_start: bool = True  # `start` comes as a command of its own
     console_socket: str = ""
+    window: tuple[int, int] = (0, 0)  # rows and columns of the terminal it is served on, if any
     pid_file: str = ""
     pidfd_socket: str = ""
     pivot: bool = True
@@ -120,8 +120,7 @@ class _Builder:
         if self.profile is not None:
             made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
         made += self.namespaces.open_steps()
-        if self.request.console_socket:
-            made.append(steps.ConnectConsole(why="--console-socket"))
+        made += connect_steps(self.request.console_socket)
         made += [self.namespaces.spawn(), steps.RecordPid(why="a container can always be deleted")]
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
@@ -192,7 +191,7 @@ class _Builder:
         made: list[steps.Step] = []
         spec = self.spec
         if self.process.terminal:
-            made.append(process.terminal_step(self.process, console=True))
+            made.append(process.terminal_step(self.process, self.request.window, console=True))
         if spec.hostname is not None or spec.domainname is not None:
             made.append(
                 steps.SetHostname(
@@ -227,6 +226,13 @@ class _Builder:
             why = "hooks.startContainer"
             before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))
         return before + after
+
+
+def connect_steps(console_socket: str) -> list[steps.Step]:
+    """Who receives the terminal's master, when it is not served here."""
+    if not console_socket:
+        return []
+    return [steps.ConnectConsole(path=console_socket, why="--console-socket")]
 
 
 def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:

@@ -118,12 +118,15 @@ def become_steps(
     return made
 
 
-def terminal_step(process: Process, *, console: bool) -> steps.OpenTerminal:
-    """A terminal for the process, as /dev/console or not."""
+def terminal_step(
+    process: Process, window: tuple[int, int], *, console: bool
+) -> steps.OpenTerminal:
+    """A terminal for the process, as /dev/console or not, as large as the caller's when served."""
     size = process.consoleSize
+    rows, columns = window if any(window) or not size else (size.height, size.width)
     return steps.OpenTerminal(
-        rows=size.height if size else 0,
-        columns=size.width if size else 0,
+        rows=rows,
+        columns=columns,
         uid=process.user.uid if process.user else 0,
         mount=console,
         why="process.terminal",

@@ -10,6 +10,10 @@ import errno
 
 from ..errors import SpecError
 from ..record import Record
+from ..spec.names import SECCOMP_ACTIONS as ACTIONS
+from ..spec.names import SECCOMP_ARCHS as ARCHITECTURES
+from ..spec.names import SECCOMP_FLAGS as FLAGS
+from ..spec.names import SECCOMP_OPERATORS as OPERATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,72 +24,13 @@ if TYPE_CHECKING:
     Comparison: TypeAlias = tuple[int, int, int, int]
     Rule: TypeAlias = tuple[int, tuple[str, ...], tuple[Comparison, ...]]
 
-_64BIT = 0x8000_0000
-_LE = 0x4000_0000
-_N32 = 0x2000_0000
-
-# AUDIT_ARCH_*: the ELF machine, its word size and byte order. Only x32 has a number of
-# libseccomp's own, because to the kernel it is x86-64 with bit 30 set in the call's number.
-ARCHITECTURES = {
-    "SCMP_ARCH_X86": 3 | _LE,
-    "SCMP_ARCH_X86_64": 62 | _64BIT | _LE,
-    "SCMP_ARCH_X32": 62 | _LE,
-    "SCMP_ARCH_ARM": 40 | _LE,
-    "SCMP_ARCH_AARCH64": 183 | _64BIT | _LE,
-    "SCMP_ARCH_MIPS": 8,
-    "SCMP_ARCH_MIPS64": 8 | _64BIT,
-    "SCMP_ARCH_MIPS64N32": 8 | _64BIT | _N32,
-    "SCMP_ARCH_MIPSEL": 8 | _LE,
-    "SCMP_ARCH_MIPSEL64": 8 | _64BIT | _LE,
-    "SCMP_ARCH_MIPSEL64N32": 8 | _64BIT | _LE | _N32,
-    "SCMP_ARCH_PPC": 20,
-    "SCMP_ARCH_PPC64": 21 | _64BIT,
-    "SCMP_ARCH_PPC64LE": 21 | _64BIT | _LE,
-    "SCMP_ARCH_S390": 22,
-    "SCMP_ARCH_S390X": 22 | _64BIT,
-    "SCMP_ARCH_PARISC": 15,
-    "SCMP_ARCH_PARISC64": 15 | _64BIT,
-    "SCMP_ARCH_RISCV64": 243 | _64BIT | _LE,
-    "SCMP_ARCH_LOONGARCH64": 258 | _64BIT | _LE,
-    "SCMP_ARCH_M68K": 4,
-    "SCMP_ARCH_SH": 42 | _LE,
-    "SCMP_ARCH_SHEB": 42,
-}
-
-# SCMP_ACT_NOTIFY is not here: spec.check refuses it.
-ACTIONS = {
-    "SCMP_ACT_KILL": 0,
-    "SCMP_ACT_KILL_THREAD": 0,
-    "SCMP_ACT_KILL_PROCESS": 0x8000_0000,
-    "SCMP_ACT_TRAP": 0x0003_0000,
-    "SCMP_ACT_ERRNO": 0x0005_0000,
-    "SCMP_ACT_TRACE": 0x7FF0_0000,
-    "SCMP_ACT_LOG": 0x7FFC_0000,
-    "SCMP_ACT_ALLOW": 0x7FFF_0000,
-}
-
 # Actions that carry a number in their low 16 bits, and the largest one. libseccomp takes an errno
 # below the kernel's MAX_ERRNO, which is 4095.
 _LARGEST_ERRNO = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
 
-OPERATORS = {
-    "SCMP_CMP_NE": 1,
-    "SCMP_CMP_LT": 2,
-    "SCMP_CMP_LE": 3,
-    "SCMP_CMP_EQ": 4,
-    "SCMP_CMP_GE": 5,
-    "SCMP_CMP_GT": 6,
-    "SCMP_CMP_MASKED_EQ": 7,
-}
-
-FLAGS = {
-    "SECCOMP_FILTER_FLAG_TSYNC": 1,
-    "SECCOMP_FILTER_FLAG_LOG": 2,
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
-    # Says how a listener's requests are waited for. Without SCMP_ACT_NOTIFY there is no listener,
-    # and the kernel answers EINVAL to the flag (bit 5) alone.
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0,
-}
+# Says how a listener's requests are waited for. Without SCMP_ACT_NOTIFY, which spec.check refuses,
+# there is no listener, and the kernel answers EINVAL to the flag alone.
+_NEEDS_LISTENER = FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
 
 # What runc and crun do when the profile has no list of flags (an empty list is obeyed): the
 # mitigation of CVE-2018-3639 slows every program down, and since 5.16 it is off for seccomp anyway.
@@ -154,7 +99,7 @@ def _flags(seccomp: records.Seccomp) -> int:
     bits = 0
     for index, name in enumerate(seccomp.flags):
         bits |= _known(FLAGS, name, f"{seccomp.at}.flags[{index}]")
-    return bits
+    return bits & ~_NEEDS_LISTENER
 
 
 def _action(name: str, number: int | None, at: str) -> int:

@@ -115,9 +115,10 @@ class ConnectConsole(_ParentStep):
     """The socket that will be sent the terminal is connected while its path still means that."""
 
     name = "console socket"
+    path: str
 
     def what(self) -> str:
-        return "connect to the socket that receives the terminal's master"
+        return f"connect to {self.path}, which receives the terminal's master"
 
 
 class Spawn(_ParentStep):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 
+from .. import os
 from ..errors import KernelError, SpecError
 from ..spec.check import check
 from ..spec.parse import parse
@@ -26,26 +26,28 @@ class Bundle:
 
     __slots__ = ("path", "spec", "text")
 
-    def __init__(self, path: str, config: str = "") -> None:
+    def __init__(self, path: str, config: str = "", text: str = "") -> None:
         """
-        Read and check a bundle; config is another file than its config.json.
+        Read and check a bundle; config is another file than its config.json, text its content.
 
         Raises SpecError for what is missing, broken or contradictory.
         """
         self.path = os.path.abspath(path)
-        self.text = _read_config(os.path.join(self.path, config or "config.json"))
+        self.text = text or self.read(self.path, config)
         self.spec = parse(self.text)
         check(self.spec)
 
-
-def _read_config(path: str) -> str:
-    try:
-        return read_text(path)
-    except KernelError as error:
-        remedy = ""
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            remedy = "name the bundle's folder with --bundle; `pycontain spec` writes a config.json"
-        raise SpecError(error.fault.why, at=path, remedy=remedy, errno=error.errno) from None
+    @staticmethod
+    def read(path: str, config: str = "") -> str:
+        """The text of a bundle's configuration. Raises SpecError."""
+        file = os.path.join(path, config or "config.json")
+        try:
+            return read_text(file)
+        except KernelError as error:
+            remedy = ""
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                remedy = "name the bundle's folder; `pycontain spec` writes a config.json"
+            raise SpecError(error.fault.why, at=file, remedy=remedy, errno=error.errno) from None
 
 
 def check_rootfs(rootfs: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from .. import os
 from ..errors import UsageError
 from ..kernel import tty
 
@@ -28,6 +27,11 @@ def check(process: Process | None, socket: str, *, detached: bool) -> None:
             value=socket,
             remedy="set process.terminal to true, and detach",
         )
+
+
+def window(*, detached: bool) -> tuple[int, int]:
+    """Rows and columns of the caller's terminal, 0 and 0 where there is none to serve."""
+    return (0, 0) if detached or not os.isatty(0) else tty.size(0)
 
 
 class Foreground:

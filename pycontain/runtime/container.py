@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from .. import os
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, StateError
 from ..wire.state import StateDir, public_state, start_time

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 
+from .. import os
 from ..errors import UsageError
-from ..plan.plan import Plan, Request, build
+from ..plan.plan import Request, build
 from ..wire.state import State
 from . import console, poststop
 from .bundle import Bundle, check_rootfs
@@ -31,11 +31,11 @@ def create(
     no_new_keyring: bool = False,
     preserve_fds: int = 0,
     config: str = "",
-) -> tuple[str, ...]:
+) -> None:
     """
     Make a container of a bundle; its program runs when `start` is called.
 
-    Returns warnings. Raises PycontainError after undoing everything.
+    Raises PycontainError after undoing everything.
     """
     loaded = Bundle(bundle, config)
     console.check(loaded.spec.process, console_socket, detached=True)
@@ -50,21 +50,22 @@ def create(
         preserve_fds=preserve_fds,
         cgroup=options.cgroup_manager != "disabled",
     )
-    life, plan = prepare(options, loaded, request)
-    life.bring_up_with_terminal(loaded.spec.process, console_socket, detached=True)
-    return plan.warnings
+    life = prepare(options, loaded, request)
+    life.bring_up()
 
 
-def prepare(options: Options, bundle: Bundle, request: Request) -> tuple[Life, Plan]:
-    """A life that is ready to be brought up, and its plan. Raises SpecError."""
+def prepare(options: Options, bundle: Bundle, request: Request) -> Life:
+    """A life that is ready to be brought up. Raises SpecError."""
     check_preserved(request.preserve_fds)
     plan = build(bundle.spec, request, read_facts())
     check_rootfs(plan.rootfs)
     life = Life(options, request.id, plan.steps)
     life.config = bundle.text
     life.state = first_state(bundle.spec, request, plan.rootfs)
-    life.poststop = lambda: poststop.run(bundle.spec, life.known)
-    return life, plan
+    life.poststop = lambda: poststop.run(bundle.spec, life.known, options.warn)
+    for warning in plan.warnings:
+        options.warn(warning)
+    return life
 
 
 def first_state(spec: Spec, request: Request, rootfs: str) -> State:

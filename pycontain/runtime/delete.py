@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import _signal
-import os
 
+from .. import os
 from ..errors import StateError, Timeout
 from ..wire.state import StateDir
 from .container import Container
@@ -33,10 +33,10 @@ def delete(options: Options, id: str, *, force: bool = False) -> None:
     with container.directory:
         if not force:
             container.require("stopped")
-        destroy(container)
+        destroy(options, container)
 
 
-def destroy(container: Container) -> None:
+def destroy(options: Options, container: Container) -> None:
     """Kill what runs, remove cgroup and state, run the poststop hooks."""
     if container.alive:
         _end(container)
@@ -45,12 +45,12 @@ def destroy(container: Container) -> None:
         if os.path.isdir(cgroup.directory):
             cgroup.kill()  # without a pid namespace its other processes live on
         cgroup.remove()
-    hooks = _poststop_hooks(container)
+    hooks = _poststop_hooks(options, container)
     container.directory.remove()
     hooks()
 
 
-def _poststop_hooks(container: Container) -> Callable[[], None]:
+def _poststop_hooks(options: Options, container: Container) -> Callable[[], None]:
     """What will run the hooks; most containers have none, and need no configuration parsed."""
     if not container.state.poststop:
         return lambda: None
@@ -58,7 +58,7 @@ def _poststop_hooks(container: Container) -> Callable[[], None]:
     from . import poststop
 
     spec = parse(container.directory.load_config())
-    return lambda: poststop.run(spec, container.state)
+    return lambda: poststop.run(spec, container.state, options.warn)
 
 
 def _end(container: Container) -> None:

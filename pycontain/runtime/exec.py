@@ -20,6 +20,7 @@ from .life import ALL_SIGNALS, Life
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..plan import steps
     from ..spec.records import Spec
     from .options import Options
 
@@ -53,30 +54,53 @@ def exec_(
     The process is that of the JSON file `process`, or the container's own with what the other
     arguments change. Raises PycontainError with exit status 255, 126 or 127.
     """
-    container = Container(options, id)
-    spec = parse(container.directory.load_config())
-    wanted = (
-        read_text(Process, read_file(process), "process")
-        if process
-        else _process(spec, args, tty, cwd, env, user, additional_gids, cap, no_new_privs)
-    )
-    check_process(wanted)
-    check_preserved(preserve_fds)
-    console.check(wanted, console_socket, detached=detach)
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     try:
-        life = _prepare(options, container, cgroup, ignore_paused)
-        linux = spec.linux or Linux(at="linux")
-        request = JoinRequest(
-            pid_file=pid_file, pidfd_socket=pidfd_socket, preserve_fds=preserve_fds
+        container = Container(options, id)
+        spec = parse(container.directory.load_config())
+        wanted = (
+            read_text(Process, read_file(process), "process")
+            if process
+            else _process(spec, args, tty, cwd, env, user, additional_gids, cap, no_new_privs)
         )
-        life.plan = build(wanted, linux, container.state.rootfs, request, read_facts())
-        master = life.bring_up_with_terminal(wanted, console_socket, detached=detach)
+        check_process(wanted)
+        check_preserved(preserve_fds)
+        console.check(wanted, console_socket, detached=detach)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+        life = _join(options, container, cgroup, ignore_paused)
+        request = JoinRequest(
+            console_socket=console_socket,
+            window=console.window(detached=detach),
+            pid_file=pid_file,
+            pidfd_socket=pidfd_socket,
+            preserve_fds=preserve_fds,
+        )
+        life.plan = _plan(container, spec, wanted, request)
+        master = life.bring_up_with_terminal(wanted, detached=detach)
     except PycontainError as error:
         if not isinstance(error, ProgramError):
             error.fault.status = _FAILED
         raise
     return 0 if detach else stay(life, master)
+
+
+def prepare(
+    options: Options, id: str, args: tuple[str, ...], *, env: tuple[str, ...], cwd: str
+) -> Life:
+    """What the library's `exec` brings up: the container's own process with other arguments."""
+    container = Container(options, id)
+    spec = parse(container.directory.load_config())
+    wanted = _process(spec, args, False, cwd, env, "", (), (), False)
+    check_process(wanted)
+    life = _join(options, container, "", ignore_paused=False)
+    life.plan = _plan(container, spec, wanted, JoinRequest())
+    return life
+
+
+def _plan(
+    container: Container, spec: Spec, wanted: Process, request: JoinRequest
+) -> tuple[steps.Step, ...]:
+    linux = spec.linux or Linux(at="linux")
+    return build(wanted, linux, container.state.rootfs, request, read_facts())
 
 
 def _process(
@@ -135,7 +159,7 @@ def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabiliti
     )
 
 
-def _prepare(
+def _join(
     options: Options,
     container: Container,
     cgroup: str,

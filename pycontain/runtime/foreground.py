@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import _signal
 import errno
-import os
 import sys
 
+from .. import os
 from ..errors import KernelError
 from ..kernel import calls
 from .console import Foreground
@@ -45,7 +45,9 @@ def stay(life: Life, master: int) -> int:
         with Foreground(master) as terminal:
             _serve(terminal, signals, child)
     os.close(signals)
-    return exit_status(os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED))
+    status = exit_status(os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED))
+    os.close(child.pidfd)
+    return status
 
 
 def _serve(terminal: Foreground, signals: int, child: Child) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import _signal
-import os
 
+from .. import os
 from ..errors import KernelError, StateError
 from ..spec.names import signal_number
 from .container import Container

@@ -8,14 +8,14 @@ undos run in reverse, and the host is as it was.
 from __future__ import annotations
 
 import _signal
-import os
 import time
 
+from .. import os
 from ..cgroup.devices import DEFAULT_RULES, attach, program
 from ..cgroup.disabled import NoCgroup
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
-from ..errors import KernelError, PycontainError, StateError, StepError
+from ..errors import KernelError, PycontainError, StateError, StepError, fault_of
 from ..kernel import calls
 from ..kernel.seccomp import compiled
 from ..plan import seccomp, steps
@@ -51,7 +51,7 @@ class Life:
         self.config = ""
         self.child: Child | None = None
         self.console = -1
-        self.poststop: Callable[[], None] | None = None
+        self.poststop: Callable[[], None] = lambda: None
         self.times: list[tuple[str, str, int]] = []
         self.clone_flags = 0
         self.target = -1
@@ -70,9 +70,11 @@ class Life:
         Raises the first error of either side, after undoing everything.
         """
         mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+        self._undo.append(self._close_what_the_child_has)
         try:
             for index, step in enumerate(self.plan):
                 following = self.plan[index + 1] if index + 1 < len(self.plan) else None
+                self._hooks_ran |= isinstance(step, (steps.RunHooks, steps.RunContainerHooks))
                 if step.side == "parent":
                     self._do(step, index)
                     if self.child and following is not None and following.side == "child":
@@ -90,35 +92,36 @@ class Life:
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
-    def bring_up_with_terminal(
-        self, process: Process | None, console_socket: str, *, detached: bool
-    ) -> int:
+    def bring_up_with_terminal(self, process: Process | None, *, detached: bool) -> int:
         """As bring_up; returns the master of a terminal that is to be served here, or -1."""
-        if process is None or not process.terminal:
+        if detached or process is None or not process.terminal:
             self.bring_up()
             return -1
         from ..kernel import sockets
 
-        if detached:
-            self.console = sockets.connect(console_socket)
-            self.bring_up()
-            return -1
         ours, self.console = sockets.pair()
-        self.bring_up()
+        try:
+            self.bring_up()
+        except BaseException:
+            os.close(ours)
+            raise
         return sockets.receive(ours)
 
-    def undo(self) -> None:
-        """Take everything back, last things first, whatever fails on the way."""
-        first: BaseException | None = None
+    def undo(self, *, hooks_ran: bool = False) -> None:
+        """
+        Take everything back, last things first, whatever fails on the way.
+
+        What cannot be taken back is a warning: the error that led here is what matters. The
+        poststop hooks run when other hooks have, or when the caller says so.
+        """
         while self._undo:
             try:
                 self._undo.pop()()
             except (PycontainError, OSError) as error:
-                first = first or error
-        if self._hooks_ran and self.poststop:
+                self.options.warn(f"cannot be undone: {fault_of(error).line()}")
+        self.release()
+        if self._hooks_ran or hooks_ran:
             self.poststop()
-        if first is not None:
-            raise first
 
     def _await(self, wanted: str) -> None:
         assert self.child is not None
@@ -129,10 +132,19 @@ class Life:
 
     def _early_death(self, wanted: str) -> StepError:
         assert self.child is not None
-        ended = os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED | os.WNOWAIT)
-        how = "was killed by signal" if ended and ended.si_code != os.CLD_EXITED else "exited with"
+        try:
+            ended = os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # a worker's children are the library's to wait for
+            ended = None
+        how = "died"
+        if ended is not None:
+            killed = ended.si_code != os.CLD_EXITED
+            how = f"{'was killed by signal' if killed else 'exited with'} {ended.si_status}"
+        ours = [step.name for step in self.plan if step.side == "child"]
+        begun = sync.steps_begun(self.child.channel)
         return StepError(
-            f"{how} {ended.si_status if ended else '?'} before it said {wanted}",
+            f"{how} before it said {wanted}",
+            step=ours[begun - 1] if begun else "",
             at="the container's first process",
             remedy="look for the reason in the kernel log, such as the out-of-memory killer",
         )
@@ -159,6 +171,8 @@ class Life:
                 attach(self._real_cgroup().fd, program((*step.rules, *DEFAULT_RULES)))
             case steps.CompileSeccomp():
                 self._compile_seccomp(step)
+            case steps.ConnectConsole():
+                self._connect_console(step)
             case steps.OpenNamespaces():
                 self._open_namespaces(step)
             case steps.Spawn():
@@ -181,6 +195,16 @@ class Life:
     def join(self, kind: int, fd: int) -> None:
         """Let the child enter a namespace that is open already."""
         self._namespaces[kind] = os.dup(fd)
+
+    def release(self) -> None:
+        """Let go of what only bringing up needs; the child's pidfd stays."""
+        if self.child is not None:
+            self.child.channel.close()
+        if self.target >= 0:
+            os.close(self.target)
+            self.target = -1
+        self.cgroup.close()
+        self.directory.unlock()
 
     def finish(self) -> None:
         """After the program's end: kill what it left, remove cgroup and state."""
@@ -226,6 +250,11 @@ class Life:
         cache = os.path.join(self.options.root, ".seccomp")
         self._seccomp = compiled(step.profile, seccomp.key(step.profile), cache)
 
+    def _connect_console(self, step: steps.ConnectConsole) -> None:
+        from ..kernel import sockets
+
+        self.console = sockets.connect(step.path)
+
     def _open_namespaces(self, step: steps.OpenNamespaces) -> None:
         for kind, path in step.paths.items():
             self._namespaces[kind] = _open_namespace(kind, path)
@@ -258,6 +287,7 @@ class Life:
         self._namespaces, self.console = {}, -1
         if self._start_fifos is not None:
             self._start_fifos.close()
+            self._start_fifos = None
 
     def _kill_child(self) -> None:
         assert self.child is not None
@@ -281,7 +311,6 @@ class Life:
         _write(path, str(step.score), "process.oomScoreAdj")
 
     def _run_hooks(self, step: steps.RunHooks) -> None:
-        self._hooks_ran = True
         for hook in step.hooks:
             hooks.run_hook(hook, step.kind, public_state(self.known, "creating", self.known.pid))
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from .. import os
 from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def to_stderr(text: str) -> None:
+    """Say something that is no error."""
+    os.write(2, f"pycontain: warning: {text}\n".encode())
 
 
 class Options(Record):
@@ -12,8 +22,10 @@ class Options(Record):
     root            where the state of containers is kept
     cgroup_manager  "cgroupfs", or "disabled": containers stay in the caller's cgroup
     debug           say more
+    warn            told what is worth knowing and no error
     """
 
     root: str = "/run/pycontain"
     cgroup_manager: str = "cgroupfs"
     debug: bool = False
+    warn: Callable[[str], None] = to_stderr

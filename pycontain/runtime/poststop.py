@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-
 from ..errors import HookError
 from ..wire.hooks import run_hook
 from ..wire.state import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..spec.records import Spec
     from ..wire.state import State
 
 
-def run(spec: Spec, state: State) -> None:
+def run(spec: Spec, state: State, warn: Callable[[str], None]) -> None:
     """Run them all; one that fails is a warning, as the specification has it (runtime.md, 13)."""
     for hook in spec.hooks.poststop if spec.hooks else ():
         try:
             run_hook(hook, "poststop", public_state(state, "stopped", 0))
         except HookError as error:
-            os.write(2, f"pycontain: warning: {error}\n".encode())
+            warn(str(error))

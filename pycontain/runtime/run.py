@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal
-import os
 
 from ..errors import PycontainError, SpecError
 from ..kernel import calls
@@ -58,6 +57,7 @@ def run(
         bundle=loaded.path,
         separate_start=False,
         console_socket=console_socket,
+        window=console.window(detached=detach),
         pid_file=pid_file,
         pidfd_socket=pidfd_socket,
         pivot=not no_pivot,
@@ -65,34 +65,31 @@ def run(
         preserve_fds=preserve_fds,
         cgroup=options.cgroup_manager != "disabled",
     )
-    life, plan = prepare(options, loaded, request)
-    for warning in plan.warnings:
-        os.write(2, f"pycontain: warning: {warning}\n".encode())
+    life = prepare(options, loaded, request)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     if not (detach or no_subreaper):
         calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
-    terminal = _bring_up(life, loaded.spec, console_socket, detach)
+    terminal = _bring_up(life, loaded.spec, detach)
     if on_timing is not None:
         on_timing(life.times)
     if detach:
         return 0
     status = stay(life, terminal)
     if life.killed_by_oom:
-        os.write(2, b"pycontain: the container ran out of memory (memory.max) and was killed\n")
+        options.warn("the container ran out of memory (memory.max), the kernel killed it")
     if not keep:
         life.finish()
-        poststop.run(loaded.spec, life.known)
+        poststop.run(loaded.spec, life.known, options.warn)
     return status
 
 
-def _bring_up(life: Life, spec: Spec, console_socket: str, detach: bool) -> int:
+def _bring_up(life: Life, spec: Spec, detach: bool) -> int:
     """Start the program and the poststart hooks; returns the terminal's master, or -1."""
-    master = life.bring_up_with_terminal(spec.process, console_socket, detached=detach)
+    master = life.bring_up_with_terminal(spec.process, detached=detach)
     try:
         run_poststart(spec, life.known)
     except PycontainError:
-        life.undo()
-        poststop.run(spec, life.known)
+        life.undo(hooks_ran=True)
         raise
-    life.directory.unlock()
+    life.release()
     return master

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 
+from .. import os
 from ..errors import KernelError
 from ..init.box import Box
 from ..init.main import live

@@ -37,7 +37,7 @@ def start(options: Options, id: str) -> None:
             _see_it_run(channel, container)
             run_poststart(spec, container.state)
         except PycontainError:
-            destroy(container)
+            destroy(options, container)
             raise
         finally:
             channel.close()

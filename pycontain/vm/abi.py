@@ -30,19 +30,16 @@ IOCTL = {
     "KVM_SET_XCRS": 0x4188_AEA7,
 }
 
-MEM_READONLY = 2
-CAP_SYNC_REGS = 74
+# extensions that are needed, by their names without KVM_CAP_
+CAPABILITIES = {"IRQCHIP": 0, "PIT2": 33, "SYNC_REGS": 74}
 SYNC_X86_REGS = 1
-SYNC_X86_SREGS = 2
 
 EXIT_IO = 2
 EXIT_HLT = 5
 EXIT_MMIO = 6
 EXIT_SHUTDOWN = 8
 EXIT_FAIL_ENTRY = 9
-EXIT_INTR = 10
 EXIT_INTERNAL_ERROR = 17
-EXIT_SYSTEM_EVENT = 24
 EXIT_NAMES = {
     0: "unknown", 1: "exception", 2: "io", 3: "hypercall", 4: "debug", 5: "hlt", 6: "mmio",
     7: "irq window", 8: "shutdown", 9: "fail entry", 10: "intr", 17: "internal error",

@@ -7,7 +7,6 @@ import os
 from ..errors import UsageError
 from ..record import Record
 from .guests import GUESTS
-from .sink import Descriptor
 from .watch import Stats, Trace
 
 TYPE_CHECKING = False
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from .caps import Capabilities
 
+_STDOUT = 1
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -89,6 +89,11 @@ def run_guest(guest: str, options: Options) -> Report:
     from .machine import MEMORY, Hardware, run_flat
 
     known = GUESTS.get(guest)
+    if known and not known.emulated and options.engine == "emulate":
+        raise UsageError(
+            "needs interrupts or SYSCALL, which the emulator's machine has not", at="guest",
+            value=guest, remedy="use --engine kvm",
+        )  # fmt: skip
     disk = _open(options.disk, os.O_RDWR, "--disk") if options.disk else -1
     try:
         hardware = Hardware(
@@ -99,7 +104,7 @@ def run_guest(guest: str, options: Options) -> Report:
             interactive=options.interactive,
         )
         result = run_flat(
-            known.image() if known else _image(guest), Descriptor(), hardware,
+            known.image() if known else _image(guest), _STDOUT, hardware,
             timeout=options.timeout, engine=options.engine, stats=options.stats,
             trace=Trace(options.trace) if options.trace else None,
         )  # fmt: skip
@@ -139,13 +144,16 @@ def run_program(arguments: Sequence[str], options: Options) -> Report:
 
 
 def rows(stats: Stats) -> list[str]:
-    """The statistics as a table of exits: reason, count, microseconds in the monitor for each."""
+    """The statistics for people: exits by reason, and what a machine wrote, by time."""
     order = sorted(stats.count, key=lambda reason: -stats.count[reason])
-    body = [
-        f"{name:20} {stats.count[name]:8} {stats.seconds[name] / stats.count[name] * 1e6:10.1f}"
-        for name in order
-    ]
-    return [f"{'exit':20} {'count':>8} {'us each':>10}", *body]
+    table = [f"{'exit':20} {'count':>8} {'us each':>10}"]
+    for name in order:
+        each = stats.seconds[name] / stats.count[name] * 1e6
+        table.append(f"{name:20} {stats.count[name]:8} {each:10.1f}")
+    if stats.output:
+        speed = stats.output / stats.spent()
+        table.append(f"{stats.output} bytes out, {speed:.0f} bytes/s, {stats.total()} exits")
+    return table
 
 
 def _image(path: str) -> bytes:

@@ -30,7 +30,8 @@ _lib = ffi.dlopen(None)
 
 class Deadline:
     """
-    Blocks STOP in this thread and, if seconds are given, has it sent when they are over.
+    Blocks STOP in this thread and, if seconds are given, has it sent when they are over; subject
+    is what the error says did not end.
 
     mask  the signals to be blocked while the guest runs, for Vcpu.set_signal_mask()
 
@@ -38,12 +39,13 @@ class Deadline:
     Raises UsageError when seconds is not positive.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, subject: str = "the guest") -> None:
         if seconds is not None and not 0 < seconds < 1e9:
             raise UsageError(
                 "is not a positive number of seconds", at="timeout", value=f"{seconds}"
             )
         self._seconds = seconds
+        self._subject = subject
         self._end = time.monotonic() + seconds if seconds else None
         self._timer: object = None  # not NULL: the first timer of a process is number 0
         self._before: set[int] = set()
@@ -86,12 +88,29 @@ class Deadline:
         """Seconds until the end, at least 0; None when there is none."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
-    def check(self, subject: str = "the guest") -> None:
+    def check(self) -> None:
         """Raises Timeout when the time is over."""
         if self._end is not None and time.monotonic() >= self._end:
             raise Timeout(
-                f"{subject} did not end within {self._seconds:g} s", remedy="raise --timeout",
+                f"{self._subject} did not end within {self._seconds:g} s", remedy="raise --timeout",
             )  # fmt: skip
+
+    def wait(self, fd: int, event: int) -> bool:
+        """
+        Wait until a descriptor is ready, so that no pipe or terminal keeps the thread for longer.
+
+        Returns False, without waiting, when there is no end. Raises Timeout.
+        """
+        left = self.left()
+        if left is None:
+            return False
+        import select
+
+        poll = select.poll()
+        poll.register(fd, event)
+        poll.poll(left * 1000)
+        self.check()
+        return True
 
 
 def drain() -> None:

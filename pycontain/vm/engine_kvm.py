@@ -52,6 +52,7 @@ class KvmEngine:
         self._vm = self._owned.keep(kvm.create_vm())
         self._vm.set_tss_address()
         if irqchip:
+            kvm.require("IRQCHIP", "PIT2")
             self._vm.create_irqchip()
             self._vm.create_pit()
         self._vm.set_memory(0, 0, memory.size, memory.host)

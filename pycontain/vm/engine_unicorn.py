@@ -149,9 +149,7 @@ class UnicornEngine:
         self._guard(lambda: self._board.memory_write(address, size, value))
 
 
-def emulate(
-    cpu: Any, start: int, until: int, deadline: Deadline, subject: str = "the guest"
-) -> str:
+def emulate(cpu: Any, start: int, until: int, deadline: Deadline) -> str:
     """
     Run an emulated processor in a thread of its own, so that Ctrl-C reaches this one.
 
@@ -177,5 +175,5 @@ def emulate(
         cpu.emu_stop()
         thread.join()
         raise
-    deadline.check(subject)
+    deadline.check()
     return problem

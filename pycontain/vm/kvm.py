@@ -119,6 +119,15 @@ class Kvm(_Descriptor):
         """What KVM_CHECK_EXTENSION says: 0 for absent, else 1 or a limit."""
         return ioctl(self.fd, "KVM_CHECK_EXTENSION", extension)
 
+    def require(self, *names: str) -> None:
+        """Raises HostError for an extension of abi.CAPABILITIES that is not there."""
+        for name in names:
+            if not self.check(abi.CAPABILITIES[name]):
+                raise HostError(
+                    "is not supported", at="/dev/kvm", value=f"KVM_CAP_{name}",
+                    remedy="use a newer kernel, or --engine emulate",
+                )  # fmt: skip
+
     def cpuid(self) -> CData:
         """The CPUID leaves this host can give to a guest: struct kvm_cpuid2, to be changed."""
         leaves = ffi.new("struct kvm_cpuid2 *", {"entries": _MAX_CPUID_ENTRIES})

@@ -9,6 +9,7 @@ from .deadline import Deadline
 from .devices import ports, serial
 from .memory import Memory
 from .owned import Owned
+from .sink import Descriptor
 from .watch import Stats, clock
 from .x86 import BOOT_SECTOR
 
@@ -59,7 +60,7 @@ class GuestResult(Record):
 
 def run_flat(
     image: bytes,
-    sink: Sink,
+    output: int | Sink,
     hardware: Hardware,
     *,
     timeout: float | None = None,
@@ -70,7 +71,8 @@ def run_flat(
     """
     Run a flat binary: loaded at 0x7c00 and started there in real mode.
 
-    Everything the guest prints goes to sink; the machine is gone when this returns.
+    What the guest prints goes to output, a descriptor or a function that takes it; the machine is
+    gone when this returns.
 
     Raises GuestError for a crash or for code that does not fit, Timeout after `timeout` seconds,
     UsageError and HostError for hardware that cannot be.
@@ -83,10 +85,21 @@ def run_flat(
         _load(memory, image)
         machine = owned.keep(_engine(engine, memory, hardware))
         board = Board(memory)
+        sink = _counted(output, deadline, stats)
         uart = _plug(board, machine, sink, hardware)
         with _person(board, machine, uart, hardware):
             ending = machine.run(board, BOOT_SECTOR, deadline, stats, trace)
     return GuestResult(engine=engine, ending=ending, seconds=clock() - began, stats=stats)
+
+
+def _counted(output: int | Sink, deadline: Deadline, stats: Stats) -> Sink:
+    sink = Descriptor(output, deadline) if isinstance(output, int) else output
+
+    def count(data: bytes | memoryview) -> None:
+        stats.output += len(data)
+        sink(data)
+
+    return count
 
 
 def _check_hardware(hardware: Hardware) -> None:

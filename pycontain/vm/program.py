@@ -97,10 +97,12 @@ def run_program(
     Raises GuestError for a file that cannot be run or memory that does not suffice, Timeout after
     `timeout` seconds, UsageError and HostError for what cannot be.
     """
+    if not arguments:
+        raise UsageError("is missing", at="program")
     world = world or World()
     began = clock()
     stats = stats or Stats()
-    with Deadline(timeout) as deadline, Owned() as owned:
+    with Deadline(timeout, "the program") as deadline, Owned() as owned:
         root = owned.keep_fd(_open_root(world.root))
         file = owned.keep_fd(_open_program(root, world, arguments[0]))
         program = elf.read(file, arguments[0])

@@ -60,6 +60,7 @@ class KvmProgram:
     def _assemble(self) -> None:
         ring3.build(self._memory, self.tables)
         kvm = self._owned.keep(Kvm())
+        kvm.require("SYNC_REGS")
         vm = self._owned.keep(kvm.create_vm())
         vm.set_memory(0, 0, self._memory.size, self._memory.host)
         self._vcpu = self._owned.keep(vm.create_vcpu())
@@ -109,7 +110,7 @@ class KvmProgram:
             began = clock()
             if not enter():
                 drain()
-                deadline.check("the program")
+                deadline.check()
                 continue
             left = clock()
             if state.exit_reason != abi.EXIT_IO:

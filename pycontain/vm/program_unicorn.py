@@ -125,7 +125,7 @@ class UnicornProgram:
         """As KvmProgram.run()."""
         self._linux, self._stats, self._trace = linux, stats, trace
         self._left = clock()
-        problem = emulate(self._cpu, self._entry, _NEVER, deadline, "the program")
+        problem = emulate(self._cpu, self._entry, _NEVER, deadline)
         if self._error:
             raise self._error
         if linux.ending is None:

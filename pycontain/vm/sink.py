@@ -6,22 +6,28 @@ import os
 
 from ..errors import GuestError
 
-STDOUT = 1
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .deadline import Deadline
+
+_POLLOUT, _PIPE_BUF = 4, 4096  # a descriptor that is ready takes this much at once, pipe(7)
 
 
 class Descriptor:
     """Writes everything to a descriptor at once: people watch it."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_deadline", "_fd")
 
-    def __init__(self, fd: int = STDOUT) -> None:
-        self.fd = fd
+    def __init__(self, fd: int, deadline: Deadline) -> None:
+        self._fd = fd
+        self._deadline = deadline
 
     def __call__(self, data: bytes | memoryview) -> None:
-        """Raises OSError when the reader is gone."""
+        """Raises OSError when the reader is gone, Timeout when it does not read."""
         left = memoryview(data)
         while left:
-            left = left[os.write(self.fd, left) :]
+            bounded = self._deadline.wait(self._fd, _POLLOUT)
+            left = left[os.write(self._fd, left[:_PIPE_BUF] if bounded else left) :]
 
 
 class Capture:

@@ -18,14 +18,16 @@ class Stats:
     count    reason -> how many
     seconds  reason -> time the monitor spent on them
     guest    seconds spent in the guest, entry and exit included
+    output   bytes that a machine wrote to its consoles
     """
 
-    __slots__ = ("count", "guest", "seconds")
+    __slots__ = ("count", "guest", "output", "seconds")
 
     def __init__(self) -> None:
         self.count: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
         self.guest = 0.0
+        self.output = 0
 
     def add(self, reason: str, guest: float, monitor: float) -> None:
         """One exit: the time in the guest before it, and in the monitor after it."""
@@ -37,6 +39,10 @@ class Stats:
         """How many exits there were."""
         return sum(self.count.values())
 
+    def spent(self) -> float:
+        """Seconds in guest and monitor together."""
+        return self.guest + sum(self.seconds.values())
+
     def record(self) -> dict[str, object]:
         """For JSON: exits by reason, most frequent first; times in seconds."""
         order = sorted(self.count, key=lambda reason: -self.count[reason])
@@ -44,6 +50,7 @@ class Stats:
             "exits": self.total(),
             "guest_seconds": round(self.guest, 9),
             "monitor_seconds": round(sum(self.seconds.values()), 9),
+            "output_bytes": self.output,
             "by_reason": [
                 {"reason": name, "count": self.count[name], "seconds": round(self.seconds[name], 9)}
                 for name in order

@@ -7,10 +7,10 @@ comes back by another: no pipe can fill up, nothing waits for who does not read.
 
 from __future__ import annotations
 
+import _signal
 import errno
-import os
 
-from .. import jsontext
+from .. import jsontext, os
 from ..errors import HookError
 
 TYPE_CHECKING = False
@@ -57,7 +57,12 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int) -> int:
     streams = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))]
     try:
         return os.posix_spawn(
-            hook.path, hook.args or (hook.path,), env, file_actions=streams, setsigmask=()
+            hook.path,
+            hook.args or (hook.path,),
+            env,
+            file_actions=streams,
+            setsigmask=(),
+            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),  # which Python ignores
         )
     except OSError as error:
         why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)

@@ -13,12 +13,11 @@ ticks since boot, proc(5)). Commands that change a container hold a lock on its 
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 import fcntl
-import os
-import stat
 
-from .. import jsontext
+from .. import jsontext, os
 from ..errors import KernelError, StateError
 from ..record import Record
 
@@ -103,7 +102,7 @@ class StateDir:
     def reserve(cls, root: str, id: str) -> Self:
         """Make the directory; it stays locked. Raises StateError when the id is taken."""
         directory = cls(root, id)
-        os.makedirs(root, 0o700, exist_ok=True)
+        os.makedirs(root, 0o700)
         try:
             os.mkdir(directory.path, 0o700)
         except FileExistsError:

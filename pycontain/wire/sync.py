@@ -19,6 +19,9 @@ works, the other waits. Messages are lines of JSON over a pair of pipes:
                       <-  {"fault": {…}}              a step failed: errors.Fault as an object
                       <-  (end of file)               without "exec" before: the child died
 
+An eventfd(2) beside the pipes counts the steps that the child has begun, so that one that dies
+without a word still tells where.
+
 For `create` the parent ends after "created"; the child then waits at two FIFOs in the state
 directory, which both sides of this protocol treat as they treat the pipes, and `start` takes the
 parent's place. A parent that dies is an end of file to the child, which then exits.
@@ -26,9 +29,7 @@ parent's place. A parent that dies is an end of file to the child, which then ex
 
 from __future__ import annotations
 
-import os
-
-from .. import jsontext
+from .. import jsontext, os
 from ..errors import PycontainError, StepError, fault_of, from_record
 
 TYPE_CHECKING = False
@@ -39,20 +40,31 @@ if TYPE_CHECKING:
 
 
 class Channel:
-    """One end: a descriptor to read lines from and one to write lines to."""
+    """
+    One end: a descriptor to read lines from and one to write lines to.
 
-    __slots__ = ("_pending", "reader", "writer")
+    steps  the eventfd that counts the child's steps, -1 when nobody does
+    """
 
-    def __init__(self, reader: int, writer: int) -> None:
+    __slots__ = ("_pending", "reader", "steps", "writer")
+
+    def __init__(self, reader: int, writer: int, steps: int = -1) -> None:
         self.reader = reader
         self.writer = writer
+        self.steps = steps
         self._pending = b""
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
         """The parent's end and the child's."""
         down, up = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        return cls(up[0], down[1]), cls(down[0], up[1])
+        steps = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return cls(up[0], down[1], steps), cls(down[0], up[1], os.dup(steps))
+
+    @property
+    def fds(self) -> set[int]:
+        """Its descriptors."""
+        return {self.reader, self.writer, self.steps} - {-1}
 
     def send(self, message: dict[str, object]) -> None:
         """Write one message. Raises BrokenPipeError when nobody listens."""
@@ -74,10 +86,10 @@ class Channel:
         return message
 
     def close(self) -> None:
-        """Close both descriptors."""
-        os.close(self.reader)
-        if self.writer != self.reader:
-            os.close(self.writer)
+        """Close the descriptors; a second time does nothing."""
+        for fd in self.fds:
+            os.close(fd)
+        self.reader = self.writer = self.steps = -1
 
 
 # --- the child's words ---------------------------------------------------------------------------
@@ -86,6 +98,12 @@ class Channel:
 def wait_for_go(channel: Channel) -> bool:
     """Wait for the baton; False when the parent is gone."""
     return channel.receive() is not None
+
+
+def begin_step(channel: Channel) -> None:
+    """Count a step that begins."""
+    if channel.steps >= 0:
+        os.eventfd_write(channel.steps, 1)
 
 
 def report_done(channel: Channel, times: Times) -> None:
@@ -114,6 +132,14 @@ def give_go(channel: Channel) -> None:
         channel.send({"go": True})
     except BrokenPipeError:
         pass
+
+
+def steps_begun(channel: Channel) -> int:
+    """How many steps the child has begun since this was last asked."""
+    try:
+        return os.eventfd_read(channel.steps)
+    except BlockingIOError:  # none
+        return 0
 
 
 def await_child(channel: Channel) -> tuple[str, Times]:

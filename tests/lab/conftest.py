@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .containers import Runtime, populate
+from tests.lab.containers import Runtime, populate
 
 
 @pytest.fixture(scope="session")

@@ -36,9 +36,7 @@ def test_output_status_and_report_come_back(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     report = tmp_path / "sub/report.xml"
-    script = (
-        'echo to-stdout; echo to-stderr >&2; mkdir -p /run/pycontain-lab; id -un > "$LAB_REPORT"'
-    )
+    script = 'echo to-stdout; echo to-stderr >&2; id -un > "$LAB_REPORT"'
     assert run.command(["sh", "-c", f"{script}; exit 7"], limit=120, report=report) == 7
     output, errors = capfd.readouterr()
     assert "to-stdout" in output

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from .containers import runtime_command, unbuilt, until
+from tests.lab.containers import runtime_command, unbuilt, until
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.needs_busybox]
 
 LIMIT = 120.0
+
+unconfined = unbuilt('AppArmor, even "unconfined",')
 
 
 def output(*argv: str, status: int = 0) -> str:
@@ -74,10 +76,12 @@ def podman(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Podman]:
 class TestPodman:
     """The drop-in contract with Podman and conmon."""
 
+    @unconfined
     def test_output_and_exit_status_come_back(self, podman: Podman) -> None:
         assert podman.run("echo hello; cat /proc/1/comm; true", "--rm").split() == ["hello", "sh"]
         podman.run("exit 7", "--rm", status=7)
 
+    @unconfined
     def test_a_missing_program_is_127_and_one_that_may_not_run_126(self, podman: Podman) -> None:
         base = ["run", "--rm", "--network", "none", "--security-opt", "apparmor=unconfined"]
         base += ["--rootfs", str(podman.rootfs)]
@@ -90,7 +94,10 @@ class TestPodman:
 
     @pytest.mark.parametrize(
         "podman",
-        ["cgroupfs", pytest.param("systemd", marks=unbuilt("the systemd driver"))],
+        [
+            pytest.param("cgroupfs", marks=unconfined),
+            pytest.param("systemd", marks=unbuilt("the systemd driver")),
+        ],
         indirect=True,
     )
     def test_limits_hold_and_the_reason_is_out_of_memory(self, podman: Podman) -> None:
@@ -102,6 +109,7 @@ class TestPodman:
         assert "oom_kill 1" in said
         assert podman.inspect()["ExitCode"] == 9
 
+    @unconfined
     def test_exec_logs_pause_and_stop(self, podman: Podman) -> None:
         script = "trap 'exit 3' TERM; echo up; while :; do sleep 1; done"
         podman.run(script, "--detach", "--pids-limit", "50")

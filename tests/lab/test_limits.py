@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .containers import Container, Runtime, keyed, unbuilt, until
+from tests.lab.containers import Container, Runtime, keyed, unbuilt, until
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.needs_busybox]
 

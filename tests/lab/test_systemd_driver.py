@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from .containers import Container, Runtime, unbuilt, until
+from tests.lab.containers import Container, Runtime, unbuilt, until
 
 pytestmark = [
     pytest.mark.needs_root,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -54,7 +55,8 @@ def test_what_the_state_forbids_is_an_error_without_effect(runtime, bundle, stat
             line = runtime.refuses(*words(command, id))
             assert f"container = {id} is {state}" in line
             assert runtime.state(id)["status"] == state
-    runtime.refuses("exec", id, "true") if state in ("paused", "stopped") else None
+    if state in ("paused", "stopped"):
+        assert f"is {state}" in runtime.refuses("exec", id, "true")
     assert runtime.state(id)["status"] == state
 
 
@@ -173,7 +175,7 @@ def test_a_missing_id_is_an_error(runtime, command):
     assert "ID" in runtime.refuses(command)
 
 
-@pytest.mark.parametrize("id", ["", ".", "..", "a/b", "../x", ".hidden", "a b", "a\n", "ä", "x" * 256, "a\0b"[:1] + "*"])
+@pytest.mark.parametrize("id", ["", ".", "..", "a/b", "../x", ".hidden", "a b", "a\n", "ä", "x" * 256, "a*"])
 def test_a_bad_id_is_refused_and_nothing_is_made(runtime, bundle, id):
     made = bundle()
     line = runtime.refuses("create", "-b", made.path, id)
@@ -230,7 +232,7 @@ def test_ps_lists_every_process(runtime, bundle):
     pids = json.loads(runtime.ok("ps", "--format", "json", id).out)
     assert len(pids) == 3
     assert runtime.state(id)["pid"] in pids
-    assert runtime.ok("ps", id).out.count("sleep 100") == 3
+    assert len(runtime.ok("ps", id).lines) == 1 + 3
     assert runtime.ok("ps", id, "-o", "pid,comm").lines[0].split() == ["PID", "COMMAND"]
 
 
@@ -255,9 +257,14 @@ def test_events_tell_what_a_container_uses(runtime, bundle):
 
 
 def test_events_end_with_the_container(runtime, bundle):
-    id = runtime.started(bundle("sleep .3"))
-    lines = runtime.ok("events", "--interval", "100ms", id).lines
-    assert all(json.loads(line)["type"] == "stats" for line in lines)
+    id = runtime.started(bundle(SLEEPER))
+    command = runtime.command("events", "--interval", "10ms", id)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
+        assert events.stdout
+        assert json.loads(events.stdout.readline())["type"] == "stats"
+        runtime.ok("kill", id, "KILL")
+        assert {json.loads(line)["type"] for line in events.stdout} <= {"stats"}
+    assert events.returncode == 0
 
 
 def test_update_changes_a_limit_and_remembers_it(runtime, bundle):
@@ -321,16 +328,12 @@ def test_another_process_with_the_containers_pid_is_not_the_container(runtime, b
 
 def test_a_container_that_was_killed_from_outside_is_stopped(runtime, bundle):
     id = runtime.started(bundle(SLEEPER))
-    Path(f"/proc/{runtime.state(id)['pid']}").exists()
-    import os
-
     os.kill(runtime.state(id)["pid"], 9)
     runtime.wait_for_status(id, "stopped")
     runtime.ok("delete", id)
 
 
-@pytest.mark.parametrize("id", ["x"])
-def test_the_state_root_is_for_its_owner_alone(runtime, bundle, id):
+def test_the_state_root_is_for_its_owner_alone(runtime, bundle):
     made = runtime.create(bundle(SLEEPER))
     assert runtime.root.stat().st_mode & 0o777 == 0o700
     assert (runtime.root / made).stat().st_mode & 0o777 == 0o700

@@ -12,7 +12,7 @@ import os
 import pytest
 
 from pycontain.errors import UsageError
-from pycontain.runtime import exec
+from pycontain.runtime.exec import _user
 from pycontain.spec.records import User
 
 IDS = ["sh", "-c", "grep -E '^(Uid|Gid|Groups):' /proc/self/status | tr -s '\\t ' ' '"]
@@ -63,7 +63,7 @@ REFUSED = (
 @pytest.mark.parametrize("user", REFUSED)
 def test_what_is_no_number_is_refused(user):
     with pytest.raises(UsageError, match="--user"):
-        exec._user(User(at="process.user"), user, ())
+        _user(User(at="process.user"), user, ())
 
 
 def test_a_name_of_the_containers_passwd_is_refused(runtime, container):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from spec_configs import FULL, MINIMAL, edited, without
+from tests.unit.spec_configs import FULL, MINIMAL, edited, without
 
 from pycontain.errors import SpecError
 from pycontain.spec import check, parse, records

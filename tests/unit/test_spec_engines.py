@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from spec_configs import edited
+from tests.unit.spec_configs import edited
 
 from pycontain.spec import check, parse, records
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spec_configs import MINIMAL, edited
+from tests.unit.spec_configs import MINIMAL, edited
 
 from pycontain.spec import check, features, parse
 

@@ -6,7 +6,7 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spec_configs import FULL
+from tests.unit.spec_configs import FULL
 
 from pycontain.errors import SpecError
 from pycontain.spec import check, parse

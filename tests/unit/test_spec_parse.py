@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from spec_configs import FULL, MINIMAL, edited, without
+from tests.unit.spec_configs import FULL, MINIMAL, edited, without
 
 from pycontain.errors import SpecError
 from pycontain.spec import parse, records

@@ -87,7 +87,7 @@ def test_exits_and_flags_have_the_numbers_of_the_header(tmp_path):
         "KVM_EXIT_INTERNAL_ERROR": abi.EXIT_INTERNAL_ERROR,
         "KVM_EXIT_IO_OUT": abi.IO_OUT,
         "KVM_SYNC_X86_REGS": abi.SYNC_X86_REGS,
-        "KVM_CAP_SYNC_REGS": abi.CAP_SYNC_REGS,
+        **{f"KVM_CAP_{name}": number for name, number in abi.CAPABILITIES.items()},
         "KVM_API_VERSION": abi.API_VERSION,
     }
     assert compile_and_run(list(ours), tmp_path) == list(ours.values())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -41,6 +43,11 @@ def test_what_is_no_size_is_refused(text):
 def test_an_unknown_guest_is_told_the_known_ones():
     with pytest.raises(UsageError, match=r"guest = nothing is neither .*; guests: tiny, real"):
         commands.run_guest("nothing", commands.Options())
+
+
+def test_a_guest_that_the_emulator_cannot_run_names_the_other_engine():
+    with pytest.raises(UsageError, match=r"guest = timer needs interrupts .*use --engine kvm"):
+        commands.run_guest("timer", commands.Options(engine="emulate"))
 
 
 def test_a_program_given_as_guest_is_told_the_right_command():
@@ -125,3 +132,38 @@ def test_the_command_line_runs_guests_and_programs(needs_kvm):
     assert (done.returncode, done.stdout) == (0, "Linux\n")
     done = command("caps", "--format", "json")
     assert json.loads(done.stdout)["api_version"] == 12
+
+
+@pytest.mark.parametrize("program", [False, True])
+def test_ctrl_c_ends_a_guest_that_spins(engine, tmp_path, program):
+    if program:
+        (tmp_path / "spin.c").write_text("int main(void) { for (;;); }")
+        if not shutil.which("gcc"):
+            pytest.skip("needs gcc")
+        flags = ["-static", "-o", tmp_path / "spin", tmp_path / "spin.c"]
+        subprocess.run(["gcc", *flags], check=True)
+    else:
+        (tmp_path / "spin").write_bytes(b"\xb0\x21\xba\xf8\x03\xee\xeb\xfe")  # prints "!" first
+    words = ["run", "--engine", engine, *(["--"] if program else []), str(tmp_path / "spin")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pycontain.vm", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert child.stdout
+    if program:
+        wait_until_busy(child.pid)
+    else:
+        assert child.stdout.read(1) == b"!"
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=20) != 0
+    child.stdout.close()
+
+
+def wait_until_busy(pid):
+    """Until a process has used the processor for so long that it must be in its guest."""
+    while True:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        if int(fields[11]) + int(fields[12]) > 150:
+            return
+        time.sleep(0.02)

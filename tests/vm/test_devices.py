@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from pycontain.errors import GuestError, HostError, UsageError
+from pycontain.errors import GuestError, HostError, Timeout, UsageError
 from pycontain.vm.board import Board
+from pycontain.vm.deadline import Deadline
 from pycontain.vm.devices import ports
 from pycontain.vm.devices.serial import Serial
 from pycontain.vm.memory import Memory
@@ -229,7 +230,16 @@ def test_what_is_kept_of_the_output_has_a_limit():
 
 def test_a_descriptor_gets_every_byte():
     reader, writer = os.pipe()
-    Descriptor(writer)(memoryview(b"all of it"))
+    with Deadline() as deadline:
+        Descriptor(writer, deadline)(memoryview(b"all of it"))
     assert os.read(reader, 100) == b"all of it"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_reader_that_does_not_read_holds_nobody_beyond_the_deadline():
+    reader, writer = os.pipe()
+    with Deadline(0.2) as deadline, pytest.raises(Timeout):
+        Descriptor(writer, deadline)(bytes(1 << 20))
     os.close(reader)
     os.close(writer)

@@ -62,6 +62,13 @@ def test_a_refused_msr_is_named():
         vcpu.set_msrs({0xC000_0081: 0, 0x12345: 1})
 
 
+def test_a_missing_extension_is_named(monkeypatch):
+    monkeypatch.setattr(Kvm, "check", lambda self, number: 0)
+    refused = pytest.raises(HostError, match=r"KVM_CAP_PIT2 is not supported; use a newer kernel")
+    with Kvm() as kvm, refused:
+        kvm.require("PIT2")
+
+
 def test_registers_are_set_and_read_back():
     with Kvm() as kvm, kvm.create_vm() as vm, vm.create_vcpu() as vcpu:
         regs = vcpu.regs()

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -450,6 +451,34 @@ def test_a_program_that_forges_the_window_hurts_only_itself(compile_c, needs_kvm
     assert output == b""
 
 
+SIGNALS = r"""
+#include <signal.h>
+#include <errno.h>
+#include <unistd.h>
+int main(void) {
+    struct sigaction was;
+    raise(SIGCHLD);
+    if (raise(SIGWINCH) || kill(getpid(), 0) || kill(77, 0) == 0) return 1;
+    if (signal(SIGPIPE, SIG_IGN) != SIG_DFL || signal(SIGTERM, SIG_IGN) != SIG_DFL) return 2;
+    if (sigaction(SIGPIPE, 0, &was) || was.sa_handler != SIG_IGN) return 3;
+    if (signal(SIGKILL, SIG_IGN) != SIG_ERR) return 4;
+    raise(SIGTERM);
+    if (write(1, "x", 1) != -1 || errno != EPIPE) return 5;
+    signal(SIGTERM, SIG_DFL);
+    raise(SIGTERM);
+    return 6;
+}
+"""
+
+
+def test_ignored_signals_are_ignored_and_others_end_the_program(compile_c, engine):
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = run_program([compile_c(SIGNALS)], world=World(stdout=writer), engine=engine)
+    os.close(writer)
+    assert result.ending.status == 128 + 15
+
+
 TIME = r"""
 #include <time.h>
 #include <sys/time.h>
@@ -474,6 +503,54 @@ def test_time_passes(compile_c, engine):
     slept, now = output.split()
     assert (status, slept) == (0, b"1")
     assert before <= int(now) <= time.time()
+
+
+FUZZ = r"""
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+static unsigned long state;
+static unsigned long next(void) {
+    state ^= state << 13; state ^= state >> 7; state ^= state << 17;
+    return state;
+}
+int main(int argc, char **argv) {
+    static char page[8192];
+    state = 88172645463325252UL + atol(argv[1]) * 7919;
+    unsigned long here = (unsigned long)page, odd[] = {
+        0, 1, 2, 3, 4, 5, 16, 100, 4096, 0x10000, -1, -100, 1UL << 31, 1UL << 32, 1UL << 47,
+        1UL << 63, here, here + 1, (unsigned long)argv[0] };
+    int calls = sizeof odd / sizeof *odd;
+    for (long i = 0; i < 3000; i++) {
+        unsigned long number = next() % 470, a[6];
+        /* not: exit, exit_group, kills, sleeps, and a read that waits */
+        if (number == 60 || number == 231 || number == 62 || number == 200 || number == 234
+            || number == 35 || number == 230 || number == 11 || number == 10 || number == 9)
+            continue;
+        for (int k = 0; k < 6; k++) a[k] = next() % 8 ? odd[next() % calls] : next();
+        for (int k = 0; k < 64; k++) page[next() % 8192] = next() % 3 ? 0 : next();
+        syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    }
+    for (long i = 0; i < 2000; i++) {                  /* and away with our own memory */
+        unsigned long a[4];
+        for (int k = 0; k < 4; k++) a[k] = next() % 4 ? odd[next() % calls] : next() & ~4095UL;
+        syscall(9 + next() % 4, a[0], a[1], a[2], 34, a[3], 0);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_system_call_whatever_its_arguments_breaks_the_monitor(compile_c, engine, files, seed):
+    path = compile_c(FUZZ)
+    empty = os.open("/dev/null", os.O_RDONLY)
+    status, _, _, result = run(
+        path, str(seed), engine=engine, root="/", cwd=str(files), stdin=empty, memory=64 * MIB
+    )
+    os.close(empty)
+    assert status in {0, 139, 132, 133}
+    assert result.stats.total() > 1000
 
 
 # --- limits ------------------------------------------------------------------------------------
@@ -593,6 +670,17 @@ def test_programs_run_in_many_threads_at_once(files):
         thread.join()
     assert sorted(outputs) == sorted(b"%d\n" % number for number in range(20))
     assert descriptors() == before
+
+
+def test_programs_run_in_many_processes_at_once(files):
+    code = (
+        "import sys; from pycontain.vm.program import run_program, World\n"
+        f"world = World(root={str(files)!r})\n"
+        "sys.exit(run_program(['/bin/busybox', 'sh', '-c', 'exit ' + sys.argv[1]], (), world)"
+        ".ending.status)"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(20)]
+    assert [child.wait(timeout=60) for child in children] == list(range(20))
 
 
 def test_one_hundred_programs_leave_nothing(files):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import cache, image, qemu, recipe
 from .errors import LabError
-from .progress import Step, say, seconds
+from .progress import SELDOM, Step, say, seconds
 from .shell import bound, call, need
 
 LIMIT = 600.0
@@ -110,7 +110,7 @@ def _cycle(path: Path, work: Path, arguments: Sequence[str]) -> int:
         "VAGRANT_CHECKPOINT_DISABLE": "1",
     }
     work.mkdir()
-    with Step("the life of a Vagrant machine", CYCLE_LIMIT) as step:
+    with Step("the life of a Vagrant machine", CYCLE_LIMIT, every=SELDOM) as step:
         process = subprocess.Popen(
             bound(command), stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )

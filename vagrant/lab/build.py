@@ -81,7 +81,9 @@ def _bootstrap(tree: Path, source: Path, step: Step, log: Path) -> None:
     for folder in ("man", "doc", "locale", "info"):
         command.append(f"--dpkgopt=path-exclude=/usr/share/{folder}/*")
     command += [f"--customize-hook={source / 'image.sh'}", recipe.SUITE, str(tree)]
-    call(as_root(command), step, log=log)
+    # in namespaces of its own: killing the first process ends all of it and its mounts
+    spaces = ["unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc"]
+    call(as_root([*spaces, *command]), step, log=log)
 
 
 def _disk(tree: Path, disk: Path, step: Step, log: Path) -> None:

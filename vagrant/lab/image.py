@@ -73,7 +73,7 @@ def ensure() -> Image:
     if found:
         os.utime(found.folder)
         return found
-    need("mmdebstrap", "mkfs.ext4", "ssh-keygen", "setpriv")
+    need("mmdebstrap", "mkfs.ext4", "ssh-keygen", "setpriv", "unshare")
     cache.need_space(cache.folder(), SPACE, "building the image")
     new = cache.folder() / f"new-{os.getpid()}"
     try:

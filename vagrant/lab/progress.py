@@ -6,7 +6,10 @@ import time
 from types import TracebackType
 
 INTERVAL = 10.0
-"""Seconds between two signs of life of a step."""
+"""Seconds between two signs of life of a step that says nothing itself."""
+
+SELDOM = 60.0
+"""Seconds between them when the step has an output of its own."""
 
 
 def say(text: str) -> None:
@@ -31,10 +34,11 @@ class Step:
     `note` may be set while the step runs, from any thread; it is shown with the next sign of life.
     """
 
-    def __init__(self, title: str, limit: float) -> None:
+    def __init__(self, title: str, limit: float, *, every: float = INTERVAL) -> None:
         self.title = title
         self.note = ""
         self._limit = limit
+        self._every = every
         self._began = 0.0
         self._over = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
@@ -67,6 +71,6 @@ class Step:
         say(f"{self.title}: {ended} after {seconds(self.elapsed)}")
 
     def _tick(self) -> None:
-        while not self._over.wait(INTERVAL):
+        while not self._over.wait(self._every):
             note = f", {self.note}" if self.note else ""
             say(f"{self.title} … {seconds(self.elapsed)}{note}")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from . import cache, guest, qemu, tree
 from . import image as images
-from .progress import Step, say
+from .progress import SELDOM, Step, say
 from .recipe import PROJECT
 
 COMMAND_LIMIT = 1200.0
 """Seconds a command may take unless its caller says otherwise."""
 
-REPORTS = "/run/pycontain-lab"
-"""Where, inside, a command may leave files to be brought back."""
+REPORT = "/run/pycontain-lab.xml"
+"""The file, inside, that a command may leave to be brought back; $LAB_REPORT names it."""
 
 
 def image() -> images.Image:
@@ -29,6 +29,7 @@ def command(
     report: Path | None = None,
     terminal: bool = False,
     append: str = "",
+    title: str = "",
 ) -> int:
     """
     Runs a command in a fresh machine, in a copy of the tree; returns its exit status.
@@ -41,33 +42,32 @@ def command(
         handle = tree.packed(PROJECT)
         try:
             with qemu.booted(ready, tree=handle, append=append) as machine:
-                return _inside(machine, argv, limit, report, terminal)
+                with Step("copying the tree", guest.SMALL):
+                    guest.unpack(machine)
+                status = _inside(machine, argv, limit, terminal, title or f"`{argv[0]}`")
+                if report and guest.fetch(machine, REPORT, report):
+                    say(f"report: {report}")
+                return status
         finally:
             os.close(handle)
 
 
 def _inside(
-    machine: qemu.Machine, argv: Sequence[str], limit: float, report: Path | None, terminal: bool
+    machine: qemu.Machine, argv: Sequence[str], limit: float, terminal: bool, title: str
 ) -> int:
-    with Step("copying the tree", guest.SMALL):
-        guest.unpack(machine)
-    remote = f"{REPORTS}/report.xml"
-    env = {"LAB_REPORT": remote, "PYTHONUNBUFFERED": "1"}
-    title = "the shell" if terminal else argv[0]
+    env = {"LAB_REPORT": REPORT, "PYTHONUNBUFFERED": "1"}
     if terminal:
-        status = guest.run(machine, argv, limit=limit, env=env, terminal=True)
-    else:
-        with Step(f"running {title}", limit):
-            status = guest.run(machine, argv, limit=limit, env=env)
-    if report and guest.fetch(machine, remote, report):
-        say(f"report: {report}")
-    return status
+        return guest.run(machine, argv, limit=limit, env=env, terminal=True)
+    with Step(f"running {title}", limit, every=SELDOM):
+        return guest.run(machine, argv, limit=limit, env=env)
 
 
 def tests(arguments: Sequence[str], *, limit: float, report: Path) -> int:
     """Runs the tests marked for the machine in one pytest process; returns its exit status."""
     report.unlink(missing_ok=True)
-    shell = f'mkdir -p {REPORTS} && exec python -m pytest --junitxml="$LAB_REPORT" "$@"'
+    shell = 'exec python -m pytest --junitxml="$LAB_REPORT" "$@"'
     chosen = arguments or ["tests", "-m", "machine"]
     plain = ["-p", "no:cacheprovider", *chosen]
-    return command(["sh", "-c", shell, "pytest", *plain], limit=limit, report=report)
+    return command(
+        ["sh", "-c", shell, "pytest", *plain], limit=limit, report=report, title="the tests"
+    )

@@ -22,6 +22,7 @@ PACKAGE_OF = {
     "qemu-system-x86_64": "qemu-system-x86",
     "setpriv": "util-linux",
     "ssh": "openssh-client",
+    "unshare": "util-linux",
     "ssh-keygen": "openssh-client",
     "sudo": "sudo",
     "vagrant": "vagrant vagrant-libvirt",
@@ -42,14 +43,14 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=f"{path}:/usr/sbin:/sbin")
 
 
-def bound(argv: Sequence[str], *, signal_name: str = "KILL") -> list[str]:
-    """The command, arranged to get a signal when this process dies, even by SIGKILL."""
-    return ["setpriv", "--pdeathsig", signal_name, "--", *argv]
+def bound(argv: Sequence[str]) -> list[str]:
+    """The command, arranged to be killed when this process dies, even by SIGKILL."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
 def as_root(argv: Sequence[str]) -> list[str]:
     """The command with the right to make other users' files: through sudo unless we are root."""
-    inner = bound(argv, signal_name="TERM")
+    inner = bound(argv)
     return inner if os.geteuid() == 0 else ["sudo", *inner]
 
 

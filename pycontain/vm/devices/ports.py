@@ -16,6 +16,7 @@ HYPERCALL = 0x510
 _PULSE_RESET = 0xFE
 _HYPERCALL_WRITE = 1
 _FAILED = 0xFFFF_FFFF
+_LENGTH_MAX = 4 << 20  # keeps what one call can cost bounded
 
 
 class I8042:
@@ -65,9 +66,10 @@ class Hypercall:
     def write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
         try:
             number, address, length = (self._memory.load(value + 4 * i, 4) for i in range(3))
-            if number == _HYPERCALL_WRITE:
+            known = number == _HYPERCALL_WRITE and length <= _LENGTH_MAX
+            if known:
                 self._sink(self._memory.slice(address, length))
-            done = length if number == _HYPERCALL_WRITE else _FAILED
+            done = length if known else _FAILED
         except GuestError:  # the address is the guest's mistake: it is told so
             done = _FAILED
         if value + 16 <= self._memory.size:

@@ -17,7 +17,7 @@ from ...kernel import const as c
 from ...kernel.calls import filesystem_type, openat2
 from .._ffi import ffi
 from ..paging import READ, WRITE
-from .layout import STAT
+from .layout import STAT, signed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Files:
         if not file.regular:
             if self.window:
                 self.window.pause()
-            self._wait(file.fd, select.POLLIN)
+            self._deadline.wait(file.fd, select.POLLIN)
             return os.readv(file.fd, pieces)
         if self.window:
             return self.window.read(file, fd, pieces)
@@ -156,7 +156,7 @@ class Files:
 
     def pread64(self, fd: int, address: int, length: int, offset: int) -> int:
         pieces = self._space.slices(address, min(length, _IO_MAX), WRITE)
-        return os.preadv(self.host(fd), pieces, offset)
+        return os.preadv(self.host(fd), pieces, signed(offset, 64))
 
     def write(self, fd: int, address: int, length: int) -> int:
         return self._write(fd, self._space.slices(address, min(length, _IO_MAX)))
@@ -170,21 +170,14 @@ class Files:
             for piece in pieces:
                 file.sink(piece)
             return sum(map(len, pieces))
-        self._wait(file.fd, select.POLLOUT)
+        if not file.regular and self._deadline.wait(file.fd, select.POLLOUT):
+            # ready is what takes this much at once; a larger write would wait for its reader
+            pieces = [pieces[0][: select.PIPE_BUF]] if pieces else []
         try:
             return os.writev(file.fd, pieces)
         except BrokenPipeError:
             self.kill(_SIGPIPE)
             raise
-
-    def _wait(self, fd: int, event: int) -> None:
-        """Let no pipe or terminal keep us beyond the deadline. Raises Timeout."""
-        left = self._deadline.left()
-        if left is not None:
-            poll = select.poll()
-            poll.register(fd, event)
-            poll.poll(left * 1000)
-            self._deadline.check("the program")
 
     def _vector(self, address: int, count: int, need: int = READ) -> list[memoryview]:
         """The pieces of an array of struct iovec."""
@@ -200,7 +193,7 @@ class Files:
         return pieces
 
     def lseek(self, fd: int, offset: int, whence: int) -> int:
-        return os.lseek(self.host(fd), _signed(offset, 64), whence & 0xFFFF_FFFF)
+        return os.lseek(self.host(fd), signed(offset, 64), signed(whence, 32))
 
     def fadvise64(self, fd: int) -> int:
         self._file(fd)
@@ -277,7 +270,7 @@ class Files:
         return self._base(directory) + b"/" + name
 
     def _base(self, directory: int) -> bytes:
-        number = _signed(directory, 32)
+        number = signed(directory, 32)
         return self._cwd if number == _AT_FDCWD else self._file(number).path
 
     def _stat_path(self, path: bytes, flags: int = 0) -> os.stat_result:
@@ -332,7 +325,10 @@ class Files:
         return len(target)
 
     def getdents64(self, fd: int, address: int, length: int) -> int:
-        piece = self._space.slices(address, length, WRITE)[0]
+        pieces = self._space.slices(address, length, WRITE)
+        if not pieces:
+            raise OSError(errno.EINVAL, "")
+        piece = pieces[0]
         got = _lib.getdents64(self.host(fd), ffi.from_buffer(piece), len(piece))
         if got < 0:
             raise OSError(ffi.errno, "")
@@ -372,8 +368,3 @@ def _checked(fd: int) -> os.stat_result:
 def _refuse_proc(fd: int) -> None:
     if filesystem_type(fd) == c.PROC_SUPER_MAGIC:
         raise OSError(errno.EACCES, "")
-
-
-def _signed(value: int, bits: int) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >> bits - 1 else value

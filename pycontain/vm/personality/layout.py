@@ -1,4 +1,4 @@
-"""C structures that differ between machines: struct stat (asm/stat.h)."""
+"""C types in registers and memory: signed numbers, and struct stat of each machine (asm/stat.h)."""
 
 from __future__ import annotations
 
@@ -36,3 +36,9 @@ def _generic(info: os.stat_result) -> bytes:
 
 
 STAT: dict[str, Callable[[os.stat_result], bytes]] = {"x86_64": _x86_64, "aarch64": _generic}
+
+
+def signed(value: int, bits: int) -> int:
+    """The C integer of so many bits in the low part of a register."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> bits - 1 else value

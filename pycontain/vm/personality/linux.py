@@ -50,13 +50,10 @@ class Linux:
     ) -> None:  # fmt: skip
         self.ending: ProgramEnding | None = None
         self.unserved: dict[str, int] = {}
-        files.kill = self.kill
+        process = ProcessCalls(machine, space, deadline, self, set_thread_pointer)
+        files.kill = process.raise_signal
         self._files = files
-        groups = (
-            files,
-            MemoryCalls(space, files, heap),
-            ProcessCalls(machine, space, deadline, self, set_thread_pointer),
-        )
+        groups = (files, MemoryCalls(space, files, heap), process)
         served = {name: call for group in groups for name, call in group.calls().items()}
         self._names = BY_MACHINE[machine]
         self._table = {

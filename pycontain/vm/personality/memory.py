@@ -8,6 +8,7 @@ import os
 from ..frames import pages
 from ..paging import EXECUTE, READ, WRITE
 from ..space import MapError
+from .layout import signed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class MemoryCalls:
         if prot & WRITE and prot & EXECUTE:
             raise MapError(errno.EACCES)
         address = self._space.map(address, length, READ | WRITE, fixed=fixed)
-        os.preadv(file, self._space.slices(address, length, WRITE), offset)
+        os.preadv(file, self._space.slices(address, length, WRITE), signed(offset, 64))
         if prot != READ | WRITE:
             self._space.protect(address, length, prot)
         return address

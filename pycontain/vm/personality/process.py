@@ -6,6 +6,8 @@ import errno
 import os
 import time
 
+from .layout import signed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,10 @@ _RLIMIT_STACK = 3
 _ARCH_SET_FS = 0x1002
 _TIMER_ABSTIME = 1
 _RANDOM_MAX = 1 << 20
+_ACTION_SIZE = 32  # the kernel's struct sigaction, which begins with the handler
+_DEFAULT, _IGNORE = 0, 1
+_NEVER_CAUGHT = {9, 19}  # SIGKILL, SIGSTOP
+_HARMLESS = {17, 18, 23, 28}  # SIGCHLD, SIGCONT, SIGURG, SIGWINCH: ignored by default, signal(7)
 
 
 class ProcessCalls:
@@ -37,6 +43,7 @@ class ProcessCalls:
         self._deadline = deadline
         self._linux = linux
         self._set_thread_pointer = set_thread_pointer
+        self._actions: dict[int, bytes] = {}
 
     def calls(self) -> dict[str, Callable[..., int]]:
         """By their names."""
@@ -94,20 +101,29 @@ class ProcessCalls:
             return -errno.ESRCH
         if not 0 <= signal <= 64:
             return -errno.EINVAL
-        if signal:
-            self._linux.kill(signal)
+        self.raise_signal(signal)
         return 0
+
+    def raise_signal(self, signal: int) -> None:
+        """End the program by a signal, unless it is 0 or ignored."""
+        handler = int.from_bytes(self._actions.get(signal, b"")[:8], "little")
+        if signal and handler != _IGNORE and not (signal in _HARMLESS and handler == _DEFAULT):
+            self._linux.kill(signal)
 
     def tgkill(self, pid: int, thread: int, signal: int) -> int:
         return self.kill(thread, signal) if pid == _PID else -errno.ESRCH
 
-    # No signal comes but those that end the program, so handlers and masks have no effect.
+    # No signal comes but those that end the program: one that is ignored does not, handlers and
+    # masks have no effect.
 
-    def rt_sigaction(self, signal: int, new: int, old: int) -> int:  # noqa: ARG002
-        if not 0 < signal <= 64:
+    def rt_sigaction(self, signal: int, new: int, old: int) -> int:
+        if not 0 < signal <= 64 or (new and signal in _NEVER_CAUGHT):
             return -errno.EINVAL
+        action = self._space.read(new, _ACTION_SIZE) if new else b""
         if old:
-            self._space.write(old, bytes(32))
+            self._space.write(old, self._actions.get(signal, bytes(_ACTION_SIZE)))
+        if action:
+            self._actions[signal] = action
         return 0
 
     def rt_sigprocmask(self, how: int, new: int, old: int, size: int) -> int:  # noqa: ARG002
@@ -132,12 +148,12 @@ class ProcessCalls:
         return now
 
     def clock_gettime(self, clock: int, address: int) -> int:
-        now = time.clock_gettime_ns(_signed(clock))
+        now = time.clock_gettime_ns(signed(clock, 32))
         self._space.write(address, _words(*divmod(now, 10**9)))
         return 0
 
     def clock_getres(self, clock: int, address: int) -> int:
-        time.clock_gettime_ns(_signed(clock))  # raises OSError for a clock that is not there
+        time.clock_gettime_ns(signed(clock, 32))  # raises OSError for a clock that is not there
         if address:
             self._space.write(address, _words(0, 1))
         return 0
@@ -147,7 +163,7 @@ class ProcessCalls:
 
     def clock_nanosleep(self, clock: int, flags: int, address: int) -> int:
         until = self._duration(address)
-        now = time.clock_gettime_ns(_signed(clock)) if flags & _TIMER_ABSTIME else 0
+        now = time.clock_gettime_ns(signed(clock, 32)) if flags & _TIMER_ABSTIME else 0
         return self._sleep(max(0, until - now))
 
     def _duration(self, address: int) -> int:
@@ -162,7 +178,7 @@ class ProcessCalls:
         left = self._deadline.left()
         wanted = min(nanoseconds / 1e9, 1e8)
         time.sleep(wanted if left is None else min(wanted, left))
-        self._deadline.check("the program")
+        self._deadline.check()
         return 0
 
 
@@ -178,9 +194,3 @@ class _Constant:
 
 def _words(*values: int) -> bytes:
     return b"".join(value.to_bytes(8, "little") for value in values)
-
-
-def _signed(value: int) -> int:
-    """A C int from the low half of a register."""
-    value &= 0xFFFF_FFFF
-    return value - (1 << 32) if value >> 31 else value

@@ -1,0 +1,27 @@
+"""`python -m pycontain.compare.inside ENGINE PROGRAM...`: a program behind an engine of vm/."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import PycontainError
+from ..vm.program import World, run_program
+
+
+def main() -> int:
+    """The exit status of the program."""
+    engine, *arguments = sys.argv[1:]
+    environment = [f"{name}={value}" for name, value in os.environ.items()]
+    try:
+        result = run_program(arguments, environment, World(cwd=os.getcwd()), engine=engine)
+    except PycontainError as error:
+        os.write(2, f"pycontain: {error}\n".encode())
+        return error.fault.status
+    if result.ending.fault:
+        os.write(2, f"{result.ending.fault}\n".encode())
+    return result.ending.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

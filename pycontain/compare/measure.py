@@ -1,0 +1,110 @@
+"""Running one command and looking at it: when it speaks, when it ends, what memory it takes."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+
+from ..errors import ProgramError
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LOOK_EVERY = 0.005  # seconds between two looks at the memory
+
+
+class Run(Record):
+    """
+    One run.
+
+    first_output  seconds to its first byte, or to the end for a silent program
+    seconds       to its end
+    memory        greatest resident memory of the program and its monitor together, in bytes
+    program       the part of it that is the program's own process, or 0 where there is none
+    """
+
+    first_output: float
+    seconds: float
+    memory: int
+    program: int
+    status: int
+    output: bytes
+
+
+def run(command: Sequence[str], native: Sequence[str]) -> Run:
+    """
+    Run a command to its end; native is the program behind it, to tell it from its monitor.
+
+    Raises ProgramError when the command itself cannot be executed.
+    """
+    began = time.perf_counter()
+    try:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except OSError as error:
+        raise ProgramError("cannot be executed", at=command[0], errno=error.errno or 0) from None
+    assert child.stdout
+    output, first, memory = bytearray(), 0.0, _Memory(child.pid, native[0])
+    fd = child.stdout.fileno()
+    while True:
+        ready, _, _ = select.select([fd], [], [], _LOOK_EVERY)
+        memory.look()
+        if not ready:
+            continue
+        piece = os.read(fd, 65536)
+        first = first or time.perf_counter() - began
+        if not piece:
+            break
+        output += piece
+    status = child.wait()
+    child.stdout.close()
+    return Run(
+        first_output=first, seconds=time.perf_counter() - began, memory=memory.total,
+        program=memory.program, status=status, output=bytes(output),
+    )  # fmt: skip
+
+
+class _Memory:
+    """The high-water marks of a process and what it started."""
+
+    def __init__(self, pid: int, program: str) -> None:
+        self._pid = pid
+        self._name = os.path.basename(program)[:15]
+        self._marks: dict[int, int] = {}
+        self.program = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self._marks.values())
+
+    def look(self) -> None:
+        for pid in _tree(self._pid):
+            name, mark = _status(pid)
+            self._marks[pid] = max(mark, self._marks.get(pid, 0))
+            if name == self._name:
+                self.program = max(self.program, mark)
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for parent in found:
+        try:
+            with open(f"/proc/{parent}/task/{parent}/children") as file:
+                found += map(int, file.read().split())
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def _status(pid: int) -> tuple[str, int]:
+    """The name and the high-water mark in bytes of a process, 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            fields = dict(line.split(":", 1) for line in file if ":" in line)
+    except OSError:
+        return "", 0
+    return fields["Name"].strip(), int(fields.get("VmHWM", "0 kB").split()[0]) << 10

@@ -1,0 +1,87 @@
+"""The four ways to run a program, as commands for a fresh process each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+
+from .. import jsontext
+from ..record import Record
+from ..spec.sample import sample
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_NOT_SHARED = {"proc", "sys", "dev", "lost+found"}  # the container has its own
+
+
+class Wall(Record):
+    """
+    One way to run a program.
+
+    command  what to execute for it, given the program and its arguments
+    missing  why this host cannot, or ""
+    """
+
+    name: str
+    command: Callable[[Sequence[str]], list[str]]
+    missing: str = ""
+
+
+def walls(folder: str) -> list[Wall]:
+    """All four; folder is an empty directory for the bundle of the container."""
+    return [
+        Wall(name="native", command=list),
+        Wall(
+            name="container",
+            command=lambda program: _container(folder, program),
+            missing="" if os.geteuid() == 0 else "needs root",
+        ),
+        Wall(
+            name="vm",
+            command=lambda program: _inside("kvm", program),
+            missing="" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "needs /dev/kvm",
+        ),
+        Wall(
+            name="emulated",
+            command=lambda program: _inside("emulate", program),
+            missing="" if find_spec("unicorn") else "needs pip install 'pycontain[emulate]'",
+        ),
+    ]
+
+
+def _inside(engine: str, program: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "pycontain.compare.inside", engine, *program]
+
+
+def _container(folder: str, program: Sequence[str]) -> list[str]:
+    """Write the bundle for this program, and say how to run it."""
+    rootfs = f"{folder}/rootfs"
+    os.makedirs(rootfs, exist_ok=True)
+    with open(f"{folder}/config.json", "w", encoding="utf-8") as file:
+        file.write(jsontext.dumps(_config(rootfs, program)))
+    name = f"compare-{os.getpid()}"
+    return [sys.executable, "-m", "pycontain", "run", "--bundle", folder, name]
+
+
+def _config(rootfs: str, program: Sequence[str]) -> dict[str, object]:
+    """The sample configuration over the host's own files, read-only."""
+    config = sample()
+    process, mounts = config["process"], config["mounts"]
+    assert isinstance(process, dict)
+    assert isinstance(mounts, list)
+    process.update(args=list(program), cwd=os.getcwd(), terminal=False)
+    for name in sorted(os.listdir("/")):
+        if name in _NOT_SHARED or not os.path.isdir(f"/{name}"):
+            continue
+        if os.path.islink(f"/{name}"):
+            if not os.path.lexists(f"{rootfs}/{name}"):
+                os.symlink(os.readlink(f"/{name}"), f"{rootfs}/{name}")
+            continue
+        options = ["rbind", "ro", "nosuid", "nodev"]
+        mounts.append(
+            {"destination": f"/{name}", "type": "bind", "source": f"/{name}", "options": options}
+        )
+    return config

@@ -1,0 +1,188 @@
+"""
+A warm interpreter that makes containers for a Python program.
+
+A program with threads must not fork: the child would find locks held by threads that do not exist
+there. So the library (`pycontain.library`) starts this process once, from a sealed interpreter, and
+sends it one request after the other over a socket, with the standard streams as descriptors:
+
+    library                                          worker
+    {"verb": "run", "id": …, "bundle": …}   ->
+      + stdin, stdout, stderr
+                                            <-       {"pid": …, "times": […]} + a pidfd
+                                            <-       {"fault": {…}, "pid": … or 0}
+    {"verb": "forget", "id": …}             ->       (no answer)
+    (end of file)                           ->       deletes what it made and was not told to forget
+
+Containers are made as children of the program, not of the worker (CLONE_PARENT), so the program
+can wait for them.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import sys
+
+import prctl
+
+from .. import jsontext, os
+from ..errors import PycontainError, fault_of
+from ..kernel import const as c
+from ..plan.plan import Request
+from .bundle import Bundle
+from .create import prepare
+from .delete import delete
+from .exec import prepare as prepare_exec
+from .life import ALL_SIGNALS, Life
+from .options import Options
+from .start import run_poststart
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    Message = dict[str, object]
+
+SOCKET = 3  # the descriptor that the library leaves for us
+MESSAGE_LIMIT = 1 << 24  # bytes of a request, which may carry a whole config.json
+_STREAMS = (0, 1, 2)
+_SPECS_KEPT = 16
+
+
+def serve() -> NoReturn:
+    """Serve requests until the library closes its end."""
+    prctl.set_name("pycontain")
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
+    os.set_inheritable(SOCKET, False)
+    socket = _socket.socket(fileno=SOCKET)
+    worker = _Worker()
+    while True:
+        request, fds = receive(socket, len(_STREAMS))
+        if request is None:
+            worker.clean_up()
+            os._exit(0)
+        if request["verb"] == "forget":
+            worker.mine.pop(str(request["id"]), None)
+            continue
+        with _Streams(fds):
+            reply, pidfd = worker.answer(request)
+        send(socket, reply, [] if pidfd < 0 else [pidfd])
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+class _Worker:
+    """mine: the containers made here and not forgotten yet, and where their state is."""
+
+    def __init__(self) -> None:
+        self.mine: dict[str, Options] = {}
+        self.bundles: dict[tuple[str, str], Bundle] = {}
+
+    def answer(self, request: Message) -> tuple[Message, int]:
+        """Do what is asked; the reply, and a pidfd or -1."""
+        life: Life | None = None
+        try:
+            life = self._prepare(request)
+            life.clone_flags = c.CLONE_PARENT
+            life.bring_up()
+            if request["verb"] == "run":
+                self._started(life, request)
+            child = life.child
+            assert child is not None
+            life.release()
+            return {"pid": child.pid, "times": life.times}, child.pidfd
+        except (PycontainError, OSError) as error:
+            pid = life.child.pid if life is not None and life.child is not None else 0
+            return {"fault": fault_of(error).record(), "pid": pid}, -1
+
+    def _prepare(self, request: Message) -> Life:
+        options = Options(root=str(request["root"]), cgroup_manager=str(request["cgroup_manager"]))
+        name = str(request["id"])
+        if request["verb"] == "exec":
+            args, env = request["args"], request["env"]
+            assert isinstance(args, list)
+            assert isinstance(env, list)
+            return prepare_exec(options, name, tuple(args), env=tuple(env), cwd=str(request["cwd"]))
+        bundle = self._bundle(str(request["bundle"]), str(request["config"]))
+        asked = Request(
+            id=name,
+            bundle=bundle.path,
+            separate_start=request["verb"] == "create",
+            cgroup=options.cgroup_manager != "disabled",
+        )
+        life = prepare(options, bundle, asked)
+        self.mine[name] = options
+        return life
+
+    def _bundle(self, path: str, text: str) -> Bundle:
+        """A bundle; the last ones are kept, because parsing takes as long as running."""
+        key = path, text or Bundle.read(path)
+        if key not in self.bundles:
+            if len(self.bundles) >= _SPECS_KEPT:
+                self.bundles.clear()
+            self.bundles[key] = Bundle(path, text=key[1])
+        return self.bundles[key]
+
+    def _started(self, life: Life, request: Message) -> None:
+        try:
+            spec = self._bundle(str(request["bundle"]), str(request["config"])).spec
+            run_poststart(spec, life.known)
+        except PycontainError:
+            life.undo()
+            raise
+
+    def clean_up(self) -> None:
+        """The program is gone: so is what it left."""
+        for name, options in self.mine.items():
+            try:
+                delete(options, name, force=True)
+            except (PycontainError, OSError) as error:
+                os.write(2, f"pycontain: {name}: {error}\n".encode())
+
+
+class _Streams:
+    """The standard streams of the next container, in the place of ours."""
+
+    def __init__(self, fds: list[int]) -> None:
+        self.fds = fds
+
+    def __enter__(self) -> None:
+        self.saved = [os.dup(stream) for stream in _STREAMS]
+        for fd, stream in zip(self.fds, _STREAMS, strict=True):
+            os.dup2(fd, stream)
+            os.close(fd)
+
+    def __exit__(self, *_: object) -> None:
+        for fd, stream in zip(self.saved, _STREAMS, strict=True):
+            os.dup2(fd, stream)
+            os.close(fd)
+
+
+# --- messages, for both ends -------------------------------------------------------------------
+
+
+def send(socket: _socket.socket, message: Message, fds: list[int]) -> None:
+    """Send a message and descriptors: four bytes of length, then JSON."""
+    data = jsontext.dumps(message).encode()
+    packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
+    socket.sendmsg([len(data).to_bytes(4, "little")], rights)
+    socket.sendall(data)
+
+
+def receive(socket: _socket.socket, limit: int) -> tuple[Message | None, list[int]]:
+    """The next message and up to `limit` descriptors; None at the end of file."""
+    space = _socket.CMSG_SPACE(4 * limit)
+    head, ancillary, _, _ = socket.recvmsg(4, space, _socket.MSG_CMSG_CLOEXEC | _socket.MSG_WAITALL)
+    if len(head) < 4:
+        return None, []
+    fds = [
+        int.from_bytes(data[at : at + 4], sys.byteorder)
+        for _, _, data in ancillary
+        for at in range(0, len(data), 4)
+    ]
+    length = int.from_bytes(head, "little")
+    data = socket.recv(length, _socket.MSG_WAITALL) if length <= MESSAGE_LIMIT else b""
+    message = jsontext.loads(data.decode())
+    assert isinstance(message, dict)
+    return message, fds

@@ -1,0 +1,240 @@
+"""What Podman, conmon, containerd and Docker really call, and what they read of the answers."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import LIMIT, Runtime
+
+SLEEP = "echo up; sleep 100"
+TO_PODMAN_NOT_FOUND = re.compile("executable file not found in|no such file or directory|open executable", re.I)
+TO_PODMAN_NOT_PERMITTED = re.compile("permission denied|operation not permitted", re.I)
+
+
+class Engine:
+    """An engine: global flags as conmon and go-runc pass them, and the log they read."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.path = runtime.folder / "log.json"
+
+    def __call__(self, *words: str | Path, **how: object):
+        flags = ["--debug=false", "--log", self.path, "--log-format=json", "--rootless=false"]
+        return self.runtime(*flags, *words, **how)
+
+    def log(self) -> list[dict[str, str]]:
+        """Each line, which all have to be JSON."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+
+@pytest.fixture
+def engine(runtime: Runtime) -> Engine:
+    return Engine(runtime)
+
+
+def test_the_life_of_a_podman_container(engine, bundle):
+    made, id = bundle("trap 'exit 143' TERM; echo up; while :; do sleep .01; done"), engine.runtime.new_id()
+    pid_file = made.path / "pid"
+    done = engine("create", "--bundle", made.path, "--pid-file", pid_file, "--no-new-keyring", id, name=id)
+    assert done.status == 0, done
+    pid = int(pid_file.read_text())
+    assert json.loads(engine("state", id).out)["pid"] == pid
+    assert engine("start", id).status == 0
+    engine.runtime.wait_for_text(id, "up")
+    assert engine("pause", id).status == engine("resume", id).status == 0
+    assert engine("kill", id, "15").status == 0
+    engine.runtime.wait_for_status(id, "stopped")
+    assert engine("delete", "--force", id).status == 0
+    assert engine.log() == []
+
+
+def test_the_pid_file_is_written_whole_and_kept_after_the_end(runtime, bundle):
+    made = bundle("true")
+    file = made.path / "pid"
+    file.write_text("of an earlier container")
+    runtime.output(made, "--pid-file", file)
+    assert file.read_text().isdecimal()
+    assert sorted(path.name for path in made.path.iterdir()) == ["config.json", "pid", "rootfs"]
+
+
+def test_a_create_that_fails_leaves_no_pid_file(runtime, bundle):
+    made = bundle(SLEEP, {"hooks": {"prestart": [{"path": "/bin/false"}]}})
+    runtime.refuses("create", "-b", made.path, "--pid-file", made.path / "pid", runtime.new_id())
+    assert not (made.path / "pid").exists()
+
+
+def test_a_pid_file_that_cannot_be_written_is_named(runtime, bundle):
+    line = runtime.fails(bundle(SLEEP), "--pid-file", "/does/not/exist/pid")
+    assert "/does/not/exist/pid does not exist" in line
+
+
+def test_a_pidfd_of_the_process_is_handed_over(runtime, bundle):
+    path = runtime.folder / "pidfd.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(LIMIT)
+        id = runtime.started(bundle(SLEEP), "--pidfd-socket", path)
+        connection, _ = listener.accept()
+    with connection:
+        fds = array.array("i")
+        _, [(_, _, data)], _, _ = connection.recvmsg(10, socket.CMSG_SPACE(fds.itemsize))
+        fds.frombytes(data)
+    pid = runtime.state(id)["pid"]
+    assert f"Pid:\t{pid}\n" in Path(f"/proc/self/fdinfo/{fds[0]}").read_text()
+    runtime.ok("kill", id, "KILL")
+    assert select.select([fds[0]], [], [], LIMIT)[0]
+    os.close(fds[0])
+
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+def broken(bundle, kind: str):
+    """A bundle that fails, and words of the reason."""
+    if kind == "spec":
+        return bundle("", {"process.cwd": "x"}), "process.cwd"
+    if kind == "hook":
+        made = bundle("")
+        hook = made.script("hook", "printf 'two\\nlines \"quoted\" \\377\\n' >&2; exit 1")
+        made.edit({"hooks": {"createRuntime": [{"path": str(hook)}]}})
+        return made, 'two | lines "quoted"'
+    if kind == "mount":
+        return bundle("", {"mounts": [{"destination": "/x", "type": "none"}]}), "mounts[0]"
+    return bundle("", {"process.args": ["not\nthere"]}), "executable file not found in $PATH"
+
+
+@pytest.mark.parametrize("kind", ["spec", "hook", "mount", "program"])
+def test_the_log_is_one_whole_json_line_for_an_error(engine, bundle, kind):
+    made, words = broken(bundle, kind)
+    done = engine("create", "--bundle", made.path, engine.runtime.new_id())
+    assert done.status != 0
+    [entry] = engine.log()
+    assert entry["level"] == "error"
+    assert words in entry["msg"]
+    assert "\n" not in entry["msg"]
+    assert datetime.fromisoformat(entry["time"]).tzinfo
+    assert entry["msg"] in done.err
+
+
+def test_errors_of_several_commands_are_appended(engine):
+    for _ in range(3):
+        engine("state", "nobody")
+    assert [entry["msg"] for entry in engine.log()] == ["container = nobody does not exist"] * 3
+
+
+def test_warnings_go_to_the_log_too(engine, bundle):
+    made = bundle("true", {"hooks": {"poststop": [{"path": "/bin/false"}]}})
+    sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_MADE_UP"])
+    made.edit({"process.capabilities": sets})
+    done = engine("run", "--bundle", made.path, engine.runtime.new_id())
+    assert done.status == 0
+    entries = engine.log()
+    assert [entry["level"] for entry in entries] == ["warning", "warning"]
+    assert "CAP_MADE_UP" in entries[0]["msg"]
+    assert "poststop hook = /bin/false" in entries[1]["msg"]
+
+
+def test_without_a_file_json_goes_to_standard_error(runtime):
+    done = runtime("--log-format", "json", "state", "nobody")
+    assert json.loads(done.err)["msg"] == "container = nobody does not exist"
+
+
+@pytest.mark.parametrize(
+    ("args", "status"),
+    [(["nothing"], 127), (["/bin/nothing"], 127), (["/etc/plain"], 126), (["/etc"], 126)],
+)
+def test_podman_sees_by_the_words_why_the_program_is_not_executed(engine, bundle, args, status):
+    made = bundle("", {"process.args": args})
+    (made.rootfs / "etc/plain").touch()
+    engine("create", "--bundle", made.path, engine.runtime.new_id())
+    [entry] = engine.log()
+    pattern = TO_PODMAN_NOT_FOUND if status == 127 else TO_PODMAN_NOT_PERMITTED
+    assert pattern.search(entry["msg"])
+
+
+MISSING = [
+    {"root.path": "/does/not/exist"},
+    {"mounts[0].source": "/does/not/exist", "mounts[0].options": ["bind"]},
+    {"linux.namespaces[0].path": "/does/not/exist"},
+    {"hooks": {"createRuntime": [{"path": "/does/not/exist"}]}},
+    {"linux.sysctl": {"net.ipv4.none": "1"}},
+    {"linux.resources.unified": {"memory.nothing": "1"}},
+]
+
+
+@pytest.mark.parametrize("changes", MISSING, ids=lambda changes: next(iter(changes)))
+def test_whatever_else_is_missing_is_not_taken_for_the_program(engine, bundle, changes):
+    made = bundle("", changes)
+    engine("create", "--bundle", made.path, engine.runtime.new_id())
+    [entry] = engine.log()
+    assert not TO_PODMAN_NOT_FOUND.search(entry["msg"]), entry["msg"]
+
+
+def test_version_and_features_are_read_by_engines(runtime):
+    assert re.match(r"pycontain version \S+\nspec: 1\.\d+\.\d+", runtime.ok("--version").out)
+    features = json.loads(runtime.ok("features").out)
+    assert {"ociVersionMin", "ociVersionMax", "hooks", "mountOptions"} <= features.keys()
+    assert "rro" in features["mountOptions"]
+
+
+# --- descriptors ---------------------------------------------------------------------------------
+
+
+def test_only_the_standard_streams_are_open(runtime, bundle):
+    shell = ["sh", "-c", 'exec "$@" 3>three 4>four 9>nine', "sh"]
+    made = bundle("ls /proc/self/fd")
+    command = runtime.command("run", "-b", made.path, runtime.new_id())
+    done = subprocess.run([*shell, *command], cwd=made.path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1", "2", "3"], "3 is the listing itself"
+
+
+def test_preserved_descriptors_are_open_and_no_more(runtime, bundle):
+    shell = ["sh", "-c", 'exec "$@" 3>three 4>four 5>five 9>nine', "sh"]
+    made = bundle("ls /proc/self/fd; echo hello >&3; echo hello >&4")
+    command = runtime.command("run", "-b", made.path, "--preserve-fds", "2", runtime.new_id())
+    done = subprocess.run([*shell, *command], cwd=made.path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1", "2", "3", "4", "5"]
+    assert [(made.path / name).read_text() for name in ("three", "four")] == ["hello\n"] * 2
+
+
+def test_preserved_descriptors_survive_create_and_start(runtime, bundle):
+    made = bundle("echo hello >&3; echo up; sleep 100")
+    id = runtime.new_id()
+    shell = ["sh", "-c", 'exec "$@" 3>three >out', "sh"]
+    command = runtime.command("create", "-b", made.path, "--preserve-fds", "1", id)
+    subprocess.run([*shell, *command], cwd=made.path, check=True)
+    runtime.ok("start", id)
+    while (made.path / "out").read_text() != "up\n":
+        assert runtime.state(id)["status"] == "running"
+    assert (made.path / "three").read_text() == "hello\n"
+
+
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_way_to_other_files(runtime, bundle, streams):
+    """A descriptor that the runtime opens must not end up as the program's 0, 1 or 2."""
+    made = bundle("ls -l /proc/self/fd >/out")
+    command = runtime.command("run", "-b", made.path, runtime.new_id())
+    subprocess.run(["sh", "-c", f'"$@" {streams}', "sh", *command], check=True, capture_output=True)
+    links = dict(re.findall(r"(\d+) -> (\S+)", (made.rootfs / "out").read_text()))
+    links.pop("1")
+    for number in {"0", "2"} & links.keys():
+        assert links[number] == "/dev/null" or links[number].startswith("pipe:"), links
+
+
+def test_standard_input_reaches_the_program(runtime, bundle):
+    command = runtime.command("run", "-b", bundle("cat").path, runtime.new_id())
+    done = subprocess.run(command, input=b"in" * 100_000, stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"in" * 100_000

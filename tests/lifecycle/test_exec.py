@@ -1,0 +1,283 @@
+"""exec: one more process, by the same rules of identity as the first."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pycontain.wire.state import start_time
+from tests.bundles import CONFIG, wait_until
+
+KINDS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+SHOWN = "grep -E '^(Cap|Seccomp|NoNewPrivs|Groups|[UG]id|Sig...:)' /proc/self/status"
+PLACES = "cat /proc/self/cgroup | grep ^0; for n in pid net mnt ipc uts cgroup time; do readlink /proc/self/ns/$n; done; hostname; pwd; umask; ulimit -n; cat /proc/self/oom_score_adj"
+SLEEP = "echo up; sleep 100"
+
+
+def sh(text: str) -> list[str]:
+    return ["sh", "-c", text]
+
+
+@pytest.mark.parametrize("uid", [0, 7])
+def test_the_identity_is_that_of_the_first_process(runtime, bundle, uid):
+    changes = {
+        "process.user": {"uid": uid, "gid": 8, "additionalGids": [9], "umask": 0o027},
+        "process.capabilities": dict.fromkeys(KINDS, ["CAP_KILL", "CAP_CHOWN"]),
+        "process.cwd": "/tmp",
+        "process.rlimits": [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 99}],
+        "process.oomScoreAdj": 500,
+        "linux.namespaces": [{"type": kind} for kind in ("pid", "network", "mount", "ipc", "uts", "cgroup", "time")],
+        "linux.seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]},
+    }
+    id = runtime.started(bundle(f"{SHOWN}; {PLACES}; echo end; sleep 100", changes))
+    runtime.wait_for_text(id, "end")
+    done = runtime.ok("exec", id, *sh(f"{SHOWN}; {PLACES}; echo end"))
+    assert done.out == runtime.printed(id)
+    assert "CapEff:\t0000000000000021" in done.out
+    assert "NoNewPrivs:\t1" in done.out
+    assert "Seccomp:\t2" in done.out
+
+
+def test_with_new_privileges_allowed_the_filter_is_there_too(runtime, bundle):
+    changes = {
+        "process.noNewPrivileges": False,
+        "linux.seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]},
+    }
+    id = runtime.started(bundle(SLEEP, changes))
+    out = runtime.ok("exec", id, *sh(SHOWN)).out
+    assert "Seccomp:\t2" in out
+    assert "NoNewPrivs:\t0" in out
+
+
+def test_it_is_a_child_in_the_containers_pid_namespace_with_its_files(runtime, bundle):
+    made = bundle(SLEEP)
+    id = runtime.started(made)
+    done = runtime.ok("exec", id, *sh("echo $$ $PPID; touch /made; cat /proc/1/cmdline | tr '\\0' ' '"))
+    pid, parent, *first = done.words
+    assert int(pid) > 1
+    assert parent == "0"
+    assert first == ["sleep", "100"]
+    assert (made.rootfs / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "script", "words"),
+    [
+        (["--env", "A=1", "-e", "B=2 3"], "echo $A $B $PATH", "1 2 3 /bin"),
+        (["-e", "PATH=/none:/bin"], "echo $PATH", "/none:/bin"),
+        (["--cwd", "/etc"], "pwd", "/etc"),
+        (["--cwd", "/new/one"], "pwd", "/new/one"),
+        (["--user", "7"], "id -u; id -g", "7 0"),
+        (["--user", "7:8"], "id -u; id -g", "7 8"),
+        (["-u", "0:5"], "id -u; id -g", "0 5"),
+        (["-g", "10", "-g", "11"], "grep Groups /proc/self/status", "Groups: 10 11"),
+        (["--no-new-privs"], "grep NoNewPrivs /proc/self/status", "NoNewPrivs: 1"),
+        (["--cap", "CAP_SYS_TIME"], "grep -E 'Cap(Inh|Eff)' /proc/self/status", "CapInh: 0000000000000000 CapEff: 0000000002000001"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_flags(runtime, bundle, flags, script, words):
+    sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_CHOWN"])
+    changes = {"process.capabilities": sets, "process.noNewPrivileges": False}
+    id = runtime.started(bundle(SLEEP, changes))
+    assert runtime.ok("exec", *flags, id, *sh(script)).words == words.split()
+
+
+@pytest.mark.parametrize("user", ["root", "7:", ":8", "-1", "7:x", "4294967295", "1e3", " 7", "7 ", "0x7", "7:8:9", "²"])
+def test_a_user_that_is_no_number_is_refused(runtime, bundle, user):
+    id = runtime.started(bundle(SLEEP))
+    done = runtime("exec", f"--user={user}", id, "true")
+    assert done.status == 255
+    assert "--user" in done.err
+
+
+def test_a_user_who_is_named_like_a_number_is_never_looked_up(runtime, bundle):
+    made = bundle(SLEEP)
+    (made.rootfs / "etc/passwd").write_text("1000:x:0:0::/root:/bin/sh\n")
+    id = runtime.started(made)
+    assert runtime.ok("exec", "-u", "1000", id, "id", "-u").out == "1000\n"
+
+
+def test_a_process_file(runtime, bundle):
+    made = bundle(SLEEP)
+    id = runtime.started(made)
+    process = {
+        "args": ["sh", "-c", "id -u; pwd; echo $A; grep CapEff /proc/self/status; umask"],
+        "cwd": "/etc",
+        "env": ["PATH=/bin", "A=b"],
+        "user": {"uid": 0, "gid": 0, "umask": 0o077},
+        "capabilities": dict.fromkeys(KINDS, ["CAP_KILL"]),
+    }
+    file = made.path / "process.json"
+    file.write_text(json.dumps(process))
+    assert runtime.ok("exec", "--process", file, id).words == [
+        "0", "/etc", "b", "CapEff:", "0000000000000020", "0077",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), [("{", "process"), ('{"args": ["x"], "cwd": 1}', "process.cwd"), ('{"args": [], "cwd": "/"}', "process.args")])
+def test_a_bad_process_file_is_named(runtime, bundle, text, words):
+    id = runtime.started(bundle(SLEEP))
+    file = runtime.folder / "process.json"
+    file.write_text(text)
+    done = runtime("exec", "-p", file, id)
+    assert done.status == 255
+    assert words in done.err
+
+
+# --- exit statuses -------------------------------------------------------------------------------
+
+STATUSES = [
+    (["sh", "-c", "exit 0"], 0, ""),
+    (["sh", "-c", "exit 42"], 42, ""),
+    (["sh", "-c", "kill -KILL $$"], 128 + 9, ""),
+    (["sh", "-c", "kill -SEGV $$"], 128 + 11, ""),
+    (["nothing"], 127, "executable file not found in $PATH"),
+    (["/bin/nothing"], 127, "stat /bin/nothing: no such file or directory"),
+    (["/etc/passwd"], 126, "permission denied"),
+    (["/etc"], 126, "permission denied"),
+    (["/bin/garbage"], 126, "exec format error"),
+    (["/bin/script"], 127, "it is a script for /no/such/shell: no such file or directory"),
+    (["/bin/dos"], 127, "its first line asks for /bin/sh\\r: no such file or directory"),
+]  # fmt: skip
+
+
+def unusual_programs(rootfs: Path) -> None:
+    """Files that cannot be executed, each for another reason."""
+    (rootfs / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    programs = {"garbage": "garbage", "script": "#!/no/such/shell\n", "dos": "#!/bin/sh\r\necho\r\n"}
+    for name, text in programs.items():
+        (rootfs / "bin" / name).write_text(text)
+        (rootfs / "bin" / name).chmod(0o755)
+
+
+def test_exit_statuses_and_words_of_exec(runtime, bundle):
+    made = bundle(SLEEP)
+    unusual_programs(made.rootfs)
+    id = runtime.started(made)
+    for args, status, words in STATUSES:
+        done = runtime("exec", id, *args)
+        assert (done.status, words in done.err) == (status, True), (args, done)
+        assert done.err.count("\n") == bool(words)
+
+
+def test_exit_statuses_and_words_of_run(runtime, bundle):
+    made = bundle()
+    unusual_programs(made.rootfs)
+    for args, status, words in STATUSES:
+        if "$$" in args[-1]:
+            continue  # process 1 of a pid namespace is spared its own signals
+        made.edit({"process.args": args})
+        done = runtime.run(made)
+        assert (done.status, words in done.err) == (status, True), (args, done)
+
+
+@pytest.mark.parametrize("args", [["nothing"], ["/bin/nothing"], ["/etc/passwd"]])
+def test_create_already_says_that_the_program_is_missing(runtime, bundle, args):
+    made = bundle("", {"process.args": args})
+    unusual_programs(made.rootfs)
+    line = runtime.refuses("create", "-b", made.path, runtime.new_id())
+    assert "exec: " in line
+
+
+def test_start_says_why_the_program_cannot_run_and_leaves_nothing(runtime, bundle):
+    made = bundle("", {"process.args": ["/bin/garbage"]})
+    unusual_programs(made.rootfs)
+    id = runtime.create(made)
+    assert "exec format error" in runtime.refuses("start", id)
+    assert runtime.ids() == []
+
+
+def test_exec_itself_fails_with_255(runtime, bundle):
+    assert runtime("exec", "nobody", "true").status == 255
+    id = runtime.create(bundle(SLEEP))
+    assert runtime("exec", "--env", "NOVALUE", id, "true").status == 255
+
+
+def test_a_created_container_takes_exec_too(runtime, bundle):
+    id = runtime.create(bundle(SLEEP))
+    assert runtime.ok("exec", id, "echo", "x").out == "x\n"
+    assert runtime.state(id)["status"] == "created"
+
+
+# --- around it -----------------------------------------------------------------------------------
+
+
+def test_standard_streams_are_the_callers(runtime, bundle):
+    id = runtime.started(bundle(SLEEP))
+    command = runtime.command("exec", id, *sh("cat; echo err >&2"))
+    done = subprocess.run(command, input=b"in" * 100_000, capture_output=True, check=True)
+    assert done.stdout == b"in" * 100_000
+    assert done.stderr == b"err\n"
+
+
+def test_detached_it_writes_its_pid_and_lives_on(runtime, bundle):
+    made = bundle(SLEEP)
+    id = runtime.started(made)
+    file = made.path / "pid"
+    runtime.ok("exec", "--detach", "--pid-file", file, id, *sh("echo $$ >/inner; sleep 100"), name="x")
+    pid = int(file.read_text())
+    assert pid in json.loads(runtime.ok("ps", "-f", "json", id).out)
+    wait_until(lambda: (made.rootfs / "inner").exists(), "the program runs")
+    assert Path(f"/proc/{pid}/status").read_text().split("NSpid:")[1].split("\n")[0].split() == [str(pid), (made.rootfs / "inner").read_text().strip()]
+    runtime.ok("kill", id, "KILL")
+    runtime.wait_for_status(id, "stopped")
+    wait_until(lambda: start_time(pid) == 0, "it ends with the container")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_passed_on(runtime, bundle, number):
+    id = runtime.started(bundle(SLEEP))
+    script = f"trap 'echo got it; exit 5' {int(number)}; echo up; while :; do sleep .01; done"
+    with subprocess.Popen(runtime.command("exec", id, *sh(script)), stdout=subprocess.PIPE) as run:
+        assert run.stdout
+        assert run.stdout.readline() == b"up\n"
+        run.send_signal(number)
+        assert run.stdout.read() == b"got it\n"
+    assert run.returncode == 5
+
+
+def test_a_paused_container_only_on_demand(runtime, bundle):
+    id = runtime.started(bundle(SLEEP))
+    runtime.ok("pause", id)
+    done = runtime("exec", id, "true")
+    assert (done.status, "is paused" in done.err) == (255, True)
+    command = runtime.command("exec", "--ignore-paused", id, "echo", "ran")
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
+        runtime.ok("resume", id)
+        assert run.stdout
+        assert run.stdout.read() == b"ran\n"
+    assert run.returncode == 0
+
+
+def test_in_a_cgroup_below_the_containers(runtime, bundle):
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup2"}
+    changes = {"mounts": [*CONFIG["mounts"], mount], "linux.namespaces": [{"type": kind} for kind in ("pid", "mount", "uts", "cgroup")]}
+    id = runtime.started(bundle("mkdir /sys/fs/cgroup/sub; " + SLEEP, changes))
+    runtime.wait_for_text(id, "up")
+    assert runtime.ok("exec", "--cgroup", "sub", id, *sh("grep ^0 /proc/self/cgroup")).out == "0::/sub\n"
+    done = runtime("exec", "--cgroup", "none", id, "true")
+    assert done.status == 255
+
+
+def test_without_pid_or_mount_namespace(runtime, bundle):
+    made = bundle(SLEEP, {"linux.namespaces": [{"type": "uts"}], "mounts": []})
+    id = runtime.started(made)
+    assert runtime.ok("exec", id, "ls", "/").words == ["bin", "dev", "etc", "proc", "sys", "tmp"]
+
+
+def test_preserved_descriptors(runtime, bundle):
+    id = runtime.started(bundle(SLEEP))
+    file = runtime.folder / "third"
+    inner = sh("ls /proc/self/fd; echo hello >&3")
+    command = runtime.command("exec", "--preserve-fds", "1", id, *inner)
+    shell = ["sh", "-c", 'exec "$@" 3>third 4>fourth', "sh"]
+    done = subprocess.run(
+        [*shell, *command], stdout=subprocess.PIPE, cwd=runtime.folder, check=True
+    )
+    assert done.stdout.split() == [b"0", b"1", b"2", b"3", b"4"], "4 is the listing itself"
+    assert file.read_text() == "hello\n"

@@ -1,0 +1,242 @@
+"""
+Whatever step fails, and however, the host is afterwards as it was.
+
+One bundle asks for every kind of step. Each of its steps is failed in turn: once by putting a step
+in its place that neither side knows, once, on the child's side, by a crash in the middle of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pycontain.errors import PycontainError, StepError
+from pycontain.init import main
+from pycontain.kernel._ffi import ffi
+from pycontain.plan import plan as planning
+from pycontain.plan import steps
+from pycontain.plan.facts import Facts
+from pycontain.plan.plan import Request
+from pycontain.runtime.bundle import Bundle as Loaded
+from pycontain.runtime.create import prepare
+from pycontain.runtime.options import Options
+from pycontain.spec.parse import parse
+from tests.bundles import CONFIG, MOUNTS, TOKEN, Bundle, changed, look
+
+_HOOKS = (
+    "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
+)  # fmt: skip
+
+
+def hooks(log: str) -> dict[str, list[dict[str, object]]]:
+    """A hook of each kind; those on the host write their kind to a log."""
+    made = {}
+    for kind in _HOOKS:
+        script = "true" if kind == "startContainer" else f"echo {kind} >>{log}"
+        shell = "/bin/sh"
+        made[kind] = [{"path": shell, "args": ["sh", "-c", script]}]
+    return made
+
+
+RICH = {
+    "process.terminal": True,
+    "process.args": ["/bin/program"],
+    "process.user": {"uid": 5, "gid": 5},
+    "process.capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
+    "process.oomScoreAdj": 100,
+    "process.rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
+    "process.scheduler": {"policy": "SCHED_BATCH"},
+    "process.ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 5},
+    "process.cwd": "/made",
+    "domainname": "example.org",
+    "root.readonly": True,
+    "mounts": [
+        *MOUNTS,
+        {"destination": "/sys/fs/cgroup", "type": "cgroup2"},
+        {"destination": "/host", "source": "/etc", "options": ["rbind", "rslave"]},
+        {"destination": "/host", "options": ["remount", "bind", "ro"]},
+        {"destination": "/copy", "type": "tmpfs", "options": ["tmpcopyup"]},
+    ],
+    "hooks": hooks("/dev/null"),
+    "linux.namespaces": [
+        *({"type": kind} for kind in ("pid", "network", "mount", "uts", "cgroup", "time")),
+        {"type": "ipc", "path": "/proc/self/ns/ipc"},
+    ],
+    "linux.timeOffsets": {"boottime": {"secs": 1}},
+    "linux.resources": {"unified": {"cgroup.max.depth": "5"}},
+    "linux.sysctl": {"net.ipv4.ip_forward": "1"},
+    "linux.seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
+    "linux.personality": {"domain": "LINUX"},
+    "linux.maskedPaths": ["/proc/keys"],
+    "linux.readonlyPaths": ["/proc/sys"],
+    "linux.devices": [{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229}],
+}
+
+
+def request(id: str = "x", bundle: str = "/x") -> Request:
+    return Request(
+        id=id,
+        bundle=bundle,
+        separate_start=False,
+        console_socket=f"{bundle}/sock",
+        pid_file=f"{bundle}/pid",
+        pidfd_socket=f"{bundle}/sock",
+    )
+
+
+def planned() -> tuple[steps.Step, ...]:
+    """The steps of the rich bundle; which they are does not depend on where it is."""
+    import json
+
+    spec = parse(json.dumps(changed(CONFIG, RICH)))
+    return planning.build(spec, request(), Facts(last_capability=40, permitted=0, bounding=0)).steps
+
+
+PLANNED = planned()
+NAMES = [f"{number:02}-{step.side}-{step.name}" for number, step in enumerate(PLANNED)]
+OTHERWISE = {
+    steps.MountCgroup: "without a cgroup namespace",
+    steps.ChangeDirectoryRoot: "without a mount namespace",
+    steps.JoinProcess: "of exec",
+    steps.AwaitStart: "of create",
+}
+
+
+def kinds(of: type[steps.Step]) -> Iterator[type[steps.Step]]:
+    for kind in of.__subclasses__():
+        if kind.name:
+            yield kind
+        yield from kinds(kind)
+
+
+def test_the_rich_bundle_has_every_kind_of_step():
+    known = {kind for kind in kinds(steps.Step) if kind.__module__ == steps.__name__}
+    assert known - {type(step) for step in PLANNED} == set(OTHERWISE)
+
+
+class BrokenHere(steps._ParentStep):
+    """A step that the parent does not know."""
+
+    name = "broken"
+
+
+class BrokenThere(steps.Step):
+    """A step that the child does not know."""
+
+    name = "broken"
+
+
+@pytest.fixture
+def rich(bundle, tmp_path: Path) -> Iterator[Bundle]:
+    """The rich bundle, and a socket that receives its terminal and its pidfd."""
+    made = bundle("", RICH)
+    made.edit({"hooks": hooks(str(made.path / "log"))})
+    program = made.rootfs / "bin/program"
+    program.write_text("#!/bin/sh\nsleep 100\n")
+    program.chmod(0o755)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(made.path / "sock"))
+        listener.listen()
+        yield made
+
+
+@pytest.fixture
+def life(rich: Bundle, tmp_path: Path, shared_mounts: None):
+    """A container that is ready to be brought up, in this very process."""
+    id = f"{TOKEN}-life"
+    made = prepare(Options(root=str(tmp_path / "state")), Loaded(str(rich.path)), request(id, str(rich.path)))
+    assert [step.name for step in made.plan] == [step.name for step in PLANNED]
+    return made
+
+
+def bring_up(life, rich: Bundle, tmp_path: Path) -> PycontainError:
+    """The error of a life that has to fail, after which the host has to be as before."""
+    before, blocked = look(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with pytest.raises(PycontainError) as caught:
+        life.bring_up()
+    after = look()
+    for kind, was, now in zip(before._fields, before, after, strict=True):
+        assert now == was, f"{kind} changed"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
+    left = os.listdir(tmp_path / "state") if (tmp_path / "state").exists() else []
+    assert [name for name in left if not name.startswith(".")] == []
+    assert not (rich.path / "pid").exists()
+    return caught.value
+
+
+def ran(rich: Bundle) -> list[str]:
+    """The hooks that ran."""
+    log = rich.path / "log"
+    return log.read_text().split() if log.exists() else []
+
+
+FIRST_HOOK = next(n for n, step in enumerate(PLANNED) if isinstance(step, steps.RunHooks))
+
+
+@pytest.mark.parametrize("number", range(len(PLANNED) - 1), ids=NAMES[:-1])
+def test_a_step_that_fails(life, rich, tmp_path, number):
+    plan = list(life.plan)
+    plan[number] = BrokenHere() if plan[number].side == "parent" else BrokenThere()
+    life.plan = tuple(plan)
+    error = bring_up(life, rich, tmp_path)
+    assert isinstance(error, StepError)
+    assert error.fault.step == "broken"
+    side = "parent" if PLANNED[number].side == "parent" else "child"
+    assert f"a step that the {side} does not know" in str(error)
+    assert ("poststop" in ran(rich)) == (number > FIRST_HOOK)
+
+
+def test_the_last_step_fails(life, rich, tmp_path):
+    (rich.rootfs / "bin/program").write_text("garbage")
+    error = bring_up(life, rich, tmp_path)
+    assert error.fault.step == "execve"
+    assert "exec format error" in str(error)
+    assert ran(rich)[-1] == "poststop"
+
+
+# without the last one: a crash in it and an execve that works close the pipe alike
+CHILD = [number for number, step in enumerate(PLANNED) if step.side == "child"][:-1]
+
+
+@pytest.mark.parametrize("number", CHILD, ids=[NAMES[number] for number in CHILD])
+def test_a_child_that_crashes_in_a_step(life, rich, tmp_path, number, monkeypatch):
+    victim, carry_out = life.plan[number], main.carry_out
+
+    def crash_at_the_victim(step, box):
+        if step is victim:
+            ffi.cast("int *", 8)[0] = 1  # a signal of its own would spare process 1
+        carry_out(step, box)
+
+    monkeypatch.setattr(main, "carry_out", crash_at_the_victim)
+    error = bring_up(life, rich, tmp_path)
+    assert str(error).startswith(f"{victim.name}: the container's first process was killed by ")
+    assert "by signal 11" in str(error)
+
+
+def test_undone_it_can_be_brought_up_after_all(life, rich, tmp_path):
+    """The rich bundle itself is sound: otherwise the tests above would prove little."""
+    before = look()
+    life.bring_up()
+    assert look().processes != before.processes
+    life.undo(hooks_ran=True)
+    life.cgroup.close()
+    assert look() == before
+    assert ran(rich)[:3] == ["prestart", "createRuntime", "createContainer"]
+    assert ran(rich)[-1] == "poststop"
+
+
+def test_the_first_error_is_told_even_when_undoing_fails_too(life, rich, tmp_path, capfd):
+    def fail() -> None:
+        raise StepError("is stuck", at="something")
+
+    plan = list(life.plan)
+    plan[5] = BrokenHere()
+    life.plan = tuple(plan)
+    life._undo.append(fail)
+    assert "does not know" in str(bring_up(life, rich, tmp_path))
+    assert "warning: cannot be undone: something is stuck" in capfd.readouterr().err

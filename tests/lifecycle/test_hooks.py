@@ -1,0 +1,276 @@
+"""config.md, POSIX-platform Hooks: when they run, where, what they are told, how they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from pycontain.wire.state import start_time
+from tests.bundles import Bundle
+
+KINDS = (
+    "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
+)  # fmt: skip
+IN_CONTAINER = ("createContainer", "startContainer")
+FATAL = KINDS[:-1]
+
+def with_hooks(bundle: Any, hooks: Mapping[str, list[str]], script: str = "echo program >>/log") -> Bundle:
+    """
+    A bundle with shell scripts as hooks, which see its rootfs as $ROOT and write $ROOT/log.
+
+    startContainer hooks are looked up in the container: they get busybox and "" as $ROOT.
+    """
+    made = bundle(script)
+    config: dict[str, list[dict[str, object]]] = {}
+    for kind, texts in hooks.items():
+        config[kind] = []
+        for text in texts:
+            shell, root = ("/bin/sh", "") if kind == "startContainer" else ("/bin/busybox", str(made.rootfs))
+            args = ["sh", "-c", text] if kind == "startContainer" else ["busybox", "sh", "-c", text]
+            hook = {"path": shell, "args": args, "env": [f"ROOT={root}", "PATH=/bin:/usr/bin"]}
+            config[kind].append(hook)
+    made.edit({"hooks": config})
+    return made
+
+
+def log(made: Bundle) -> list[str]:
+    """What hooks and program have written, in order."""
+    file = made.rootfs / "log"
+    return file.read_text().split() if file.exists() else []
+
+
+def says(word: str) -> str:
+    """A hook that writes one word."""
+    return f"echo {word} >>$ROOT/log"
+
+
+ALL = {kind: [says(f"{kind}-1"), says(f"{kind}-2")] for kind in KINDS}
+
+
+def test_the_whole_order_with_run(runtime, bundle):
+    made = with_hooks(bundle, ALL, "echo program >>/log; while [ ! -e /tmp/go ]; do sleep .01; done")
+    made.edit({"hooks.poststart[1].args": ["busybox", "sh", "-c", f"{says('poststart-2')}; touch $ROOT/tmp/go"]})
+    runtime.output(made)
+    found = log(made)
+    assert [word for word in found if word != "program"] == [
+        f"{kind}-{number}" for kind in KINDS for number in (1, 2)
+    ]
+    assert found.index("startContainer-2") < found.index("program") < found.index("poststop-1")
+
+
+def test_the_whole_order_with_create_start_and_delete(runtime, bundle):
+    made = with_hooks(bundle, ALL, "echo program >>/log")
+    id = runtime.create(made)
+    early = [f"{kind}-{number}" for kind in KINDS[:3] for number in (1, 2)]
+    assert log(made) == early
+    runtime.ok("start", id)
+    runtime.wait_for_status(id, "stopped")
+    found = log(made)
+    assert sorted(found[6:]) == sorted(
+        ["startContainer-1", "startContainer-2", "program", "poststart-1", "poststart-2"]
+    )
+    assert found[6:8] == ["startContainer-1", "startContainer-2"]
+    runtime.ok("delete", id)
+    assert log(made)[-2:] == ["poststop-1", "poststop-2"]
+
+
+TELL = "cat >$ROOT/told-{0}; for n in pid mnt net; do readlink /proc/self/ns/$n; done >$ROOT/ns-{0}; readlink /proc/self/root >>$ROOT/ns-{0}"
+
+
+def test_what_hooks_are_told_and_where_they_run(runtime, bundle):
+    made = with_hooks(bundle, {kind: [TELL.format(kind)] for kind in KINDS}, "echo up; sleep 100")
+    made.edit({"annotations": {"org.example.a": "b"}})
+    id = runtime.started(made)
+    pid = runtime.state(id)["pid"]
+    inside = [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("pid", "mnt", "net")]
+    outside = [os.readlink(f"/proc/self/ns/{name}") for name in ("pid", "mnt", "net")]
+    runtime.ok("delete", "--force", id)
+    status = {
+        "prestart": "creating",
+        "createRuntime": "creating",
+        "createContainer": "creating",
+        "startContainer": "created",
+        "poststart": "running",
+        "poststop": "stopped",
+    }
+    for kind in KINDS:
+        told = json.loads((made.rootfs / f"told-{kind}").read_text())
+        seen_pid = {"poststop": 0, **dict.fromkeys(IN_CONTAINER, 1)}.get(kind, pid)
+        assert told == {
+            "ociVersion": "1.2.0",
+            "id": id,
+            "status": status[kind],
+            "pid": seen_pid,
+            "bundle": str(made.path),
+            "annotations": {"org.example.a": "b"},
+        }, kind
+        *namespaces, _ = (made.rootfs / f"ns-{kind}").read_text().split()
+        assert namespaces == (inside if kind in IN_CONTAINER else outside), kind
+
+
+def test_early_hooks_can_reach_the_namespaces_by_the_pid_they_are_told(runtime, bundle):
+    made = bundle("ip -o addr show lo")
+    hook = made.script("hook", """
+        pid=$(grep -o '"pid":[ 0-9]*' | grep -o '[0-9]*')
+        nsenter -t $pid -n ip addr add 192.0.2.9/32 dev lo
+    """)
+    env = [f"PATH={os.environ['PATH']}:/sbin:/usr/sbin"]
+    made.edit({"hooks": {"createRuntime": [{"path": str(hook), "env": env}]}})
+    assert "192.0.2.9" in runtime.output(made).out
+
+
+def test_create_container_hooks_see_the_host_files_and_the_containers_mounts(runtime, bundle):
+    text = "test -e $ROOT/../config.json && grep -c \" $ROOT/dev/shm \" /proc/self/mountinfo >$ROOT/count"
+    made = with_hooks(bundle, {"createContainer": [text]})
+    runtime.output(made)
+    assert (made.rootfs / "count").read_text() == "1\n"
+
+
+def test_arguments_and_environment_of_a_hook(runtime, bundle):
+    made = bundle()
+    show = made.script("show", 'echo "$0" "$@" >out; env >>out')
+    hook = {"path": str(show), "args": ["zero", "one", "t wo"], "env": ["A=1"]}
+    made.edit({"hooks": {"createRuntime": [hook]}})
+    runtime.output(made, cwd=made.path, env={"SECRET": "of the caller"})
+    first, *env = (made.path / "out").read_text().splitlines()
+    assert first == f"{show} one t wo"
+    assert "A=1" in env
+    assert not any(line.startswith("SECRET") for line in env)
+
+
+def test_a_hook_without_arguments_gets_its_path(runtime, bundle):
+    made = bundle()
+    made.edit({"hooks": {"createRuntime": [{"path": "/bin/false"}]}})
+    assert "createRuntime hook = /bin/false exited with status 1" in runtime.fails(made)
+
+
+def test_a_hook_that_does_not_read_its_input_and_writes_much_does_not_hang(runtime, bundle):
+    made = with_hooks(bundle, {"createRuntime": ["head -c 1000000 /dev/zero", says("done")]})
+    made.edit({"annotations": {f"a{number}": "x" * 1000 for number in range(300)}})
+    runtime.output(made)
+    assert log(made) == ["done", "program"]
+
+
+# --- failure -------------------------------------------------------------------------------------
+
+
+def failing(kind: str) -> dict[str, list[str]]:
+    """Hooks of which the second of one kind fails."""
+    return {
+        "createRuntime": [says("createRuntime")],
+        "poststop": [says("poststop")],
+        kind: [says("before"), "echo first line; echo the reason >&2; exit 3", says("after")],
+    }
+
+
+@pytest.mark.parametrize("kind", FATAL)
+def test_a_hook_that_fails_ends_the_container(runtime, bundle, kind):
+    made = with_hooks(bundle, failing(kind), "sleep 100")
+    id = runtime.new_id()
+    if kind in ("startContainer", "poststart"):
+        runtime.ok("create", "-b", made.path, id)
+        line = runtime.refuses("start", id)
+    else:
+        line = runtime.refuses("create", "-b", made.path, id)
+    assert f"{kind} hook = " in line
+    assert "exited with status 3: first line | the reason" in line
+    assert runtime.ids() == []
+    found = log(made)
+    assert "before" in found
+    assert "after" not in found
+    assert found[-1] == "poststop"
+
+
+@pytest.mark.parametrize("kind", FATAL)
+def test_a_hook_that_fails_ends_run(runtime, bundle, kind):
+    made = with_hooks(bundle, failing(kind), "sleep 100")
+    assert f"{kind} hook = " in runtime.fails(made)
+    assert runtime.ids() == []
+    assert log(made)[-1] == "poststop"
+    assert log(made).count("poststop") == 1
+
+
+@pytest.mark.parametrize("kind", FATAL[:-1])
+def test_after_a_hook_has_failed_the_program_has_not_run(runtime, bundle, kind):
+    made = with_hooks(bundle, failing(kind))
+    runtime.fails(made)
+    assert "program" not in log(made)
+
+
+@pytest.mark.parametrize("verb", ["run", "delete"])
+def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(runtime, bundle, verb):
+    made = with_hooks(bundle, {"poststop": [says("one"), "echo why; exit 4", says("three")]}, "exit 0")
+    if verb == "run":
+        done = runtime.run(made)
+    else:
+        id = runtime.started(made)
+        runtime.wait_for_status(id, "stopped")
+        done = runtime("delete", id)
+    assert done.status == 0
+    assert done.err.startswith("pycontain: warning: ")
+    assert "poststop hook = " in done.err
+    assert "exited with status 4: why" in done.err
+    assert log(made) == ["one", "three"]
+    assert runtime.ids() == []
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststart"])
+def test_a_hook_that_takes_longer_than_its_timeout_is_killed(runtime, bundle, kind):
+    made = with_hooks(bundle, {kind: ["echo still here; exec sleep 100"]}, "sleep 100")
+    made.edit({f"hooks.{kind}[0].timeout": 1})
+    line = runtime.fails(made)
+    assert f"{kind} hook = " in line
+    assert "ran longer than its timeout of 1 s: still here" in line
+
+
+def test_a_hook_within_its_timeout_is_no_error(runtime, bundle):
+    made = with_hooks(bundle, {kind: ["true"] for kind in KINDS}, "true")
+    made.edit({f"hooks.{kind}[0].timeout": 50 for kind in KINDS})
+    runtime.output(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/does/not/exist", "does not exist"),
+        ("/plain", "permission denied"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+def test_a_hook_that_cannot_be_executed(runtime, bundle, kind, text, words):
+    made = bundle()
+    if kind != "startContainer":
+        text = f"{made.rootfs}{text}"
+    (made.rootfs / "plain").touch()
+    made.edit({"hooks": {kind: [{"path": text}]}})
+    line = runtime.fails(made)
+    assert f"{kind} hook = {text} cannot be executed: {words}" in line
+
+
+def test_a_hook_that_is_killed_says_by_which_signal(runtime, bundle):
+    made = with_hooks(bundle, {"createRuntime": ["kill -SEGV $$"]})
+    assert "was killed by signal 11" in runtime.fails(made)
+
+
+def test_hooks_get_default_signals_and_no_descriptors(runtime, bundle):
+    show = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status | cut -f2; ls /proc/self/fd"
+    made = with_hooks(bundle, {kind: [f"({show}) >$ROOT/see-{kind}"] for kind in KINDS})
+    runtime.output(made)
+    for kind in KINDS:
+        blocked, ignored, caught, *fds = (made.rootfs / f"see-{kind}").read_text().split()
+        of_libc = 0x1_8000_0000  # 32 and 33, which posix_spawn(3) of glibc leaves ignored
+        assert (int(blocked, 16), int(ignored, 16) & ~of_libc) == (0, 0), kind
+        assert set(fds) <= {"0", "1", "2", "3"}, f"{kind}: 3 is the listing itself"
+        assert caught
+
+
+def test_the_program_that_a_hook_kills_is_gone(runtime, bundle):
+    made = with_hooks(bundle, {"poststart": ["exit 1"]}, "touch /log; sleep 100")
+    id = runtime.create(made)
+    pid = runtime.state(id)["pid"]
+    runtime.refuses("start", id)
+    assert start_time(pid) == 0, "the process has ended"

@@ -1,0 +1,166 @@
+"""The library: `pycontain.run` and `pycontain.Container`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import pycontain
+from tests.bundles import Bundles
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> pycontain.Options:
+    return pycontain.Options(root=str(tmp_path / "state"))
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def left(options: pycontain.Options) -> list[str]:
+    return [name for name in os.listdir(options.root) if not name.startswith(".")]
+
+
+def test_a_program_runs_and_its_output_comes_back(bundle: Bundles, options) -> None:
+    path = bundle().path
+    result = pycontain.run(
+        path, ["sh", "-c", "cat; echo no >&2; exit 3"], stdin=b"hello", options=options
+    )
+    assert (result.status, result.reason, result.signal) == (3, "exit", 0)
+    assert (result.stdout, result.stderr) == (b"hello", b"no\n")
+    assert [step for _, step, _ in result.times][:2] == ["reserve", "cgroup"]
+    assert left(options) == []
+
+
+def test_more_output_than_a_pipe_holds_is_no_problem(bundle: Bundles, options) -> None:
+    result = pycontain.run(bundle().path, ["cat"], stdin=b"x" * 1_000_000, options=options)
+    assert len(result.stdout) == 1_000_000
+
+
+def test_environment_and_directory_can_be_given(bundle: Bundles, options) -> None:
+    command = ["sh", "-c", "echo $WHO; pwd"]
+    result = pycontain.run(bundle().path, command, env={"WHO": "me"}, cwd="/tmp", options=options)
+    assert result.stdout == b"me\n/tmp\n"
+
+
+def test_a_signal_is_told_from_an_exit(bundle: Bundles, options) -> None:
+    command = ["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]
+    assert pycontain.run(bundle().path, command, options=options).status == 137
+    with pycontain.Container(bundle().path, ["sleep", "100"], options=options) as container:
+        container.create()
+        container.start()
+        container.kill("KILL")
+        assert container.wait(10) == 137
+
+
+def test_time_runs_out_and_nothing_is_left(bundle: Bundles, options) -> None:
+    with pytest.raises(pycontain.Timeout, match="longer than 0.2 s"):
+        pycontain.run(bundle().path, ["sleep", "100"], timeout=0.2, options=options)
+    assert left(options) == []
+
+
+def test_a_missing_program_is_an_error_with_a_status(bundle: Bundles, options) -> None:
+    with pytest.raises(pycontain.ProgramError, match="no such file or directory") as caught:
+        pycontain.run(bundle().path, ["/bin/nosuch"], options=options)
+    assert caught.value.fault.status == 127
+    assert caught.value.fault.step == "find program"
+    assert left(options) == []
+
+
+def test_a_broken_bundle_names_what_is_wrong(tmp_path: Path, options) -> None:
+    with pytest.raises(pycontain.SpecError, match=r"config\.json does not exist"):
+        pycontain.run(tmp_path, options=options)
+
+
+def test_the_verbs_work_on_a_live_container(bundle: Bundles, options) -> None:
+    with pycontain.Container(bundle().path, ["sleep", "100"], options=options) as container:
+        container.create()
+        assert container.state()["status"] == "created"
+        container.start()
+        assert container.state()["status"] == "running"
+        assert container.exec(["cat", "/proc/1/comm"]).stdout == b"sleep\n"
+        assert container.exec(["sh", "-c", "exit 5"]).status == 5
+        container.pause()
+        assert container.state()["status"] == "paused"
+        container.resume()
+    assert left(options) == []
+
+
+def test_an_exception_in_the_block_leaves_nothing(bundle: Bundles, options) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        pycontain.Container(bundle().path, ["sleep", "100"], options=options) as container,
+    ):
+        container.create()
+        container.start()
+        raise ZeroDivisionError
+    assert left(options) == []
+
+
+def test_threads_run_containers_at_once(bundle: Bundles, options) -> None:
+    path = bundle().path
+    outputs: list[bytes] = []
+
+    def work(number: int) -> None:
+        for _ in range(4):
+            outputs.append(pycontain.run(path, ["echo", str(number)], options=options).stdout)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outputs) == sorted(
+        f"{number}\n".encode() for number in range(5) for _ in range(4)
+    )
+    assert left(options) == []
+
+
+def test_descriptors_do_not_pile_up(bundle: Bundles, options) -> None:
+    path = bundle().path
+    pycontain.run(path, ["true"], options=options)
+    before = descriptors()
+    for _ in range(10):
+        pycontain.run(path, ["true"], options=options)
+    assert descriptors() == before
+
+
+def test_a_killed_program_leaves_no_container(bundle: Bundles, options) -> None:
+    """The worker outlives the program for as long as it takes to clean up."""
+    code = f"""
+import pycontain, time
+container = pycontain.Container({str(bundle().path)!r}, ["sleep", "100"],
+                                options=pycontain.Options(root={options.root!r}))
+container.create()
+container.start()
+print("ready", flush=True)
+time.sleep(100)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        assert left(options) != []
+        program.send_signal(signal.SIGKILL)
+    for _ in range(200):
+        if not left(options):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"still there: {left(options)}")
+
+
+def test_importing_costs_next_to_nothing() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import pycontain; print(set(sys.modules) - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert eval(done.stdout) == {"pycontain"}

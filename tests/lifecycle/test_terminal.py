@@ -1,0 +1,250 @@
+"""process.terminal: who gets the master, how big it is, what goes through it."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import LIMIT, MOUNTS
+
+TTY = {"process.terminal": True}
+SLEEP = "echo up; sleep 100"
+
+
+@contextmanager
+def console_socket(folder: Path) -> Iterator[tuple[Path, socket.socket]]:
+    """The socket of an engine that waits for a terminal's master."""
+    path = folder / "console.sock"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(LIMIT)
+        yield path, listener
+
+
+def receive(listener: socket.socket) -> tuple[int, str]:
+    """The master and the name that came with it."""
+    connection, _ = listener.accept()
+    with connection:
+        fds = array.array("i")
+        name, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(fds.itemsize))
+        [(_, kind, data)] = ancillary
+        assert kind == socket.SCM_RIGHTS
+        fds.frombytes(data)
+        return fds[0], name.decode()
+
+
+def read_until(master: int, text: str) -> str:
+    """What comes out of a terminal until this text does, or its end when that is ""."""
+    found = ""
+    end = time.monotonic() + LIMIT
+    while not text or text not in found:
+        assert select.select([master], [], [], end - time.monotonic())[0], f"only {found!r} came"
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # EIO: the last slave is closed
+            piece = b""
+        if not piece:
+            assert not text, f"it ended with {found!r}"
+            return found
+        found += piece.decode()
+    return found
+
+
+def set_size(fd: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+# --- handed over ---------------------------------------------------------------------------------
+
+LOOK = "tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all; stat -c '%F %u' /dev/console $(tty); ls /proc/self/fd | wc -l; read line; echo got $line"
+
+
+@pytest.mark.parametrize("detached_run", [True, False], ids=["run --detach", "create"])
+def test_the_master_goes_to_the_console_socket(runtime, bundle, detached_run):
+    size = {"process.consoleSize": {"height": 33, "width": 111}}
+    made = bundle(LOOK, {**TTY, **size, "process.user": {"uid": 5, "gid": 5}})
+    id = runtime.new_id()
+    with console_socket(made.path) as (path, listener):
+        verb = ["run", "--detach"] if detached_run else ["create"]
+        runtime.ok(*verb, "-b", made.path, "--console-socket", path, id)
+        master, name = receive(listener)
+    assert "ptmx" in name
+    if not detached_run:
+        runtime.ok("start", id)
+    shown = read_until(master, "4").split()  # stdin, stdout, stderr and that of the listing
+    assert shown[:4] == ["/dev/pts/0", "33", "111", "all"]
+    assert shown[4:12] == ["character", "special", "file", "5"] * 2
+    os.write(master, b"hello\n")
+    assert "got hello" in read_until(master, "got hello")
+    read_until(master, "")
+    os.close(master)
+    runtime.wait_for_status(id, "stopped")
+
+
+def test_it_is_the_sessions_terminal(runtime, bundle):
+    made = bundle("trap 'echo interrupted; exit 3' INT; echo up; while :; do sleep .01; done", TTY)
+    with console_socket(made.path) as (path, listener):
+        id = runtime.started(made, "--console-socket", path)
+        master, _ = receive(listener)
+    read_until(master, "up")
+    os.write(master, b"\x03")
+    read_until(master, "interrupted")
+    read_until(master, "")
+    os.close(master)
+    runtime.wait_for_status(id, "stopped")
+
+
+def test_exec_hands_a_terminal_over_too(runtime, bundle):
+    id = runtime.started(bundle(SLEEP))
+    with console_socket(runtime.folder) as (path, listener):
+        runtime.ok("exec", "--tty", "--detach", "--console-socket", path, id, "sh", "-c", "tty; ls /dev/console; read x")
+        master, _ = receive(listener)
+    shown = read_until(master, "No such file")
+    assert "/dev/pts/0" in shown
+    assert "/dev/console: No such file" in shown, "the container has no terminal, so no console"
+    os.close(master)
+
+
+CONTRADICTIONS = [
+    (["create"], TTY, "process.terminal"),
+    (["run", "--detach"], TTY, "process.terminal"),
+    (["create", "--console-socket", "/x"], {}, "--console-socket"),
+    (["run", "--console-socket", "/x"], TTY, "--console-socket"),
+    (["create", "--console-socket", "/does/not/exist"], TTY, "/does/not/exist"),
+]
+
+
+@pytest.mark.parametrize(("words", "changes", "named"), CONTRADICTIONS, ids=lambda value: str(value)[:50])
+def test_contradictions_are_refused(runtime, bundle, words, changes, named):
+    made = bundle(SLEEP, changes)
+    line = runtime.refuses(*words, "-b", made.path, runtime.new_id())
+    assert named in line
+    assert runtime.ids() == []
+
+
+def test_without_devpts_a_terminal_is_refused(runtime, bundle):
+    mounts = [mount for mount in MOUNTS if mount["destination"] != "/dev/pts"]
+    made = bundle(SLEEP, {**TTY, "mounts": mounts})
+    line = runtime.fails(made)
+    assert "/dev/pts/ptmx" in line
+
+
+def test_console_size_is_ignored_without_a_terminal(runtime, bundle):
+    made = bundle("tty; test -e /dev/console || echo none", {"process.consoleSize": {"height": 3, "width": 4}})
+    done = runtime.run(made)
+    assert done.lines == ["not a tty", "none"]
+
+
+# --- in the foreground ---------------------------------------------------------------------------
+
+
+class Typed:
+    """A command on a terminal of its own, as if typed by a person."""
+
+    def __init__(self, command: list[str], rows: int = 30, columns: int = 90) -> None:
+        self.master, slave = pty.openpty()
+        set_size(slave, rows, columns)
+        self.slave = slave
+        self.before = termios.tcgetattr(slave)
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+
+    def __enter__(self) -> Typed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+
+    def until(self, text: str) -> str:
+        return read_until(self.master, text)
+
+    def type(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_in_the_foreground_the_callers_terminal_is_joined_to_the_containers(runtime, bundle, verb):
+    script = "stty size; trap 'stty size' WINCH; echo up; read x; echo got $x; read y; exit 9"
+    if verb == "run":
+        command = runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())
+    else:
+        id = runtime.started(bundle(SLEEP))
+        command = runtime.command("exec", "-t", id, "sh", "-c", script)
+    with Typed(command) as typed:
+        assert "30 90" in typed.until("up")
+        assert not termios.tcgetattr(typed.slave)[3] & termios.ECHO, "the outer terminal is raw"
+        typed.type(b"hello\r")
+        assert "hello\r\n" in typed.until("got hello"), "the inner terminal echoes"
+        set_size(typed.slave, 40, 100)
+        typed.process.send_signal(signal.SIGWINCH)
+        typed.type(b"\r")
+        assert typed.process.wait(LIMIT) == 9
+        assert termios.tcgetattr(typed.slave) == typed.before, "the outer terminal is as it was"
+
+
+def test_a_new_size_reaches_the_program(runtime, bundle):
+    script = "trap 'stty size; exit 0' WINCH; echo up; while :; do sleep .01; done"
+    with Typed(runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())) as typed:
+        typed.until("up")
+        set_size(typed.slave, 41, 101)
+        typed.process.send_signal(signal.SIGWINCH)
+        typed.until("41 101")
+        assert typed.process.wait(LIMIT) == 0
+
+
+def test_control_c_goes_to_the_program_alone(runtime, bundle):
+    script = "trap 'echo interrupted; exit 3' INT; echo up; while :; do sleep .01; done"
+    with Typed(runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())) as typed:
+        typed.until("up")
+        typed.type(b"\x03")
+        typed.until("interrupted")
+        assert typed.process.wait(LIMIT) == 3
+
+
+def test_all_output_comes_before_the_end(runtime, bundle):
+    made = bundle("seq 20000", TTY)
+    done = subprocess.run(
+        runtime.command("run", "-b", made.path, runtime.new_id()),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(number).encode() for number in range(1, 20001)]
+
+
+def test_the_size_of_the_configuration_is_for_who_has_no_terminal(runtime, bundle):
+    made = bundle("stty size", {**TTY, "process.consoleSize": {"height": 7, "width": 8}})
+    assert runtime.output(made).words == ["7", "8"]
+
+
+def test_input_that_is_no_terminal_is_typed_into_the_containers(runtime, bundle):
+    made = bundle("read line; echo got $line", TTY)
+    done = subprocess.run(
+        runtime.command("run", "-b", made.path, runtime.new_id()),
+        input=b"hello\n", stdout=subprocess.PIPE, timeout=LIMIT, check=True,
+    )  # fmt: skip
+    assert b"got hello" in done.stdout
+
+
+def test_without_a_terminal_nothing_can_be_typed_into_the_callers(runtime, bundle):
+    """A program in the caller's session could push input into its terminal (CVE-2017-5226)."""
+    made = bundle("ps -o pid,sid,tty | cat; tty; (: </dev/tty) || echo none")
+    with Typed(runtime.command("run", "-b", made.path, runtime.new_id())) as typed:
+        typed.until("none")
+        assert typed.process.wait(LIMIT) == 0

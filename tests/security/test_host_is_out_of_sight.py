@@ -1,0 +1,184 @@
+"""What a container sees of the host that made it: nothing it was not given."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+
+import pytest
+from tests.security.attack import PYTHON, give_python, in_a_child, python
+
+pytestmark = pytest.mark.needs_root
+
+SECRET = {"env": {**os.environ, "SECRET": "of-the-host"}}
+
+
+# --- mounts and environment ----------------------------------------------------------------------
+
+
+def test_no_mount_of_the_host_is_left(runtime, bundle):
+    """The old root is detached: every mount point is the container's own, all are asked for."""
+    made = bundle("cat /proc/self/mountinfo")
+    lines = runtime.output(made).lines
+    assert [line.split(" ")[4] for line in lines] == ["/", "/proc", "/dev", "/dev/pts", "/dev/shm"]
+    assert [line for line in lines if " shared:" in line] == []
+
+
+def test_a_naive_change_of_root_leaves_them_all(bundle):
+    made = bundle("")
+
+    def run():
+        fd = os.open("/proc/self/mountinfo", os.O_RDONLY)
+        os.chroot(made.rootfs)
+        return os.read(fd, 1 << 16).decode()
+
+    assert " / / " in in_a_child(run)
+
+
+@pytest.mark.parametrize("flag", [(), ("--no-pivot",)])
+def test_there_is_no_way_up_to_the_host(runtime, bundle, flag):
+    up = "cd /; for n in 1 2 3 4 5 6 7 8; do cd ..; done; [ -e container ] && echo inside"
+    made = bundle(up)
+    (made.rootfs / "container").touch()
+    assert runtime.output(made, *flag).out == "inside\n"
+
+
+def test_the_environment_is_the_configurations(runtime, bundle):
+    made = bundle("env; cat /proc/1/environ | tr '\\0' '\\n'")
+    assert "of-the-host" not in runtime.output(made, **SECRET).out
+    made.edit({"process.args": ["sleep", "100"]})
+    container = runtime.started(made, **SECRET)
+    assert "of-the-host" not in runtime.ok("exec", container, "env", **SECRET).out
+
+
+def test_a_hook_inside_sees_no_environment_of_the_host(runtime, bundle):
+    """Its program is the container's: the specification has it resolved there."""
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "env > /tmp/env"]}
+    made = bundle("cat /tmp/env", {"hooks.startContainer": [hook]})
+    assert "of-the-host" not in runtime.output(made, **SECRET).out
+    container = runtime.started(made, **SECRET)
+    assert "of-the-host" not in runtime.printed(container)
+
+
+def test_a_naive_hook_hands_it_over():
+    done = subprocess.run(["env"], capture_output=True, text=True, check=True, **SECRET)
+    assert "of-the-host" in done.stdout
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+SIGNALS = ["grep", "-E", "^Sig(Ign|Blk|Cgt)", "/proc/self/status"]
+CLEAR = [f"Sig{kind}:\t{0:016x}" for kind in ("Blk", "Ign", "Cgt")]
+
+
+def test_no_signal_is_ignored_or_blocked(runtime, bundle):
+    made = bundle("", {"process.args": SIGNALS})
+    assert runtime.output(made).lines == CLEAR
+    made.edit({"process.args": ["sleep", "100"]})
+    container = runtime.started(made)
+    assert runtime.ok("exec", container, *SIGNALS).lines == CLEAR
+
+
+def test_a_naive_python_ignores_two_for_its_programs():
+    code = f"import os; os.execvp('grep', {SIGNALS!r})"
+    done = subprocess.run([PYTHON, "-ISc", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() != CLEAR
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+KEYS = """
+import ctypes
+libc = ctypes.CDLL(None)
+print(libc.syscall(250, 0, -3, 0))  # KEYCTL_GET_KEYRING_ID of the session
+"""
+
+
+def session_keyring():
+    """The serial number of this process's session keyring. keyctl(2)."""
+    return ctypes.CDLL(None).syscall(250, 0, -3, 0)
+
+
+@pytest.fixture
+def with_keys(bundle):
+    if os.uname().machine != "x86_64":
+        pytest.skip("needs x86-64: the number of keyctl")
+    made = bundle("", {"process.args": python(KEYS)})
+    give_python(made)
+    return made
+
+
+def test_the_session_keyring_is_not_the_callers(runtime, with_keys):
+    assert int(runtime.output(with_keys).out) != session_keyring()
+
+
+def test_the_session_keyring_can_be_nobodys_trap(runtime, with_keys):
+    """A keyring that another root process has named after the container, open to all."""
+    container = runtime.new_id()
+    serial = squatted(
+        f"_ses.{container}", lambda: runtime("run", "--bundle", with_keys.path, container).out
+    )
+    assert int(serial[1]) != serial[0]
+
+
+def test_a_naive_keyring_with_a_name_is_the_squatters():
+    own, found = squatted("_ses.naive", lambda: in_a_child(lambda: joined("_ses.naive")))
+    assert own == found
+
+
+def joined(name):
+    """The session keyring of this name: one that exists and lets others in, or a new one."""
+    return ctypes.CDLL(None).syscall(250, 1, name.encode())
+
+
+def squatted(name, work):
+    """(the serial of a keyring that was set up as a trap, what is found meanwhile)."""
+
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        serial = joined(name)
+        ctypes.CDLL(None).syscall(250, 5, serial, 0x3F3F0000)  # KEYCTL_SETPERM: search for all
+        os.write(writer, str(serial).encode())
+        os.close(writer)
+        os.kill(os.getpid(), 19)  # SIGSTOP
+        os._exit(0)
+    os.waitpid(pid, os.WUNTRACED)
+    serial = int(os.read(reader, 100))
+    try:
+        return serial, work()
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(reader)
+        os.close(writer)
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+NODES = """
+for device in 'b 254 0' 'b 8 0' 'c 1 1' 'c 1 2' 'c 1 11' 'c 4 0'; do
+    mknod /tmp/x $device
+    (exec 9</tmp/x) && echo OPENED $device
+    rm -f /tmp/x
+done
+"""
+
+
+def test_only_the_containers_devices_can_be_opened(runtime, bundle):
+    """Making nodes is allowed (CAP_MKNOD), opening them is the device filter's to refuse."""
+    made = bundle(f"{NODES}cat /dev/null; head -c 9 /dev/zero > /dev/full")
+    done = runtime.run(made)
+    assert "OPENED" not in done.out
+    assert done.err.count("Operation not permitted") == 6
+    assert "No space left on device" in done.err
+    made.edit({"process.args": ["sleep", "100"]})
+    container = runtime.started(made)
+    assert "OPENED" not in runtime("exec", container, "sh", "-c", NODES).out
+
+
+def test_a_naive_container_opens_the_hosts_log(tmp_path):
+    """Without a device filter whoever makes a node can open it."""
+    os.mknod(tmp_path / "kmsg", 0o20666, os.makedev(1, 11))
+    os.close(os.open(tmp_path / "kmsg", os.O_RDONLY))

@@ -1,0 +1,121 @@
+"""
+Masked and read-only paths.
+
+CVE-2025-31133, CVE-2025-62161: what covered a masked file was the *container's* /dev/null, which
+the image or a volume had made a link to another file.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.security.attack import bind_by_path, in_a_child, mount_by_path
+
+pytestmark = pytest.mark.needs_root
+
+# What engines give root. CAP_SYS_ADMIN unmounts what covers, as it does everywhere.
+CAPABILITIES = [
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP",
+    "CAP_SETUID", "CAP_SYS_CHROOT", "CAP_AUDIT_WRITE",
+]  # fmt: skip
+SETS = ("bounding", "effective", "permitted")
+MASKED = ["/secret", "/secrets", "/proc/kallsyms", "/proc/irq", "/missing", "/link"]
+
+
+@pytest.fixture
+def made(bundle):
+    changes = {"linux.maskedPaths": MASKED, "linux.readonlyPaths": ["/fixed", "/proc/sys"]}
+    made = bundle("", {**changes, "process.capabilities": dict.fromkeys(SETS, CAPABILITIES)})
+    (made.rootfs / "secret").write_text("SECRET\n")
+    (made.rootfs / "secrets/deep").mkdir(parents=True)
+    (made.rootfs / "secrets/deep/file").write_text("SECRET\n")
+    (made.rootfs / "behind").write_text("SECRET\n")
+    (made.rootfs / "link").symlink_to("behind")
+    (made.rootfs / "fixed").mkdir()
+    (made.rootfs / "fixed/file").write_text("fixed\n")
+    return made
+
+
+def says(runtime, made, script):
+    made.edit({"process.args": ["sh", "-c", f"exec 2>&1; {script}"]})
+    return runtime.run(made).out
+
+
+READ = "cat /secret /behind /link /proc/kallsyms; ls -A /secrets /proc/irq; stat -c %t:%T /secret"
+
+
+def test_masked_paths_show_nothing(runtime, made):
+    assert says(runtime, made, READ).split() == ["/proc/irq:", "/secrets:", "1:3"]
+
+
+WAYS = {
+    "unmounting": "umount /secret; umount -l /secrets",
+    "unmounting by /proc": "umount /proc/1/root/secret",
+    "binding another name": "mkdir /tmp/x; mount --bind / /tmp/x; cat /tmp/x/secret",
+    "another proc": "mkdir /tmp/x; mount -t proc x /tmp/x; cat /tmp/x/kallsyms | head -1",
+    "the first process's root": "cat /proc/1/root/secret /proc/self/root/secrets/deep/file",
+    "the working directory of the first process": "cat /proc/1/cwd/secret",
+    "removing what covers": "rm -f /secret; rm -rf /secrets",
+    "moving it away": "mv /secret /tmp/; mv /secrets /tmp/; cat /tmp/secret /tmp/secrets/deep/file",
+    "a hard link": "ln /secret /tmp/hard; cat /tmp/hard",
+    "writing to what covers": "echo SECRET > /secret; echo SECRET > /secrets/new; cat /secrets/*",
+    "changing the mount": "mount -o remount,rw /secrets; echo SECRET > /secrets/x; cat /secrets/x",
+    "changing what is fixed": "mount -o remount,rw /fixed; echo x > /fixed/file; rm -f /fixed/*",
+    "a sysctl": "echo SECRET > /proc/sys/kernel/domainname; cat /proc/sys/kernel/domainname",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_unmasks_them(runtime, made, way):
+    said = says(runtime, made, f"({WAYS[way]}); {READ}; cat /fixed/file")
+    assert "SECRET" not in said
+    assert said.endswith("1:3\nfixed\n")
+
+
+def test_exec_finds_them_masked(runtime, made):
+    made.edit({"process.args": ["sleep", "100"]})
+    container = runtime.started(made)
+    said = runtime("exec", "--cap", "CAP_DAC_READ_SEARCH", container, "sh", "-c", READ).out
+    assert said.split() == ["/proc/irq:", "/secrets:", "1:3"]
+
+
+# --- the container's /dev/null -------------------------------------------------------------------
+
+
+def test_a_file_bound_over_null_masks_nothing(runtime, made):
+    """A volume at /dev/null, as it could be given to any engine."""
+    (made.path / "evil").write_text("EVIL\n")
+    evil = {"destination": "/dev/null", "type": "bind", "source": "evil", "options": ["bind"]}
+    made.edit({"mounts": [*made.config["mounts"], evil]})
+    assert "EVIL" not in says(runtime, made, "cat /secret")
+
+
+def test_a_link_in_place_of_null_masks_nothing(runtime, made):
+    made.edit({"mounts": made.config["mounts"][:1]})
+    (made.rootfs / "dev/null").symlink_to("/proc/sys/kernel/hostname")
+    assert "box" not in says(runtime, made, "cat /secret")
+
+
+def test_a_naive_mask_is_what_the_image_says(made):
+    (made.rootfs / "dev/null").symlink_to(made.path / "evil")
+    (made.path / "evil").write_text("EVIL\n")
+
+    def run():
+        bind_by_path(made.rootfs / "dev/null", made.rootfs / "secret")
+        return (made.rootfs / "secret").read_text()
+
+    assert in_a_child(run) == "EVIL\n"
+
+
+def test_a_naive_mask_of_one_name_leaves_another(made):
+    """Covering the path that was named, and not what it leads to."""
+
+    def run():
+        os.unlink(made.rootfs / "link")
+        (made.rootfs / "link").mkdir()
+        mount_by_path("tmpfs", made.rootfs / "link")
+        return (made.rootfs / "behind").read_text()
+
+    assert in_a_child(run) == "SECRET\n"
