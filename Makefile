@@ -47,7 +47,7 @@ test-unit: dev ## the tests that need no root
 
 lint: dev ## ruff and mypy --strict
 	@$(VENV)/bin/ruff check --quiet .
-	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff format --check --quiet pycontain tests benchmarks vagrant
 	@$(VENV)/bin/mypy
 
 bench: dev bench-packages ## pycontain beside runc, crun and bubblewrap

@@ -13,7 +13,6 @@ import os
 import select
 import signal as signals
 import socket
-import sys
 import threading
 import time
 
@@ -425,13 +424,12 @@ class _Worker:
 def _spawn(fd: int) -> int:
     """Start a worker from a sealed interpreter. Its import path is ours."""
     path = seal.interpreter()
-    code = frozen.boot(f"sys.path = {sys.path!r}", "pycontain.runtime.worker:serve")
     streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     if fd == worker.SOCKET:
         os.set_inheritable(fd, True)
     return os.posix_spawn(
         path,
-        [path, "-IS", "-c", code],
+        frozen.command(path, "pycontain.runtime.worker:serve"),
         os.environ,
         file_actions=[*streams, (os.POSIX_SPAWN_DUP2, fd, worker.SOCKET)],
         setsigmask=(),

@@ -228,7 +228,12 @@ class Runtime:
         how.setdefault("stdin", subprocess.DEVNULL)
         with out.open("ab") as stdout, err.open("ab") as stderr:
             done = subprocess.run(
-                self.command(*words), stdout=stdout, stderr=stderr, timeout=LIMIT, check=False, **how
+                self.command(*words),
+                stdout=stdout,
+                stderr=stderr,
+                timeout=LIMIT,
+                check=False,
+                **how,
             )
         texts = [path.read_bytes().decode(errors="surrogateescape") for path in (out, err)]
         return Done(done.returncode, *texts)
@@ -334,7 +339,9 @@ def look() -> Host:
         cgroups=tuple(sorted(_cgroups(find_mount()))),
         processes=tuple(sorted(_processes())),
         descriptors=tuple(sorted(_descriptors())),
-        namespaces=tuple(os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")),
+        namespaces=tuple(
+            os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")
+        ),
     )
 
 

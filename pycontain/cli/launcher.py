@@ -48,7 +48,7 @@ def interpreter() -> str:
 
 def text() -> str:
     """The program file's text."""
-    return f"#!{interpreter()} -IS\n" + frozen.boot(f"sys.path += {directories()!r}")
+    return f"#!{interpreter()} {frozen.FLAGS}\n" + frozen.boot(f"sys.path += {directories()!r}")
 
 
 def write(path: str) -> None:

@@ -225,6 +225,7 @@ _UPDATE = (
 )  # fmt: skip
 
 _LIFE, _LOOK, _CHANGE, _HOST = "Life cycle", "Looking", "Changing", "Bundles and the host"
+_OTHER_WALL = "The other wall"
 
 _ALL = (
     Command(
@@ -340,6 +341,41 @@ _ALL = (
         name="doctor", panel=_HOST, calls="pycontain.cli.verbs:doctor",
         help="Check this host and say what can be done about each lack (ours).",
         flags=(_format("table", "json"),),
+    ),
+    Command(
+        name="vm", panel=_OTHER_WALL, calls="pycontain.cli.walls:vm",
+        help="Run a guest or a program in a virtual machine, or say what /dev/kvm can (ours).",
+        arguments=(
+            Argument(name="action", help="run, or caps"),
+            Argument(name="what", help="a guest of ours, a flat binary, or -- a static program "
+                     "and its arguments", default="", rest=True),
+        ),
+        flags=(
+            _text("mem", "memory, such as 64M", "SIZE"),
+            Flag("cpus", "processors", kind="integer", default=0, value="N"),
+            _text("timeout", "end it after so many seconds", "SECONDS"),
+            _text("root", "the / of a program", "DIR", "/"),
+            _text("disk", "a raw disk image for a guest", "FILE"),
+            Flag("interactive", "the terminal is the guest's serial port", short="i"),
+            Flag("trace", "print each exit, with its registers"),
+            Flag("stats", "count the exits, with their time"),
+            Flag("engine", "what runs it", kind="text", default="kvm", value="ENGINE",
+                 choices=("kvm", "emulate")),
+            _format("table", "json"),
+        ),
+    ),
+    Command(
+        name="compare", panel=_OTHER_WALL, calls="pycontain.cli.walls:compare",
+        help="Run one program natively, contained, in a virtual machine and emulated (ours).",
+        arguments=(
+            Argument(name="program", help="a static program and its arguments, after --",
+                     default="", rest=True),
+        ),
+        flags=(
+            Flag("runs", "how often, in turn", kind="integer", default=5, value="N"),
+            _text("html", "write a page with charts", "FILE"),
+            _format("table", "json"),
+        ),
     ),
 )  # fmt: skip
 

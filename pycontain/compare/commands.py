@@ -1,4 +1,4 @@
-"""`pycontain compare` without the command line: the table for people."""
+"""The table that `pycontain compare` shows."""
 
 from __future__ import annotations
 

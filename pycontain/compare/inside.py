@@ -1,4 +1,4 @@
-"""`python -m pycontain.compare.inside ENGINE PROGRAM...`: a program behind an engine of vm/."""
+"""A program behind an engine of vm/, as a process of its own: ENGINE PROGRAM..."""
 
 from __future__ import annotations
 
@@ -21,7 +21,3 @@ def main() -> int:
     if result.ending.fault:
         os.write(2, f"{result.ending.fault}\n".encode())
     return result.ending.status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

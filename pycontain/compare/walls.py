@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from .. import jsontext
+from .. import frozen, jsontext
 from ..record import Record
 from ..spec.sample import sample
 
@@ -53,7 +53,7 @@ def walls(folder: str) -> list[Wall]:
 
 
 def _inside(engine: str, program: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "pycontain.compare.inside", engine, *program]
+    return frozen.command(sys.executable, "pycontain.compare.inside:main", engine, *program)
 
 
 def _container(folder: str, program: Sequence[str]) -> list[str]:
@@ -63,7 +63,7 @@ def _container(folder: str, program: Sequence[str]) -> list[str]:
     with open(f"{folder}/config.json", "w", encoding="utf-8") as file:
         file.write(jsontext.dumps(_config(rootfs, program)))
     name = f"compare-{os.getpid()}"
-    return [sys.executable, "-m", "pycontain", "run", "--bundle", folder, name]
+    return frozen.command(sys.executable, frozen.PROGRAM, "run", "--bundle", folder, name)
 
 
 def _config(rootfs: str, program: Sequence[str]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from .. import os
 from ..errors import KernelError, StepError
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.mounts import Tree
+from ..kernel.mounts import Tree, fits
 from ..kernel.root import Root, is_directory
 from . import copying
 
@@ -77,12 +77,29 @@ def _stop_propagation_at(path: str) -> None:
 def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
     """Make a new file system and attach it."""
     target = _mount_point(step, box)
+    if not fits(step.options):
+        return _mount_at_once(target, step, box)
     tree = Tree.new(step.kind, step.options, step.on & ~c.MOUNT_ATTR_RDONLY, step.source)
     if step.copy_up:
         copying.copy_tree(box.inside.open(step.target, os.O_RDONLY | os.O_DIRECTORY), tree.fd)
     tree.set(step.on & c.MOUNT_ATTR_RDONLY, 0)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     _attach(tree, target, step)
+
+
+def _mount_at_once(target: int, step: steps.MountFilesystem, box: Box) -> None:
+    """
+    Mount with options that are too long for fsconfig(2), such as an overlay's many layers.
+
+    mount(2) takes 4095 bytes of them, and a path: the descriptor's own, in the host's /proc.
+    """
+    data = ",".join(step.options)
+    calls.mount(step.source, f"/proc/self/fd/{target}", step.kind, data, step.target)
+    tree = Tree(box.inside.open(step.target))
+    tree.set(step.on, step.off)
+    tree.set(step.recursive_on, step.recursive_off, recursive=True)
+    for kind, recursive in step.propagation:
+        tree.propagate(kind, recursive=recursive)
 
 
 def _mount_point(step: steps.MountFilesystem, box: Box) -> int:

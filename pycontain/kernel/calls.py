@@ -47,24 +47,18 @@ _bpf = _shape("long(*)(long, int, void *, unsigned int)")
 _ioprio_set = _shape("long(*)(long, int, int, int)")
 _sched_setattr = _shape("long(*)(long, int, struct sched_attr *, unsigned int)")
 _keyctl = _shape("long(*)(long, int, const char *)")
-_execveat = _shape("long(*)(long, int, const char *, char **, char **, int)")
 _unshare, _setns, _umount2, _prctl, _ioctl, _socket, _flock, _signalfd = (
     lib.unshare, lib.setns, lib.umount2, lib.prctl, lib.ioctl, lib.socket, lib.flock, lib.signalfd,
 )  # fmt: skip
 _sethostname, _setdomainname = lib.sethostname, lib.setdomainname
 _personality, _prlimit, _fstatfs = lib.personality, lib.prlimit, lib.fstatfs
-_capget, _capset, _signal = lib.capget, lib.capset, lib.signal
+_capget, _capset, _signal, _mount = lib.capget, lib.capset, lib.signal, lib.mount
 
 
 def _checked(result: int, call: str, at: str | bytes = "") -> int:
     if result < 0:
         raise KernelError.of(call, ffi.errno, os.fsdecode(at))
     return result
-
-
-def last_error() -> int:
-    """The errno of the latest call made through the binding."""
-    return ffi.errno  # type: ignore[no-any-return]
 
 
 # --- processes ---------------------------------------------------------------------------------
@@ -234,6 +228,14 @@ def mount_setattr(
     _checked(_mount_setattr(c.SYS_mount_setattr, fd, b"", flags, attributes, size), "mount_setattr")
 
 
+def mount(source: str, target: str, kind: str, data: str, at: str) -> None:
+    """Make and attach a file system in one go; `at` is the target as users know it. mount(2)."""
+    texts = [os.fsencode(text) for text in (source, target, kind, data)]
+    _checked(
+        _mount(texts[0], texts[1], texts[2], 0, ffi.from_buffer(texts[3] + b"\0")), "mount", at
+    )
+
+
 def pivot_root(new: bytes, old: bytes) -> None:
     """Swap the root mount. pivot_root(2)."""
     _checked(_pivot_root(c.SYS_pivot_root, new, old), "pivot_root", new)
@@ -340,14 +342,3 @@ def seccomp_filter(program: bytes, flags: int) -> int:
 def bpf(command: int, attributes: object, size: int, name: str) -> int:
     """bpf(2); attributes is cdata of a union bpf_attr prefix of this size in bytes."""
     return _checked(_bpf(c.SYS_bpf, command, attributes, size), f"bpf {name}")
-
-
-# --- execution ---------------------------------------------------------------------------------
-
-
-def execveat(fd: int, args: list[bytes], env: list[bytes]) -> None:
-    """Become the program that fd is open on. Returns only by KernelError. execveat(2)."""
-    keep = [ffi.from_buffer(text + b"\0") for text in (*args, *env)]
-    argv = ffi.new("char *[]", [*keep[: len(args)], ffi.NULL])
-    envp = ffi.new("char *[]", [*keep[len(args) :], ffi.NULL])
-    _checked(_execveat(c.SYS_execveat, fd, b"", argv, envp, c.AT_EMPTY_PATH), "execve")

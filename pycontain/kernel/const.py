@@ -21,11 +21,11 @@ SYS_mount_setattr = 442
 _OLDER = {
     "x86_64": {
         "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251, "sched_setattr": 314,
-        "seccomp": 317, "bpf": 321, "execveat": 322,
+        "seccomp": 317, "bpf": 321,
     },
     "aarch64": {
         "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30, "sched_setattr": 274,
-        "seccomp": 277, "bpf": 280, "execveat": 281,
+        "seccomp": 277, "bpf": 280,
     },
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
@@ -36,7 +36,6 @@ SYS_ioprio_set = _numbers["ioprio_set"]
 SYS_sched_setattr = _numbers["sched_setattr"]
 SYS_seccomp = _numbers["seccomp"]
 SYS_bpf = _numbers["bpf"]
-SYS_execveat = _numbers["execveat"]
 
 # <linux/fcntl.h>
 AT_FDCWD = -100

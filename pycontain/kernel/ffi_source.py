@@ -17,6 +17,8 @@ int flock(int fd, int operation);
 int signalfd(int fd, const void *mask, int flags);
 int unshare(int flags);
 int setns(int fd, int type);
+int mount(const char *source, const char *target, const char *type, unsigned long flags,
+          const void *data);
 int umount2(const char *target, int flags);
 int sethostname(const char *name, size_t length);
 int setdomainname(const char *name, size_t length);

@@ -55,7 +55,7 @@ class Tree:
             if source:
                 calls.fsconfig(context, c.FSCONFIG_SET_STRING, "source", source)
             for option in options:
-                _set_option(context, kind, option)
+                _set_option(context, option)
             calls.fsconfig(context, c.FSCONFIG_CMD_CREATE)
             return cls(calls.fsmount(context, attributes))
         except KernelError as error:
@@ -77,7 +77,7 @@ class Tree:
         context = calls.fspick(self.fd)
         try:
             for option in options:
-                _set_option(context, at, option)
+                _set_option(context, option)
             calls.fsconfig(context, c.FSCONFIG_CMD_RECONFIGURE)
         except KernelError as error:
             raise _explained(error, context, at) from None
@@ -89,23 +89,17 @@ class Tree:
         calls.move_mount(self.fd, target, at)
 
 
-def _set_option(context: int, kind: str, option: str) -> None:
+def _set_option(context: int, option: str) -> None:
     key, equals, value = option.partition("=")
     if not equals:
         calls.fsconfig(context, c.FSCONFIG_SET_FLAG, key)
-    elif len(os.fsencode(value)) <= _STRING_LIMIT:
-        calls.fsconfig(context, c.FSCONFIG_SET_STRING, key, value)
-    elif (kind, key) == ("overlay", "lowerdir"):
-        for layer in _layers(value):  # one by one, since 6.5
-            calls.fsconfig(context, c.FSCONFIG_SET_STRING, "lowerdir+", layer)
     else:
-        raise KernelError(f"is longer than {_STRING_LIMIT} bytes", call="fsconfig", at=key)
+        calls.fsconfig(context, c.FSCONFIG_SET_STRING, key, value)
 
 
-def _layers(value: str) -> list[str]:
-    r"""The directories of an overlay's lowerdir, in which `\:` stands for a colon."""
-    layers = value.replace("\\:", "\0").split(":")
-    return [layer.replace("\0", ":").replace("\\\\", "\\") for layer in layers]
+def fits(options: tuple[str, ...]) -> bool:
+    """Whether fsconfig(2) takes these options: it wants values of up to 255 bytes."""
+    return all(len(os.fsencode(option.partition("=")[2])) <= _STRING_LIMIT for option in options)
 
 
 def _explained(error: KernelError, context: int, kind: str) -> KernelError:

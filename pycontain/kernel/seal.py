@@ -33,7 +33,7 @@ def place(interpreter: str) -> str:
     the first line of a script in any case.
     """
     folder, name = os.path.split(interpreter)
-    return os.path.join(_BASE, folder.strip("/").replace("/", "-"), name)
+    return os.path.join(_BASE, folder.replace("%", "%%").replace("/", "%"), name)
 
 
 def prepare(interpreter: str) -> str:
@@ -73,7 +73,7 @@ def ensure() -> None:
         from .. import frozen
 
         path = interpreter()
-        os.execv(path, [path, "-IS", "-c", frozen.boot(f"sys.path = {sys.path!r}"), *sys.argv[1:]])
+        os.execv(path, frozen.command(path, frozen.PROGRAM, *sys.argv[1:]))
 
 
 def interpreter() -> str:
@@ -111,7 +111,7 @@ def _copy(own: str) -> int:
     import fcntl
 
     try:
-        fd = os.memfd_create("pycontain", os.MFD_ALLOW_SEALING)
+        fd = os.memfd_create("pycontain", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     except OSError as error:
         raise HostError(
             f"cannot be sealed: {os.strerror(error.errno or 0).lower()}",

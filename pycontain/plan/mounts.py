@@ -135,6 +135,13 @@ def mount_steps(
 def _step(mount: Mount, bundle: str, own_cgroup: bool) -> steps.Step:
     words = _Words(mount.options)
     target = os.path.normpath("/" + mount.destination.lstrip("/"))
+    if target == "/":
+        raise SpecError(
+            "is the root itself, which root.path and root.readonly are for",
+            at=f"{mount.at}.destination",
+            value=mount.destination,
+            remedy="mount below it",
+        )
     if "remount" in words.kinds:
         return _remount(mount, words, target)
     if words.kinds & {"bind", "rbind"}:

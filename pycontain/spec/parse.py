@@ -112,8 +112,7 @@ def _reader(annotation: str) -> Reader:
         return _boolean
     if annotation == "str":
         return _string
-    cls = getattr(records, annotation)
-    return lambda value, at: read(cls, value, at)
+    return lambda value, at: read(getattr(records, annotation), value, at)
 
 
 def _wrong(wanted: str, value: object, at: str) -> NoReturn:

@@ -31,6 +31,9 @@ _PROPERTIES = {
     },
 }
 
+# The words for having none, which Podman writes on hosts without AppArmor.
+_UNCONFINED = {"apparmorProfile": "unconfined"}
+
 NAMESPACES = {"user": "a user namespace"}
 MOUNT_OPTIONS = {"idmap": "an id-mapped mount", "ridmap": "an id-mapped mount"}
 SECCOMP_ACTIONS = {"SCMP_ACT_NOTIFY": "seccomp notification"}
@@ -40,5 +43,5 @@ def properties(record: Process | Mount | Linux | Seccomp) -> Problems:
     """The properties of this record that are set but not built."""
     for key, feature in _PROPERTIES[type(record)].items():
         value = getattr(record, key)
-        if value not in (None, "", (), {}):
+        if value not in (None, "", (), {}, _UNCONFINED.get(key)):
             yield not_built(under(record, key), feature, value if type(value) is str else None)

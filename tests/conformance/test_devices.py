@@ -16,7 +16,9 @@ STAT = "stat -c '%n %F %t:%T %a %u:%g'"
 
 
 def test_the_default_devices_and_links_are_there(runtime, bundle):
-    made = bundle("cd /dev; for i in *; do " + STAT + " $i; done; for i in [fps]*; do readlink $i; done; true")
+    made = bundle(
+        "cd /dev; for i in *; do " + STAT + " $i; done; for i in [fps]*; do readlink $i; done; true"
+    )
     assert runtime.output(made).lines == [
         "fd symbolic link 0:0 777 0:0",
         "full character special file 1:7 666 0:0",
@@ -51,7 +53,9 @@ def test_the_default_devices_work(runtime, bundle):
 
 
 def test_a_user_can_use_the_standard_streams_by_name(runtime, bundle):
-    made = bundle("echo out >>/dev/stdout; echo err >>/dev/stderr", {"process.user": {"uid": 5, "gid": 5}})
+    made = bundle(
+        "echo out >>/dev/stdout; echo err >>/dev/stderr", {"process.user": {"uid": 5, "gid": 5}}
+    )
     done = runtime.run(made)
     assert (done.out, done.err) == ("out\n", "err\n")
 
@@ -64,7 +68,9 @@ def test_devices_of_the_configuration(runtime, bundle):
         {"type": "u", "path": "/dev/other", "major": 1, "minor": 3},
         {"type": "c", "path": "/dev/null", "major": 1, "minor": 3, "fileMode": 0o600},
     ]  # fmt: skip
-    made = bundle(f"{STAT} /dev/fuse /deep/er/disk /dev/pipe /dev/other /dev/null", {"linux.devices": devices})
+    made = bundle(
+        f"{STAT} /dev/fuse /deep/er/disk /dev/pipe /dev/other /dev/null", {"linux.devices": devices}
+    )
     assert runtime.output(made).lines == [
         "/dev/fuse character special file a:e5 640 3:4",
         "/deep/er/disk block special file 7:12c 666 0:0",
@@ -211,7 +217,10 @@ def test_what_is_mounted_below_a_read_only_path_is_read_only_too(runtime, bundle
 
 
 def test_a_path_can_be_read_only_and_masked(runtime, bundle):
-    changes = {"linux.readonlyPaths": ["/proc/sys"], "linux.maskedPaths": ["/proc/sys/kernel/version"]}
+    changes = {
+        "linux.readonlyPaths": ["/proc/sys"],
+        "linux.maskedPaths": ["/proc/sys/kernel/version"],
+    }
     made = bundle("cat /proc/sys/kernel/version; cat /proc/sys/kernel/ostype", changes)
     assert runtime.output(made).words == ["Linux"]
 
@@ -300,7 +309,9 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("controller", "resources"), LIMITS, ids=lambda value: str(value))
-def test_a_limit_whose_controller_is_not_here_is_refused_by_name(runtime, bundle, controller, resources):
+def test_a_limit_whose_controller_is_not_here_is_refused_by_name(
+    runtime, bundle, controller, resources
+):
     if controller in controllers():
         pytest.skip(f"needs a host whose cgroup v2 has no {controller}")
     line = runtime.fails(bundle("", {"linux.resources": resources}))
@@ -317,8 +328,15 @@ def test_a_limit_whose_controller_is_here_is_written(runtime, bundle):
     }
     id = runtime.started(bundle("sleep 100", {"linux.resources": resources}))
     cgroup = Path(find_mount() + own_cgroup(runtime.state(id)["pid"]))
-    limits = {name: (cgroup / name).read_text().strip() for name in ("hugetlb.2MB.rsvd.max", "hugetlb.1GB.max", "cgroup.max.descendants")}
-    assert limits == {"hugetlb.2MB.rsvd.max": str(4 << 20), "hugetlb.1GB.max": "0", "cgroup.max.descendants": "3"}
+    limits = {
+        name: (cgroup / name).read_text().strip()
+        for name in ("hugetlb.2MB.rsvd.max", "hugetlb.1GB.max", "cgroup.max.descendants")
+    }
+    assert limits == {
+        "hugetlb.2MB.rsvd.max": str(4 << 20),
+        "hugetlb.1GB.max": "0",
+        "cgroup.max.descendants": "3",
+    }
 
 
 def test_an_unknown_file_of_unified_is_refused(runtime, bundle):

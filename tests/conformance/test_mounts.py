@@ -64,7 +64,9 @@ def test_file_systems_of_every_kind(runtime, bundle):
 @pytest.mark.parametrize("kind", ["cgroup", "cgroup2"])
 def test_with_a_cgroup_namespace_cgroup2_shows_the_container_at_its_root(runtime, bundle, kind):
     mount = {"destination": "/sys/fs/cgroup", "type": kind, "source": "cgroup", "options": ["ro"]}
-    script = "cat /proc/self/cgroup | grep ^0; cat /sys/fs/cgroup/cgroup.procs; cat /proc/self/mountinfo"
+    script = (
+        "cat /proc/self/cgroup | grep ^0; cat /sys/fs/cgroup/cgroup.procs; cat /proc/self/mountinfo"
+    )
     made = bundle(script, {"mounts": also(mount), "linux.namespaces": OWN_CGROUP})
     lines = runtime.output(made).lines
     assert lines[:2] == ["0::/", "1"]
@@ -97,12 +99,12 @@ def test_overlay(runtime, bundle, tmp_path):
 
 @pytest.mark.needs_overlay
 def test_overlay_of_more_layers_than_one_option_can_name(runtime, bundle, tmp_path):
-    layers = [tmp_path / f"layer-{number}-{'x' * 60}" for number in range(8)]
+    layers = [tmp_path / f"layer:{number}-{'x' * 60}" for number in range(8)]
     for number, layer in enumerate(layers):
         layer.mkdir()
         (layer / str(number)).touch()
         (layer / "top").write_text(f"{number}")
-    option = "lowerdir=" + ":".join(map(str, layers))
+    option = "lowerdir=" + ":".join(str(layer).replace(":", "\\:") for layer in layers)
     mount = {"destination": "/over", "type": "overlay", "source": "overlay", "options": [option]}
     made = bundle("ls /over; cat /over/top", {"mounts": also(mount)})
     assert runtime.output(made).words == [*"01234567", "top", "0"]
@@ -122,7 +124,20 @@ def test_tmpcopyup_fills_the_tmpfs_with_what_it_covers(runtime, bundle):
     os.chown(full / "dir", 3, 4)
     os.chmod(full / "file", 0o4711)
     done = runtime.run(made)
-    assert done.words == ["1", "1", "2", ".", "1777", "0:0", "file", "4711", "0:0", "dir", "755", "3:4"]
+    assert done.words == [
+        "1",
+        "1",
+        "2",
+        ".",
+        "1777",
+        "0:0",
+        "file",
+        "4711",
+        "0:0",
+        "dir",
+        "755",
+        "3:4",
+    ]
     assert "Read-only file system" in done.err
     assert not (full / "new").exists()
 
@@ -180,7 +195,9 @@ def test_an_absolute_symlink_on_the_way_stays_inside(runtime, bundle, tmp_path):
 
 @pytest.mark.parametrize("destination", ["/../../../../up", "/a/../../../up", "../../up"])
 def test_dots_lead_no_higher_than_the_root(runtime, bundle, destination):
-    made = bundle("cat /proc/self/mountinfo", {"mounts": also({"destination": destination, "type": "tmpfs"})})
+    made = bundle(
+        "cat /proc/self/mountinfo", {"mounts": also({"destination": destination, "type": "tmpfs"})}
+    )
     assert "/up" in seen(runtime, made)
     assert not Path("/up").exists()
 
@@ -196,7 +213,9 @@ def test_mounts_are_made_in_the_order_of_the_list(runtime, bundle, tmp_path):
     below = {"destination": "/same/two", "type": "tmpfs"}
     (tmp_path / "two/two").unlink()
     (tmp_path / "two/two").mkdir()
-    made = bundle("ls /same; grep -c ' /same' /proc/self/mountinfo", {"mounts": also(*binds, below)})
+    made = bundle(
+        "ls /same; grep -c ' /same' /proc/self/mountinfo", {"mounts": also(*binds, below)}
+    )
     assert runtime.output(made).words == ["two", "3"]
     made.edit({"mounts": also(*reversed(binds))})
     assert runtime.output(made).words == ["one", "2"]
@@ -204,7 +223,12 @@ def test_mounts_are_made_in_the_order_of_the_list(runtime, bundle, tmp_path):
 
 def test_bind_is_told_by_the_options_not_the_type(runtime, bundle, tmp_path):
     (tmp_path / "file").write_text("x")
-    mount = {"destination": "/f", "type": "ext4", "source": str(tmp_path / "file"), "options": ["bind"]}
+    mount = {
+        "destination": "/f",
+        "type": "ext4",
+        "source": str(tmp_path / "file"),
+        "options": ["bind"],
+    }
     assert runtime.output(bundle("cat /f", {"mounts": also(mount)})).out == "x"
 
 
@@ -240,7 +264,9 @@ def test_a_symlinked_proc_or_sys_is_refused(runtime, bundle, tmp_path, name):
 
 
 def test_a_read_only_root_is_read_only_and_its_mounts_are_not(runtime, bundle):
-    made = bundle("touch /x; touch /dev/x && echo made", {"root.readonly": True, "process.cwd": "/new"})
+    made = bundle(
+        "touch /x; touch /dev/x && echo made", {"root.readonly": True, "process.cwd": "/new"}
+    )
     done = runtime.run(made)
     assert done.err == "touch: /x: Read-only file system\n"
     assert done.out == "made\n"
@@ -298,9 +324,15 @@ def host_sees(folder: Path) -> bool:
     return f" {folder} " in Path("/proc/self/mountinfo").read_text()
 
 
-@pytest.mark.parametrize(("word", "arrives"), [("rslave", True), ("rshared", True), ("rprivate", False)])
-def test_what_the_host_mounts_later_arrives_by_propagation(runtime, bundle, host_mount, word, arrives):
-    script = "echo up; while [ ! -e /tmp/go ]; do sleep .01; done; cat /proc/self/mountinfo; echo end"
+@pytest.mark.parametrize(
+    ("word", "arrives"), [("rslave", True), ("rshared", True), ("rprivate", False)]
+)
+def test_what_the_host_mounts_later_arrives_by_propagation(
+    runtime, bundle, host_mount, word, arrives
+):
+    script = (
+        "echo up; while [ ! -e /tmp/go ]; do sleep .01; done; cat /proc/self/mountinfo; echo end"
+    )
     mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind", word]}
     made = bundle(script, {"mounts": also(mount)})
     id = runtime.started(made)
@@ -315,7 +347,9 @@ def test_what_the_host_mounts_later_arrives_by_propagation(runtime, bundle, host
 def test_what_the_container_mounts_reaches_the_host_only_when_all_is_shared(
     runtime, bundle, host_mount, root, arrives
 ):
-    script = "mount -t tmpfs out /host/sub && echo mounted; while [ ! -e /tmp/go ]; do sleep .01; done"
+    script = (
+        "mount -t tmpfs out /host/sub && echo mounted; while [ ! -e /tmp/go ]; do sleep .01; done"
+    )
     mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind", "rshared"]}
     made = bundle(script, {"mounts": also(mount), "linux.rootfsPropagation": root})
     id = runtime.started(made)
@@ -337,7 +371,9 @@ def test_making_the_root_leaves_the_hosts_mounts_shared(runtime, bundle):
     assert "shared" in mountinfo.read(Path("/proc/self/mountinfo").read_text())["/"].propagation
 
 
-def test_busy_mounts_of_the_host_can_be_unmounted_while_a_container_runs(runtime, bundle, host_mount):
+def test_busy_mounts_of_the_host_can_be_unmounted_while_a_container_runs(
+    runtime, bundle, host_mount
+):
     subprocess.run(["mount", "-t", "tmpfs", "x", host_mount / "sub"], check=True)
     id = runtime.started(bundle("echo up; sleep 100"))
     runtime.wait_for_text(id, "up")

@@ -126,7 +126,9 @@ def test_loopback_is_up_in_a_new_network_namespace(runtime, bundle):
 def test_loopback_is_left_alone_in_one_that_is_joined(runtime, bundle, elsewhere):
     listed = [{"type": "mount"}, {"type": "uts"}]
     listed.append({"type": "network", "path": f"/proc/{elsewhere}/ns/net"})
-    assert "UP" not in runtime.output(bundle("ip -o link show lo", {"linux.namespaces": listed})).out
+    assert (
+        "UP" not in runtime.output(bundle("ip -o link show lo", {"linux.namespaces": listed})).out
+    )
 
 
 def test_the_program_is_process_1_of_its_pid_namespace(runtime, bundle):
@@ -139,14 +141,20 @@ def test_the_program_is_process_1_of_its_pid_namespace(runtime, bundle):
 def test_time_offsets(runtime, bundle):
     offsets = {"monotonic": {"secs": 5000}, "boottime": {"secs": 100_000, "nanosecs": 1}}
     listed = [{"type": "mount"}, {"type": "uts"}, {"type": "time"}]
-    made = bundle("cat /proc/uptime; cat /proc/self/timens_offsets", {"linux.namespaces": listed, "linux.timeOffsets": offsets})
+    made = bundle(
+        "cat /proc/uptime; cat /proc/self/timens_offsets",
+        {"linux.namespaces": listed, "linux.timeOffsets": offsets},
+    )
     uptime, _, *shown = runtime.output(made).words
     assert float(uptime) >= 100_000 + 1
     assert shown == ["monotonic", "5000", "0", "boottime", "100000", "1"]
 
 
 def test_without_a_mount_namespace_the_root_is_changed_for_the_program_alone(runtime, bundle):
-    made = bundle("ls /; readlink /bin/sh", {"linux.namespaces": [{"type": "pid"}, {"type": "uts"}], "mounts": []})
+    made = bundle(
+        "ls /; readlink /bin/sh",
+        {"linux.namespaces": [{"type": "pid"}, {"type": "uts"}], "mounts": []},
+    )
     assert runtime.output(made).words == ["bin", "dev", "etc", "proc", "sys", "tmp", "busybox"]
 
 

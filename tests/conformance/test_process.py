@@ -51,7 +51,9 @@ SEEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "script", "words"), [row[1:] for row in SEEN], ids=[row[0] for row in SEEN])
+@pytest.mark.parametrize(
+    ("changes", "script", "words"), [row[1:] for row in SEEN], ids=[row[0] for row in SEEN]
+)
 def test_the_program_sees(runtime, bundle, changes, script, words):
     made = bundle(script, changes)
     (made.rootfs / "etc/passwd").write_text("seven:x:7:8::/home/seven:/bin/sh\n")
@@ -78,7 +80,9 @@ SCHEDULED = [
 ]
 
 
-@pytest.mark.parametrize(("scheduler", "seen"), SCHEDULED, ids=lambda value: str(value.get("policy")))
+@pytest.mark.parametrize(
+    ("scheduler", "seen"), SCHEDULED, ids=lambda value: str(value.get("policy"))
+)
 def test_the_scheduler_is(runtime, bundle, scheduler, seen):
     made = bundle("", {"process.scheduler": scheduler, "process.args": ["cat", "/proc/self/sched"]})
     shown = keyed(runtime.output(made).out)
@@ -210,7 +214,14 @@ def test_a_limit_above_the_callers_hard_one_says_what_it_needs(runtime, bundle):
 
 
 @pytest.mark.parametrize(
-    ("status", "script"), [(0, "exit 0"), (3, "exit 3"), (255, "exit 255"), (137, "kill -9 $$"), (143, "sh -c 'kill $PPID'; sleep 1; exit 1")]
+    ("status", "script"),
+    [
+        (0, "exit 0"),
+        (3, "exit 3"),
+        (255, "exit 255"),
+        (137, "kill -9 $$"),
+        (143, "sh -c 'kill $PPID'; sleep 1; exit 1"),
+    ],
 )
 def test_the_exit_status_is_the_programs(runtime, bundle, status, script):
     made = bundle(f"trap 'exit 143' TERM; {script}" if status == 143 else script)

@@ -106,7 +106,13 @@ def test_a_bundle_that_does_not_exist(runtime):
 
 
 def test_unknown_properties_are_no_error(runtime, bundle):
-    changes = {"x-new": {"deep": [1]}, "process.future": True, "linux.soon": "x", "vm": {}, "zos": {}}
+    changes = {
+        "x-new": {"deep": [1]},
+        "process.future": True,
+        "linux.soon": "x",
+        "vm": {},
+        "zos": {},
+    }
     assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
 
 

@@ -17,7 +17,9 @@ import pytest
 from tests.bundles import LIMIT, Runtime
 
 SLEEP = "echo up; sleep 100"
-TO_PODMAN_NOT_FOUND = re.compile("executable file not found in|no such file or directory|open executable", re.I)
+TO_PODMAN_NOT_FOUND = re.compile(
+    "executable file not found in|no such file or directory|open executable", re.I
+)
 TO_PODMAN_NOT_PERMITTED = re.compile("permission denied|operation not permitted", re.I)
 
 
@@ -45,9 +47,14 @@ def engine(runtime: Runtime) -> Engine:
 
 
 def test_the_life_of_a_podman_container(engine, bundle):
-    made, id = bundle("trap 'exit 143' TERM; echo up; while :; do sleep .01; done"), engine.runtime.new_id()
+    made, id = (
+        bundle("trap 'exit 143' TERM; echo up; while :; do sleep .01; done"),
+        engine.runtime.new_id(),
+    )
     pid_file = made.path / "pid"
-    done = engine("create", "--bundle", made.path, "--pid-file", pid_file, "--no-new-keyring", id, name=id)
+    done = engine(
+        "create", "--bundle", made.path, "--pid-file", pid_file, "--no-new-keyring", id, name=id
+    )
     assert done.status == 0, done
     pid = int(pid_file.read_text())
     assert json.loads(engine("state", id).out)["pid"] == pid
@@ -197,7 +204,9 @@ def test_only_the_standard_streams_are_open(runtime, bundle):
     shell = ["sh", "-c", 'exec "$@" 3>three 4>four 9>nine', "sh"]
     made = bundle("ls /proc/self/fd")
     command = runtime.command("run", "-b", made.path, runtime.new_id())
-    done = subprocess.run([*shell, *command], cwd=made.path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*shell, *command], cwd=made.path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["0", "1", "2", "3"], "3 is the listing itself"
 
 
@@ -205,7 +214,9 @@ def test_preserved_descriptors_are_open_and_no_more(runtime, bundle):
     shell = ["sh", "-c", 'exec "$@" 3>three 4>four 5>five 9>nine', "sh"]
     made = bundle("ls /proc/self/fd; echo hello >&3; echo hello >&4")
     command = runtime.command("run", "-b", made.path, "--preserve-fds", "2", runtime.new_id())
-    done = subprocess.run([*shell, *command], cwd=made.path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*shell, *command], cwd=made.path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["0", "1", "2", "3", "4", "5"]
     assert [(made.path / name).read_text() for name in ("three", "four")] == ["hello\n"] * 2
 

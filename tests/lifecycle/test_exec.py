@@ -30,8 +30,13 @@ def test_the_identity_is_that_of_the_first_process(runtime, bundle, uid):
         "process.cwd": "/tmp",
         "process.rlimits": [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 99}],
         "process.oomScoreAdj": 500,
-        "linux.namespaces": [{"type": kind} for kind in ("pid", "network", "mount", "ipc", "uts", "cgroup", "time")],
-        "linux.seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]},
+        "linux.namespaces": [
+            {"type": kind} for kind in ("pid", "network", "mount", "ipc", "uts", "cgroup", "time")
+        ],
+        "linux.seccomp": {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
+        },
     }
     id = runtime.started(bundle(f"{SHOWN}; {PLACES}; echo end; sleep 100", changes))
     runtime.wait_for_text(id, "end")
@@ -45,7 +50,10 @@ def test_the_identity_is_that_of_the_first_process(runtime, bundle, uid):
 def test_with_new_privileges_allowed_the_filter_is_there_too(runtime, bundle):
     changes = {
         "process.noNewPrivileges": False,
-        "linux.seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]},
+        "linux.seccomp": {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
+        },
     }
     id = runtime.started(bundle(SLEEP, changes))
     out = runtime.ok("exec", id, *sh(SHOWN)).out
@@ -56,7 +64,9 @@ def test_with_new_privileges_allowed_the_filter_is_there_too(runtime, bundle):
 def test_it_is_a_child_in_the_containers_pid_namespace_with_its_files(runtime, bundle):
     made = bundle(SLEEP)
     id = runtime.started(made)
-    done = runtime.ok("exec", id, *sh("echo $$ $PPID; touch /made; cat /proc/1/cmdline | tr '\\0' ' '"))
+    done = runtime.ok(
+        "exec", id, *sh("echo $$ $PPID; touch /made; cat /proc/1/cmdline | tr '\\0' ' '")
+    )
     pid, parent, *first = done.words
     assert int(pid) > 1
     assert parent == "0"
@@ -87,7 +97,9 @@ def test_flags(runtime, bundle, flags, script, words):
     assert runtime.ok("exec", *flags, id, *sh(script)).words == words.split()
 
 
-@pytest.mark.parametrize("user", ["root", "7:", ":8", "-1", "7:x", "4294967295", "1e3", " 7", "7 ", "0x7", "7:8:9", "²"])
+@pytest.mark.parametrize(
+    "user", ["root", "7:", ":8", "-1", "7:x", "4294967295", "1e3", " 7", "7 ", "0x7", "7:8:9", "²"]
+)
 def test_a_user_that_is_no_number_is_refused(runtime, bundle, user):
     id = runtime.started(bundle(SLEEP))
     done = runtime("exec", f"--user={user}", id, "true")
@@ -119,7 +131,14 @@ def test_a_process_file(runtime, bundle):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "words"), [("{", "process"), ('{"args": ["x"], "cwd": 1}', "process.cwd"), ('{"args": [], "cwd": "/"}', "process.args")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "process"),
+        ('{"args": ["x"], "cwd": 1}', "process.cwd"),
+        ('{"args": [], "cwd": "/"}', "process.args"),
+    ],
+)
 def test_a_bad_process_file_is_named(runtime, bundle, text, words):
     id = runtime.started(bundle(SLEEP))
     file = runtime.folder / "process.json"
@@ -149,7 +168,11 @@ STATUSES = [
 def unusual_programs(rootfs: Path) -> None:
     """Files that cannot be executed, each for another reason."""
     (rootfs / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
-    programs = {"garbage": "garbage", "script": "#!/no/such/shell\n", "dos": "#!/bin/sh\r\necho\r\n"}
+    programs = {
+        "garbage": "garbage",
+        "script": "#!/no/such/shell\n",
+        "dos": "#!/bin/sh\r\necho\r\n",
+    }
     for name, text in programs.items():
         (rootfs / "bin" / name).write_text(text)
         (rootfs / "bin" / name).chmod(0o755)
@@ -219,11 +242,16 @@ def test_detached_it_writes_its_pid_and_lives_on(runtime, bundle):
     made = bundle(SLEEP)
     id = runtime.started(made)
     file = made.path / "pid"
-    runtime.ok("exec", "--detach", "--pid-file", file, id, *sh("echo $$ >/inner; sleep 100"), name="x")
+    runtime.ok(
+        "exec", "--detach", "--pid-file", file, id, *sh("echo $$ >/inner; sleep 100"), name="x"
+    )
     pid = int(file.read_text())
     assert pid in json.loads(runtime.ok("ps", "-f", "json", id).out)
     wait_until(lambda: (made.rootfs / "inner").exists(), "the program runs")
-    assert Path(f"/proc/{pid}/status").read_text().split("NSpid:")[1].split("\n")[0].split() == [str(pid), (made.rootfs / "inner").read_text().strip()]
+    assert Path(f"/proc/{pid}/status").read_text().split("NSpid:")[1].split("\n")[0].split() == [
+        str(pid),
+        (made.rootfs / "inner").read_text().strip(),
+    ]
     runtime.ok("kill", id, "KILL")
     runtime.wait_for_status(id, "stopped")
     wait_until(lambda: start_time(pid) == 0, "it ends with the container")
@@ -256,10 +284,16 @@ def test_a_paused_container_only_on_demand(runtime, bundle):
 
 def test_in_a_cgroup_below_the_containers(runtime, bundle):
     mount = {"destination": "/sys/fs/cgroup", "type": "cgroup2"}
-    changes = {"mounts": [*CONFIG["mounts"], mount], "linux.namespaces": [{"type": kind} for kind in ("pid", "mount", "uts", "cgroup")]}
+    changes = {
+        "mounts": [*CONFIG["mounts"], mount],
+        "linux.namespaces": [{"type": kind} for kind in ("pid", "mount", "uts", "cgroup")],
+    }
     id = runtime.started(bundle("mkdir /sys/fs/cgroup/sub; " + SLEEP, changes))
     runtime.wait_for_text(id, "up")
-    assert runtime.ok("exec", "--cgroup", "sub", id, *sh("grep ^0 /proc/self/cgroup")).out == "0::/sub\n"
+    assert (
+        runtime.ok("exec", "--cgroup", "sub", id, *sh("grep ^0 /proc/self/cgroup")).out
+        == "0::/sub\n"
+    )
     done = runtime("exec", "--cgroup", "none", id, "true")
     assert done.status == 255
 

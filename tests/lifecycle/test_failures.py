@@ -149,7 +149,9 @@ def rich(bundle, tmp_path: Path) -> Iterator[Bundle]:
 def life(rich: Bundle, tmp_path: Path, shared_mounts: None):
     """A container that is ready to be brought up, in this very process."""
     id = f"{TOKEN}-life"
-    made = prepare(Options(root=str(tmp_path / "state")), Loaded(str(rich.path)), request(id, str(rich.path)))
+    made = prepare(
+        Options(root=str(tmp_path / "state")), Loaded(str(rich.path)), request(id, str(rich.path))
+    )
     assert [step.name for step in made.plan] == [step.name for step in PLANNED]
     return made
 

@@ -18,7 +18,10 @@ KINDS = (
 IN_CONTAINER = ("createContainer", "startContainer")
 FATAL = KINDS[:-1]
 
-def with_hooks(bundle: Any, hooks: Mapping[str, list[str]], script: str = "echo program >>/log") -> Bundle:
+
+def with_hooks(
+    bundle: Any, hooks: Mapping[str, list[str]], script: str = "echo program >>/log"
+) -> Bundle:
     """
     A bundle with shell scripts as hooks, which see its rootfs as $ROOT and write $ROOT/log.
 
@@ -29,7 +32,9 @@ def with_hooks(bundle: Any, hooks: Mapping[str, list[str]], script: str = "echo 
     for kind, texts in hooks.items():
         config[kind] = []
         for text in texts:
-            shell, root = ("/bin/sh", "") if kind == "startContainer" else ("/bin/busybox", str(made.rootfs))
+            shell, root = (
+                ("/bin/sh", "") if kind == "startContainer" else ("/bin/busybox", str(made.rootfs))
+            )
             args = ["sh", "-c", text] if kind == "startContainer" else ["busybox", "sh", "-c", text]
             hook = {"path": shell, "args": args, "env": [f"ROOT={root}", "PATH=/bin:/usr/bin"]}
             config[kind].append(hook)
@@ -52,8 +57,19 @@ ALL = {kind: [says(f"{kind}-1"), says(f"{kind}-2")] for kind in KINDS}
 
 
 def test_the_whole_order_with_run(runtime, bundle):
-    made = with_hooks(bundle, ALL, "echo program >>/log; while [ ! -e /tmp/go ]; do sleep .01; done")
-    made.edit({"hooks.poststart[1].args": ["busybox", "sh", "-c", f"{says('poststart-2')}; touch $ROOT/tmp/go"]})
+    made = with_hooks(
+        bundle, ALL, "echo program >>/log; while [ ! -e /tmp/go ]; do sleep .01; done"
+    )
+    made.edit(
+        {
+            "hooks.poststart[1].args": [
+                "busybox",
+                "sh",
+                "-c",
+                f"{says('poststart-2')}; touch $ROOT/tmp/go",
+            ]
+        }
+    )
     runtime.output(made)
     found = log(made)
     assert [word for word in found if word != "program"] == [
@@ -114,17 +130,20 @@ def test_what_hooks_are_told_and_where_they_run(runtime, bundle):
 
 def test_early_hooks_can_reach_the_namespaces_by_the_pid_they_are_told(runtime, bundle):
     made = bundle("ip -o addr show lo")
-    hook = made.script("hook", """
+    hook = made.script(
+        "hook",
+        """
         pid=$(grep -o '"pid":[ 0-9]*' | grep -o '[0-9]*')
         nsenter -t $pid -n ip addr add 192.0.2.9/32 dev lo
-    """)
+    """,
+    )
     env = [f"PATH={os.environ['PATH']}:/sbin:/usr/sbin"]
     made.edit({"hooks": {"createRuntime": [{"path": str(hook), "env": env}]}})
     assert "192.0.2.9" in runtime.output(made).out
 
 
 def test_create_container_hooks_see_the_host_files_and_the_containers_mounts(runtime, bundle):
-    text = "test -e $ROOT/../config.json && grep -c \" $ROOT/dev/shm \" /proc/self/mountinfo >$ROOT/count"
+    text = 'test -e $ROOT/../config.json && grep -c " $ROOT/dev/shm " /proc/self/mountinfo >$ROOT/count'
     made = with_hooks(bundle, {"createContainer": [text]})
     runtime.output(made)
     assert (made.rootfs / "count").read_text() == "1\n"
@@ -203,7 +222,9 @@ def test_after_a_hook_has_failed_the_program_has_not_run(runtime, bundle, kind):
 
 @pytest.mark.parametrize("verb", ["run", "delete"])
 def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(runtime, bundle, verb):
-    made = with_hooks(bundle, {"poststop": [says("one"), "echo why; exit 4", says("three")]}, "exit 0")
+    made = with_hooks(
+        bundle, {"poststop": [says("one"), "echo why; exit 4", says("three")]}, "exit 0"
+    )
     if verb == "run":
         done = runtime.run(made)
     else:
@@ -218,7 +239,9 @@ def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(runtime, bun
     assert runtime.ids() == []
 
 
-@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststart"])
+@pytest.mark.parametrize(
+    "kind", ["createRuntime", "createContainer", "startContainer", "poststart"]
+)
 def test_a_hook_that_takes_longer_than_its_timeout_is_killed(runtime, bundle, kind):
     made = with_hooks(bundle, {kind: ["echo still here; exec sleep 100"]}, "sleep 100")
     made.edit({f"hooks.{kind}[0].timeout": 1})

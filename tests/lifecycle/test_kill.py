@@ -14,7 +14,7 @@ from tests.bundles import wait_until
 DEAF = (signal.SIGKILL, signal.SIGSTOP)
 CATCHABLE = sorted({*range(1, 65)} - {9, 19, 32, 33})
 CATCHER = f"""
-for n in {' '.join(map(str, CATCHABLE))}; do trap "echo got $n" $n; done
+for n in {" ".join(map(str, CATCHABLE))}; do trap "echo got $n" $n; done
 echo up
 while [ ! -e /tmp/end ]; do sleep .01; done
 """
@@ -41,7 +41,9 @@ def test_every_spelling_of_every_signal_arrives(runtime, bundle):
         runtime.ok("kill", id, spelling)
         count = wanted[number]
         wait_until(
-            lambda number=number, count=count: runtime.printed(id).split("\n").count(f"got {number}") == count,
+            lambda number=number, count=count: (
+                runtime.printed(id).split("\n").count(f"got {number}") == count
+            ),
             f"{spelling} arrives",
         )
     (made.rootfs / "tmp/end").touch()
@@ -49,7 +51,9 @@ def test_every_spelling_of_every_signal_arrives(runtime, bundle):
 
 
 def test_the_default_is_term(runtime, bundle):
-    id = runtime.started(bundle("trap 'echo got term; exit' TERM; echo up; while :; do sleep .01; done"))
+    id = runtime.started(
+        bundle("trap 'echo got term; exit' TERM; echo up; while :; do sleep .01; done")
+    )
     runtime.wait_for_text(id, "up")
     runtime.ok("kill", id)
     runtime.wait_for_text(id, "got term")
@@ -62,7 +66,9 @@ def test_kill_ends_process_1(runtime, bundle, spelling):
     runtime.wait_for_status(id, "stopped")
 
 
-@pytest.mark.parametrize("spelling", ["", "SIG", "NOTHING", "SIGSIGTERM", "65", "-1", "9x", "RTMIN+40", "RTMAX-99"])
+@pytest.mark.parametrize(
+    "spelling", ["", "SIG", "NOTHING", "SIGSIGTERM", "65", "-1", "9x", "RTMIN+40", "RTMAX-99"]
+)
 def test_what_is_no_signal_is_refused(runtime, bundle, spelling):
     id = runtime.started(bundle("echo up; sleep 100"))
     assert "signal" in runtime.refuses("kill", id, "--", spelling) or spelling
@@ -115,15 +121,30 @@ def test_delete_kills_what_a_container_without_a_pid_namespace_has_left(runtime,
     runtime.ok("delete", id)
 
 
-def test_run_in_the_foreground_leaves_no_process_of_a_container_without_a_pid_namespace(runtime, bundle):
-    made = bundle("sleep 100 & sleep 100 & echo up", {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
+def test_run_in_the_foreground_leaves_no_process_of_a_container_without_a_pid_namespace(
+    runtime, bundle
+):
+    made = bundle(
+        "sleep 100 & sleep 100 & echo up",
+        {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]},
+    )
     assert runtime.output(made).out == "up\n"
 
 
 # --- forwarding ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH, signal.SIGRTMIN + 5])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGWINCH,
+        signal.SIGRTMIN + 5,
+    ],
+)
 def test_run_passes_a_signal_on(runtime, bundle, number):
     made = bundle(f"trap 'echo got it; exit 7' {int(number)}; echo up; while :; do sleep .01; done")
     command = runtime.command("run", "-b", made.path, runtime.new_id())
@@ -159,10 +180,15 @@ def test_a_runtime_that_is_killed_leaves_a_container_that_can_be_deleted(runtime
 
 @pytest.mark.parametrize("name", ["CHLD", "TERM", "PIPE", "INT"])
 def test_a_caller_that_ignores_a_signal_is_served_all_the_same(runtime, bundle, name):
-    made = bundle("grep SigIgn /proc/self/status; exit 3", {"hooks": {"createRuntime": [{"path": "/bin/true"}]}})
+    made = bundle(
+        "grep SigIgn /proc/self/status; exit 3",
+        {"hooks": {"createRuntime": [{"path": "/bin/true"}]}},
+    )
     command = runtime.command("run", "-b", made.path, runtime.new_id())
     shell = ["sh", "-c", f'trap "" {name}; exec "$@"', "sh"]
-    done = subprocess.run([*shell, *command], stdout=subprocess.PIPE, text=True, timeout=10, check=False)
+    done = subprocess.run(
+        [*shell, *command], stdout=subprocess.PIPE, text=True, timeout=10, check=False
+    )
     assert (done.returncode, done.stdout) == (3, "SigIgn:\t0000000000000000\n")
 
 

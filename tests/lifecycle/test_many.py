@@ -80,7 +80,9 @@ def test_starts_and_deletes_of_one_container_race_without_a_half_dead_one(runtim
     for _ in range(5):
         id = runtime.create(bundle("sleep 100"))
         racers = [
-            subprocess.Popen(runtime.command(*words), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            subprocess.Popen(
+                runtime.command(*words), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
             for words in (("start", id), ("delete", "--force", id), ("start", id))
         ]
         lines = [racer.communicate(timeout=LIMIT)[1].decode() for racer in racers]

@@ -175,7 +175,9 @@ def test_a_missing_id_is_an_error(runtime, command):
     assert "ID" in runtime.refuses(command)
 
 
-@pytest.mark.parametrize("id", ["", ".", "..", "a/b", "../x", ".hidden", "a b", "a\n", "ä", "x" * 256, "a*"])
+@pytest.mark.parametrize(
+    "id", ["", ".", "..", "a/b", "../x", ".hidden", "a b", "a\n", "ä", "x" * 256, "a*"]
+)
 def test_a_bad_id_is_refused_and_nothing_is_made(runtime, bundle, id):
     made = bundle()
     line = runtime.refuses("create", "-b", made.path, id)
@@ -201,7 +203,9 @@ def test_of_many_creates_with_one_id_exactly_one_wins(runtime, bundle):
     made, id = bundle(SLEEPER), runtime.new_id()
     command = runtime.command("create", "-b", made.path, id)
     racers = [
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         for _ in range(8)
     ]
     statuses = sorted(racer.wait() for racer in racers)
@@ -271,7 +275,11 @@ def test_update_changes_a_limit_and_remembers_it(runtime, bundle):
     made = bundle(SLEEPER, {"linux.resources": {"unified": {"cgroup.max.descendants": "3"}}})
     id = runtime.started(made)
     path = Path(f"/proc/{runtime.state(id)['pid']}/cgroup").read_text().split("0::")[1].strip()
-    mount = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line)
+    mount = next(
+        line.split()[1]
+        for line in Path("/proc/mounts").read_text().splitlines()
+        if " cgroup2 " in line
+    )
     limits = made.path / "limits.json"
     limits.write_text(json.dumps({"unified": {"cgroup.max.depth": "2"}}))
     runtime.ok("update", "--resources", limits, id)

@@ -113,7 +113,17 @@ def test_it_is_the_sessions_terminal(runtime, bundle):
 def test_exec_hands_a_terminal_over_too(runtime, bundle):
     id = runtime.started(bundle(SLEEP))
     with console_socket(runtime.folder) as (path, listener):
-        runtime.ok("exec", "--tty", "--detach", "--console-socket", path, id, "sh", "-c", "tty; ls /dev/console; read x")
+        runtime.ok(
+            "exec",
+            "--tty",
+            "--detach",
+            "--console-socket",
+            path,
+            id,
+            "sh",
+            "-c",
+            "tty; ls /dev/console; read x",
+        )
         master, _ = receive(listener)
     shown = read_until(master, "No such file")
     assert "/dev/pts/0" in shown
@@ -130,7 +140,9 @@ CONTRADICTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "changes", "named"), CONTRADICTIONS, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(
+    ("words", "changes", "named"), CONTRADICTIONS, ids=lambda value: str(value)[:50]
+)
 def test_contradictions_are_refused(runtime, bundle, words, changes, named):
     made = bundle(SLEEP, changes)
     line = runtime.refuses(*words, "-b", made.path, runtime.new_id())
@@ -146,7 +158,9 @@ def test_without_devpts_a_terminal_is_refused(runtime, bundle):
 
 
 def test_console_size_is_ignored_without_a_terminal(runtime, bundle):
-    made = bundle("tty; test -e /dev/console || echo none", {"process.consoleSize": {"height": 3, "width": 4}})
+    made = bundle(
+        "tty; test -e /dev/console || echo none", {"process.consoleSize": {"height": 3, "width": 4}}
+    )
     done = runtime.run(made)
     assert done.lines == ["not a tty", "none"]
 
@@ -162,7 +176,9 @@ class Typed:
         set_size(slave, rows, columns)
         self.slave = slave
         self.before = termios.tcgetattr(slave)
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
 
     def __enter__(self) -> Typed:
         return self

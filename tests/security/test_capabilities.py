@@ -10,10 +10,10 @@ import os
 import platform
 
 import pytest
-from tests.security.attack import effective_uid_program, in_a_child
 
 from pycontain.kernel import calls
 from pycontain.spec.names import CAPABILITIES
+from tests.security.attack import effective_uid_program, in_a_child
 from tests.unit.spec_configs import without
 
 pytestmark = pytest.mark.needs_root

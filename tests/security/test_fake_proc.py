@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from tests.security.attack import filesystem_at, in_a_child, mount_by_path
 
 from pycontain.kernel import const as c
+from tests.security.attack import filesystem_at, in_a_child, mount_by_path
 
 pytestmark = pytest.mark.needs_root
 

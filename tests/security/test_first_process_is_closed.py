@@ -12,9 +12,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.security.attack import PYTHON, drop_from_bounding_set, give_python, python
 
 from pycontain.spec.names import CAPABILITIES
+from tests.security.attack import PYTHON, drop_from_bounding_set, give_python, python
 
 pytestmark = pytest.mark.needs_root
 

@@ -6,6 +6,7 @@ import os
 import struct
 
 import pytest
+
 from tests.security.attack import Code, in_a_child
 
 pytestmark = pytest.mark.needs_root

@@ -14,13 +14,13 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from tests.security.attack import in_a_child
 
 import pycontain
 from pycontain.init import guard
 from pycontain.init.box import Box
 from pycontain.plan import steps
 from pycontain.wire.sync import Channel
+from tests.security.attack import in_a_child
 
 pytestmark = pytest.mark.needs_root
 

@@ -11,10 +11,10 @@ import os
 import shutil
 
 import pytest
-from tests.security.attack import filesystem_at, in_a_child, mount_by_path, mount_points, snapshot
 
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
+from tests.security.attack import filesystem_at, in_a_child, mount_by_path, mount_points, snapshot
 
 pytestmark = pytest.mark.needs_root
 
@@ -134,6 +134,7 @@ def test_devices_are_not_made_through_a_link(runtime, bundle, outside, spelling)
 
 def test_devices_are_not_made_in_a_bound_folder_that_dev_leads_to(runtime, bundle, outside):
     """The link stays inside, but what is mounted there is the host's."""
+    (outside / "null").unlink()
     made = bundle("true")
     (made.rootfs / "host").mkdir()
     replace(made.rootfs / "dev", "/host")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from tests.security.attack import bind_by_path, in_a_child, mount_by_path
 
 pytestmark = pytest.mark.needs_root

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.security.attack import filesystem_at, in_a_child, mount_by_path, snapshot
 
 from pycontain.init import rootfs
 from pycontain.kernel import const as c
@@ -22,6 +21,7 @@ from pycontain.kernel.mounts import Tree
 from pycontain.kernel.root import Root
 from pycontain.runtime.options import Options
 from pycontain.runtime.run import run
+from tests.security.attack import filesystem_at, in_a_child, mount_by_path, snapshot
 
 pytestmark = pytest.mark.needs_root
 

@@ -15,9 +15,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.security.attack import PYTHON, in_a_child, loader_that_keeps_the_executable, mount_by_path
 
 from tests.bundles import COMMAND
+from tests.security.attack import (
+    PYTHON,
+    in_a_child,
+    loader_that_keeps_the_executable,
+    mount_by_path,
+)
 
 pytestmark = [
     pytest.mark.needs_root,

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 
 import pytest
-from tests.security.attack import in_a_child
 
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
+from tests.security.attack import in_a_child
 
 pytestmark = pytest.mark.needs_root
 

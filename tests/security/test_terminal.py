@@ -12,6 +12,7 @@ import termios
 from pathlib import Path
 
 import pytest
+
 from tests.security.attack import PYTHON, bind_by_path, give_python, in_a_child, python, snapshot
 
 pytestmark = pytest.mark.needs_root

@@ -53,7 +53,7 @@ def test_the_program_hears_nothing_of_pythons_environment(program, tmp_path):
 
 def test_our_directories_come_behind_the_standard_library(program):
     first, *lines = program.read_text().splitlines()
-    assert first == f"#!{launcher.interpreter()} -IS"
+    assert first == f"#!{launcher.interpreter()} -ISXutf8"
     assert f"sys.path += {launcher.directories()!r}" in lines
 
 

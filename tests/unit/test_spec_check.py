@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.unit.spec_configs import FULL, MINIMAL, edited, without
 
 from pycontain.errors import SpecError
 from pycontain.spec import check, parse, records
+from tests.unit.spec_configs import FULL, MINIMAL, edited, without
 
 
 def problems_of(config) -> list[SpecError]:

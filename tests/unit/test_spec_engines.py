@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.unit.spec_configs import edited
 
 from pycontain.spec import check, parse, records
+from tests.unit.spec_configs import edited
 
 DATA = Path(__file__).parent / "data"
 ENGINES = ("podman", "docker", "containerd")

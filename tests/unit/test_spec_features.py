@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.unit.spec_configs import MINIMAL, edited
-
 from pycontain.spec import check, features, parse
+from tests.unit.spec_configs import MINIMAL, edited
 
 GOLDEN = Path(__file__).parent / "data" / "features.json"
 MOUNT_OPTIONS = ("ro", "bind", "rprivate")

@@ -6,10 +6,10 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.spec_configs import FULL
 
 from pycontain.errors import SpecError
 from pycontain.spec import check, parse
+from tests.unit.spec_configs import FULL
 
 KEYS = st.sampled_from(["type", "path", "names", "limit", "a.b", "", "é", "a\nb"]) | st.text()
 WORDS = st.sampled_from(

@@ -6,10 +6,10 @@ import json
 import sys
 
 import pytest
-from tests.unit.spec_configs import FULL, MINIMAL, edited, without
 
 from pycontain.errors import SpecError
 from pycontain.spec import parse, records
+from tests.unit.spec_configs import FULL, MINIMAL, edited, without
 
 
 def error_of(text: str) -> SpecError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.unit.spec_configs import MINIMAL, edited
 
 from pycontain.spec import check, parse, sysctl
+from tests.unit.spec_configs import MINIMAL, edited
 
 
 @pytest.mark.parametrize(

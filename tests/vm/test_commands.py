@@ -22,7 +22,7 @@ BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 
 def command(*arguments, **given):
     return subprocess.run(
-        [sys.executable, "-m", "pycontain.vm", *arguments],
+        [sys.executable, "-m", "pycontain", "vm", *arguments],
         check=False, capture_output=True, text=True, timeout=60, **given,
     )  # fmt: skip
 
@@ -113,7 +113,7 @@ def test_a_tiny_guest_imports_nothing_heavy(needs_kvm):
 def test_without_kvm_the_emulator_is_named(tmp_path):
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c",
-         f"mount -t tmpfs none /dev && {sys.executable} -m pycontain.vm run tiny"],
+         f"mount -t tmpfs none /dev && {sys.executable} -m pycontain vm run tiny"],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     if "unshare" in done.stderr:
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_a_guest_that_spins(engine, tmp_path, program):
         (tmp_path / "spin").write_bytes(b"\xb0\x21\xba\xf8\x03\xee\xeb\xfe")  # prints "!" first
     words = ["run", "--engine", engine, *(["--"] if program else []), str(tmp_path / "spin")]
     child = subprocess.Popen(
-        [sys.executable, "-m", "pycontain.vm", *words],
+        [sys.executable, "-m", "pycontain", "vm", *words],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert child.stdout

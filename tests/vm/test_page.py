@@ -27,8 +27,6 @@ def run(command: str) -> subprocess.CompletedProcess[str]:
     words = shlex.split(command)
     assert words[0] == "pycontain"
     module = ["-m", *words]
-    if words[1] in {"vm", "compare"}:
-        module = ["-m", f"pycontain.{words[1]}", *words[2:]]
     return subprocess.run(
         [sys.executable, *module], check=False, capture_output=True, text=True, timeout=120
     )

@@ -1,0 +1,85 @@
+"""
+pycontain beside its peers: `python -m benchmarks`, as root.
+
+All subjects of a workload take turns, so that a busy moment of the host hits each of them, and
+ratios are of neighbouring runs. Nothing is asserted on time unless --check asks for it: for that
+the machine must be quiet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+
+from rich.progress import track
+
+from . import report, subjects, workloads
+from .measure import TIME, Subject
+from .report import Results, Series
+
+
+def main() -> int:
+    """Measure and report; returns the exit status."""
+    options = _options()
+    if os.geteuid() != 0:
+        print("benchmarks: needs root, as containers do", file=sys.stderr)
+        return 2
+    subjects.enter_pure_cgroup2()
+    skipped = dict.fromkeys(subjects.missing(), "is not installed")
+    if TIME is None:
+        skipped["peak memory"] = "time(1) is not installed"
+    with tempfile.TemporaryDirectory(prefix="pycontain-bench.") as folder:
+        results = _measure(folder, options.runs, skipped)
+    report.show(results, skipped)
+    for path in report.save(results, skipped):
+        print(path)
+    missed = report.missed(results) if options.check else []
+    for budget in missed:
+        print(f"over budget: {budget.workload}: {budget.what}, {budget.measure}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("--runs", type=int, default=60, help="rounds of each workload (60)")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a budget is missed")
+    return parser.parse_args()
+
+
+def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
+    root = workloads.rootfs()
+    args = workloads.PROGRAM
+    small = workloads.write(f"{folder}/small", workloads.small(root, args))
+    large = f"{folder}/large"
+    workloads.write(large, workloads.podmans(root, large, args))
+    isolated = [*subjects.runs(small), *subjects.bubblewrap(root), subjects.library(small)]
+    results = {
+        "small": _take_turns("small", [subjects.bare(), *isolated], runs, skipped),
+        "as Podman's": _take_turns("as Podman's", subjects.runs(large), runs, skipped),
+    }
+    with subjects.Verbs(small) as verbs:
+        results["verbs"] = _take_turns("verbs", [subjects.bare(), *verbs], runs, skipped)
+    return results
+
+
+def _take_turns(
+    workload: str, wanted: list[Subject], runs: int, skipped: dict[str, str]
+) -> dict[str, Series]:
+    """Run all that work here in turn; what does not is named with its reason."""
+    able = []
+    for subject in wanted:
+        if failure := subject.failure():
+            skipped[f"{subject.name} ({workload})"] = failure
+        else:
+            able.append(subject)
+    samples = {subject.name: [] for subject in able}
+    for _ in track(range(runs), description=workload, transient=True):
+        for subject in able:
+            samples[subject.name].append(subject.sample())
+    return {subject.name: Series(samples[subject.name], subject.peak_memory()) for subject in able}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""One run of a program: wall time, CPU time of the whole tree, peak memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+TIME = shutil.which("time", path="/usr/bin:/bin")
+
+
+class Sample(NamedTuple):
+    """One run: milliseconds; CPU time is user and system time of the program and its children."""
+
+    wall: float
+    cpu: float
+
+
+class Subject(NamedTuple):
+    """
+    Something to measure.
+
+    prepare  makes ready what the command needs, unmeasured
+    act      measures itself, instead of a command
+    """
+
+    name: str
+    command: Sequence[str] = ()
+    prepare: Callable[[], object] = lambda: None
+    act: Callable[[], object] | None = None
+
+    def sample(self) -> Sample:
+        """Run it once. Raises RuntimeError when it fails."""
+        self.prepare()
+        if self.act is None:
+            return spawned(self.command)
+        began, cpu = time.perf_counter(), _own_cpu()
+        self.act()
+        return Sample((time.perf_counter() - began) * 1e3, (_own_cpu() - cpu) * 1e3)
+
+    def failure(self) -> str:
+        """Why it cannot be measured here, the last line it says; empty when it can."""
+        try:
+            self.sample()
+        except (RuntimeError, OSError) as error:
+            return str(error)
+        return ""
+
+    def peak_memory(self) -> int | None:
+        """
+        The largest resident set of any of its processes, in KiB.
+
+        A process begins with the peak of the one that started it (setmax_mm_hiwater_rss in the
+        kernel's fs/exec.c), here of a Python; so a small program, time(1), starts and reports it.
+        """
+        if self.act is not None or TIME is None:
+            return None
+        self.prepare()
+        with tempfile.NamedTemporaryFile("r") as report:
+            spawned([TIME, "-f", "%M", "-o", report.name, *self.command])
+            return int(report.read().split()[-1])
+
+
+def _own_cpu() -> float:
+    """Seconds of this process and the children it has waited for; not of a worker that lives on."""
+    return sum(os.times()[:4])
+
+
+def spawned(command: Sequence[str]) -> Sample:
+    """Run a command to its end, its output out of sight. Raises RuntimeError when it fails."""
+    with tempfile.TemporaryFile() as output:
+        streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        copies = [(os.POSIX_SPAWN_DUP2, output.fileno(), fd) for fd in (1, 2)]
+        began = time.perf_counter()
+        pid = os.posix_spawn(command[0], command, os.environ, file_actions=[*streams, *copies])
+        _, status, usage = os.wait4(pid, 0)
+        wall = time.perf_counter() - began
+        if status:
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip().splitlines() or [str(status)]
+            raise RuntimeError(said[-1])
+    return Sample(wall * 1e3, (usage.ru_utime + usage.ru_stime) * 1e3)

@@ -1,0 +1,108 @@
+"""Who is measured, with equal isolation, in a mount namespace whose cgroups are pure v2."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pycontain
+from pycontain.kernel import calls
+from pycontain.kernel import const as c
+
+from . import workloads
+from .measure import Subject
+
+PYCONTAIN = str(Path(sys.executable).with_name("pycontain"))
+BARE = str(Path(sys.executable).resolve())
+CGROUP = "/sys/fs/cgroup"
+
+
+def enter_pure_cgroup2() -> None:
+    """
+    Give this process and all it starts a view of cgroups that crun takes.
+
+    On a hybrid host crun refuses to run and runc works with v1; here everybody does the same.
+    """
+    calls.unshare(c.CLONE_NEWNS)
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    if not os.path.exists(f"{CGROUP}/cgroup.controllers"):
+        subprocess.run(["mount", "-t", "cgroup2", "none", CGROUP], check=True)
+
+
+def _id(name: str) -> str:
+    return f"bench-{name}-{os.getpid()}"
+
+
+def bare() -> Subject:
+    """The floor of everything in Python."""
+    return Subject("bare python3", [BARE, "-IS", "-c", "pass"])
+
+
+def runs(bundle: str) -> list[Subject]:
+    """The runtimes that are installed, on one bundle."""
+    found = [
+        ("pycontain", PYCONTAIN),
+        ("runc", shutil.which("runc")),
+        ("crun", shutil.which("crun")),
+    ]
+    return [
+        Subject(f"{name} run", [path, "run", "--bundle", bundle, _id(name)])
+        for name, path in found
+        if path
+    ]
+
+
+def missing() -> list[str]:
+    """The peers that are not installed."""
+    return [name for name in ("runc", "crun", "bwrap") if shutil.which(name) is None]
+
+
+def bubblewrap(root: str) -> list[Subject]:
+    """Bubblewrap with the namespaces and mounts of the small bundle; it has no cgroups."""
+    path = shutil.which("bwrap")
+    if path is None:
+        return []
+    own = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--new-session"]
+    mounts = ["--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev"]
+    mounts += ["--tmpfs", "/dev/shm", "--mqueue", "/dev/mqueue", "--ro-bind", "/sys", "/sys"]
+    identity = ["--hostname", "bench", "--cap-drop", "ALL", "--clearenv"]
+    return [Subject("bwrap", [path, *own, *mounts, *identity, *workloads.PROGRAM])]
+
+
+def library(bundle: str) -> Subject:
+    """A container from call to reaped exit, from a warm worker."""
+    return Subject("library, warm", act=lambda: pycontain.run(bundle))
+
+
+class Verbs:
+    """The short commands, on containers of a bundle that sleeps."""
+
+    def __init__(self, bundle: str) -> None:
+        self.bundle = bundle
+        self.kept = _id("kept")
+        self.gone = _id("gone")
+
+    def __enter__(self) -> list[Subject]:
+        """One container stays for state and kill, another is made for each delete."""
+        _call("create", "--bundle", self.bundle, self.kept)
+        return [
+            Subject("state", [PYCONTAIN, "state", self.kept]),
+            Subject("kill", [PYCONTAIN, "kill", self.kept, "WINCH"]),  # which nobody minds
+            Subject("delete", [PYCONTAIN, "delete", self.gone], prepare=self._stopped),
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        _call("delete", "--force", self.kept)
+        _call("delete", "--force", self.gone)
+
+    def _stopped(self) -> None:
+        _call("run", "--keep", "--bundle", self.bundle, self.gone)
+
+
+def _call(*words: str) -> None:
+    # no pipes: a created container would keep their other ends
+    quiet = subprocess.DEVNULL
+    subprocess.run([PYCONTAIN, *words], check=True, stdin=quiet, stdout=quiet, stderr=quiet)

@@ -1,0 +1,168 @@
+"""Root: no path leads out of it, whatever lies in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pycontain.errors import KernelError
+from pycontain.kernel.root import Root, is_directory
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder for the root, beside one that nobody may reach."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("secret")
+    return tmp_path
+
+
+@pytest.fixture
+def root(place: Path) -> Iterator[Root]:
+    made = Root(os.open(place / "root", os.O_PATH | os.O_DIRECTORY))
+    yield made
+    os.close(made.fd)
+
+
+def where(fd: int) -> str:
+    """The path of a descriptor, which is closed."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("path", ["/a/b", "a/b", "./a//b", "/../../a/b", "a/../a/b", "a/b/."])
+def test_spellings_of_one_file(root, place, path):
+    (place / "root/a/b").mkdir(parents=True)
+    assert where(root.open(path)) == f"{place}/root/a/b"
+
+
+@pytest.mark.parametrize("path", ["", "/", ".", "..", "/../.."])
+def test_spellings_of_the_root_itself(root, place, path):
+    assert where(root.open(path)) == f"{place}/root"
+
+
+LINKS = {
+    "absolute": "{outside}",
+    "relative": "../outside",
+    "far": "../../../../../../../../{outside}",
+    "chain": "relative",
+    "proc": "/proc/self/root/{outside}",
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_link_out_of_the_root_does_not_lead_out(root, place, name):
+    for link, target in LINKS.items():
+        (place / "root" / link).symlink_to(target.format(outside=place / "outside"))
+    assert root.find(f"{name}/secret") is None
+    made = where(root.make_directory(f"{name}/made"))
+    assert made.startswith(f"{place}/root/")
+    os.close(root.make_file(f"{name}/file"))
+    assert sorted(os.listdir(place / "outside")) == ["secret"]
+
+
+def test_an_absolute_link_means_a_path_inside(root, place):
+    (place / "root/real").mkdir()
+    (place / "root/link").symlink_to("/real")
+    assert where(root.open("/link")) == f"{place}/root/real"
+
+
+def test_magic_links_are_not_followed(root, place):
+    """/proc/self/root or /proc/self/fd/N inside a rootfs would be the host's."""
+    proc = Root(os.open("/proc", os.O_PATH | os.O_DIRECTORY))
+    for path in ("self/root", "self/cwd", "self/exe", f"self/fd/{root.fd}"):
+        with pytest.raises(KernelError):
+            proc.open(path)
+    os.close(proc.fd)
+
+
+def test_find_says_none_for_what_is_not_there(root, place):
+    (place / "root/file").touch()
+    assert root.find("nothing") is None
+    assert root.find("file/below") is None
+    assert root.find("file", os.O_PATH | os.O_DIRECTORY) is None
+
+
+def test_other_errors_are_raised_with_the_path(root, place):
+    (place / "root/loop").symlink_to("loop")
+    with pytest.raises(KernelError) as caught:
+        root.find("loop")
+    assert "loop" in str(caught.value)
+
+
+def test_make_directory_makes_what_is_missing(root, place):
+    old = os.umask(0o077)
+    try:
+        assert where(root.make_directory("/a/b/c")) == f"{place}/root/a/b/c"
+    finally:
+        os.umask(old)
+    assert where(root.make_directory("a/b/c")) == f"{place}/root/a/b/c"
+
+
+def test_a_dangling_link_is_made_where_it_points_to_inside(root, place):
+    (place / "root/var").mkdir()
+    (place / "root/var/run").symlink_to("../run")
+    (place / "root/abs").symlink_to("/made/here")
+    assert where(root.make_directory("/var/run/lock")) == f"{place}/root/run/lock"
+    assert where(root.make_directory("/abs")) == f"{place}/root/made/here"
+
+
+def test_a_dangling_loop_ends(root, place):
+    (place / "root/one").symlink_to("two")
+    (place / "root/two").symlink_to("one")
+    with pytest.raises(KernelError) as caught:
+        root.make_directory("one/x")
+    assert caught.value.errno
+    (place / "root/grows").symlink_to("grows/x")
+    with pytest.raises(KernelError):
+        root.make_directory("grows")
+
+
+def test_a_file_on_the_way_is_named_by_the_path_that_was_asked_for(root, place):
+    (place / "root/file").touch()
+    with pytest.raises(KernelError) as caught:
+        root.make_directory("/file/below")
+    assert caught.value.fault.at == "/file/below"
+
+
+def test_make_file(root, place):
+    fd = root.make_file("/a/file")
+    assert not is_directory(fd)
+    assert where(fd) == f"{place}/root/a/file"
+    assert (place / "root/a/file").stat().st_mode & 0o777 == 0o644
+    (place / "root/a/file").write_text("kept")
+    os.close(root.make_file("/a/file"))
+    assert (place / "root/a/file").read_text() == "kept"
+    assert where(root.make_file("/a")) == f"{place}/root/a"
+
+
+def test_make_file_does_not_follow_a_link_at_the_end(root, place):
+    (place / "root/link").symlink_to(place / "outside/new")
+    with pytest.raises(KernelError):
+        root.make_file("/link")
+    assert not (place / "outside/new").exists()
+
+
+def test_parent(root, place):
+    fd, name = root.parent("/x/y/z/")
+    assert (where(fd), name) == (f"{place}/root/x/y", "z")
+    fd, name = root.parent("/z")
+    assert (where(fd), name) == (f"{place}/root", "z")
+
+
+def test_no_descriptor_is_left_open(root, place):
+    (place / "root/link").symlink_to("/a/b")
+    before = sorted(os.listdir("/proc/self/fd"))
+    os.close(root.make_directory("/link/c/d"))
+    os.close(root.make_file("/link/e/f"))
+    os.close(root.parent("/link/g/h")[0])
+    root.find("/nothing")
+    with pytest.raises(KernelError):
+        root.make_directory("/link/e/f/g")
+    assert sorted(os.listdir("/proc/self/fd")) == before

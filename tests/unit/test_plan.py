@@ -1,0 +1,307 @@
+"""The plan: which steps, in which order, from which configuration. No kernel, no root."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pycontain.errors import SpecError
+from pycontain.plan import joining, steps
+from pycontain.plan import plan as planning
+from pycontain.plan.facts import Facts
+from pycontain.plan.plan import Plan, Request
+from pycontain.spec.parse import parse
+from tests.unit.spec_configs import FULL, MINIMAL, edited
+
+ALL = (1 << 41) - 1
+FACTS = Facts(last_capability=40, permitted=ALL, bounding=ALL)
+PROCESS = {"process": {"cwd": "/", "args": ["sh"]}}
+
+
+def plan_of(config: dict[str, Any], facts: Facts = FACTS, **request: Any) -> Plan:
+    request.setdefault("id", "c")
+    request.setdefault("bundle", "/b")
+    return planning.build(parse(json.dumps(config)), Request(**request), facts)
+
+
+def names(plan: Plan) -> list[str]:
+    return [step.name for step in plan.steps]
+
+
+def config(**linux: Any) -> dict[str, Any]:
+    kinds = ("pid", "mount", "uts", "ipc", "network")
+    return {
+        **MINIMAL,
+        **PROCESS,
+        "linux": {"namespaces": [{"type": kind} for kind in kinds], **linux},
+    }
+
+
+def find(plan: Plan, kind: type[steps.Step]) -> Any:
+    [found] = [step for step in plan.steps if isinstance(step, kind)]
+    return found
+
+
+def test_the_smallest_container():
+    assert names(plan_of({**MINIMAL, **PROCESS})) == [
+        "reserve", "cgroup", "device filter", "spawn", "record", "guard", "keyring", "chroot",
+        "session", "cwd", "user", "find program", "created", "wait for start", "execve",
+    ] or "capabilities" in names(plan_of({**MINIMAL, **PROCESS}))  # fmt: skip
+
+
+def test_the_same_configuration_gives_the_same_plan():
+    assert plan_of(FULL) == plan_of(FULL)
+
+
+def test_every_step_says_what_it_does_and_why():
+    for line in plan_of(FULL).describe():
+        assert line["side"] in ("parent", "child")
+        assert all(line.values()), line
+        assert "\n" not in line["what"]
+
+
+ORDER = [
+    ("reserve", "cgroup"),  # the id is taken before anything exists
+    ("cgroup", "limits"),
+    ("limits", "spawn"),  # the child is born limited
+    ("device filter", "spawn"),
+    ("open namespaces", "spawn"),
+    ("spawn", "record"),
+    ("record", "guard"),  # a container can be deleted from the moment its process exists
+    ("oom score", "guard"),
+    ("guard", "join namespaces"),
+    ("join namespaces", "root"),
+    ("root", "mount"),
+    ("mount", "devices"),
+    ("devices", "links"),
+    ("links", "hooks"),  # runtime.md, Lifecycle: after the environment
+    ("hooks", "container hooks"),
+    ("container hooks", "pivot"),  # createContainer runs before pivot_root
+    ("masked paths", "pivot"),
+    ("pivot", "terminal"),
+    ("terminal", "session"),
+    ("sysctl", "user"),
+    ("cwd", "freeze"),  # the folder is made while the root is writable
+    ("freeze", "user"),
+    ("rlimits", "user"),
+    ("bounding set", "user"),
+    ("user", "capabilities"),
+    ("capabilities", "no new privileges"),
+    ("no new privileges", "find program"),  # looked up as who will run it
+    ("find program", "created"),
+    ("pid file", "created"),
+    ("created", "wait for start"),
+    ("wait for start", "seccomp"),  # as late as noNewPrivileges allows
+    ("wait for start", "execve"),
+    ("seccomp", "execve"),
+]
+
+
+@pytest.mark.parametrize(("earlier", "later"), ORDER, ids=lambda name: name)
+def test_the_order(earlier, later):
+    found = names(plan_of(FULL, pid_file="/p"))
+    assert found.index(earlier) < found.index(later)
+
+
+def test_start_container_hooks_come_right_before_the_program():
+    *_, hooks, execute = plan_of(FULL).steps
+    assert (hooks.name, execute.name) == ("container hooks", "execve")
+
+
+def test_without_no_new_privileges_the_filter_comes_before_the_user():
+    found = names(plan_of(edited(FULL, "process.noNewPrivileges", False)))
+    assert found.index("seccomp") < found.index("bounding set") < found.index("user")
+
+
+def test_run_does_not_wait_for_start():
+    assert "wait for start" not in names(plan_of(FULL, separate_start=False))
+
+
+def test_what_the_command_line_leaves_out():
+    found = names(plan_of(FULL, cgroup=False, keyring=False, pivot=False))
+    assert not {"cgroup", "limits", "device filter", "keyring"} & set(found)
+    assert find(plan_of(FULL, pivot=False), steps.ChangeRoot).pivot is False
+
+
+def test_the_root_is_below_the_bundle_unless_absolute():
+    assert plan_of(edited(config(), "root.path", "a/../r")).rootfs == "/b/r"
+    assert plan_of(edited(config(), "root.path", "/r")).rootfs == "/r"
+    with pytest.raises(SpecError, match="root"):
+        plan_of({key: value for key, value in config().items() if key != "root"})
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("hostname", steps.SetHostname),
+        ("linux.sysctl", steps.WriteSysctls),
+        ("linux.maskedPaths", steps.MaskPaths),
+        ("linux.readonlyPaths", steps.ProtectPaths),
+        ("process.rlimits", steps.SetRlimits),
+        ("process.scheduler", steps.SetScheduler),
+        ("process.ioPriority", steps.SetIoPriority),
+        ("linux.personality", steps.SetPersonality),
+        ("process.oomScoreAdj", steps.AdjustOomScore),
+        ("linux.seccomp", steps.LoadSeccomp),
+        ("process.noNewPrivileges", steps.NoNewPrivileges),
+        ("process.terminal", steps.OpenTerminal),
+    ],
+)
+def test_a_property_makes_its_step_and_none_without_it(path, kind):
+    value = FULL
+    for key in path.split("."):
+        value = value[key]
+    with_it, without = plan_of(edited(config(), path, value)), plan_of(config())
+    assert any(isinstance(step, kind) for step in with_it.steps)
+    assert not any(isinstance(step, kind) for step in without.steps)
+
+
+def test_oom_score_0_is_set_and_none_is_not():
+    assert (
+        find(plan_of(edited(config(), "process.oomScoreAdj", 0)), steps.AdjustOomScore).score == 0
+    )
+
+
+# --- namespaces ----------------------------------------------------------------------------------
+
+
+def test_cgroup_and_time_namespaces_are_not_made_by_clone():
+    listed = [{"type": kind} for kind in ("pid", "mount", "cgroup", "time", "uts")]
+    plan = plan_of(config(namespaces=listed))
+    spawn = find(plan, steps.Spawn)
+    assert set(spawn.names) == {"pid", "mount", "uts"}
+    assert spawn.time_namespace
+    assert find(plan, steps.Unshare).names == ("cgroup",)
+
+
+def test_the_mount_namespace_is_joined_last():
+    paths = [{"type": kind, "path": f"/ns/{kind}"} for kind in ("mount", "network", "ipc")]
+    plan = plan_of({**config(namespaces=paths)})
+    kinds = find(plan, steps.JoinNamespaces).kinds
+    assert kinds[-1] == 0x20000
+    assert len(kinds) == 3
+    assert set(find(plan, steps.OpenNamespaces).paths.values()) == {
+        "/ns/mount",
+        "/ns/network",
+        "/ns/ipc",
+    }
+
+
+def test_a_joined_namespace_that_sysctls_change_must_not_be_the_hosts():
+    paths = [{"type": kind, "path": f"/ns/{kind}"} for kind in ("network", "ipc")]
+    plan = plan_of(config(namespaces=paths, sysctl={"net.ipv4.ip_forward": "1"}))
+    assert find(plan, steps.OpenNamespaces).foreign == (0x40000000,)
+
+
+def test_sysctls_are_planned_as_files():
+    plan = plan_of(config(sysctl={"net.ipv4.conf.eth0/1.x": "1", "net/ipv4/conf/eth0.1/y": "2"}))
+    assert find(plan, steps.WriteSysctls).settings == (
+        ("net/ipv4/conf/eth0.1/x", "1", "linux.sysctl[net.ipv4.conf.eth0/1.x]"),
+        ("net/ipv4/conf/eth0.1/y", "2", "linux.sysctl[net/ipv4/conf/eth0.1/y]"),
+    )
+
+
+# --- capabilities --------------------------------------------------------------------------------
+
+
+def test_only_what_the_host_has_is_granted_and_the_rest_is_a_warning():
+    facts = Facts(last_capability=40, permitted=1 << 5, bounding=1 << 5)
+    names = ["CAP_KILL", "CAP_CHOWN", "CAP_NEW"]
+    sets = dict.fromkeys(("bounding", "permitted", "effective"), names)
+    plan = plan_of(edited(config(), "process.capabilities", sets), facts)
+    found = find(plan, steps.SetCapabilities)
+    assert (found.effective, found.permitted, found.inheritable, found.ambient) == (32, 32, 0, 0)
+    assert find(plan, steps.BoundCapabilities).keep == 32
+    assert [line.split(": ")[1].split()[0] for line in plan.warnings] == ["CAP_NEW", "CAP_CHOWN"]
+
+
+def test_ambient_ones_must_be_permitted_and_inheritable():
+    sets = {"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]}
+    plan = plan_of(edited(config(), "process.capabilities", sets))
+    assert find(plan, steps.SetCapabilities).ambient == 0
+
+
+# --- cgroup --------------------------------------------------------------------------------------
+
+RW = {"destination": "/sys/fs/cgroup", "type": "cgroup2"}
+OWN = [{"type": kind} for kind in ("mount", "cgroup")]
+
+
+@pytest.mark.parametrize(
+    ("uid", "mount", "namespaces", "given"),
+    [
+        (5, RW, OWN, True),
+        (0, RW, OWN, False),
+        (5, {**RW, "options": ["ro"]}, OWN, False),
+        (5, {**RW, "type": "cgroup", "destination": "/sys/fs/cgroup/"}, OWN, True),
+        (5, {**RW, "destination": "/other"}, OWN, False),
+        (5, RW, OWN[:1], False),
+        (5, RW, [OWN[0], {"type": "cgroup", "path": "/ns"}], False),
+    ],
+)
+def test_when_the_cgroup_is_given_to_the_user(uid, mount, namespaces, given):
+    made = edited(config(namespaces=namespaces), "mounts", [mount])
+    plan = plan_of(edited(made, "process.user", {"uid": uid, "gid": 0}))
+    assert ("cgroup owner" in names(plan)) == given
+
+
+def test_without_a_cgroup_namespace_the_own_part_is_bound():
+    plan = plan_of(edited(config(), "mounts", [RW]))
+    assert "bind cgroup" in names(plan)
+
+
+# --- exec ----------------------------------------------------------------------------------------
+
+
+def joined(process: dict[str, Any], **request: Any) -> list[steps.Step]:
+    spec = parse(json.dumps({**config(), "process": {"cwd": "/", "args": ["x"], **process}}))
+    assert spec.process
+    assert spec.linux
+    return list(
+        joining.build(spec.process, spec.linux, "/r", joining.JoinRequest(**request), FACTS)
+    )
+
+
+def test_exec_joins_before_it_becomes_the_user():
+    found = [step.name for step in joined({}, pid_file="/p")]
+    assert found.index("spawn") < found.index("join") < found.index("user") < found.index("execve")
+    assert "pid file" in found
+    assert "reserve" not in found
+
+
+def test_exec_follows_the_rules_of_identity_of_the_first_process():
+    become = (
+        "session",
+        "cwd",
+        "rlimits",
+        "bounding set",
+        "user",
+        "capabilities",
+        "no new privileges",
+        "find program",
+        "execve",
+    )
+    process = FULL["process"]
+    first = [
+        step for step in plan_of({**config(), "process": process}).steps if step.name in become
+    ]
+    later = [step for step in joined(process) if step.name in become]
+    assert first == later
+
+
+def test_the_terminal_of_exec_is_no_console():
+    [terminal] = [
+        step for step in joined({"terminal": True}) if isinstance(step, steps.OpenTerminal)
+    ]
+    assert not terminal.mount
+
+
+def test_a_terminal_that_is_served_here_is_as_large_as_ours():
+    changes = {"terminal": True, "consoleSize": {"height": 1, "width": 2}}
+    for window, size in (((0, 0), (1, 2)), ((30, 90), (30, 90))):
+        [step] = [
+            step for step in joined(changes, window=window) if isinstance(step, steps.OpenTerminal)
+        ]
+        assert (step.rows, step.columns) == size

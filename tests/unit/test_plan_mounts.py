@@ -1,0 +1,140 @@
+"""Mount options to steps. What the words do in the kernel is for tests/conformance to say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycontain.errors import SpecError
+from pycontain.kernel import const as c
+from pycontain.plan import mounts, steps
+from pycontain.spec.parse import parse
+
+
+def planned(*wanted: dict[str, Any], own_cgroup: bool = True) -> tuple[list[Any], tuple[str, ...]]:
+    config = {"ociVersion": "1.2.0", "root": {"path": "r"}, "mounts": list(wanted)}
+    return mounts.mount_steps(parse(json.dumps(config)).mounts, "/bundle", own_cgroup)
+
+
+def one(mount: dict[str, Any], **how: bool) -> Any:
+    [step], _ = planned(mount, **how)
+    return step
+
+
+def tmpfs(*options: str) -> Any:
+    return one({"destination": "/x", "type": "tmpfs", "options": list(options)})
+
+
+def test_the_three_kinds():
+    bind = {"destination": "/x", "source": "/y", "options": ["bind"]}
+    assert isinstance(one(bind), steps.MountBind)
+    assert isinstance(one({**bind, "options": ["bind", "remount"]}), steps.Remount)
+    assert isinstance(tmpfs(), steps.MountFilesystem)
+
+
+def test_every_mount_says_which_one_it_is():
+    made, _ = planned({"destination": "/a", "type": "tmpfs"}, {"destination": "/b", "type": "proc"})
+    assert [step.why for step in made] == ["mounts[0]", "mounts[1]"]
+
+
+@pytest.mark.parametrize("destination", ["/", "", "/..", "/a/..", "."])
+def test_nothing_is_mounted_on_the_root_itself(destination):
+    with pytest.raises(SpecError, match=r"mounts\[0\].destination = .*is the root itself"):
+        one({"destination": destination or "/", "type": "tmpfs"})
+
+
+@pytest.mark.parametrize(
+    ("destination", "target"),
+    [("/a/b", "/a/b"), ("a/b", "/a/b"), ("/a/../../b", "/b"), ("//a//b/", "/a/b")],
+)
+def test_targets_are_absolute_and_plain(destination, target):
+    assert one({"destination": destination, "type": "tmpfs"}).target == target
+
+
+@pytest.mark.parametrize(
+    ("source", "path"), [("/s", "/s"), ("s", "/bundle/s"), ("../s", "/s"), ("./s/", "/bundle/s")]
+)
+def test_sources_are_below_the_bundle(source, path):
+    step = one({"destination": "/x", "source": source, "options": ["rbind"]})
+    assert (step.source, step.recursive) == (path, True)
+
+
+def test_a_source_is_the_file_systems_own_word_otherwise():
+    assert one({"destination": "/x", "type": "tmpfs", "source": "shm"}).source == "shm"
+    assert one({"destination": "/x", "type": "tmpfs"}).source == "tmpfs"
+
+
+def test_what_is_no_option_goes_to_the_file_system():
+    assert tmpfs("size=1m", "nosuid", "mode=755", "nr_inodes=3").options == (
+        "size=1m", "mode=755", "nr_inodes=3",
+    )  # fmt: skip
+
+
+def test_the_superblock_is_read_only_too_unless_its_content_is_still_to_come():
+    assert one({"destination": "/x", "type": "sysfs", "options": ["ro"]}).options == ("ro",)
+    assert tmpfs("ro").options == ()
+    assert tmpfs("ro").on == c.MOUNT_ATTR_RDONLY
+
+
+def test_a_read_only_dev_is_frozen_later():
+    dev = {"destination": "/dev", "type": "tmpfs", "options": ["ro", "nosuid"]}
+    [step], later = planned(dev)
+    assert (step.on, later) == (c.MOUNT_ATTR_NOSUID, ("/dev",))
+
+
+def test_propagation_keeps_its_order():
+    step = tmpfs("private", "rshared", "slave")
+    assert step.propagation == ((c.MS_PRIVATE, False), (c.MS_SHARED, True), (c.MS_SLAVE, False))
+
+
+@given(st.lists(st.sampled_from([*mounts.ATTRIBUTES, *mounts.RECURSIVE_ATTRIBUTES])))
+def test_of_contradicting_words_the_last_one_holds(words):
+    step = tmpfs(*words)
+    for table, on, off in (
+        (mounts.ATTRIBUTES, step.on, step.off),
+        (mounts.RECURSIVE_ATTRIBUTES, step.recursive_on, step.recursive_off),
+    ):
+        state: dict[int, bool] = {}
+        for word in words:
+            if word in table and not table[word][1] & c.MOUNT_ATTR__ATIME:
+                set_, clear = table[word]
+                state[set_ | clear] = bool(set_)
+        for bit, wanted in state.items():
+            assert bool(on & bit) == wanted
+            assert wanted or off & bit
+
+
+@given(
+    st.lists(
+        st.sampled_from([w for w in mounts.ATTRIBUTES if "atime" in w and "dir" not in w]),
+        min_size=1,
+    )
+)
+def test_of_the_kinds_of_access_time_there_is_one(words):
+    step = tmpfs(*words)
+    assert step.on & c.MOUNT_ATTR__ATIME == mounts.ATTRIBUTES[words[-1]][0] & c.MOUNT_ATTR__ATIME
+    assert step.off & c.MOUNT_ATTR__ATIME == c.MOUNT_ATTR__ATIME, "else the kernel says EINVAL"
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        ({"destination": "/x"}, "file system type"),
+        ({"destination": "/x", "type": "none"}, "file system type"),
+        ({"destination": "/x", "source": "/y", "options": ["bind", "size=1"]}, "size=1"),
+        ({"destination": "/proc", "type": "tmpfs"}, "proc"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(mount, words):
+    with pytest.raises(SpecError, match=words):
+        planned(mount)
+
+
+def test_cgroup_means_cgroup2_or_the_own_part_of_the_hosts():
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup"}
+    assert one(mount).kind == "cgroup2"
+    assert isinstance(one(mount, own_cgroup=False), steps.MountCgroup)

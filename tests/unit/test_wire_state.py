@@ -1,0 +1,173 @@
+"""The state directory: what commands know of a container between one and the next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pycontain.errors import StateError
+from pycontain.wire.state import State, StateDir, check_id, ids, read_text, start_time
+
+STATE = State(
+    id="c", ociVersion="1.2.0", bundle="/b", rootfs="/b/r", pid=5, start_time=6, made=("/a", "/a/c"),
+    annotations={"a": "ä\n"},
+)  # fmt: skip
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> StateDir:
+    return StateDir.reserve(str(tmp_path / "root"), "c")
+
+
+def test_a_state_is_read_as_it_was_written(directory):
+    directory.save(STATE)
+    assert directory.load() == STATE
+    directory.save(STATE.but(phase="created"))
+    assert directory.load().phase == "created"
+    assert os.listdir(directory.path) == ["state.json"]
+
+
+def test_who_makes_the_directory_owns_the_id(directory, tmp_path):
+    with pytest.raises(StateError, match="exists already"):
+        StateDir.reserve(str(tmp_path / "root"), "c")
+
+
+def test_only_its_owner_may_look(directory, tmp_path):
+    directory.save(STATE)
+    modes = [
+        path.stat().st_mode & 0o777
+        for path in (tmp_path / "root", Path(directory.path), Path(directory.file("state.json")))
+    ]
+    assert modes == [0o700, 0o700, 0o600]
+
+
+def test_a_configuration_is_kept_as_it_is(directory):
+    text = '{"x": "ä \\ud83d\\ude00"}\n'
+    directory.save_config(text)
+    assert directory.load_config() == text
+
+
+def test_what_was_never_written_says_what_to_do(directory):
+    with pytest.raises(StateError, match="was never completely made") as caught:
+        directory.load()
+    assert "--force" in caught.value.fault.remedy
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"id": "c", "made": 3}', '{"made": [], "x": 1}']
+)
+def test_a_broken_state_is_named(directory, text):
+    Path(directory.file("state.json")).write_text(text)
+    with pytest.raises(StateError, match="is broken"):
+        directory.load()
+
+
+def test_remove_takes_everything_and_the_lock(directory, tmp_path):
+    directory.save(STATE)
+    directory.save_config("{}")
+    for fd in directory.make_fifos():
+        os.close(fd)
+    directory.remove()
+    assert os.listdir(tmp_path / "root") == []
+    StateDir.reserve(str(tmp_path / "root"), "c").unlock()
+
+
+def test_the_lock_keeps_others_out(directory, tmp_path):
+    other = StateDir.open(str(tmp_path / "root"), "c")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with other:
+            os.write(writer, b"in")
+        os._exit(0)
+    os.set_blocking(reader, False)
+    status = Path(f"/proc/{pid}/wchan")
+    while status.exists() and "lock" not in status.read_text() and "S" not in _status(pid):
+        pass
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 2)
+    directory.unlock()
+    os.set_blocking(reader, True)
+    assert os.read(reader, 2) == b"in"
+    os.waitpid(pid, 0)
+    for fd in (reader, writer):
+        os.close(fd)
+
+
+def _status(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_lock_on_what_was_deleted_meanwhile_is_an_error(directory, tmp_path):
+    other = StateDir.open(str(tmp_path / "root"), "c")
+    directory.remove()
+    with pytest.raises(StateError, match="does not exist"), other:
+        pass
+
+
+def test_the_fifos_join_the_child_and_start(directory):
+    child_in, child_out = directory.make_fifos()
+    assert directory.awaits_start
+    start_in, start_out = directory.open_fifos()
+    os.write(start_out, b"go")
+    assert os.read(child_in, 2) == b"go"
+    os.write(child_out, b"done")
+    assert os.read(start_in, 4) == b"done"
+    directory.remove_fifos()
+    assert not directory.awaits_start
+    os.close(child_out)
+    assert os.read(start_in, 1) == b"", "the child's end is the end of file"
+    for fd in (child_in, start_in, start_out):
+        os.close(fd)
+
+
+def test_the_ids_of_a_root(tmp_path):
+    assert ids(str(tmp_path / "nothing")) == []
+    for name in ("b", "a", ".seccomp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("a")
+    assert ids(str(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("id", ["a", "A.b", "_", "+x", "-x", "0" * 255])
+def test_good_ids(id):
+    check_id(id)
+
+
+@pytest.mark.parametrize(
+    "id", ["", ".", "..", ".x", "a/b", "a b", "a\n", "ä", "a\0", "a" * 256, "a%"]
+)
+def test_bad_ids(id):
+    with pytest.raises(StateError, match="id"):
+        check_id(id)
+
+
+def test_the_start_time_of_a_process_is_its_own_and_gone_with_it():
+    child = subprocess.Popen(["sleep", "100"])
+    before = start_time(child.pid)
+    assert before > 0
+    assert start_time(child.pid) == before
+    child.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert start_time(child.pid) == 0, "a zombie has ended"
+    child.wait()
+    assert start_time(child.pid) == 0
+
+
+def test_a_name_with_brackets_and_spaces_does_not_confuse_the_start_time(tmp_path):
+    program = tmp_path / "a) R 1 (b"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([program, "100"]) as child:
+        assert start_time(child.pid) > 0
+        child.kill()
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "x").write_bytes(b"\xff")
+    with pytest.raises(Exception, match="is not UTF-8 text"):
+        read_text(str(tmp_path / "x"))
