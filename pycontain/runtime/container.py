@@ -63,6 +63,10 @@ class Container:
             if cgroup is not None:
                 cgroup.close()
 
+    def refresh(self) -> None:
+        """Read the state again, once it is locked: until then `create` may have gone on."""
+        self.state = self.directory.load()
+
     def pidfd(self) -> int:
         """A descriptor of the first process. Raises StateError when it is gone."""
         try:

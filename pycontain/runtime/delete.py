@@ -31,6 +31,7 @@ def delete(options: Options, id: str, *, force: bool = False) -> None:
             raise
         return _remove_remains(options, id)
     with container.directory:
+        container.refresh()
         if not force:
             container.require("stopped")
         destroy(options, container)
@@ -63,7 +64,10 @@ def _poststop_hooks(options: Options, container: Container) -> Callable[[], None
 
 def _end(container: Container) -> None:
     """Kill the first process and wait for its end: a zombie's parent may take its time."""
-    pidfd = container.pidfd()
+    try:
+        pidfd = container.pidfd()
+    except StateError:
+        return  # it has ended by itself meanwhile
     try:
         _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
         wait_for_end(pidfd, container.state.id)

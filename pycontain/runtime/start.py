@@ -26,6 +26,7 @@ def start(options: Options, id: str) -> None:
     """
     container = Container(options, id)
     with container.directory:
+        container.refresh()
         container.require("created")
         spec = parse(container.directory.load_config())
         if spec.process is None:

@@ -21,35 +21,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
-    from .rare_records import *
 
-    Int32: TypeAlias = int
-    Int64: TypeAlias = int
-    Uint32: TypeAlias = int
-    Uint64: TypeAlias = int
     DeviceRuleType: TypeAlias = str
     NamespaceType: TypeAlias = str
     Propagation: TypeAlias = str

@@ -135,6 +135,9 @@ class StateDir:
         except FileNotFoundError:
             raise StateError("does not exist", at="container", value=self.id) from None
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if os.fstat(self._lock).st_nlink == 0:  # who had the lock before has deleted it
+            self.unlock()
+            raise StateError("does not exist", at="container", value=self.id)
 
     def unlock(self) -> None:
         """Let other commands in."""

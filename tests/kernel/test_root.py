@@ -52,7 +52,7 @@ LINKS = {
     "relative": "../outside",
     "far": "../../../../../../../../{outside}",
     "chain": "relative",
-    "proc": "/proc/self/root/{outside}",
+    "magic": "/proc/self/root/{outside}",
 }
 
 
