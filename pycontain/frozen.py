@@ -2,7 +2,7 @@
 The package in one file, for starts in milliseconds.
 
 Finding, opening and checking seventy modules costs Python more than running a container, so
-`freezing.write` puts their code into one file beside the byte code cache, and the launcher's first
+`cli.freezing` puts their code into one file beside the byte code cache, and the launcher's first
 lines run this module's code from it. The modules that a command is known to need lie together, in
 the order in which they were once imported: one read and they are made. Others are made when they
 are asked for. A module whose source has changed since is imported in the ordinary way, so the file
@@ -135,7 +135,7 @@ class _Finder:
             module.__spec__ = spec  # type: ignore[assignment]
             sys.modules[name] = module
             exec(code, module.__dict__)  # noqa: S102
-            if parent:
+            if parent in sys.modules:  # a package that imports its modules comes after them
                 setattr(sys.modules[parent], last, module)
 
     def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import freezing, frozen
+from .. import frozen
 from ..errors import PycontainError, UsageError, fault_of
 from ..kernel import seal
+from . import freezing
 
 # one import from each directory: ours, the compiled binding, python-prctl, the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")

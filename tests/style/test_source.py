@@ -15,6 +15,7 @@ PAGE = 500
 
 # A file may import from its own folder and from those of a lower number ...
 LAYERS = {
+    "path": -2, "os": -1,
     "errors": 0, "record": 0, "jsontext": 0, "frozen": 0,
     "kernel": 1, "spec": 1,
     "wire": 2,
@@ -22,7 +23,7 @@ LAYERS = {
     "cgroup": 4, "init": 4, "vm": 4,
     "runtime": 5,
     "compare": 6,
-    "cli": 7,
+    "cli": 7, "library": 7,
     "__main__": 8, "__init__": 8,
 }  # fmt: skip
 
@@ -41,7 +42,8 @@ HEAVY = {
     "traceback", "typer", "typing", "uuid",
 }  # fmt: skip
 COMFORTABLE = {  # for people, or not for every container
-    "cli/human.py", "cli/render.py", "cli/launcher.py", "runtime/doctor.py",
+    "cli/human.py", "cli/render.py", "cli/launcher.py", "cli/walls.py", "cli/freezing.py",
+    "library.py", "runtime/doctor.py",
 }  # fmt: skip
 
 

@@ -1,157 +1,13 @@
-"""
-The steps of a container's life, as data: what `plan` decides and the two processes carry out.
-
-Each class is one kind of step. `side` says who carries it out: "parent" is the runtime on the
-host, "child" the container's own first process. `what()` says what this very step does; `why` says
-what asks for it, a JSON path of config.json or a rule.
-"""
+"""The steps of the child: from its birth in new namespaces to execve."""
 
 from __future__ import annotations
 
-from ..record import Record
+from ...record import Record
+from .base import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
-
-    from ..spec.records import DeviceRule, Hook
-    from .resources import Setting
-    from .seccomp import Profile
-
-
-class Step(Record):
-    """The base of all steps."""
-
-    side: ClassVar[str] = "child"
-    name: ClassVar[str] = ""
-    why: str = ""
-
-    def what(self) -> str:
-        """What this step does, in one line."""
-        raise NotImplementedError
-
-
-class _ParentStep(Step):
-    side: ClassVar[str] = "parent"
-
-
-# --- the host is prepared ----------------------------------------------------------------------
-
-
-class Reserve(_ParentStep):
-    """The id is taken and the state directory made, before anything else exists."""
-
-    name = "reserve"
-    id: str
-
-    def what(self) -> str:
-        return f"make the state directory of {self.id}"
-
-
-class MakeCgroup(_ParentStep):
-    """The cgroup is made, with its limits, before the child that is born into it."""
-
-    name = "cgroup"
-    path: str | None
-    controllers: tuple[str, ...]
-
-    def what(self) -> str:
-        with_ = f" with {', '.join(self.controllers)}" if self.controllers else ""
-        return f"make the cgroup {self.path or 'of the id'}{with_}"
-
-
-class LimitCgroup(_ParentStep):
-    """The limits are written."""
-
-    name = "limits"
-    settings: tuple[Setting, ...]
-
-    def what(self) -> str:
-        return "write " + ", ".join(f"{s.file} = {s.value}" for s in self.settings)
-
-
-class GiveCgroup(_ParentStep):
-    """The container may divide its cgroup: the files for that become its user's."""
-
-    name = "cgroup owner"
-    uid: int
-
-    def what(self) -> str:
-        return f"give the cgroup to uid {self.uid}"
-
-
-class FilterDevices(_ParentStep):
-    """The device filter is attached to the cgroup."""
-
-    name = "device filter"
-    rules: tuple[DeviceRule, ...]
-
-    def what(self) -> str:
-        return f"attach an eBPF filter of {len(self.rules)} rules, then those of the defaults"
-
-
-class CompileSeccomp(_ParentStep):
-    """The system call filter is compiled, or taken from the cache."""
-
-    name = "seccomp program"
-    profile: Profile
-
-    def what(self) -> str:
-        return "compile the system call filter to BPF, or take it from the cache"
-
-
-class OpenNamespaces(_ParentStep):
-    """The namespaces to join are opened, and each checked to be of its type."""
-
-    name = "open namespaces"
-    paths: dict[int, str]  # CLONE_NEW* -> path
-    foreign: tuple[int, ...] = ()  # those that must not be the runtime's own
-
-    def what(self) -> str:
-        return "open " + ", ".join(self.paths.values())
-
-
-class ConnectConsole(_ParentStep):
-    """The socket that will be sent the terminal is connected while its path still means that."""
-
-    name = "console socket"
-    path: str
-
-    def what(self) -> str:
-        return f"connect to {self.path}, which receives the terminal's master"
-
-
-class Spawn(_ParentStep):
-    """The child comes to life in its new namespaces. Child steps begin after this one."""
-
-    name = "spawn"
-    flags: int
-    names: tuple[str, ...]
-    join_pid: bool = False  # only children enter a pid namespace, so the parent joins it
-    time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
-    time_namespace: bool = False
-
-    def what(self) -> str:
-        return f"clone3 with new namespaces: {', '.join(self.names) or 'none'}"
-
-
-class RecordPid(_ParentStep):
-    """The state file gets pid and start time before the child may go on."""
-
-    name = "record"
-
-    def what(self) -> str:
-        return "write pid and start time to the state file"
-
-
-class AdjustOomScore(_ParentStep):
-    """The out-of-memory killer's preference."""
-
-    name = "oom score"
-    score: int
-
-    def what(self) -> str:
-        return f"set oom_score_adj to {self.score}"
+    from ...spec.records import Hook
 
 
 # --- the child enters its world ----------------------------------------------------------------
@@ -342,17 +198,6 @@ class OpenTerminal(Step):
 
     def what(self) -> str:
         return "open a terminal, send its master away" + ", make it /dev/console" * self.mount
-
-
-class RunHooks(_ParentStep):
-    """Hooks that run in the runtime's namespaces."""
-
-    name = "hooks"
-    kind: str
-    hooks: tuple[Hook, ...]
-
-    def what(self) -> str:
-        return f"run the {self.kind} hooks: {', '.join(hook.path for hook in self.hooks)}"
 
 
 class RunContainerHooks(Step):
@@ -568,35 +413,6 @@ class SetRlimits(Step):
 
     def what(self) -> str:
         return "set " + ", ".join(f"{name} {soft}:{hard}" for name, _, soft, hard, _ in self.limits)
-
-
-class WritePidFile(_ParentStep):
-    """The pid, as the caller sees it, for whoever supervises the container."""
-
-    name = "pid file"
-    path: str
-
-    def what(self) -> str:
-        return f"write the pid to {self.path}"
-
-
-class SendPidfd(_ParentStep):
-    """A descriptor of the process, which stays right when its pid is somebody else's."""
-
-    name = "pidfd"
-    path: str
-
-    def what(self) -> str:
-        return f"send a pidfd to the socket {self.path}"
-
-
-class Announce(_ParentStep):
-    """The container is created: its state says so."""
-
-    name = "created"
-
-    def what(self) -> str:
-        return "mark the container created"
 
 
 class AwaitStart(Step):

@@ -1,5 +1,5 @@
 """
-Writing the frozen file that `frozen.py` reads: `python -m pycontain.freezing`.
+Writing the frozen file that `frozen.py` reads: `python -m pycontain.cli.freezing`.
 
 Code is frozen without docstrings and types, and without the column numbers of tracebacks: they are
 half of it.
@@ -14,15 +14,15 @@ import os
 import subprocess
 import sys
 
-from . import frozen
-from .cli.table import COMMANDS
+from .. import frozen
+from .table import COMMANDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
     from typing import TypeAlias, TypeVar
 
-    from .cli.table import Command
+    from .table import Command
 
     Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
     Body = TypeVar("Body", ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -144,7 +144,10 @@ def _sources() -> list[tuple[str, str]]:
         prefix = os.path.relpath(folder, os.path.dirname(_FOLDER)).replace(os.sep, ".")
         for name in names:
             module = f"{prefix}.{name.removesuffix('.py')}".removesuffix(".__init__")
-            if name.endswith(".py") and module not in ("pycontain.frozen", "pycontain.freezing"):
+            if name.endswith(".py") and module not in (
+                "pycontain.frozen",
+                "pycontain.cli.freezing",
+            ):
                 found.append((module, os.path.join(folder, name)))
     return found
 
@@ -201,7 +204,7 @@ def main() -> None:
     if "no_debug_ranges" in sys._xoptions:  # noqa: SLF001
         write()
     else:
-        command = (sys.executable, "-X", "no_debug_ranges", "-m", "pycontain.freezing")
+        command = (sys.executable, "-X", "no_debug_ranges", "-m", "pycontain.cli.freezing")
         subprocess.run(command, check=True)
 
 

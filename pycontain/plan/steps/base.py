@@ -1,0 +1,25 @@
+"""What all steps have in common."""
+
+from __future__ import annotations
+
+from ...record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+
+class Step(Record):
+    """The base of all steps."""
+
+    side: ClassVar[str] = "child"
+    name: ClassVar[str] = ""
+    why: str = ""
+
+    def what(self) -> str:
+        """What this step does, in one line."""
+        raise NotImplementedError
+
+
+class ParentStep(Step):
+    side: ClassVar[str] = "parent"
