@@ -102,7 +102,7 @@ def in_child(act: Callable[[], int]) -> int:
 def errno_of(number: int, *args: int) -> int:
     """The errno of a system call, 0 when it went well."""
     padded = (*args, 0, 0, 0, 0, 0, 0)[:6]
-    return calls.last_error() if syscall(number, *padded) < 0 else 0
+    return calls.ffi.errno if syscall(number, *padded) < 0 else 0
 
 
 def verdict(judge: plan.Profile, number: int, *args: int) -> int:

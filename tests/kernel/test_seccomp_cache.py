@@ -154,14 +154,14 @@ def test_profiles_that_share_a_place_replace_each_other(cache: Cache) -> None:
 
 def test_two_writers_leave_one_whole_file(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = profile(rule("read"))
-    unlink = os.unlink
+    unlink = seccomp.os.unlink
 
     def overtaken(path: str, *, dir_fd: int) -> None:
-        monkeypatch.setattr(os, "unlink", unlink)
+        monkeypatch.setattr(seccomp.os, "unlink", unlink)
         cache.program(judge)
         raise FileNotFoundError
 
-    monkeypatch.setattr(os, "unlink", overtaken)
+    monkeypatch.setattr(seccomp.os, "unlink", overtaken)
     assert cache.program(judge) == seccomp.to_bpf(judge)
     assert cache.compilations == 3
     assert cache.program(judge) == seccomp.to_bpf(judge)
