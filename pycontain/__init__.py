@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         StepError,
         Timeout,
     )
-    from .library import Container, Result, run
+    from .library import Container, Result, close, run
     from .runtime.options import Options
 
 __version__ = "0.1.0"
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Container": "library",
     "Result": "library",
+    "close": "library",
     "run": "library",
     "Options": "runtime.options",
     "HookError": "errors",
@@ -59,6 +60,7 @@ __all__ = [
     "StepError",
     "Timeout",
     "__version__",
+    "close",
     "run",
 ]
 

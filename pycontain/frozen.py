@@ -179,7 +179,10 @@ class _Finder:
 
 
 def _is_current(source: str, mtime: int, size: int) -> bool:
-    found = stat(source)
+    try:
+        found = stat(source)
+    except FileNotFoundError:
+        return False
     return found.st_mtime_ns == mtime and found.st_size == size
 
 

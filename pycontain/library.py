@@ -88,6 +88,15 @@ def run(
         return container.run(stdin, capture=capture, timeout=timeout)
 
 
+def close() -> None:
+    """
+    End the workers that no call is using; the next call starts new ones.
+
+    A program that ends does not need this: its workers end with it.
+    """
+    _pool.close()
+
+
 class Container:
     """
     A container that is deleted at the end of a `with` block, whatever happens in it.
@@ -416,6 +425,11 @@ class _Worker:
         except BrokenPipeError:
             pass  # the worker is gone, and with it what it knew
 
+    def end(self) -> None:
+        """Let it go: it deletes what it made and was not told to forget."""
+        self.socket.close()
+        os.waitpid(self.pid, 0)
+
     @property
     def alive(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -459,6 +473,13 @@ class _Pool:
         """It is free again."""
         with self.lock:
             self.free.append(chosen)
+
+    def close(self) -> None:
+        """End the workers that are free."""
+        with self.lock:
+            ended, self.free = self.free, []
+        for each in ended:
+            each.end()
 
 
 _numbers = itertools.count(1)

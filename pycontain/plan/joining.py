@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kernel import const as c
 from ..record import Record
-from . import process, seccomp, steps
+from . import process, steps
 from .namespaces import FILES, FLAGS
 from .plan import connect_steps, hand_over_steps
 
@@ -33,7 +33,7 @@ def build(
     The child is born in the container's cgroup, enters all its namespaces at once, and becomes the
     program. Its terminal is no /dev/console: the container has one already, or none.
     """
-    profile = seccomp.profile(linux.seccomp) if linux.seccomp else None
+    profile = process.filter_profile(linux)
     flags = 0
     for namespace in linux.namespaces:
         flags |= FLAGS[namespace.type]

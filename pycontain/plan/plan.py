@@ -14,7 +14,7 @@ from ..kernel import const as c
 from ..record import Record
 from ..spec import sysctl
 from ..spec.records import Linux, Process, Spec
-from . import mounts, process, resources, seccomp, steps
+from . import mounts, process, resources, steps
 from .devices import device_steps
 from .namespaces import Namespaces
 
@@ -86,7 +86,7 @@ class _Builder:
         self.facts = facts
         self.rootfs = rootfs
         self.namespaces = Namespaces(linux)
-        self.profile = seccomp.profile(linux.seccomp) if linux.seccomp else None
+        self.profile = process.filter_profile(linux)
         self.process = spec.process or Process(at="process", cwd="/")
         self.own_mounts = self.namespaces.has(c.CLONE_NEWNS)
         own_cgroup = c.CLONE_NEWCGROUP in self.namespaces.new

@@ -27,6 +27,15 @@ _IO_CLASS_SHIFT = 13
 _DEFAULT_UMASK = 0o022
 
 
+def filter_profile(linux: Linux) -> Profile | None:
+    """The system call filter, if one is asked for; only then its tables are loaded."""
+    if linux.seccomp is None:
+        return None
+    from .seccomp import profile
+
+    return profile(linux.seccomp)
+
+
 def scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
     """Scheduler, I/O priority and execution domain."""
     made: list[steps.Step] = []

@@ -17,8 +17,7 @@ from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, StepError, fault_of
 from ..kernel import calls
-from ..kernel.seccomp import compiled
-from ..plan import seccomp, steps
+from ..plan import steps
 from ..plan.namespaces import FILES
 from ..wire import hooks, sync
 from ..wire.state import State, StateDir, public_state, start_time
@@ -230,7 +229,6 @@ class Life:
         self.directory = StateDir.reserve(self.options.root, self.directory.id)
         self._undo.append(self.directory.remove)
         self.directory.save_config(self.config)
-        self.directory.save(self.known)
 
     def _make_cgroup(self, step: steps.MakeCgroup) -> None:
         mount = find_mount()
@@ -247,8 +245,11 @@ class Life:
         return self.cgroup
 
     def _compile_seccomp(self, step: steps.CompileSeccomp) -> None:
+        from ..kernel.seccomp import compiled
+        from ..plan.seccomp import key
+
         cache = os.path.join(self.options.root, ".seccomp")
-        self._seccomp = compiled(step.profile, seccomp.key(step.profile), cache)
+        self._seccomp = compiled(step.profile, key(step.profile), cache)
 
     def _connect_console(self, step: steps.ConnectConsole) -> None:
         from ..kernel import sockets

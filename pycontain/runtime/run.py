@@ -8,12 +8,11 @@ from ..errors import PycontainError, SpecError
 from ..kernel import calls
 from ..kernel import const as c
 from ..plan.plan import Request
-from . import console, poststop
+from . import console, poststart, poststop
 from .bundle import Bundle
 from .create import prepare
 from .foreground import stay
 from .life import ALL_SIGNALS, Life
-from .start import run_poststart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def _bring_up(life: Life, spec: Spec, detach: bool) -> int:
     """Start the program and the poststart hooks; returns the terminal's master, or -1."""
     master = life.bring_up_with_terminal(spec.process, detached=detach)
     try:
-        run_poststart(spec, life.known)
+        poststart.run(spec, life.known)
     except PycontainError:
         life.undo(hooks_ran=True)
         raise

@@ -5,15 +5,12 @@ from __future__ import annotations
 from ..errors import PycontainError, StateError
 from ..spec.parse import parse
 from ..wire import sync
-from ..wire.hooks import run_hook
-from ..wire.state import public_state
+from . import poststart
 from .container import Container
 from .delete import destroy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Spec
-    from ..wire.state import State
     from .options import Options
 
 
@@ -36,7 +33,7 @@ def start(options: Options, id: str) -> None:
         try:
             sync.give_go(channel)
             _see_it_run(channel, container)
-            run_poststart(spec, container.state)
+            poststart.run(spec, container.state)
         except PycontainError:
             destroy(options, container)
             raise
@@ -50,9 +47,3 @@ def _see_it_run(channel: sync.Channel, container: Container) -> None:
         before, (word, _) = word, sync.await_child(channel)
     if before != "exec":
         raise StateError("died before its program ran", at="container", value=container.state.id)
-
-
-def run_poststart(spec: Spec, state: State) -> None:
-    """Run the poststart hooks. Raises HookError for one that fails, which is an error since 1.3."""
-    for hook in spec.hooks.poststart if spec.hooks else ():
-        run_hook(hook, "poststart", public_state(state, "running", state.pid))

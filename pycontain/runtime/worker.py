@@ -29,13 +29,13 @@ from .. import jsontext, os
 from ..errors import PycontainError, fault_of
 from ..kernel import const as c
 from ..plan.plan import Request
+from . import poststart
 from .bundle import Bundle
 from .create import prepare
 from .delete import delete
 from .exec import prepare as prepare_exec
 from .life import ALL_SIGNALS, Life
 from .options import Options
-from .start import run_poststart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _Worker:
     def _started(self, life: Life, request: Message) -> None:
         try:
             spec = self._bundle(str(request["bundle"]), str(request["config"])).spec
-            run_poststart(spec, life.known)
+            poststart.run(spec, life.known)
         except PycontainError:
             life.undo()
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import resource_rules, seccomp_rules, sysctl, unbuilt
+from . import resource_rules, sysctl, unbuilt
 from .problem import absolute, between, each, keyed, not_built, problem, under
 
 TYPE_CHECKING = False
@@ -25,6 +25,8 @@ def problems(linux: Linux) -> Problems:
         yield from resource_rules.problems(linux.resources)
     yield from sysctl.problems(linux)
     if linux.seccomp is not None:
+        from . import seccomp_rules
+
         yield from seccomp_rules.problems(linux.seccomp)
     for key in ("maskedPaths", "readonlyPaths"):
         for at, path in each(linux, key):

@@ -187,10 +187,10 @@ class Spec(Record):
 
 def __getattr__(name: str) -> type[Record]:
     """A rare record (PEP 562)."""
-    from . import rare_records
+    if not name.startswith("__"):  # importing asks each module for its __path__
+        from . import rare_records
 
-    try:
-        found: type[Record] = vars(rare_records)[name]
-    except KeyError:
-        raise AttributeError(f"there is no record {name}") from None
-    return found
+        if name in vars(rare_records):
+            found: type[Record] = vars(rare_records)[name]
+            return found
+    raise AttributeError(f"there is no record {name}")

@@ -8,16 +8,16 @@ What the specification has and pycontain has not yet, in one place.
 from __future__ import annotations
 
 from .problem import not_built, under
-from .records import Linux, Mount, Process, Seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .problem import Problems
+    from .records import Linux, Mount, Process, Seccomp
 
 _PROPERTIES = {
-    Process: {"apparmorProfile": "AppArmor", "selinuxLabel": "SELinux"},
-    Mount: {"uidMappings": "an id-mapped mount", "gidMappings": "an id-mapped mount"},
-    Linux: {
+    "Process": {"apparmorProfile": "AppArmor", "selinuxLabel": "SELinux"},
+    "Mount": {"uidMappings": "an id-mapped mount", "gidMappings": "an id-mapped mount"},
+    "Linux": {
         "uidMappings": "a user namespace",
         "gidMappings": "a user namespace",
         "netDevices": "moving network devices",
@@ -25,7 +25,7 @@ _PROPERTIES = {
         "memoryPolicy": "a memory policy",
         "mountLabel": "SELinux",
     },
-    Seccomp: {
+    "Seccomp": {
         "listenerPath": "seccomp notification",
         "listenerMetadata": "seccomp notification",
     },
@@ -41,7 +41,7 @@ SECCOMP_ACTIONS = {"SCMP_ACT_NOTIFY": "seccomp notification"}
 
 def properties(record: Process | Mount | Linux | Seccomp) -> Problems:
     """The properties of this record that are set but not built."""
-    for key, feature in _PROPERTIES[type(record)].items():
+    for key, feature in _PROPERTIES[type(record).__name__].items():
         value = getattr(record, key)
         if value not in (None, "", (), {}, _UNCONFINED.get(key)):
             yield not_built(under(record, key), feature, value if type(value) is str else None)

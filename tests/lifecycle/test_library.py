@@ -16,6 +16,12 @@ import pycontain
 from tests.bundles import Bundles
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_worker_survives():
+    yield
+    pycontain.close()
+
+
 @pytest.fixture
 def options(tmp_path: Path) -> pycontain.Options:
     return pycontain.Options(root=str(tmp_path / "state"))

@@ -18,7 +18,7 @@ from pycontain.runtime.options import Options
 @pytest.fixture
 def runtime(monkeypatch):
     """Puts a function in the place of one verb of the runtime."""
-    monkeypatch.setattr(seal, "ensure", lambda: None)  # it would begin the tests again
+    monkeypatch.setattr(seal, "ensure", lambda: None)  # or the tests begin again
 
     def replace(module, function):
         name = f"pycontain.runtime.{module}"

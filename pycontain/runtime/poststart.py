@@ -1,0 +1,17 @@
+"""The poststart hooks. config.md, POSIX-platform Hooks."""
+
+from __future__ import annotations
+
+from ..wire.hooks import run_hook
+from ..wire.state import public_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..spec.records import Spec
+    from ..wire.state import State
+
+
+def run(spec: Spec, state: State) -> None:
+    """Run them all. Raises HookError for one that fails, which is an error since 1.3."""
+    for hook in spec.hooks.poststart if spec.hooks else ():
+        run_hook(hook, "poststart", public_state(state, "running", state.pid))
