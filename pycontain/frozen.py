@@ -4,15 +4,15 @@ The package in one file, for starts in milliseconds.
 Finding, opening and checking seventy modules costs Python more than running a container, so
 `cli.freezing` puts their code into one file beside the byte code cache, and the launcher's first
 lines run this module's code from it. The modules that a command is known to need lie together, in
-the order in which they were once imported: one read and they are made. Others are made when they
+the order in which they were once imported: a few reads and they are made. Others are made when they
 are asked for. A module whose source has changed since is imported in the ordinary way, so the file
 can be old or missing without harm.
 
     marshal   (this module's code, groups, extensions, index)
-              groups      {command: (offset, length)}
+              groups      {command: [(offset, length), ...]}
               extensions  {compiled module: its file}, which saves listing whole directories
               index       (offset, length)
-    marshal   for each group [(module, package?, source, mtime in ns, size, code), ...]
+    marshal   for each part of a group [(module, package?, source, mtime in ns, size, code), ...]
     marshal   each module's code
     marshal   the index: {module: (package?, source, mtime in ns, size, offset, length)}
 
@@ -28,12 +28,13 @@ from posix import pread, stat
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _frozen_importlib import ModuleSpec
+    from collections.abc import Iterator
     from io import BufferedReader
     from types import CodeType, ModuleType
     from typing import TypeAlias
 
     Part: TypeAlias = tuple[int, int]
-    Group: TypeAlias = list[tuple[str, bool, str, int, int, CodeType]]
+    Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
     Index: TypeAlias = dict[str, tuple[bool, str, int, int, int, int]]
 
 # Isolated, without site-packages, and UTF-8 whatever the locale, which saves loading one. In one
@@ -80,7 +81,7 @@ def command(interpreter: str, main: str, *arguments: str) -> list[str]:
 
 
 def start(
-    file: BufferedReader, groups: dict[str, Part], extensions: dict[str, str], index: Part
+    file: BufferedReader, groups: dict[str, list[Part]], extensions: dict[str, str], index: Part
 ) -> None:
     """Take modules from the file that was just read, those of this command line at once."""
     finder = _Finder(file, extensions, index)
@@ -119,10 +120,9 @@ class _Finder:
         self._where = index
         self._index: Index = {}
 
-    def preload(self, group: Part) -> None:
+    def preload(self, group: list[Part]) -> None:
         """Make modules without asking importlib, up to the first whose source has changed."""
-        modules: Group = marshal.loads(self._read(group))
-        for name, package, source, mtime, size, code in modules:
+        for name, package, source, mtime, size, code in self._modules(group):
             if not _is_current(source, mtime, size):
                 return
             parent, _, last = name.rpartition(".")
@@ -137,6 +137,10 @@ class _Finder:
             exec(code, module.__dict__)  # noqa: S102
             if parent in sys.modules:  # a package that imports its modules comes after them
                 setattr(sys.modules[parent], last, module)
+
+    def _modules(self, group: list[Part]) -> Iterator[Module]:
+        for part in group:
+            yield from marshal.loads(self._read(part))
 
     def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:
         """The module, unless its source is another by now."""

@@ -165,6 +165,7 @@ def test_a_killed_driver_leaves_no_machine(
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=recipe.PROJECT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until(lambda: pids.exists() and bool(alive(pids)))
     before = sorted(tmp_path.rglob("*"))

@@ -148,6 +148,7 @@ def test_ctrl_c_ends_a_guest_that_spins(engine, tmp_path, program):
     child = subprocess.Popen(
         [sys.executable, "-m", "pycontain", "vm", *words],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert child.stdout
     if program:
@@ -155,8 +156,12 @@ def test_ctrl_c_ends_a_guest_that_spins(engine, tmp_path, program):
     else:
         assert child.stdout.read(1) == b"!"
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=20) != 0
-    child.stdout.close()
+    try:
+        assert child.wait(timeout=20) != 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
 
 
 def wait_until_busy(pid):
