@@ -111,12 +111,12 @@ def _put(
 
 def _pieces(order: list[str]) -> Iterator[list[str]]:
     """
-    An order in pieces whose code is some 60 KiB.
+    An order in pieces, whose code is some 60 KiB each.
 
     From 128 KiB on malloc(3) maps memory of its own for what is read, and gives it back: pages that
     are touched once, at 3 us each. Less than that is used again for the modules themselves.
     """
-    size = 14
+    size = 14  # modules
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
