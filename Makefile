@@ -11,7 +11,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
 RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libcap-dev libseccomp2 busybox-static
 TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils
-BENCH_PACKAGES := runc crun bubblewrap
+BENCH_PACKAGES := runc crun bubblewrap time
 
 # $(call need,PACKAGES): install what dpkg does not have, quietly, or say what to do.
 define need

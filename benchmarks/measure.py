@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -66,7 +67,8 @@ class Subject(NamedTuple):
 
 def _own_cpu() -> float:
     """Seconds of this process and the children it has waited for; not of a worker that lives on."""
-    return sum(os.times()[:4])
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, who))
 
 
 def spawned(command: Sequence[str]) -> Sample:

@@ -39,6 +39,7 @@ _mount_setattr = _shape(
     "long(*)(long, int, const char *, unsigned int, struct mount_attr *, size_t)"
 )
 _getcwd = _shape("long(*)(long, char *, unsigned long)")
+_rt_sigaction = _shape("long(*)(long, int, const void *, void *, size_t)")
 _pivot_root = _shape("long(*)(long, const char *, const char *)")
 _close_range = _shape("long(*)(long, unsigned int, unsigned int, unsigned int)")
 _pidfd_send_signal = _shape("long(*)(long, int, int, void *, unsigned int)")
@@ -52,7 +53,7 @@ _unshare, _setns, _umount2, _prctl, _ioctl, _socket, _flock, _signalfd = (
 )  # fmt: skip
 _sethostname, _setdomainname = lib.sethostname, lib.setdomainname
 _personality, _prlimit, _fstatfs = lib.personality, lib.prlimit, lib.fstatfs
-_capget, _capset, _signal, _mount = lib.capget, lib.capset, lib.signal, lib.mount
+_capget, _capset, _mount = lib.capget, lib.capset, lib.mount
 
 
 def _checked(result: int, call: str, at: str | bytes = "") -> int:
@@ -120,10 +121,13 @@ def default_signals() -> None:
     """
     Give every signal its default disposition again.
 
-    Python ignores SIGPIPE and SIGXFSZ, and what is ignored stays ignored across execve.
+    Python ignores SIGPIPE and SIGXFSZ, and what is ignored stays ignored across execve. The C
+    library's own function would leave out the signals 32 and 33, which it keeps for itself.
+    rt_sigaction(2).
     """
+    default = ffi.new("char[32]")  # struct sigaction of the kernel: SIG_DFL is 0
     for number in range(1, 65):
-        _signal(number, ffi.NULL)  # refused for SIGKILL, SIGSTOP and libc's own two: right
+        _rt_sigaction(c.SYS_rt_sigaction, number, default, ffi.NULL, 8)  # not SIGKILL, SIGSTOP
 
 
 # --- files -------------------------------------------------------------------------------------

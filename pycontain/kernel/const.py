@@ -20,16 +20,17 @@ SYS_mount_setattr = 442
 # ... older ones have not
 _OLDER = {
     "x86_64": {
-        "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251, "sched_setattr": 314,
-        "seccomp": 317, "bpf": 321,
+        "rt_sigaction": 13, "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251,
+        "sched_setattr": 314, "seccomp": 317, "bpf": 321,
     },
     "aarch64": {
-        "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30, "sched_setattr": 274,
-        "seccomp": 277, "bpf": 280,
+        "rt_sigaction": 134, "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30,
+        "sched_setattr": 274, "seccomp": 277, "bpf": 280,
     },
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
 SYS_getcwd = _numbers["getcwd"]
+SYS_rt_sigaction = _numbers["rt_sigaction"]
 SYS_pivot_root = _numbers["pivot_root"]
 SYS_keyctl = _numbers["keyctl"]
 SYS_ioprio_set = _numbers["ioprio_set"]

@@ -27,7 +27,6 @@ int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigne
 int capget(void *header, void *data);
 int capset(void *header, const void *data);
 int fstatfs(int fd, void *buffer);
-void *signal(int number, void *handler);
 int dladdr(const void *address, void *info);
 int prlimit(int pid, int resource, const void *new_limit, void *old_limit);
 

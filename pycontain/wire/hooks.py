@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ..spec.records import Hook
 
+# But for the two that nobody can ignore, and the two that are libc's own.
+_ALL_SIGNALS = frozenset(range(1, 65)) - {_signal.SIGKILL, _signal.SIGSTOP, 32, 33}
 _TAIL = 2000  # bytes of what the hook printed, for the error
 
 
@@ -62,7 +64,7 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int) -> int:
             env,
             file_actions=streams,
             setsigmask=(),
-            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),  # which Python ignores
+            setsigdef=_ALL_SIGNALS,  # whatever we or our caller ignore
         )
     except OSError as error:
         why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)

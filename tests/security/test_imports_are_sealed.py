@@ -211,7 +211,7 @@ def test_a_naive_runtime_springs_them(trapped):
 # --- the seal itself -----------------------------------------------------------------------------
 
 LOADERS = {
-    "import": lambda: __import__("colorsys"),
+    "import": lambda: __import__("nobody_loaded_this"),
     "compile": lambda: compile("1", "x", "eval"),
     "exec": lambda: exec((lambda: None).__code__),
     "ctypes.dlopen": lambda: sys.modules["ctypes"].CDLL("libm.so.6"),
