@@ -78,7 +78,8 @@ def run(
     """
     Run a bundle to its end, and leave nothing behind.
 
-    args and cwd take the place of the configuration's own, env is added to it. With capture the
+    args and cwd take the place of the configuration's own, env is added to it; process.terminal
+    counts as false, because the program has the caller's streams or pipes. With capture the
     output is returned and stdin is what the program reads; without, the streams are the caller's.
 
     Raises Timeout when it takes longer than timeout seconds (the container is killed and gone by

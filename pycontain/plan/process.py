@@ -6,6 +6,7 @@ config.md, Process; capabilities(7); sched_setattr(2); ioprio_set(2); personalit
 
 from __future__ import annotations
 
+from ..spec.check import unknown_capabilities
 from ..spec.names import (
     CAPABILITIES,
     IO_CLASSES,
@@ -179,7 +180,7 @@ def warnings(process: Process | None, facts: Facts) -> list[str]:
         return []
     sets = process.capabilities
     asked = {name for names in (sets.bounding, sets.permitted) for name in names}
-    unknown = sorted(name for name in asked if name not in CAPABILITIES)
+    unknown = sorted(unknown_capabilities(process))
     denied = sorted(
         name for name in asked - set(unknown) if not facts.bounding >> CAPABILITIES[name] & 1
     )

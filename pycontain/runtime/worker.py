@@ -120,7 +120,7 @@ class _Worker:
         if key not in self.bundles:
             if len(self.bundles) >= _SPECS_KEPT:
                 self.bundles.clear()
-            self.bundles[key] = Bundle(path, text=key[1])
+            self.bundles[key] = _without_terminal(Bundle(path, text=key[1]))
         return self.bundles[key]
 
     def _started(self, life: Life, request: Message) -> None:
@@ -138,6 +138,14 @@ class _Worker:
                 delete(options, name, force=True)
             except (PycontainError, OSError) as error:
                 os.write(2, f"pycontain: {name}: {error}\n".encode())
+
+
+def _without_terminal(bundle: Bundle) -> Bundle:
+    """The bundle with streams instead of a terminal, which nobody here would serve."""
+    process = bundle.spec.process
+    if process is not None and process.terminal:
+        bundle.spec = bundle.spec.but(process=process.but(terminal=False, consoleSize=None))
+    return bundle
 
 
 class _Streams:

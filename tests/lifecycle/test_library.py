@@ -51,6 +51,12 @@ def test_more_output_than_a_pipe_holds_is_no_problem(bundle: Bundles, options) -
     assert len(result.stdout) == 1_000_000
 
 
+def test_a_bundle_for_a_terminal_gets_pipes(bundle: Bundles, options) -> None:
+    path = bundle("", {"process.terminal": True, "process.consoleSize": {"height": 5, "width": 9}})
+    result = pycontain.run(path.path, ["sh", "-c", "test -t 1 || echo pipe"], options=options)
+    assert result.stdout == b"pipe\n"
+
+
 def test_environment_and_directory_can_be_given(bundle: Bundles, options) -> None:
     command = ["sh", "-c", "echo $WHO; pwd"]
     result = pycontain.run(bundle().path, command, env={"WHO": "me"}, cwd="/tmp", options=options)
