@@ -61,6 +61,7 @@ rootfs-debian: packages ## a minimal Debian root file system
 	@$(SUDO) rootfs/make.sh debian
 
 install: packages ## install to PREFIX (/usr/local)
+	$(SUDO) mkdir -p $(PREFIX)/bin
 	$(SUDO) $(PYTHON) -m venv $(PREFIX)/lib/pycontain
 	$(SUDO) $(PREFIX)/lib/pycontain/bin/pip install --quiet --disable-pip-version-check .
 	$(SUDO) $(PREFIX)/lib/pycontain/bin/python -IB -m pycontain.cli.launcher $(PREFIX)/bin/pycontain
