@@ -146,7 +146,8 @@ class _Finder:
         """The module, unless its source is another by now."""
         from _frozen_importlib import ModuleSpec
 
-        if name in self._extensions:
+        # of an environment that was here before, or another one of the same source, is not ours
+        if name in self._extensions and self._extensions[name].rpartition("/")[0] in sys.path:
             return self._extension(name)
         if name.partition(".")[0] != "pycontain":
             return None

@@ -286,23 +286,34 @@ def mask_paths(step: steps.MaskPaths, box: Box) -> None:
     Cover each file with /dev/null and each directory with one empty tmpfs.
 
     The null device is the host's: the container's could be a symlink to what the attacker wants
-    mounted here (CVE-2025-31133).
+    mounted here (CVE-2025-31133). It is read-only, as an inode: root in the container could
+    otherwise take it from everyone with one chmod(1).
     """
-    null = open_host("/dev/null")
-    if os.fstat(null).st_rdev != os.makedev(1, 3):
-        raise StepError("is not the null device", at="/dev/null")
+    null: Tree | None = None
     empty: Tree | None = None
     for path in step.paths:
         target = box.inside.find(path)
         if target is None:
             continue
-        if not is_directory(target):
-            Tree.clone(null, at="/dev/null").attach(target, path)
-        elif empty is None:
-            empty = Tree.new("tmpfs", ("size=0", "nr_inodes=1"), c.MOUNT_ATTR_RDONLY)
+        if is_directory(target):
+            empty = Tree.clone(empty.fd) if empty else _empty_directory()
             empty.attach(target, path)
         else:
-            Tree.clone(empty.fd).attach(target, path)
+            null = Tree.clone(null.fd) if null else _null()
+            null.attach(target, path)
+
+
+def _empty_directory() -> Tree:
+    return Tree.new("tmpfs", ("size=0", "nr_inodes=1"), c.MOUNT_ATTR_RDONLY)
+
+
+def _null() -> Tree:
+    null = open_host("/dev/null")
+    if os.fstat(null).st_rdev != os.makedev(1, 3):
+        raise StepError("is not the null device", at="/dev/null")
+    tree = Tree.clone(null, at="/dev/null")
+    tree.set(c.MOUNT_ATTR_RDONLY, 0)
+    return tree
 
 
 def freeze_mounts(step: steps.FreezeMounts, box: Box) -> None:

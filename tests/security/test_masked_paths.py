@@ -8,6 +8,7 @@ the image or a volume had made a link to another file.
 from __future__ import annotations
 
 import os
+import stat
 
 import pytest
 
@@ -108,6 +109,27 @@ def test_a_naive_mask_is_what_the_image_says(made):
         return (made.rootfs / "secret").read_text()
 
     assert in_a_child(run) == "EVIL\n"
+
+
+SAME_MODE = "chmod $(stat -c %a /secret) /secret"
+
+
+def test_the_hosts_null_device_cannot_be_changed(runtime, made):
+    """Root owns the inode that masks; one chmod 0 would take the null device from the host."""
+    said = says(runtime, made, f"{SAME_MODE}; chown 0 /secret; touch /secret; echo x >/secret")
+    assert said.count("Read-only file system") == 3
+    assert len(said.splitlines()) == 3
+
+
+def test_a_naive_mask_lets_root_change_it(made):
+    os.mknod(made.path / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+
+    def run():
+        bind_by_path(made.path / "null", made.rootfs / "secret")
+        os.chmod(made.rootfs / "secret", 0)
+        return stat.S_IMODE(os.stat(made.path / "null").st_mode)
+
+    assert in_a_child(run) == 0
 
 
 def test_a_naive_mask_of_one_name_leaves_another(made):
