@@ -12,18 +12,15 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import _cffi_backend
-import prctl
-
-import pycontain
+from pycontain import frozen
 from pycontain.cgroup.place import find_mount
+from pycontain.cli import launcher
 from tests.unit.spec_configs import edited
 
 TOKEN = f"pct{os.getpid()}"
@@ -164,20 +161,11 @@ class Bundles:
 
 # --- the command line ----------------------------------------------------------------------------
 
-_PATHS = [
-    str(Path(place).parents[depth])
-    for place, depth in (
-        (pycontain.__file__, 1),
-        (_cffi_backend.__file__, 0),
-        (prctl.__file__, 0),
-    )
-]
 COMMAND = [
-    sys.executable,
-    "-IS",
+    launcher.interpreter(),
+    frozen.FLAGS,
     "-c",
-    f"import sys; sys.path += {list(dict.fromkeys(_PATHS))!r}\n"
-    "from pycontain.cli.fast import program; program()",
+    frozen.boot(f"sys.path += {launcher.directories()!r}"),
 ]
 """The command line as its launcher starts it."""
 
