@@ -193,15 +193,16 @@ def _return(value: int) -> list[int]:
 # --- the kernel --------------------------------------------------------------------------------
 
 
-def attach(cgroup: int, code: bytes) -> None:
+def attach(cgroup: int, code: bytes, *, first: bool = False) -> None:
     """
     Make this program a cgroup's filter, in place of one that pycontain attached before.
 
     Programs of others, such as systemd's, stay: a device must pass all of them. cgroup is a
-    descriptor of its directory. Raises KernelError, with the verifier's words if it has any.
+    descriptor of its directory; `first` says that there can be none of pycontain's on it yet.
+    Raises KernelError, with the verifier's words if it has any.
     """
     new = bpf.load(c.BPF_PROG_TYPE_CGROUP_DEVICE, code, _NAME)
-    old = bpf.attached(cgroup, c.BPF_CGROUP_DEVICE, _NAME)
+    old = -1 if first else bpf.attached(cgroup, c.BPF_CGROUP_DEVICE, _NAME)
     try:
         bpf.attach(cgroup, c.BPF_CGROUP_DEVICE, new, old)
     finally:

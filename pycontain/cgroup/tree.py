@@ -89,6 +89,11 @@ class Cgroup:
             self.remove()
             raise
 
+    @property
+    def is_new(self) -> bool:
+        """Whether `create` made it: then nobody else has put anything in it."""
+        return self.path in self.made
+
     def _make(self, wanted: set[str], retries: int) -> None:
         above = ""
         try:
@@ -112,13 +117,14 @@ class Cgroup:
             self.made = (*self.made, path)
 
     def _check_fit(self) -> None:
-        if self._event("frozen") == "1":
+        events = table(self.read("cgroup.events"))
+        if events["frozen"] == "1":
             raise StateError(
                 "is frozen, so that the container would hang",
                 at=self.directory,
                 remedy="write 0 to its cgroup.freeze, or to that of a cgroup above it",
             )
-        if self._event("populated") == "1":
+        if events["populated"] == "1":
             raise StateError(
                 f"has processes in it already: {_listed(self.pids())}",
                 at=self.directory,
@@ -132,7 +138,7 @@ class Cgroup:
         Processes that are being killed are waited for. A cgroup above that others use by now stays.
         Raises Timeout if processes are left.
         """
-        if self.path in self.made:
+        if self.is_new:
             self._remove_own(seconds)
         self.close()
         for path in reversed(self.made):

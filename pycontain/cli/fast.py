@@ -13,13 +13,13 @@ import sys
 from .. import jsontext, os
 from ..errors import UsageError
 from . import table
-from .log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import NoReturn
 
+    from .log import Log
     from .table import Command, Flag, Value
 
     Values = dict[str, Value]
@@ -59,7 +59,8 @@ def _run(words: list[str], settings: Values) -> int:
     if b"_PYCONTAIN_COMPLETE" in os.environ or (words and words[0] in _COMPLETION):
         return _human_main(words)
     rest = take_flags(table.GLOBALS, words, settings, prefix=True)
-    _log(settings).detail(f"called as {' '.join(words)}")
+    if settings["debug"]:
+        _log(settings).detail(f"called as {' '.join(words)}")
     if settings["version"]:
         return _finish(_version())
     if settings["help"] or rest in ([], ["help"]):
@@ -218,7 +219,7 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         root=str(settings["root"]),
         cgroup_manager=str(settings["cgroup_manager"]),
         debug=bool(settings["debug"]),
-        warn=_log(settings).warning,
+        warn=lambda text: _log(settings).warning(text),
     )
     if command.enters and os.geteuid() == 0:
         from ..kernel import seal
@@ -259,4 +260,6 @@ def _print(line: str) -> None:
 
 
 def _log(settings: Values) -> Log:
+    from .log import Log
+
     return Log(str(settings["log"]), str(settings["log_format"]), bool(settings["debug"]))

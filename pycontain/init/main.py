@@ -12,7 +12,7 @@ import time
 from .. import os
 from ..errors import StepError
 from ..plan import steps
-from ..wire import hooks, sync
+from ..wire import sync
 from . import guard, process, program, rootfs
 
 TYPE_CHECKING = False
@@ -155,6 +155,8 @@ def _carry_out_inside(step: steps.Step, box: Box) -> None:
 
 def run_hooks(step: steps.RunContainerHooks, box: Box) -> None:
     """Run hooks in the container's namespaces, where this process has the pid it sees."""
+    from ..wire import hooks  # loaded by the parent
+
     status = "created" if step.kind == "startContainer" else "creating"
     if step.kind == "startContainer":
         os.environ.clear()  # the program is the container's, the environment is the host's

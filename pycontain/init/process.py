@@ -7,7 +7,7 @@ import errno
 
 from .. import os
 from ..errors import KernelError, StepError, reason
-from ..kernel import calls, net, tty
+from ..kernel import calls, net
 from ..kernel import const as c
 from ..kernel.mounts import Tree
 from ..kernel.root import Root
@@ -73,7 +73,7 @@ def write_sysctls(step: steps.WriteSysctls, box: Box) -> None:
 
 def open_terminal(step: steps.OpenTerminal, box: Box) -> None:
     """Open a terminal, send its master to who asked, make it this process's own."""
-    from ..kernel import sockets  # loaded by the parent, which made the socket
+    from ..kernel import sockets, tty  # loaded by the parent
 
     master, slave = tty.open_pair(box.inside)
     if step.rows or step.columns:

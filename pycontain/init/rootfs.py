@@ -16,7 +16,6 @@ from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.mounts import Tree, fits
 from ..kernel.root import Root, is_directory
-from . import copying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
         return _mount_at_once(target, step, box)
     tree = Tree.new(step.kind, step.options, step.on & ~c.MOUNT_ATTR_RDONLY, step.source)
     if step.copy_up:
+        from . import copying  # loaded by the parent
+
         copying.copy_tree(box.inside.open(step.target, os.O_RDONLY | os.O_DIRECTORY), tree.fd)
     tree.set(step.on & c.MOUNT_ATTR_RDONLY, 0)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..kernel import const as c
-from ..spec import sysctl
 from . import steps
 
 TYPE_CHECKING = False
@@ -48,7 +47,7 @@ class Namespaces:
         listed = {FLAGS[entry.type]: entry for entry in linux.namespaces}
         self.joined = {flag: entry.path for flag, entry in listed.items() if entry.path}
         self.new = tuple(flag for flag in listed if flag not in self.joined)
-        self.changed = {FLAGS.get(sysctl.namespace(sysctl.path(key)), 0) for key in linux.sysctl}
+        self.changed = _changed(linux) if linux.sysctl else set()
         self.offsets = {
             clock: (offset.secs, offset.nanosecs) for clock, offset in linux.timeOffsets.items()
         }
@@ -92,3 +91,10 @@ class Namespaces:
         if c.CLONE_NEWNET in self.new:
             made.append(steps.RaiseLoopback(why="a new network namespace has it down"))
         return made
+
+
+def _changed(linux: Linux) -> set[int]:
+    """The namespaces to which the sysctls belong."""
+    from ..spec import sysctl
+
+    return {FLAGS.get(sysctl.namespace(sysctl.path(key)), 0) for key in linux.sysctl}

@@ -12,9 +12,8 @@ from .. import os
 from ..errors import SpecError
 from ..kernel import const as c
 from ..record import Record
-from ..spec import sysctl
 from ..spec.records import Linux, Process, Spec
-from . import mounts, process, resources, steps
+from . import mounts, process, steps
 from .devices import device_steps
 from .namespaces import Namespaces
 
@@ -22,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.records import Hook, Hooks, Resources
     from .facts import Facts
+    from .resources import Setting
 
 
 class Request(Record):
@@ -199,6 +199,8 @@ class _Builder:
                 )
             )
         if self.linux.sysctl:
+            from ..spec import sysctl
+
             settings = tuple(
                 (sysctl.path(name), value, f"linux.sysctl[{name}]")
                 for name, value in self.linux.sysctl.items()
@@ -246,7 +248,11 @@ def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:
 
 
 def _cgroup_steps(wanted: Resources | None, path: str | None) -> list[steps.Step]:
-    settings = resources.files(wanted) if wanted else ()
+    settings: tuple[Setting, ...] = ()
+    if wanted is not None:
+        from . import resources
+
+        settings = resources.files(wanted)
     controllers = tuple(sorted({setting.controller for setting in settings}))
     made: list[steps.Step] = [
         steps.MakeCgroup(path=path, controllers=controllers, why="linux.cgroupsPath")

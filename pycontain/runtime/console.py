@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .. import os
 from ..errors import UsageError
-from ..kernel import tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,11 @@ def check(process: Process | None, socket: str, *, detached: bool) -> None:
 
 def window(*, detached: bool) -> tuple[int, int]:
     """Rows and columns of the caller's terminal, 0 and 0 where there is none to serve."""
-    return (0, 0) if detached or not os.isatty(0) else tty.size(0)
+    if detached or not os.isatty(0):
+        return 0, 0
+    from ..kernel import tty
+
+    return tty.size(0)
 
 
 class Foreground:
@@ -60,4 +63,6 @@ class Foreground:
     def resize(self) -> None:
         """Give the container's terminal the size of the caller's."""
         if self.saved is not None:
+            from ..kernel import tty
+
             tty.set_size(self.master, *tty.size(0))

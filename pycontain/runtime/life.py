@@ -19,7 +19,7 @@ from ..errors import KernelError, PycontainError, StateError, StepError, fault_o
 from ..kernel import calls
 from ..plan import steps
 from ..plan.namespaces import FILES
-from ..wire import hooks, sync
+from ..wire import sync
 from ..wire.state import State, StateDir, public_state, start_time
 from .spawn import Child, spawn
 
@@ -167,7 +167,7 @@ class Life:
             case steps.GiveCgroup():
                 self._real_cgroup().give(step.uid)
             case steps.FilterDevices():
-                attach(self._real_cgroup().fd, program((*step.rules, *DEFAULT_RULES)))
+                self._filter_devices(step)
             case steps.CompileSeccomp():
                 self._compile_seccomp(step)
             case steps.ConnectConsole():
@@ -240,6 +240,10 @@ class Life:
         self.state = self.known.but(mount=mount, cgroup=path, made=cgroup.made)
         self.directory.save(self.known)
 
+    def _filter_devices(self, step: steps.FilterDevices) -> None:
+        cgroup = self._real_cgroup()
+        attach(cgroup.fd, program((*step.rules, *DEFAULT_RULES)), first=cgroup.is_new)
+
     def _real_cgroup(self) -> Cgroup:
         assert isinstance(self.cgroup, Cgroup)
         return self.cgroup
@@ -304,7 +308,9 @@ class Life:
         assert self.child is not None
         pid = self.child.pid
         self.state = self.known.but(pid=pid, start_time=start_time(pid))
-        self.directory.save(self.known)
+        if not self.known.mount:
+            self.directory.save(self.known)
+        self.directory.save_process(self.known)
 
     def _adjust_oom_score(self, step: steps.AdjustOomScore) -> None:
         assert self.child is not None
@@ -312,6 +318,8 @@ class Life:
         _write(path, str(step.score), "process.oomScoreAdj")
 
     def _run_hooks(self, step: steps.RunHooks) -> None:
+        from ..wire import hooks
+
         for hook in step.hooks:
             hooks.run_hook(hook, step.kind, public_state(self.known, "creating", self.known.pid))
 
@@ -337,7 +345,7 @@ class Life:
 
     def _announce(self) -> None:
         self.state = self.known.but(phase="created")
-        self.directory.save(self.known)
+        self.directory.announce()
 
 
 def _open_namespace(kind: int, path: str) -> int:

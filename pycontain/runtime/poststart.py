@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..wire.hooks import run_hook
 from ..wire.state import public_state
 
 TYPE_CHECKING = False
@@ -13,5 +12,9 @@ if TYPE_CHECKING:
 
 def run(spec: Spec, state: State) -> None:
     """Run them all. Raises HookError for one that fails, which is an error since 1.3."""
-    for hook in spec.hooks.poststart if spec.hooks else ():
+    if spec.hooks is None:
+        return
+    from ..wire.hooks import run_hook
+
+    for hook in spec.hooks.poststart:
         run_hook(hook, "poststart", public_state(state, "running", state.pid))

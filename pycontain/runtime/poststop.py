@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..errors import HookError
-from ..wire.hooks import run_hook
 from ..wire.state import public_state
 
 TYPE_CHECKING = False
@@ -16,7 +15,11 @@ if TYPE_CHECKING:
 
 def run(spec: Spec, state: State, warn: Callable[[str], None]) -> None:
     """Run them all; one that fails is a warning, as the specification has it (runtime.md, 13)."""
-    for hook in spec.hooks.poststop if spec.hooks else ():
+    if spec.hooks is None:
+        return
+    from ..wire.hooks import run_hook
+
+    for hook in spec.hooks.poststop:
         try:
             run_hook(hook, "poststop", public_state(state, "stopped", 0))
         except HookError as error:

@@ -61,10 +61,16 @@ def spawn(
 
 def _load_for(rest: tuple[steps.Step, ...]) -> None:
     """Load now what the child's steps import late: by then imports are sealed."""
-    if any(isinstance(step, steps.RunContainerHooks) for step in rest):
-        import select  # noqa: F401
-    if any(isinstance(step, steps.OpenTerminal) for step in rest):
-        from ..kernel import sockets  # noqa: F401
+    for step in rest:
+        match step:
+            case steps.RunContainerHooks():
+                import select  # noqa: F401
+
+                from ..wire import hooks  # noqa: F401
+            case steps.OpenTerminal():
+                from ..kernel import sockets, tty  # noqa: F401
+            case steps.MountFilesystem(copy_up=True):
+                from ..init import copying  # noqa: F401
 
 
 class _Detour:

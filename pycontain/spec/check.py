@@ -7,7 +7,7 @@ free, a namespace that is the host's own) is checked by the plan. Source: config
 
 from __future__ import annotations
 
-from . import linux_rules, names, process_rules, resource_rules, unbuilt
+from . import linux_rules, names, process_rules, unbuilt
 from .problem import absolute, each, keyed, not_built, problem, under
 from .records import HOOK_KINDS, Linux
 
@@ -39,6 +39,8 @@ def check_process(process: Process) -> None:
 
 def check_resources(resources: Resources) -> None:
     """Raise SpecError for the first thing that is wrong with limits, as `update` takes them."""
+    from . import resource_rules
+
     for wrong in resource_rules.problems(resources):
         raise wrong
 

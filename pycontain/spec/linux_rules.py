@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import resource_rules, sysctl, unbuilt
+from . import unbuilt
 from .problem import absolute, between, each, keyed, not_built, problem, under
 
 TYPE_CHECKING = False
@@ -22,8 +22,13 @@ def problems(linux: Linux) -> Problems:
     yield from _devices(linux)
     yield from _cgroups_path(linux)
     if linux.resources is not None:
+        from . import resource_rules
+
         yield from resource_rules.problems(linux.resources)
-    yield from sysctl.problems(linux)
+    if linux.sysctl:
+        from . import sysctl
+
+        yield from sysctl.problems(linux)
     if linux.seccomp is not None:
         from . import seccomp_rules
 

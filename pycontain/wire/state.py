@@ -3,12 +3,16 @@ What is known of a container between one command and the next.
 
     ROOT/                    0700, /run/pycontain unless --root says otherwise
       ID/                    0700; made with the id: who makes it owns the name
-        state.json           the record below, replaced whole
+        state.json           the record below, as it is before there is a process
+        process              the first process: its pid and start time
+        created              there once everything but the program is set up
         config.json          the configuration as it was at create (runtime.md, Lifecycle)
         start.in, start.out  FIFOs to the child that waits for `start`; gone once it was called
 
 A pid alone may be somebody else's by now, so it is kept with the process's start time (in clock
-ticks since boot, proc(5)). Commands that change a container hold a lock on its directory.
+ticks since boot, proc(5)). Each file is written once, whole or not at all: to replace one would
+make ext4 write it to the disk at once. Commands that change a container hold a lock on its
+directory.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 _STATE = "state.json"
+_PROCESS = "process"
+_CREATED = "created"
 _CONFIG = "config.json"
 _IN, _OUT = "start.in", "start.out"
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
@@ -34,7 +40,7 @@ _REST = _FIRST | {"."}
 
 class State(Record):
     """
-    state.json.
+    What the files of a container say.
 
     phase       "creating" until everything but the program is set up, then "created"
     pid         0 before the child exists
@@ -148,24 +154,41 @@ class StateDir:
     # --- the record ----------------------------------------------------------------------------
 
     def save(self, state: State) -> None:
-        """Replace state.json."""
-        self._replace(_STATE, jsontext.dumps(state.fields()))
+        """Write state.json."""
+        self._write(_STATE, jsontext.dumps(state.fields()))
+
+    def save_process(self, state: State) -> None:
+        """Write down which process it is."""
+        self._write(_PROCESS, f"{state.pid} {state.start_time}")
+
+    def announce(self) -> None:
+        """From now on it is created."""
+        os.close(os.open(self.file(_CREATED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def load(self) -> State:
-        """Read state.json. Raises StateError when the container is half made or the file broken."""
+        """What is written. Raises StateError when the container is half made or a file broken."""
         text = self._read(_STATE)
         try:
             fields = jsontext.loads(text)
             assert isinstance(fields, dict)
-            return State(**{**fields, "made": tuple(fields["made"])})
+            state = State(**{**fields, "made": tuple(fields["made"])})
+            return state.but(**self._progress())
         except (ValueError, TypeError, KeyError, AssertionError) as error:
             raise StateError(
                 f"is broken: {error}", at=self.file(_STATE), remedy="delete it with --force"
             ) from None
 
+    def _progress(self) -> dict[str, object]:
+        """What became known after state.json was written."""
+        if not os.path.exists(self.file(_PROCESS)):
+            return {}
+        pid, start = self._read(_PROCESS).split()
+        phase = "created" if os.path.exists(self.file(_CREATED)) else "creating"
+        return {"pid": int(pid), "start_time": int(start), "phase": phase}
+
     def save_config(self, text: str) -> None:
         """Keep the configuration as it is now."""
-        self._replace(_CONFIG, text)
+        self._write(_CONFIG, text)
 
     def load_config(self) -> str:
         """The configuration as it was at create."""
@@ -182,7 +205,7 @@ class StateDir:
         os.rmdir(self.path)
         self.unlock()
 
-    def _replace(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str) -> None:
         path = self.file(name)
         fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         data = text.encode()

@@ -15,8 +15,6 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.nee
 
 LIMIT = 120.0
 
-unconfined = unbuilt('AppArmor, even "unconfined",')
-
 
 def output(*argv: str, status: int = 0) -> str:
     """What a command prints; it must end with the status."""
@@ -76,12 +74,10 @@ def podman(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Podman]:
 class TestPodman:
     """The drop-in contract with Podman and conmon."""
 
-    @unconfined
     def test_output_and_exit_status_come_back(self, podman: Podman) -> None:
         assert podman.run("echo hello; cat /proc/1/comm; true", "--rm").split() == ["hello", "sh"]
         podman.run("exit 7", "--rm", status=7)
 
-    @unconfined
     def test_a_missing_program_is_127_and_one_that_may_not_run_126(self, podman: Podman) -> None:
         base = ["run", "--rm", "--network", "none", "--security-opt", "apparmor=unconfined"]
         base += ["--rootfs", str(podman.rootfs)]
@@ -95,7 +91,7 @@ class TestPodman:
     @pytest.mark.parametrize(
         "podman",
         [
-            pytest.param("cgroupfs", marks=unconfined),
+            "cgroupfs",
             pytest.param("systemd", marks=unbuilt("the systemd driver")),
         ],
         indirect=True,
@@ -109,7 +105,6 @@ class TestPodman:
         assert "oom_kill 1" in said
         assert podman.inspect()["ExitCode"] == 9
 
-    @unconfined
     def test_exec_logs_pause_and_stop(self, podman: Podman) -> None:
         script = "trap 'exit 3' TERM; echo up; while :; do sleep 1; done"
         podman.run(script, "--detach", "--pids-limit", "50")

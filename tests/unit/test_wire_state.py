@@ -27,9 +27,17 @@ def directory(tmp_path: Path) -> StateDir:
 def test_a_state_is_read_as_it_was_written(directory):
     directory.save(STATE)
     assert directory.load() == STATE
-    directory.save(STATE.but(phase="created"))
-    assert directory.load().phase == "created"
     assert os.listdir(directory.path) == ["state.json"]
+
+
+def test_what_happens_later_is_added(directory):
+    directory.save(STATE.but(pid=0, start_time=0))
+    assert directory.load() == STATE.but(pid=0, start_time=0)
+    directory.save_process(STATE)
+    assert directory.load() == STATE
+    directory.announce()
+    assert directory.load() == STATE.but(phase="created")
+    assert sorted(os.listdir(directory.path)) == ["created", "process", "state.json"]
 
 
 def test_who_makes_the_directory_owns_the_id(directory, tmp_path):
@@ -63,6 +71,14 @@ def test_what_was_never_written_says_what_to_do(directory):
 )
 def test_a_broken_state_is_named(directory, text):
     Path(directory.file("state.json")).write_text(text)
+    with pytest.raises(StateError, match="is broken"):
+        directory.load()
+
+
+@pytest.mark.parametrize("text", ["", "5", "five 6", "5 6 7"])
+def test_a_broken_process_is_named(directory, text):
+    directory.save(STATE)
+    Path(directory.file("process")).write_text(text)
     with pytest.raises(StateError, match="is broken"):
         directory.load()
 
