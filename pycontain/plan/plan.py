@@ -14,6 +14,7 @@ from ..kernel import const as c
 from ..record import Record
 from ..spec.records import Linux, Process, Spec
 from . import mounts, process, steps
+from .device_filter import DEFAULT_RULES, program
 from .devices import device_steps
 from .namespaces import Namespaces
 
@@ -112,7 +113,7 @@ class _Builder:
         ]
 
     def _prepare_host(self) -> list[steps.Step]:
-        made: list[steps.Step] = [steps.Reserve(id=self.request.id, why="the id must be unique")]
+        made: list[steps.Step] = [steps.Reserve(why="the id must be unique")]
         if self.request.cgroup:
             wanted = self.linux.resources
             made += _cgroup_steps(wanted, self.linux.cgroupsPath)
@@ -260,5 +261,6 @@ def _cgroup_steps(wanted: Resources | None, path: str | None) -> list[steps.Step
     if settings:
         made.append(steps.LimitCgroup(settings=settings, why="linux.resources"))
     rules = wanted.devices if wanted else ()
-    made.append(steps.FilterDevices(rules=rules, why="linux.resources.devices"))
+    code = program((*rules, *DEFAULT_RULES))
+    made.append(steps.FilterDevices(rules=rules, program=code, why="linux.resources.devices"))
     return made

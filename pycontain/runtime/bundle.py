@@ -6,13 +6,15 @@ import errno
 
 from .. import os
 from ..errors import KernelError, SpecError
+from ..plan.plan import build
 from ..spec.check import check
 from ..spec.parse import parse
 from ..wire.state import read_text
+from .host import read_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from ..plan.plan import Plan, Request
 
 
 class Bundle:
@@ -24,7 +26,7 @@ class Bundle:
     spec    the checked configuration
     """
 
-    __slots__ = ("path", "spec", "text")
+    __slots__ = ("_plans", "path", "spec", "text")
 
     def __init__(self, path: str, config: str = "", text: str = "") -> None:
         """
@@ -36,6 +38,18 @@ class Bundle:
         self.text = text or self.read(self.path, config)
         self.spec = parse(self.text)
         check(self.spec)
+        self._plans: dict[Request, Plan] = {}
+
+    def plan(self, request: Request) -> Plan:
+        """
+        The plan for a request, made once: the container's id plays no part in it.
+
+        Raises SpecError for what cannot be planned.
+        """
+        asked = request.but(id="")
+        if asked not in self._plans:
+            self._plans[asked] = build(self.spec, request, read_facts())
+        return self._plans[asked]
 
     @staticmethod
     def read(path: str, config: str = "") -> str:

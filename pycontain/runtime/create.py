@@ -6,11 +6,10 @@ import time
 
 from .. import os
 from ..errors import UsageError
-from ..plan.plan import Request, build
+from ..plan.plan import Request
 from ..wire.state import State
 from . import console, poststop
 from .bundle import Bundle, check_rootfs
-from .host import read_facts
 from .life import Life
 
 TYPE_CHECKING = False
@@ -57,7 +56,7 @@ def create(
 def prepare(options: Options, bundle: Bundle, request: Request) -> Life:
     """A life that is ready to be brought up. Raises SpecError."""
     check_preserved(request.preserve_fds)
-    plan = build(bundle.spec, request, read_facts())
+    plan = bundle.plan(request)
     check_rootfs(plan.rootfs)
     life = Life(options, request.id, plan.steps)
     life.config = bundle.text

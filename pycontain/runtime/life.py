@@ -11,7 +11,7 @@ import _signal
 import time
 
 from .. import os
-from ..cgroup.devices import DEFAULT_RULES, attach, program
+from ..cgroup.devices import attach
 from ..cgroup.disabled import NoCgroup
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
@@ -242,7 +242,7 @@ class Life:
 
     def _filter_devices(self, step: steps.FilterDevices) -> None:
         cgroup = self._real_cgroup()
-        attach(cgroup.fd, program((*step.rules, *DEFAULT_RULES)), first=cgroup.is_new)
+        attach(cgroup.fd, step.program, first=cgroup.is_new)
 
     def _real_cgroup(self) -> Cgroup:
         assert isinstance(self.cgroup, Cgroup)

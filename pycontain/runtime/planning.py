@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..plan.plan import Request, build
+from ..plan.plan import Request
 from .bundle import Bundle
-from .host import read_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,4 +14,4 @@ def steps(options: Options, id: str, bundle: str) -> list[dict[str, str]]:
     """The steps that `create` and `start` would take: side, name, what and why."""
     loaded = Bundle(bundle)
     request = Request(id=id, bundle=loaded.path, cgroup=options.cgroup_manager != "disabled")
-    return build(loaded.spec, request, read_facts()).describe()
+    return loaded.plan(request).describe()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .. import jsontext
 from ..cgroup import update as limits
-from ..cgroup.devices import DEFAULT_RULES, attach, program
+from ..cgroup.devices import attach
 from ..errors import StateError
+from ..plan.device_filter import DEFAULT_RULES, program
 from ..record import Record
 from ..spec.check import check_resources
 from ..spec.parse import parse, read

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.cgroup.devices import DEFAULT_RULES, attach, program
+from pycontain.cgroup.devices import attach
 from pycontain.cgroup.place import find_mount
 from pycontain.cgroup.tree import Cgroup
 from pycontain.errors import KernelError
 from pycontain.kernel import bpf, calls
 from pycontain.kernel import const as c
+from pycontain.plan.device_filter import DEFAULT_RULES, program
 from pycontain.spec.records import DeviceRule
 
 pytestmark = pytest.mark.needs_root

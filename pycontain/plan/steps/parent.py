@@ -15,10 +15,9 @@ class Reserve(ParentStep):
     """The id is taken and the state directory made, before anything else exists."""
 
     name = "reserve"
-    id: str
 
     def what(self) -> str:
-        return f"make the state directory of {self.id}"
+        return "make the container's state directory"
 
 
 class MakeCgroup(ParentStep):
@@ -58,6 +57,7 @@ class FilterDevices(ParentStep):
 
     name = "device filter"
     rules: tuple[DeviceRule, ...]
+    program: bytes
 
     def what(self) -> str:
         return f"attach an eBPF filter of {len(self.rules)} rules, then those of the defaults"

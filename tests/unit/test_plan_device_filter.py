@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pycontain.cgroup.devices import DEFAULT_RULES, program
 from pycontain.errors import SpecError
+from pycontain.plan.device_filter import DEFAULT_RULES, program
 from pycontain.spec.records import DeviceRule
 
 READ, WRITE, MKNOD = 2, 4, 1
