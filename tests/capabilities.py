@@ -7,8 +7,8 @@ A test says what it needs, not where it runs:
     def test_the_hog_is_killed() -> None: ...
 
 On a host that lacks it the test is skipped with the name of what is missing. Every test that needs
-more than a tool gets the mark `machine` besides, by which `make lab-test` chooses what to
-run inside the integration machine. As a program this module compares JUnit reports of several
+more than root and a package gets the mark `machine` besides, by which `make lab-test` chooses what
+to run inside the integration machine. As a program this module compares JUnit reports of several
 places and fails when a test was skipped in all of them:
 
     python -m tests.capabilities build/reports/host.xml build/reports/lab.xml
@@ -63,8 +63,8 @@ def svm() -> Missing:
     return kvm() if hardware else "a KVM with hardware semantics (kvm_amd or kvm_intel)"
 
 
-def triple_fault() -> Missing:
-    """A KVM that reports a guest's triple fault; QEMU's emulated SVM freezes instead."""
+def bare_kvm() -> Missing:
+    """A KVM that QEMU does not emulate: there a triple fault freezes it, and all is 20 x slower."""
     emulated = "QEMU TCG" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return "a KVM that is not QEMU's emulation" if emulated else kvm()
 
@@ -112,7 +112,7 @@ NEEDS: dict[str, tuple[str, Callable[[], Missing]]] = {
     "needs_systemd": ("a running systemd", systemd),
     "needs_kvm": ("a /dev/kvm of any kind", kvm),
     "needs_svm": ("a /dev/kvm with hardware semantics", svm),
-    "needs_triple_fault": ("a KVM that reports triple faults", triple_fault),
+    "needs_bare_kvm": ("a KVM that is not QEMU's emulation", bare_kvm),
     "needs_overlay": ("overlayfs", overlay),
     "needs_userns": ("user namespaces", userns),
     "needs_podman": ("podman and conmon", program("podman", "conmon")),
@@ -129,8 +129,10 @@ NEEDS: dict[str, tuple[str, Callable[[], Missing]]] = {
 OUTSIDE = frozenset({"needs_lab"})
 """Needs that the machine itself can't meet."""
 
-TOOLS = frozenset({"needs_busybox", "needs_cc", "needs_crun", "needs_runc", "needs_strace"})
-"""Needs that any host can meet by installing a package: alone they don't ask for the machine."""
+ANYWHERE = frozenset(
+    {"needs_busybox", "needs_cc", "needs_crun", "needs_root", "needs_runc", "needs_strace"}
+)
+"""Needs that `make test` meets on any host: alone they don't ask for the machine."""
 
 
 @cache
@@ -155,7 +157,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.getoption("markexpr") != "machine" or collection_path.suffix != ".py":
         return None
     text = collection_path.read_text(encoding="utf-8")
-    return None if any(need in text for need in NEEDS) else True
+    return None if any(need in text for need in NEEDS.keys() - ANYWHERE) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -163,7 +165,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         asked = {mark.name for mark in item.iter_markers()} | set(getattr(item, "fixturenames", ()))
         needs = sorted(asked & NEEDS.keys())
-        if set(needs) - TOOLS and not OUTSIDE & set(needs):
+        if set(needs) - ANYWHERE and not OUTSIDE & set(needs):
             item.add_marker(pytest.mark.machine)
         lacking = [what for what in map(missing, needs) if what]
         if lacking:

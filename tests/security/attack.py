@@ -133,7 +133,8 @@ def elf(code: bytes) -> bytes:
     size = headers + len(code)
     ident = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
     head = struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, headers, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, size, size, 0x1000)
+    # writable, too: before Linux 6.10 the kernel zeroes what follows a loader in its last page
+    load = struct.pack("<IIQQQQQQ", 1, 7, 0, 0, 0, size, size, 0x1000)
     return ident + head + load + code
 
 

@@ -118,7 +118,7 @@ def test_a_guest_that_prints_for_ever_is_stopped(engine, assemble):
         run(image, engine, timeout=0.5)
 
 
-@pytest.mark.needs_triple_fault
+@pytest.mark.needs_bare_kvm
 def test_a_triple_fault_is_one_clear_line(needs_kvm, assemble):
     image = assemble("""
         .include "board.inc"
