@@ -39,7 +39,7 @@ def cases():
         yield pytest.param(command, output, marks=[pytest.mark.needs_bare_kvm] if slow else [])
 
 
-@pytest.mark.parametrize(("command", "output"), cases(), ids=lambda value: value[:40])
+@pytest.mark.parametrize(("command", "output"), list(cases()), ids=lambda value: value[:40])
 def test_the_command_prints_what_the_page_says(needs_kvm, command, output):
     if "emulate" in command:
         pytest.importorskip("unicorn")
