@@ -15,8 +15,8 @@ import tempfile
 
 from rich.progress import track
 
-from . import report, subjects, workloads
-from .measure import TIME, Subject
+from . import report, subjects, vm, workloads
+from .measure import TIME, Sample, Subject
 from .report import Results, Series
 
 
@@ -61,6 +61,12 @@ def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
     }
     with subjects.Verbs(small) as verbs:
         results["verbs"] = _take_turns("verbs", [subjects.bare(), *verbs], runs, skipped)
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        skipped["virtual machines"] = "there is no /dev/kvm"
+        return results
+    fewer = max(3, runs // 8)  # an emulated loop takes seconds
+    for workload, wanted in vm.subjects(folder).items():
+        results[workload] = _take_turns(workload, wanted, fewer, skipped)
     return results
 
 
@@ -74,7 +80,7 @@ def _take_turns(
             skipped[f"{subject.name} ({workload})"] = failure
         else:
             able.append(subject)
-    samples = {subject.name: [] for subject in able}
+    samples: dict[str, list[Sample]] = {subject.name: [] for subject in able}
     for _ in track(range(runs), description=workload, transient=True):
         for subject in able:
             samples[subject.name].append(subject.sample())

@@ -19,7 +19,11 @@ _COLUMNS = ("workload", "what", "against", "measure", "at most", "ratio")
 
 
 class Budget(NamedTuple):
-    """A promise: the ratio of what to whose measure is at most this."""
+    """
+    A promise: the ratio of what to whose measure is at most this.
+
+    Without a peer the limit is one of milliseconds.
+    """
 
     workload: str
     what: str
@@ -40,6 +44,12 @@ BUDGETS = (
         for verb in ("state", "kill", "delete")
         for measure in ("cpu", "wall")
     ),
+    Budget("VM, fresh process", "tiny, kvm", "python3 -c pass", "wall", 1.8),
+    Budget("VM, fresh process", "hello, kvm", "python3 -c pass", "wall", 3.5),
+    Budget("VM, warm process", "tiny, kvm", "", "wall", 5),
+    Budget("VM, warm process", "hello, kvm", "", "wall", 5),
+    Budget("loop", "kvm", "native", "wall", 1.05),
+    Budget("sha256sum of 30 MB", "kvm", "native", "wall", 1.5),
 )
 
 
@@ -72,10 +82,12 @@ def _summary(values: list[float]) -> dict[str, float]:
 
 def ratio(results: Results, budget: Budget) -> float | None:
     """The median of the ratios of neighbouring runs, None when one side was not measured."""
-    subjects = results[budget.workload]
-    if budget.what not in subjects or budget.peer not in subjects:
+    subjects = results.get(budget.workload, {})
+    if budget.what not in subjects or budget.peer not in {*subjects, ""}:
         return None
     ours = subjects[budget.what].values(budget.measure)
+    if not budget.peer:
+        return statistics.median(ours)
     theirs = subjects[budget.peer].values(budget.measure)
     pairs = [mine / other for mine, other in zip(ours, theirs, strict=False)]
     return statistics.median(pairs) if pairs else None
@@ -107,7 +119,7 @@ def show(results: Results, skipped: dict[str, str]) -> None:
 
 def _shown(summary: dict[str, float]) -> str:
     low, high = summary["quartile1"], summary["quartile3"]
-    return f"{summary['median']:.1f} ({low:.1f} to {high:.1f})"
+    return f"{summary['median']:.4g} ({low:.4g} to {high:.4g})"
 
 
 def missed(results: Results) -> list[Budget]:
