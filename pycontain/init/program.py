@@ -79,6 +79,8 @@ def execute(step: steps.Execute, box: Box) -> None:
     env = dict(entry.split("=", 1) for entry in step.env if "=" in entry)
     if "HOME" not in env:
         env["HOME"] = _home(box.inside)
+    if step.listen_fds:  # sd_listen_fds(3); the pid is the one that the program sees
+        env |= {"LISTEN_FDS": str(step.listen_fds), "LISTEN_PID": str(os.getpid())}
     try:
         os.execve(box.program, step.args, env)
     except OSError as error:

@@ -37,7 +37,8 @@ class Request(Record):
     pidfd_socket: str = ""
     pivot: bool = True
     keyring: bool = True
-    preserve_fds: int = 0
+    preserve_fds: int = 0  # from 3 on, open for the program
+    listen_fds: int = 0  # how many of them, the first, are sockets that it is told of
     cgroup: bool = True
 
 
@@ -224,7 +225,9 @@ class _Builder:
         return made
 
     def _become_program(self) -> list[steps.Step]:
-        before, after = process.last_steps(self.process, self.profile, self.request.preserve_fds)
+        before, after = process.last_steps(
+            self.process, self.profile, self.request.preserve_fds, self.request.listen_fds
+        )
         if hooks := self._hooks("startContainer"):
             why = "hooks.startContainer"
             before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))

@@ -151,14 +151,18 @@ def umask(process: Process) -> int:
 
 
 def last_steps(
-    process: Process, profile: Profile | None, preserve_fds: int
+    process: Process, profile: Profile | None, preserve_fds: int, listen_fds: int = 0
 ) -> tuple[list[steps.Step], list[steps.Step]]:
     """What is left after `start`: (before the startContainer hooks, after them)."""
     before: list[steps.Step] = []
     if profile is not None and process.noNewPrivileges:
         before.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
     execute = steps.Execute(
-        args=process.args, env=process.env, preserve_fds=preserve_fds, why="process.args"
+        args=process.args,
+        env=process.env,
+        preserve_fds=preserve_fds,
+        listen_fds=listen_fds,
+        why="process.args",
     )
     return before, [execute]
 

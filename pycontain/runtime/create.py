@@ -38,6 +38,7 @@ def create(
     """
     loaded = Bundle(bundle, config)
     console.check(loaded.spec.process, console_socket, detached=True)
+    listen_fds = activated()
     request = Request(
         id=id,
         bundle=loaded.path,
@@ -46,7 +47,8 @@ def create(
         pidfd_socket=pidfd_socket,
         pivot=not no_pivot,
         keyring=not no_new_keyring,
-        preserve_fds=preserve_fds,
+        preserve_fds=listen_fds + preserve_fds,
+        listen_fds=listen_fds,
         cgroup=options.cgroup_manager != "disabled",
     )
     life = prepare(options, loaded, request)
@@ -85,6 +87,14 @@ def now() -> str:
     """The time in RFC 3339 with microseconds, UTC."""
     seconds, micro = divmod(time.time_ns() // 1000, 1_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{micro:06d}Z"
+
+
+def activated() -> int:
+    """How many sockets systemd has passed on to us, from descriptor 3 on. sd_listen_fds(3)."""
+    if os.environ.get(b"LISTEN_PID") != str(os.getpid()).encode():
+        return 0
+    count = os.environ.get(b"LISTEN_FDS", b"")
+    return int(count) if count.isdigit() else 0
 
 
 def check_preserved(count: int) -> None:

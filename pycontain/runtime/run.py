@@ -10,7 +10,7 @@ from ..kernel import const as c
 from ..plan.plan import Request
 from . import console, poststart, poststop
 from .bundle import Bundle
-from .create import prepare
+from .create import activated, prepare
 from .foreground import stay
 from .life import ALL_SIGNALS, Life
 
@@ -51,6 +51,7 @@ def run(
     if loaded.spec.process is None:
         raise SpecError("is required but missing: there is nothing to run", at="process")
     console.check(loaded.spec.process, console_socket, detached=detach)
+    listen_fds = activated()
     request = Request(
         id=id,
         bundle=loaded.path,
@@ -61,7 +62,8 @@ def run(
         pidfd_socket=pidfd_socket,
         pivot=not no_pivot,
         keyring=not no_new_keyring,
-        preserve_fds=preserve_fds,
+        preserve_fds=listen_fds + preserve_fds,
+        listen_fds=listen_fds,
         cgroup=options.cgroup_manager != "disabled",
     )
     life = prepare(options, loaded, request)

@@ -221,6 +221,28 @@ def test_preserved_descriptors_are_open_and_no_more(runtime, bundle):
     assert [(made.path / name).read_text() for name in ("three", "four")] == ["hello\n"] * 2
 
 
+def test_sockets_of_systemd_are_passed_on(runtime, bundle):
+    """sd_listen_fds(3): the sockets come first, then what --preserve-fds adds."""
+    made = bundle("echo $LISTEN_FDS $LISTEN_PID $$; readlink /proc/$$/fd/3; cat <&4")
+    (made.path / "extra").write_text("extra\n")
+    command = runtime.command("run", "-b", made.path, "--preserve-fds", "1", runtime.new_id())
+    activate = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", *command]
+    with socket.socket(socket.AF_UNIX) as listener, (made.path / "extra").open() as extra:
+        at_three = f'exec 3<&{listener.fileno()} 4<&{extra.fileno()}; exec "$@"'
+        done = subprocess.run(
+            ["bash", "-c", at_three, "bash", *activate],
+            pass_fds=[listener.fileno(), extra.fileno()],
+            capture_output=True, text=True, check=False, timeout=LIMIT,
+        )  # fmt: skip
+    assert re.fullmatch(r"1 1 1\nsocket:\[\d+\]\nextra\n", done.stdout), done
+
+
+def test_sockets_for_another_process_are_not_passed_on(runtime, bundle):
+    made = bundle("echo $LISTEN_FDS$LISTEN_PID; ls /proc/self/fd | wc -l")
+    environment = {**os.environ, "LISTEN_PID": "1", "LISTEN_FDS": "1"}
+    assert runtime.output(made, env=environment).words == ["4"]
+
+
 def test_preserved_descriptors_survive_create_and_start(runtime, bundle):
     made = bundle("echo hello >&3; echo up; sleep 100")
     id = runtime.new_id()

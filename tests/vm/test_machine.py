@@ -135,6 +135,7 @@ none:   .word 0
         run(image)
 
 
+@pytest.mark.needs_bare_kvm  # it may well end in a triple fault
 def test_a_guest_that_rewrites_its_page_tables_hurts_only_itself(needs_kvm, assemble):
     image = assemble("""
         .include "board.inc"

@@ -33,7 +33,7 @@ CMDLINE = (
 )
 """`norandmaps` and the lean `-cpu` halve the price of starting a process under emulation."""
 
-EMULATED = ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-la57,-smap,-smep")
+EMULATED = ("-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max,-la57,-smap,-smep")
 HARDWARE = ("-accel", "kvm", "-cpu", "host")
 
 

@@ -431,6 +431,7 @@ class Execute(Step):
     args: tuple[str, ...]
     env: tuple[str, ...]
     preserve_fds: int = 0
+    listen_fds: int = 0
 
     def what(self) -> str:
         return "execve " + " ".join(self.args)
