@@ -58,7 +58,7 @@ def exec_(
         container = Container(options, id)
         spec = parse(container.directory.load_config())
         wanted = (
-            read_text(Process, read_file(process), "process")
+            read_text(Process, read_file(process), f"{process}: process")
             if process
             else _process(spec, args, tty, cwd, env, user, additional_gids, cap, no_new_privs)
         )

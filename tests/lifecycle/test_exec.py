@@ -145,7 +145,7 @@ def test_a_bad_process_file_is_named(runtime, bundle, text, words):
     file.write_text(text)
     done = runtime("exec", "-p", file, id)
     assert done.status == 255
-    assert words in done.err
+    assert f"{file}: {words}" in done.err
 
 
 # --- exit statuses -------------------------------------------------------------------------------
