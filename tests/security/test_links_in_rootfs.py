@@ -14,7 +14,7 @@ import pytest
 
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
-from tests.security.attack import filesystem_at, in_a_child, mount_by_path, mount_points, snapshot
+from tests.security.attack import in_a_child, mount_by_path, mount_points, snapshot
 
 pytestmark = pytest.mark.needs_root
 
@@ -87,9 +87,9 @@ def test_a_naive_mount_goes_outside(bundle, outside):
 
     def run():
         mount_by_path("tmpfs", made.rootfs / "dev/shm")
-        return filesystem_at(outside / "shm")
+        return (outside / "shm").is_mount()
 
-    assert in_a_child(run) == c.TMPFS_MAGIC
+    assert in_a_child(run)
 
 
 DOTS = (
