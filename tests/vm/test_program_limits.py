@@ -131,9 +131,9 @@ def test_memory_is_capped(compile_c, engine):
         int main(void) {
             int n = 0;
             for (char *p; (p = malloc(1 << 20)); n++) memset(p, 1, 1 << 20);
-            return n > 20 && n < 64 ? 0 : 1;
+            return n > 8 && n < 32 ? 0 : 1;
         }""")
-    assert run(path, engine=engine, memory=64 * MIB)[0] == 0
+    assert run(path, engine=engine, memory=32 * MIB)[0] == 0
 
 
 def test_a_program_that_needs_more_memory_than_it_has_is_refused(compile_c, needs_kvm):
