@@ -10,7 +10,8 @@ TOOLS  := $(VENV)/.tools
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
 RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libcap-dev libseccomp2 busybox-static
-TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps
+TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps \
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell
 BENCH_PACKAGES := runc crun bubblewrap time
 
 # $(call need,PACKAGES): install what dpkg does not have, quietly, or say what to do.

@@ -120,6 +120,7 @@ NEEDS: dict[str, tuple[str, Callable[[], Missing]]] = {
     "needs_runc": ("runc", program("runc")),
     "needs_crun": ("crun", program("crun")),
     "needs_busybox": ("a busybox", program("busybox")),
+    "needs_browser": ("a browser", program("chromium-headless-shell")),
     "needs_strace": ("strace", program("strace")),
     "needs_cc": ("a C compiler", program("gcc")),
     "needs_lab": ("a host that boots the integration machine", lab),
@@ -130,7 +131,15 @@ OUTSIDE = frozenset({"needs_lab"})
 """Needs that the machine itself can't meet."""
 
 ANYWHERE = frozenset(
-    {"needs_busybox", "needs_cc", "needs_crun", "needs_root", "needs_runc", "needs_strace"}
+    {
+        "needs_browser",
+        "needs_busybox",
+        "needs_cc",
+        "needs_crun",
+        "needs_root",
+        "needs_runc",
+        "needs_strace",
+    }  # fmt: skip
 )
 """Needs that `make test` meets on any host: alone they don't ask for the machine."""
 

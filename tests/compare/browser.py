@@ -1,21 +1,21 @@
 """
-A real browser without a screen: `python browser.py PAGE PICTURE` loads a page, prints what it
-finds there as JSON, and takes a picture. Chromium, as QtWebEngine carries it.
+A real browser without a screen: Debian's chromium-headless-shell, driven through its DevTools pipe.
+
+The browser reads commands from descriptor 3 and answers on 4, JSON objects ended by a zero byte.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-import sys
+import subprocess
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
 
-os.environ["QT_QPA_PLATFORM"] = "offscreen"
-os.environ["QTWEBENGINE_DISABLE_SANDBOX"] = "1"  # root has none; the page is our own
-
-from PyQt6.QtCore import QTimer, QUrl
-from PyQt6.QtWebEngineCore import QWebEnginePage
-from PyQt6.QtWebEngineWidgets import QWebEngineView
-from PyQt6.QtWidgets import QApplication
+PROGRAM = "chromium-headless-shell"
+LIMIT = 60.0
 
 LOOK = """
 JSON.stringify({
@@ -31,36 +31,81 @@ JSON.stringify({
 """
 
 
-class Page(QWebEnginePage):
-    """A page that keeps what its console says."""
-
-    messages: list[str] = []
-
-    def javaScriptConsoleMessage(self, level, message, line, source):
-        self.messages.append(message)
-
-
-def main() -> None:
-    application = QApplication(["browser"])
-    view = QWebEngineView()
-    page = Page(view)
-    view.setPage(page)
-    view.resize(1000, 2200)
-
-    def report(answer: str) -> None:
-        view.grab().save(sys.argv[2])
-        sys.stdout.write(json.dumps({**json.loads(answer), "messages": page.messages}))
-        application.quit()
-
-    def loaded(_: bool) -> None:
-        QTimer.singleShot(1000, lambda: page.runJavaScript(LOOK, report))
-
-    view.loadFinished.connect(loaded)
-    view.load(QUrl.fromLocalFile(os.path.abspath(sys.argv[1])))
-    view.show()
-    QTimer.singleShot(60_000, lambda: application.exit(1))
-    sys.exit(application.exec())
+def look(page: Path, profile: Path) -> tuple[dict[str, object], bytes]:
+    """What a page shows (LOOK, and the messages of its console), and a picture of it, a PNG."""
+    with browser(profile) as tab:
+        tab.ask("Runtime.enable")
+        tab.ask("Page.enable")
+        tab.ask("Page.navigate", url=page.as_uri())
+        tab.wait("Page.loadEventFired")
+        seen = json.loads(tab.ask("Runtime.evaluate", expression=LOOK)["result"]["value"])
+        picture = tab.ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        seen["messages"] = [event for event in tab.events if event == "Runtime.consoleAPICalled"]
+        return seen, base64.b64decode(picture)
 
 
-if __name__ == "__main__":
-    main()
+class Tab:
+    """One page of a browser."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self.commands = commands
+        self.answers = answers
+        self.rest = b""
+        self.events: list[str] = []
+        self.session: dict[str, str] = {}
+        self.numbers = count(1)
+        target = self.ask("Target.createTarget", url="about:blank", width=1000, height=2200)
+        attached = self.ask("Target.attachToTarget", flatten=True, **target)
+        self.session = {"sessionId": attached["sessionId"]}
+
+    def ask(self, method: str, **values: object) -> dict[str, object]:
+        """The answer to a command."""
+        number = next(self.numbers)
+        message = {"id": number, "method": method, "params": values, **self.session}
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def wait(self, event: str) -> None:
+        """Wait for an event, unless it came already."""
+        while event not in self.events:
+            self._next()
+
+    def _next(self) -> dict[str, object]:
+        while b"\0" not in self.rest:
+            piece = os.read(self.answers, 1 << 16)
+            assert piece, "the browser has ended"
+            self.rest += piece
+        text, _, self.rest = self.rest.partition(b"\0")
+        message = json.loads(text)
+        if "method" in message:
+            self.events.append(message["method"])
+        return message
+
+
+@contextmanager
+def browser(profile: Path):
+    """A browser with one tab; the profile is a folder of its own."""
+    to_read, commands = os.pipe()
+    answers, to_write = os.pipe()
+    # two steps, because one of the pipes may be 3 or 4 itself
+    shell = f'exec "$@" 13<&{to_read} 14>&{to_write} 3<&13 4>&14'
+    words = [PROGRAM, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    words += ["--no-sandbox", "--disable-gpu"]  # root has no sandbox; the page is our own
+    with (profile.parent / "browser.log").open("w") as log:
+        process = subprocess.Popen(
+            ["timeout", str(LIMIT), "bash", "-c", shell, "bash", *words],
+            pass_fds=[to_read, to_write], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    os.close(to_read)
+    os.close(to_write)
+    try:
+        yield Tab(commands, answers)
+    finally:
+        process.terminate()
+        process.wait()
+        os.close(commands)
+        os.close(answers)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +13,9 @@ from pycontain.compare import commands, page, walls
 from pycontain.compare.comparison import QUANTITIES, Column, Comparison, Figure, compare
 from pycontain.compare.measure import run
 from pycontain.errors import HostError, ProgramError, UsageError
+from tests.compare import browser
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
-HERE = Path(__file__).parent
 
 
 def column(name, factor):
@@ -145,16 +143,11 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(made_up):
     assert not any(mark in text for mark in ("<script", "<link", "<img", "@import", "src="))
 
 
+@pytest.mark.needs_browser
 def test_the_page_looks_right_in_a_browser(made_up, tmp_path):
     pytest.importorskip("matplotlib")
-    pytest.importorskip("PyQt6.QtWebEngineCore", reason="needs PyQt6-WebEngine")
     page.write(made_up, str(tmp_path / "page.html"))
-    picture = tmp_path / "page.png"
-    done = subprocess.run(
-        [sys.executable, HERE / "browser.py", tmp_path / "page.html", picture],
-        check=True, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    seen = json.loads(done.stdout)
+    seen, picture = browser.look(tmp_path / "page.html", tmp_path / "profile")
     assert seen["title"] == "One program behind four walls"
     assert len(seen["charts"]) == 4
     assert all(
@@ -163,4 +156,5 @@ def test_the_page_looks_right_in_a_browser(made_up, tmp_path):
     assert "needs unicorn" in seen["tables"][0]
     assert "1500.00" in seen["tables"][0]
     assert (seen["overflows"], seen["fetched"], seen["messages"]) == (False, [], [])
-    assert picture.stat().st_size > 20_000
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
