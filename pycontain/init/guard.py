@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 _LAST_WORDS = b"pycontain: code was about to be loaded inside a container; the process ends here\n"
 _FORBIDDEN = ("import", "compile", "exec", "ctypes.dlopen", "subprocess.Popen")
 
+# What is cleared is not freed: that would write to each of its pages, which then are copied.
+_kept: list[object] = []
+
 
 def guard(step: Guard, box: Box) -> None:
     """Seal imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
     gc.disable()  # no finaliser runs at a moment nobody chose
-    sys.meta_path.clear()
-    sys.path_hooks.clear()
-    sys.path.clear()
-    sys.path_importer_cache.clear()
+    for place in (sys.meta_path, sys.path_hooks, sys.path, sys.path_importer_cache):
+        _kept.append(place.copy())
+        place.clear()
     sys.addaudithook(_refuse)
     calls.default_signals()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the parent blocked them all
