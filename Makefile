@@ -64,7 +64,7 @@ rootfs-debian: packages ## a minimal Debian root file system
 install: packages ## install to PREFIX (/usr/local)
 	$(SUDO) mkdir -p $(PREFIX)/bin
 	$(SUDO) $(PYTHON) -m venv $(PREFIX)/lib/pycontain
-	$(SUDO) $(PREFIX)/lib/pycontain/bin/pip install --quiet --disable-pip-version-check .
+	$(SUDO) $(PREFIX)/lib/pycontain/bin/pip install -qq --disable-pip-version-check .
 	$(SUDO) $(PREFIX)/lib/pycontain/bin/python -IB -m pycontain.cli.launcher $(PREFIX)/bin/pycontain
 	@$(PREFIX)/bin/pycontain --version
 
@@ -78,13 +78,13 @@ $(READY): pyproject.toml
 	{ echo "pycontain needs Python 3.11: make PYTHON=python3.x" >&2; exit 1; }
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable .
 	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
 	@touch $@
 
 $(TOOLS): $(READY)
 	@echo "adding the tools for tests and benchmarks"
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,emulate]'
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable '.[dev,emulate]'
 	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
 	@touch $@
 
