@@ -73,17 +73,19 @@ class _Memory:
     def __init__(self, pid: int, program: str) -> None:
         self._pid = pid
         self._name = os.path.basename(program)[:15]
-        self._marks: dict[int, int] = {}
+        self._marks: dict[int, tuple[str, int]] = {}
         self.program = 0
 
     @property
     def total(self) -> int:
-        return sum(self._marks.values())
+        return sum(mark for _, mark in self._marks.values())
 
     def look(self) -> None:
         for pid in _tree(self._pid):
             name, mark = _status(pid)
-            self._marks[pid] = max(mark, self._marks.get(pid, 0))
+            before, most = self._marks.get(pid, (name, 0))
+            # what it was before execve, a copy of the monitor that shares its pages, does not count
+            self._marks[pid] = name, max(mark, most) if name == before or not mark else mark
             if name == self._name:
                 self.program = max(self.program, mark)
 

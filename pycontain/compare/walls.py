@@ -7,6 +7,8 @@ import sys
 from importlib.util import find_spec
 
 from .. import frozen, jsontext
+from ..errors import KernelError
+from ..kernel import seal
 from ..record import Record
 from ..spec.sample import sample
 
@@ -63,7 +65,16 @@ def _container(folder: str, program: Sequence[str]) -> list[str]:
     with open(f"{folder}/config.json", "w", encoding="utf-8") as file:
         file.write(jsontext.dumps(_config(rootfs, program)))
     name = f"compare-{os.getpid()}"
-    return frozen.command(sys.executable, frozen.PROGRAM, "run", "--bundle", folder, name)
+    words = ("run", "--bundle", folder, name)
+    return frozen.command(_sealed(), frozen.PROGRAM, *words)
+
+
+def _sealed() -> str:
+    """The interpreter as the installed program has it; any other would begin itself again."""
+    try:
+        return seal.mounted(os.path.realpath(sys.executable))
+    except (KernelError, OSError):
+        return sys.executable
 
 
 def _config(rootfs: str, program: Sequence[str]) -> dict[str, object]:
