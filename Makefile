@@ -28,18 +28,18 @@ define need
 	  echo "cannot install, as root or with sudo:" $$missing >&2; exit 1; }; }
 endef
 
-.PHONY: help run test test-unit lint rootfs rootfs-debian bench install clean dev \
+.PHONY: help root run test test-unit lint rootfs rootfs-debian bench install clean dev \
 	packages test-packages bench-packages ffi
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: packages $(READY) ## run the demo bundle: a container shows what it sees
+run: root packages $(READY) ## run the demo bundle: a container shows what it sees
 	@bundle=$$(rootfs/make.sh demo) && \
 	echo "$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo" && \
 	$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo
 
-test: lint test-packages ## everything that any host can prove
+test: root lint test-packages ## everything that any host can prove
 	@mkdir -p build/reports
 	$(SUDO) $(PY) -m pytest --junitxml build/reports/host.xml $(TESTS)
 
@@ -51,7 +51,7 @@ lint: dev ## ruff and mypy --strict
 	@$(VENV)/bin/ruff format --check --quiet pycontain tests benchmarks vagrant
 	@$(VENV)/bin/mypy
 
-bench: dev bench-packages ## pycontain beside runc, crun and bubblewrap
+bench: root dev bench-packages ## pycontain beside runc, crun and bubblewrap
 	$(SUDO) $(PY) -m benchmarks $(BENCH)
 
 rootfs: packages ## the busybox root file system and the demo bundle
@@ -61,7 +61,7 @@ rootfs-debian: packages ## a minimal Debian root file system
 	$(call need,debootstrap)
 	@$(SUDO) rootfs/make.sh debian
 
-install: packages ## install to PREFIX (/usr/local)
+install: root packages ## install to PREFIX (/usr/local)
 	$(SUDO) mkdir -p $(PREFIX)/bin
 	$(SUDO) $(PYTHON) -m venv $(PREFIX)/lib/pycontain
 	$(SUDO) $(PREFIX)/lib/pycontain/bin/pip install -qq --disable-pip-version-check .
@@ -87,6 +87,10 @@ $(TOOLS): $(READY)
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable '.[dev,emulate]'
 	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
 	@touch $@
+
+root:
+	@[ -z "$(SUDO)" ] || command -v sudo >/dev/null || \
+	{ echo "needs root, or sudo: containers are namespaces, mounts and cgroups" >&2; exit 1; }
 
 packages:
 	$(call need,$(RUN_PACKAGES))
