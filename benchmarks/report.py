@@ -47,7 +47,6 @@ BUDGETS = (
     Budget("VM, fresh process", "tiny, kvm", "python3 -c pass", "wall", 1.8),
     Budget("VM, fresh process", "hello, kvm", "python3 -c pass", "wall", 3.5),
     Budget("VM, warm process", "tiny, kvm", "", "wall", 5),
-    Budget("VM, warm process", "hello, kvm", "", "wall", 5),
     Budget("loop", "kvm", "native", "wall", 1.05),
     Budget("sha256sum of 30 MB", "kvm", "native", "wall", 1.5),
 )
