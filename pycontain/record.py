@@ -32,19 +32,26 @@ class _RecordType(type):
     """Turns annotations into slots and class-level values into defaults."""
 
     def __new__(meta, name: str, bases: tuple[type, ...], space: dict[str, object]) -> _RecordType:
-        base: dict[str, str] = getattr(bases[0], "FIELDS", {}) if bases else {}
+        # one loop: a hundred records are made at each start
+        fields: dict[str, str] = {}
+        defaults: dict[str, object] = {}
+        if bases:
+            fields.update(getattr(bases[0], "FIELDS", ()))
+            defaults.update(getattr(bases[0], "DEFAULTS", ()))
+        slots = []
         own = space.get("__annotations__", {})
         assert isinstance(own, dict)
-        fields = {key: text for key, text in own.items() if text[:8] != "ClassVar"}
-        defaults = {key: space.pop(key) for key in fields if key in space}
-        if base:
-            space["__slots__"] = tuple([key for key in fields if key not in base])
-            space["FIELDS"] = base | fields
-            space["DEFAULTS"] = bases[0].DEFAULTS | defaults  # type: ignore[attr-defined]
-        else:
-            space["__slots__"] = tuple(fields)
-            space["FIELDS"] = fields
-            space["DEFAULTS"] = defaults
+        for key, text in own.items():
+            if text[:8] == "ClassVar":
+                continue
+            if key not in fields:
+                slots.append(key)
+            fields[key] = text
+            if key in space:
+                defaults[key] = space.pop(key)
+        space["__slots__"] = tuple(slots)
+        space["FIELDS"] = fields
+        space["DEFAULTS"] = defaults
         return super().__new__(meta, name, bases, space)
 
 
