@@ -58,8 +58,11 @@ def boot(path: str, main: str = PROGRAM) -> str:
     """
     module, _, function = main.partition(":")
     return f"""\
-import gc, marshal, sys
+import gc, marshal, posix, sys
 gc.disable()
+while (file := posix.open("/dev/null", posix.O_RDWR)) < 3:  # of a stream that is closed
+    posix.set_inheritable(file, True)
+posix.close(file)
 {path}
 try:
     file = open({file()!r}, "rb")

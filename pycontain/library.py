@@ -11,14 +11,10 @@ from __future__ import annotations
 import itertools
 import os
 import select
-import signal as signals
-import socket
-import threading
 import time
 
-from . import frozen, jsontext
-from .errors import StateError, Timeout, from_record
-from .kernel import seal
+from . import jsontext
+from .errors import PycontainError, StateError, Timeout
 from .record import Record
 from .runtime import worker
 from .runtime.bundle import Bundle
@@ -27,6 +23,7 @@ from .runtime.delete import delete
 from .runtime.kill import kill
 from .runtime.options import Options
 from .runtime.pause import pause
+from .runtime.pool import Pool, Process, Worker
 from .runtime.resume import resume
 from .runtime.start import start
 from .runtime.update import update
@@ -125,8 +122,9 @@ class Container:
         self.id = id or f"py-{os.getpid()}-{next(_numbers)}"
         self.options = options or Options()
         self._config = _changed(self.bundle, args, env or {}, cwd)
-        self._process: _Process | None = None
-        self._worker: _Worker | None = None
+        self._process: Process | None = None
+        self._worker: Worker | None = None
+        self._ours = False  # another container of this name is not ours to delete
 
     def __enter__(self) -> Self:
         return self
@@ -190,6 +188,8 @@ class Container:
 
     def delete(self) -> None:
         """Kill what runs and remove everything; a container that is gone already is no error."""
+        if not self._ours:
+            return
         if self._process is not None:
             self._process.kill()
         delete(self.options, self.id, force=True)
@@ -199,6 +199,7 @@ class Container:
         if self._worker is not None:
             self._worker.forget(self.id)
             self._worker = None
+        self._ours = False
 
     # --- while it lives ------------------------------------------------------------------------
 
@@ -224,22 +225,32 @@ class Container:
 
     # --- how -----------------------------------------------------------------------------------
 
-    def _made(self, verb: str, streams: list[int]) -> _Process:
+    def _made(self, verb: str, streams: list[int]) -> Process:
         request: worker.Message = {"verb": verb, "bundle": self.bundle, "config": self._config}
-        return self._ask(request, streams)
+        before, self._ours = self._ours, True
+        try:
+            return self._ask(request, streams)
+        except PycontainError:  # what could not be made was undone
+            self._ours = before
+            raise
 
-    def _ask(self, request: worker.Message, streams: list[int]) -> _Process:
+    def _ask(self, request: worker.Message, streams: list[int]) -> Process:
         chosen = _pool.take()
         try:
             where = {"root": self.options.root, "cgroup_manager": self.options.cgroup_manager}
             process = chosen.ask({**request, **where, "id": self.id}, streams)
-        finally:
+        except PycontainError:
             _pool.give(chosen)
+            raise
+        except BaseException:  # interrupted: its answer, still to come, is nobody else's
+            _pool.retire(chosen)
+            raise
+        _pool.give(chosen)
         if request["verb"] != "exec":
             self._worker = chosen
         return process
 
-    def _result(self, process: _Process, pipes: _Pipes, began: float) -> Result:
+    def _result(self, process: Process, pipes: _Pipes, began: float) -> Result:
         status, number = process.status()
         reason: Reason = "exit"
         if number:
@@ -275,41 +286,6 @@ def _changed(bundle: str, args: Sequence[str], env: Mapping[str, str], cwd: str)
     return jsontext.dumps(config)
 
 
-class _Process:
-    """A child of ours that a worker made."""
-
-    def __init__(self, pid: int, pidfd: int, times: object) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-        self.times = tuple(tuple(entry) for entry in times)  # type: ignore[attr-defined]
-        self._ended: os.waitid_result | None = None
-
-    def wait(self, timeout: float | None) -> bool:
-        """Whether it has ended within this time (seconds)."""
-        watch = select.poll()
-        watch.register(self.pidfd, select.POLLIN)
-        return bool(watch.poll(None if timeout is None else timeout * 1000))
-
-    def status(self) -> tuple[int, int]:
-        """(a shell's exit status, the signal that killed it or 0), of a process that has ended."""
-        if self._ended is None:
-            self._ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert self._ended is not None
-        number = self._ended.si_status
-        return (number, 0) if self._ended.si_code == os.CLD_EXITED else (128 + number, number)
-
-    def kill(self) -> None:
-        """End it now."""
-        if self._ended is None:
-            signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
-
-    def end(self) -> None:
-        """Kill it, reap it, and let go of it."""
-        self.kill()
-        self.status()
-        os.close(self.pidfd)
-
-
 class _Pipes:
     """The standard streams of a program: the caller's, or pipes whose other ends are served."""
 
@@ -330,7 +306,7 @@ class _Pipes:
             if fd > 2:
                 os.close(fd)
 
-    def serve(self, process: _Process, began: float, timeout: float | None, id: str) -> None:
+    def serve(self, process: Process, began: float, timeout: float | None, id: str) -> None:
         """Feed and read until the process has ended. Raises Timeout, with the process killed."""
         for stream, fd in enumerate(self.theirs):
             if fd > 2:
@@ -393,95 +369,5 @@ class _Pipes:
         return bool(select.select([self.ours[stream]], [], [], 0)[0])
 
 
-class _Worker:
-    """A warm interpreter and the socket to it."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            self.pid = _spawn(theirs.fileno())
-        self.socket = ours
-        self.lock = threading.Lock()  # of one request and its answer
-
-    def ask(self, request: worker.Message, streams: list[int]) -> _Process:
-        """Send a request; the process it made. Raises what went wrong there."""
-        with self.lock:
-            worker.send(self.socket, request, streams)
-            reply, fds = worker.receive(self.socket, 1)
-        if reply is None:
-            raise StateError("has died", at="the worker", remedy="call again")
-        if "fault" in reply:
-            if pid := int(str(reply["pid"])):
-                os.waitpid(pid, 0)
-            fault = reply["fault"]
-            assert isinstance(fault, dict)
-            raise from_record(fault)
-        return _Process(int(str(reply["pid"])), fds[0], reply["times"])
-
-    def forget(self, id: str) -> None:
-        """The container was deleted."""
-        try:
-            with self.lock:
-                worker.send(self.socket, {"verb": "forget", "id": id}, [])
-        except BrokenPipeError:
-            pass  # the worker is gone, and with it what it knew
-
-    def end(self) -> None:
-        """Let it go: it deletes what it made and was not told to forget."""
-        self.socket.close()
-        os.waitpid(self.pid, 0)
-
-    @property
-    def alive(self) -> bool:
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-
-def _spawn(fd: int) -> int:
-    """Start a worker from a sealed interpreter. Its import path is ours."""
-    path = seal.interpreter()
-    streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-    if fd == worker.SOCKET:
-        os.set_inheritable(fd, True)
-    return os.posix_spawn(
-        path,
-        frozen.command(path, "pycontain.runtime.worker:serve"),
-        os.environ,
-        file_actions=[*streams, (os.POSIX_SPAWN_DUP2, fd, worker.SOCKET)],
-        setsigmask=(),
-    )
-
-
-class _Pool:
-    """Workers that are free; each serves one call at a time."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.free: list[_Worker] = []
-        self.owner = os.getpid()
-
-    def take(self) -> _Worker:
-        """A free worker, or a new one. After a fork of the program the child starts its own."""
-        with self.lock:
-            if self.owner != os.getpid():
-                self.free, self.owner = [], os.getpid()
-            while self.free:
-                chosen = self.free.pop()
-                if chosen.alive:
-                    return chosen
-        return _Worker()
-
-    def give(self, chosen: _Worker) -> None:
-        """It is free again."""
-        with self.lock:
-            self.free.append(chosen)
-
-    def close(self) -> None:
-        """End the workers that are free."""
-        with self.lock:
-            ended, self.free = self.free, []
-        for each in ended:
-            each.end()
-
-
 _numbers = itertools.count(1)
-_pool = _Pool()
+_pool = Pool()

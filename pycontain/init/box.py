@@ -24,12 +24,12 @@ class Box:
     hook_state     the state that hooks are told, less status and pid
     root           the root file system, from the step that binds it
     preserved      how many descriptors after the standard ones are the program's
-    program        the path that execve gets, from the step that finds it
+    program, env   what execve gets, from the step that finds the program
     """
 
     __slots__ = (
-        "cgroup", "channel", "console", "hook_state", "namespaces", "preserved", "program", "root",
-        "seccomp", "start", "target",
+        "cgroup", "channel", "console", "env", "hook_state", "namespaces", "preserved", "program",
+        "root", "seccomp", "start", "target",
     )  # fmt: skip
 
     def __init__(self, channel: Channel) -> None:
@@ -44,6 +44,7 @@ class Box:
         self.hook_state: dict[str, object] = {}
         self.root: Root | None = None
         self.program = ""
+        self.env: dict[str, str] = {}
 
     def close_others(self) -> None:
         """

@@ -179,9 +179,15 @@ def take_user(step: steps.TakeUser, box: Box) -> None:
 
 
 def _own_streams(uid: int) -> None:
-    """Let the user open /dev/stdin and the like again, which need the file's permission."""
+    """
+    Let the user open /dev/stdin and the like again, which need the file's permission.
+
+    What is close-on-exec is a file of ours in the place of a stream that the caller had closed.
+    """
     for stream in (0, 1, 2):
         try:
+            if not os.get_inheritable(stream):
+                continue
             found = os.fstat(stream)
             if found.st_uid != uid and not _is_null(found):
                 os.fchown(stream, uid, -1)

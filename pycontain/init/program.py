@@ -7,7 +7,6 @@ import errno
 
 from .. import os
 from ..errors import KernelError, ProgramError
-from ..kernel import calls
 from . import diagnose
 
 TYPE_CHECKING = False
@@ -21,7 +20,13 @@ _PASSWD_LIMIT = 1 << 20
 
 
 def find_program(step: steps.FindProgram, box: Box) -> None:
-    """Look the program up as execvp(3) would, in the container, as its user."""
+    """
+    Look the program up as execvp(3) would, in the container, as its user.
+
+    Its environment is made here, too: the seccomp filter, which may come next, need not allow what
+    looking for HOME takes.
+    """
+    box.env = _environment(step.env, box.inside)
     name = step.args[0]
     if "/" in name:
         problem = _problem(name, box.inside)
@@ -54,7 +59,7 @@ def _problem(path: str, root: Root) -> int:
     """
     try:
         absolute = path if path.startswith("/") else os.path.join(os.getcwd(), path)
-        file = root.open(absolute)
+        file = _open(absolute, os.O_PATH, root)
     except KernelError as error:
         return errno.ENOENT if error.errno == errno.ENOTDIR else error.errno
     mode = os.fstat(file).st_mode
@@ -75,16 +80,37 @@ def _variable(env: tuple[str, ...], name: str) -> str | None:
 
 def execute(step: steps.Execute, box: Box) -> None:
     """Become the program. Returns only by raising."""
-    calls.close_range(3 + step.preserve_fds, on_exec=True)  # CVE-2024-21626
-    env = dict(entry.split("=", 1) for entry in step.env if "=" in entry)
-    if "HOME" not in env:
-        env["HOME"] = _home(box.inside)
+    env = box.env
     if step.listen_fds:  # sd_listen_fds(3); the pid is the one that the program sees
         env |= {"LISTEN_FDS": str(step.listen_fds), "LISTEN_PID": str(os.getpid())}
     try:
         os.execve(box.program, step.args, env)
     except OSError as error:
         raise diagnose.refusal(box.program, error.errno or 0, box.inside) from None
+
+
+def _environment(entries: tuple[str, ...], root: Root) -> dict[str, str]:
+    env = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    if "HOME" not in env:
+        env["HOME"] = _home(root)
+    return env
+
+
+def _open(path: str, flags: int, root: Root) -> int:
+    """
+    Open a file of the container, whose root this process has by now.
+
+    A filter that is loaded already may be older than openat2(2).
+    """
+    try:
+        return root.open(path, flags)
+    except KernelError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, path) from None
 
 
 def _home(root: Root) -> str:
@@ -96,7 +122,7 @@ def _home(root: Root) -> str:
     """
     uid = str(os.getuid())
     try:
-        file = root.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK)
+        file = _open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK, root)
     except KernelError:
         return "/"
     try:

@@ -310,7 +310,8 @@ def _empty_directory() -> Tree:
 
 def _null() -> Tree:
     null = open_host("/dev/null")
-    if os.fstat(null).st_rdev != os.makedev(1, 3):
+    found = os.fstat(null)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
         raise StepError("is not the null device", at="/dev/null")
     tree = Tree.clone(null, at="/dev/null")
     tree.set(c.MOUNT_ATTR_RDONLY, 0)

@@ -249,15 +249,18 @@ def compiled(profile: Profile, key: bytes, directory: str) -> bytes:
     last part is missing. Files that are damaged, someone else's, or made by another libseccomp are
     replaced.
 
-    Raises HostError for a directory that others can write to, OSError when it cannot be read or
-    written, and what to_bpf raises.
+    Raises HostError for a directory that others can write to, OSError when it cannot be read, and
+    what to_bpf raises.
     """
     fd = _open_directory(directory)
     try:
         program = _look_up(fd, key)
         if program is None:
             program = to_bpf(profile)
-            _keep(fd, key, program)
+            try:
+                _keep(fd, key, program)
+            except OSError:
+                pass  # a full disk, or one without O_TMPFILE: the next container compiles again
         return program
     finally:
         os.close(fd)

@@ -31,13 +31,13 @@ class Container:
     def alive(self) -> bool:
         """Whether the first process is there: the pid alone could be somebody else's by now."""
         state = self.state
-        return state.pid > 0 and start_time(state.pid) == state.start_time
+        return state.start_time > 0 and start_time(state.pid) == state.start_time
 
     @property
     def status(self) -> str:
         """creating, created, running, paused or stopped. runtime.md, State."""
         if self.state.phase == "creating":
-            return "creating" if self.alive else "stopped"
+            return "creating" if self.alive or self.directory.is_locked else "stopped"
         if not self.alive:
             return "stopped"
         if self.frozen:
@@ -89,7 +89,9 @@ class Container:
     def wrong_status(self, status: str, *wanted: str) -> StateError:
         """The error for a container that is not as a command needs it."""
         needed = f", not {' or '.join(wanted)}" if wanted else ""
-        return StateError(f"is {status}{needed}", at="container", value=self.state.id)
+        # containerd knows a process that is gone by these words
+        gone = ": container not running" if status == "stopped" else ""
+        return StateError(f"is {status}{needed}{gone}", at="container", value=self.state.id)
 
     def public(self) -> dict[str, object]:
         """The state as `state` and `list` show it: the specification's, and what runc adds."""

@@ -63,7 +63,7 @@ def prepare(options: Options, bundle: Bundle, request: Request) -> Life:
     life = Life(options, request.id, plan.steps)
     life.config = bundle.text
     life.state = first_state(bundle.spec, request, plan.rootfs)
-    life.poststop = lambda: poststop.run(bundle.spec, life.known, options.warn)
+    life.poststop = lambda state: poststop.run(bundle.spec, state, options.warn)
     for warning in plan.warnings:
         options.warn(warning)
     return life
@@ -98,13 +98,21 @@ def activated() -> int:
 
 
 def check_preserved(count: int) -> None:
-    """Raises UsageError unless the descriptors to preserve are open."""
+    """
+    Raises UsageError unless the descriptors to preserve are open, and the caller's.
+
+    Ours are all close-on-exec; those that came through execve(2) are not.
+    """
+    if count < 0:
+        raise UsageError("is less than 0", at="--preserve-fds", value=str(count))
     for fd in range(3, 3 + count):
         try:
-            os.fstat(fd)
+            passed = os.get_inheritable(fd)
         except OSError:
+            passed = False
+        if not passed:
             raise UsageError(
                 f"asks for descriptor {fd}, which is not open",
                 at="--preserve-fds",
                 value=str(count),
-            ) from None
+            )

@@ -90,5 +90,20 @@ def wait_for_end(pidfd: int, id: str) -> None:
 def _remove_remains(options: Options, id: str) -> None:
     """A directory without a readable state: nothing else can be known to belong to it."""
     directory = StateDir(options.root, id)
-    if os.path.isdir(directory.path):
-        directory.remove()
+    try:
+        with directory:  # until then somebody else may have been at work
+            whole = _is_whole(directory)
+            if not whole:
+                directory.remove()
+    except StateError:
+        return  # it is gone
+    if whole:
+        delete(options, id, force=True)
+
+
+def _is_whole(directory: StateDir) -> bool:
+    try:
+        directory.load()
+    except StateError:
+        return False
+    return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _signal
 
+from ..cgroup import place
+from ..cgroup.tree import Cgroup
 from ..errors import ProgramError, PycontainError, StateError, UsageError
 from ..kernel import const as c
 from ..plan.joining import JoinRequest, build
@@ -159,6 +161,19 @@ def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabiliti
     )
 
 
+def _open_to_processes(own: Cgroup, pid: int) -> Cgroup:
+    """
+    The container's cgroup, or that of its first process if the container divides its own.
+
+    A cgroup whose controllers are passed on takes no process itself: cgroups(7), "No internal
+    processes" rule. systemd as a container's program does that.
+    """
+    if not own.read("cgroup.subtree_control").strip():
+        return own
+    path = place.own(pid)
+    return Cgroup(own.mount, path) if path.startswith(f"{own.path}/") else own
+
+
 def _join(
     options: Options,
     container: Container,
@@ -172,7 +187,7 @@ def _join(
     life.join(c.CLONE_NEWPID, life.target)
     own = container.cgroup
     if own is not None:
-        life.cgroup = own.below(cgroup) if cgroup else own
+        life.cgroup = own.below(cgroup) if cgroup else _open_to_processes(own, container.state.pid)
     elif cgroup:
         raise StateError("has no cgroup", at="container", value=container.state.id)
     return life

@@ -50,7 +50,7 @@ class Life:
         self.config = ""
         self.child: Child | None = None
         self.console = -1
-        self.poststop: Callable[[], None] = lambda: None
+        self.poststop: Callable[[State], None] = lambda _: None
         self.times: list[tuple[str, str, int]] = []
         self.clone_flags = 0
         self.target = -1
@@ -120,7 +120,7 @@ class Life:
                 self.options.warn(f"cannot be undone: {fault_of(error).line()}")
         self.release()
         if self._hooks_ran or hooks_ran:
-            self.poststop()
+            self.poststop(self.known)
 
     def _await(self, wanted: str) -> None:
         assert self.child is not None
@@ -197,6 +197,7 @@ class Life:
 
     def release(self) -> None:
         """Let go of what only bringing up needs; the child's pidfd stays."""
+        self._undo.clear()
         if self.child is not None:
             self.child.channel.close()
         if self.target >= 0:
@@ -205,12 +206,21 @@ class Life:
         self.cgroup.close()
         self.directory.unlock()
 
-    def finish(self) -> None:
-        """After the program's end: kill what it left, remove cgroup and state."""
+    def finish(self) -> bool:
+        """
+        After the program's end: kill what it left, remove cgroup and state.
+
+        False when somebody else, such as `delete --force`, has done that.
+        """
+        try:
+            self.directory.__enter__()
+        except StateError:
+            return False
         if isinstance(self.cgroup, Cgroup):
             self.cgroup.kill()
             self.cgroup.remove()
         self.directory.remove()
+        return True
 
     @property
     def known(self) -> State:
@@ -270,12 +280,19 @@ class Life:
         if any(isinstance(later, steps.AwaitStart) for later in rest):
             self._start_fifos = sync.Channel(*self.directory.make_fifos())
         cgroup = self.cgroup.fd if isinstance(self.cgroup, Cgroup) else -1
-        self.child = spawn(step, rest, cgroup, self.clone_flags, self._furnish, self._namespaces)
+        self.child = spawn(
+            step,
+            rest,
+            cgroup,
+            self.clone_flags,
+            self._furnish,
+            self.directory.unlock,  # the child's copy of the lock, which would outlive ours
+            self._namespaces,
+        )
         self._undo.append(self._kill_child)
         self._close_what_the_child_has()
 
     def _furnish(self, box: Box) -> None:
-        self.directory.unlock()  # the child's copy of the lock, which would outlive ours
         box.start = self._start_fifos
         box.namespaces = self._namespaces
         box.console = self.console
@@ -334,6 +351,8 @@ class Life:
             os.close(fd)
             os.rename(hidden, step.path)
         except OSError as error:
+            if os.path.lexists(hidden):
+                os.unlink(hidden)
             raise KernelError.of("write", error.errno or 0, step.path) from None
         self._undo.append(lambda: os.unlink(step.path))
 

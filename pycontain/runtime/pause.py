@@ -14,6 +14,7 @@ def pause(options: Options, id: str) -> None:
     """Pause a container. Raises StateError when it is in another state or has no cgroup."""
     container = Container(options, id)
     with container.directory:
+        container.refresh()
         container.require("created", "running")
         cgroup = container.cgroup
         if cgroup is None:

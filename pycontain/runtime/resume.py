@@ -14,6 +14,7 @@ def resume(options: Options, id: str) -> None:
     """Resume a container. Raises StateError when it is in another state or has no cgroup."""
     container = Container(options, id)
     with container.directory:
+        container.refresh()
         container.require("paused")
         cgroup = container.cgroup
         if cgroup is None:

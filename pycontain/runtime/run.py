@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _signal
 
-from ..errors import PycontainError, SpecError
+from ..errors import SpecError
 from ..kernel import calls
 from ..kernel import const as c
 from ..plan.plan import Request
@@ -78,8 +78,7 @@ def run(
     status = stay(life, terminal)
     if life.killed_by_oom:
         options.warn("the container ran out of memory (memory.max), the kernel killed it")
-    if not keep:
-        life.finish()
+    if not keep and life.finish():
         poststop.run(loaded.spec, life.known, options.warn)
     return status
 
@@ -87,9 +86,10 @@ def run(
 def _bring_up(life: Life, spec: Spec, detach: bool) -> int:
     """Start the program and the poststart hooks; returns the terminal's master, or -1."""
     master = life.bring_up_with_terminal(spec.process, detached=detach)
+    life.directory.unlock()  # a hook may use the container
     try:
         poststart.run(spec, life.known)
-    except PycontainError:
+    except BaseException:
         life.undo(hooks_ran=True)
         raise
     life.release()

@@ -35,6 +35,7 @@ def spawn(
     cgroup: int,
     extra: int,
     furnish: Callable[[Box], None],
+    let_go: Callable[[], None],
     joined: dict[int, int],
 ) -> Child:
     """
@@ -43,18 +44,25 @@ def spawn(
     cgroup   a descriptor of the cgroup it is born in, -1 for the caller's
     extra    more flags for clone3
     furnish  fills the child's box
+    let_go   closes, in the child, what is the parent's alone
     joined   descriptors of the namespaces to join
     """
     _load_for(rest)
     ours, theirs = Channel.pair()
+    box = Box(theirs)
+    furnish(box)
     gc.freeze()  # objects that are never touched stay shared pages
-    with _Detour(step, joined):
-        pid, pidfd = calls.clone3(step.flags | extra, cgroup)
-        if pid == 0:
-            ours.close()  # else the child itself would keep its pipe from ending
-            box = Box(theirs)
-            furnish(box)
-            live(rest, box)
+    try:
+        with _Detour(step, joined):
+            pid, pidfd = calls.clone3(step.flags | extra, cgroup)
+            if pid == 0:
+                ours.close()  # else the child itself would keep its pipe from ending
+                let_go()
+                live(rest, box)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
     theirs.close()
     return Child(pid, pidfd, ours)
 
@@ -88,6 +96,13 @@ class _Detour:
         self.dumpable = calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
 
     def __enter__(self) -> None:
+        try:
+            self._go()
+        except BaseException:  # Python calls __exit__ only after an __enter__ that succeeds
+            self.__exit__()
+            raise
+
+    def _go(self) -> None:
         if self.step.join_pid:
             _set_dumpable(0)
             self._remember("pid", c.CLONE_NEWPID)

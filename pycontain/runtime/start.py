@@ -7,7 +7,7 @@ from ..spec.parse import parse
 from ..wire import sync
 from . import poststart
 from .container import Container
-from .delete import destroy
+from .delete import delete, destroy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +33,16 @@ def start(options: Options, id: str) -> None:
         try:
             sync.give_go(channel)
             _see_it_run(channel, container)
-            poststart.run(spec, container.state)
         except PycontainError:
             destroy(options, container)
             raise
         finally:
             channel.close()
+    try:
+        poststart.run(spec, container.state)  # unlocked: a hook may use the container
+    except PycontainError:
+        delete(options, id, force=True)
+        raise
 
 
 def _see_it_run(channel: sync.Channel, container: Container) -> None:

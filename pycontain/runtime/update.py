@@ -29,6 +29,7 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
     check_resources(new)
     container = Container(options, id)
     with container.directory:
+        container.refresh()
         container.require("created", "running", "paused")
         cgroup = container.cgroup
         if cgroup is None:

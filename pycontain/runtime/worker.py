@@ -87,6 +87,8 @@ class _Worker:
             life.bring_up()
             if request["verb"] == "run":
                 self._started(life, request)
+            if request["verb"] != "exec":
+                self.mine[life.directory.id] = life.options
             child = life.child
             assert child is not None
             life.release()
@@ -110,9 +112,7 @@ class _Worker:
             separate_start=request["verb"] == "create",
             cgroup=options.cgroup_manager != "disabled",
         )
-        life = prepare(options, bundle, asked)
-        self.mine[name] = options
-        return life
+        return prepare(options, bundle, asked)
 
     def _bundle(self, path: str, text: str) -> Bundle:
         """A bundle; the last ones are kept, because parsing takes as long as running."""
@@ -126,9 +126,10 @@ class _Worker:
     def _started(self, life: Life, request: Message) -> None:
         try:
             spec = self._bundle(str(request["bundle"]), str(request["config"])).spec
+            life.directory.unlock()  # a hook may use the container
             poststart.run(spec, life.known)
-        except PycontainError:
-            life.undo()
+        except BaseException:
+            life.undo(hooks_ran=True)
             raise
 
     def clean_up(self) -> None:

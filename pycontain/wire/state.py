@@ -151,6 +151,23 @@ class StateDir:
             os.close(self._lock)
             self._lock = -1
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether somebody else has the lock, such as the command that makes the container."""
+        if self._lock >= 0:
+            return False
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     # --- the record ----------------------------------------------------------------------------
 
     def save(self, state: State) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import shlex
 import socket
 import subprocess
 from datetime import datetime
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles import LIMIT, Runtime
+from pycontain import frozen
+from tests.bundles import CONFIG, LIMIT, Runtime, wait_until
 
 SLEEP = "echo up; sleep 100"
 TO_PODMAN_NOT_FOUND = re.compile(
@@ -271,3 +273,86 @@ def test_standard_input_reaches_the_program(runtime, bundle):
     command = runtime.command("run", "-b", bundle("cat").path, runtime.new_id())
     done = subprocess.run(command, input=b"in" * 100_000, stdout=subprocess.PIPE, check=True)
     assert done.stdout == b"in" * 100_000
+
+
+# --- what is not the container's -----------------------------------------------------------------
+
+
+def test_our_own_descriptors_are_not_preserved(runtime, bundle):
+    """Descriptor 3 is one of ours where the caller has none: code that root runs."""
+    made = bundle("echo EVIL >>/proc/self/fd/3")
+    for count in ("1", "-1"):
+        assert "--preserve-fds" in runtime.fails(made, "--preserve-fds", count)
+
+
+def test_a_closed_stream_makes_no_file_of_ours_the_users(runtime, bundle):
+    code = Path(frozen.file())
+    owner = code.stat().st_uid
+    made = bundle("true", {"process.user": {"uid": 1234, "gid": 0}})
+    command = runtime.command("run", "-b", made.path, runtime.new_id())
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], check=True)
+    assert code.stat().st_uid == owner
+
+
+def test_a_foreground_run_survives_that_its_container_is_deleted(runtime, bundle):
+    id = runtime.new_id()
+    made = bundle("", {"process.args": ["sleep", "100"]})
+    made.script("stop", f"echo stopped >> {made.path}/seen")
+    made.edit({"hooks.poststop": [{"path": f"{made.path}/stop"}]})
+    with subprocess.Popen(
+        runtime.command("run", "-b", made.path, id), stderr=subprocess.PIPE, text=True
+    ) as running:
+        wait_until(lambda: id in runtime.ids() and runtime.state(id)["status"] == "running", "it")
+        runtime.ok("delete", "--force", id)
+        assert (running.wait(LIMIT), running.stderr.read()) == (137, "")
+    assert (made.path / "seen").read_text() == "stopped\n"
+
+
+def test_a_signal_for_a_stopped_container_fails_in_words_that_containerd_knows(runtime, bundle):
+    id = runtime.started(bundle("true"))
+    runtime.wait_for_status(id, "stopped")
+    assert "container not running" in runtime.refuses("kill", id, "TERM")
+
+
+def test_a_poststart_hook_may_use_the_container(runtime, bundle):
+    made = bundle("", {"process.args": ["sleep", "100"]})
+    id = runtime.new_id()
+    made.script("pause", shlex.join(map(str, runtime.command("pause", id))))
+    made.edit({"hooks.poststart": [{"path": f"{made.path}/pause", "timeout": 20}]})
+    runtime.ok("create", "-b", made.path, id, name=id)
+    runtime.ok("start", id)
+    assert runtime.state(id)["status"] == "paused"
+
+
+def test_a_pid_file_that_cannot_be_made_leaves_nothing(runtime, bundle):
+    made = bundle("true")
+    before = sorted(os.listdir(made.path))
+    (made.path / "taken").mkdir()
+    assert "taken" in runtime.fails(made, "--pid-file", made.path / "taken")
+    assert sorted(os.listdir(made.path)) == sorted([*before, "taken"])
+
+
+@pytest.mark.parametrize("new_privileges", [True, False])
+def test_a_filter_need_not_know_what_the_runtime_uses(runtime, bundle, new_privileges):
+    """A profile from before openat2 and close_range, as old engines still write it."""
+    refused = {"names": ["openat2", "close_range"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}
+    changes = {"linux.seccomp": profile, "process.noNewPrivileges": not new_privileges}
+    assert runtime.output(bundle("echo up $HOME", changes)).out == "up /\n"
+
+
+def test_exec_enters_a_container_that_divides_its_cgroup(runtime, bundle):
+    mounts = [*CONFIG["mounts"],
+              {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}]  # fmt: skip
+    made = bundle(
+        "cd /sys/fs/cgroup && mkdir init && echo 1 >init/cgroup.procs &&"
+        " echo +hugetlb >cgroup.subtree_control && echo up; sleep 100",
+        {
+            "mounts": mounts,
+            "linux.namespaces": [*CONFIG["linux"]["namespaces"], {"type": "cgroup"}],
+        },
+    )
+    id = runtime.started(made)
+    runtime.wait_for_text(id, "up")
+    assert runtime.ok("exec", id, "grep", "0::", "/proc/self/cgroup").out == "0::/init\n"

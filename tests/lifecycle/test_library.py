@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import pycontain
-from tests.bundles import Bundles
+from pycontain.runtime import worker
+from tests.bundles import CONFIG, Bundles
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -176,3 +177,85 @@ def test_importing_costs_next_to_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert eval(done.stdout) == {"pycontain"}
+
+
+# --- what belongs to others -----------------------------------------------------------------------
+
+
+def test_another_container_of_that_name_stays(runtime, bundle: Bundles) -> None:
+    """Neither the call that fails deletes it, nor the worker when its program ends."""
+    made = bundle("", {"process.args": ["sleep", "100"]})
+    id = runtime.started(made)
+    program = f"""
+import pycontain
+try:
+    pycontain.run({str(made.path)!r}, id={id!r}, options=pycontain.Options(root={str(runtime.root)!r}))
+except pycontain.StateError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "exists already" in done.stdout, done.stderr
+    assert runtime.state(id)["status"] == "running"
+
+
+def test_an_interrupted_call_leaves_the_next_its_own_answer(
+    bundle: Bundles, options, monkeypatch
+) -> None:
+    path = bundle().path
+    pycontain.run(path, ["true"], options=options)
+    receive = worker.receive
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "receive", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pycontain.run(path, ["echo", "first"], options=options, id="pct-interrupted")
+    monkeypatch.setattr(worker, "receive", receive)
+    assert pycontain.run(path, ["echo", "second"], options=options).stdout == b"second\n"
+
+
+def test_a_bundle_that_fails_changes_nothing_for_the_next(bundle: Bundles, options) -> None:
+    """A worker enters a time namespace around its fork."""
+    namespaces = [*CONFIG["linux"]["namespaces"], {"type": "time"}]
+    offsets = {"monotonic": {"secs": -(10**15)}}
+    late = bundle("", {"linux.namespaces": namespaces, "linux.timeOffsets": offsets})
+    show = ["readlink", "/proc/self/ns/time"]
+    with pytest.raises(pycontain.PycontainError, match="timeOffsets"):
+        pycontain.run(late.path, options=options)
+    mine = os.readlink("/proc/self/ns/time").encode()
+    assert pycontain.run(bundle().path, show, options=options).stdout.strip() == mine
+
+
+def test_poststop_hooks_run_when_a_poststart_hook_fails(bundle: Bundles, options) -> None:
+    made = bundle("", {"process.args": ["sleep", "100"]})
+    made.script("fail", "exit 1")
+    made.script("stop", f"echo stopped > {made.path}/seen")
+    hooks = {kind: [{"path": f"{made.path}/{name}"}] for kind, name in
+             (("poststart", "fail"), ("poststop", "stop"))}  # fmt: skip
+    made.edit({"hooks": hooks})
+    with pytest.raises(pycontain.PycontainError, match="poststart"):
+        pycontain.run(made.path, options=options)
+    assert (made.path / "seen").read_text() == "stopped\n"
+
+
+def test_a_worker_does_not_grow_with_its_containers(bundle: Bundles, options) -> None:
+    """What a container took is freed without the garbage collector, which is off."""
+    path = bundle().path
+    pycontain.close()
+    for _ in range(30):
+        pycontain.run(path, options=options)
+    before = _worker_size()
+    for _ in range(60):
+        pycontain.run(path, options=options)
+    assert _worker_size() - before < 128
+
+
+def _worker_size() -> int:
+    """KiB of a worker's anonymous memory."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    pid = max(int(pid) for pid in children if "worker" in Path(f"/proc/{pid}/cmdline").read_text())
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0])

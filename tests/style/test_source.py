@@ -43,7 +43,7 @@ HEAVY = {
 }  # fmt: skip
 COMFORTABLE = {  # for people, or not for every container
     "cli/human.py", "cli/render.py", "cli/launcher.py", "cli/walls.py", "cli/freezing.py",
-    "library.py", "runtime/doctor.py",
+    "library.py", "runtime/doctor.py", "runtime/pool.py",
 }  # fmt: skip
 
 

@@ -109,12 +109,12 @@ class Spawn(ParentStep):
 
 
 class RecordPid(ParentStep):
-    """The state file gets pid and start time before the child may go on."""
+    """Pid and start time are written down before the child may go on."""
 
     name = "record"
 
     def what(self) -> str:
-        return "write pid and start time to the state file"
+        return "write down pid and start time"
 
 
 class AdjustOomScore(ParentStep):
