@@ -91,7 +91,7 @@ def execute(step: steps.Execute, box: Box) -> None:
 
 def _environment(entries: tuple[str, ...], root: Root) -> dict[str, str]:
     env = dict(entry.split("=", 1) for entry in entries if "=" in entry)
-    if "HOME" not in env:
+    if not env.get("HOME"):
         env["HOME"] = _home(root)
     return env
 

@@ -75,10 +75,11 @@ def _stop_propagation_at(path: str) -> None:
 
 def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
     """Make a new file system and attach it."""
+    mode = _covered_mode(step, box)
     target = _mount_point(step, box)
     if not fits(step.options):
         return _mount_at_once(target, step, box)
-    tree = Tree.new(step.kind, step.options, step.on & ~c.MOUNT_ATTR_RDONLY, step.source)
+    tree = Tree.new(step.kind, step.options + mode, step.on & ~c.MOUNT_ATTR_RDONLY, step.source)
     if step.copy_up:
         from . import copying  # loaded by the parent
 
@@ -86,6 +87,18 @@ def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
     tree.set(step.on & c.MOUNT_ATTR_RDONLY, 0)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     _attach(tree, target, step)
+
+
+def _covered_mode(step: steps.MountFilesystem, box: Box) -> tuple[str, ...]:
+    """A tmpfs takes the mode of the directory that it covers, as with runc, unless one is given."""
+    if step.kind != "tmpfs" or any(option.startswith("mode=") for option in step.options):
+        return ()
+    covered = box.inside.find(step.target)
+    if covered is None:
+        return ()
+    mode = stat.S_IMODE(os.fstat(covered).st_mode)
+    os.close(covered)
+    return (f"mode={mode:o}",)
 
 
 def _mount_at_once(target: int, step: steps.MountFilesystem, box: Box) -> None:

@@ -98,10 +98,18 @@ class Root:
 
     def make_file(self, path: str) -> int:
         """Open a file or directory that exists, or make an empty regular file (0644)."""
-        found = self.find(path)
-        if found is not None:
-            return found
-        directory, name = self.parent(path)
+        for _ in range(_LINKS_FOLLOWED):
+            found = self.find(path)
+            if found is not None:
+                return found
+            directory, name = self.parent(path)
+            target = _link_target(directory, name)
+            if target is None:
+                break
+            # a link to what is missing, such as /etc/resolv.conf often is: that is made
+            path = target if target.startswith("/") else f"{path.rpartition('/')[0]}/{target}"
+        else:
+            raise KernelError.of("open", errno.ELOOP, path)
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
         try:
             made = calls.openat2(directory, name, flags, _SAFE, 0o644)

@@ -61,7 +61,7 @@ def build(
         made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
     if wanted.terminal:
         made.append(process.terminal_step(wanted, request.window, console=False))
-    made += process.become_steps(wanted, linux, facts, profile)
+    made += process.become_steps(wanted, linux, facts, profile, make_cwd=False)
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds)
     return (*made, *before, *after)

@@ -123,7 +123,11 @@ def mount_steps(
     own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
     Raises SpecError for what contradicts itself.
     """
-    made = [_step(mount, bundle, own_cgroup) for mount in mounts]
+    targets = [_target(mount) for mount in mounts]
+    made = [
+        _step(mount, bundle, own_cgroup, _is_filled(targets[index], targets[index + 1 :]))
+        for index, mount in enumerate(mounts)
+    ]
     later = tuple(
         step.target
         for step in made
@@ -132,9 +136,20 @@ def mount_steps(
     return made, later
 
 
-def _step(mount: Mount, bundle: str, own_cgroup: bool) -> steps.Step:
+def _target(mount: Mount) -> str:
+    return os.path.normpath("/" + mount.destination.lstrip("/"))
+
+
+def _is_filled(target: str, later: list[str]) -> bool:
+    """Whether something is still to be made there: devices, or mount points of later mounts."""
+    if target in later:
+        return False
+    return target == "/dev" or any(other.startswith(f"{target}/") for other in later)
+
+
+def _step(mount: Mount, bundle: str, own_cgroup: bool, filled: bool) -> steps.Step:
     words = _Words(mount.options)
-    target = os.path.normpath("/" + mount.destination.lstrip("/"))
+    target = _target(mount)
     if target == "/":
         raise SpecError(
             "is the root itself, which root.path and root.readonly are for",
@@ -156,10 +171,10 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool) -> steps.Step:
         return steps.MountCgroup(
             why=mount.at, target=target, propagation=words.propagation, **words.attributes()
         )
-    return _filesystem(mount, words, target)
+    return _filesystem(mount, words, target, filled)
 
 
-def _filesystem(mount: Mount, words: _Words, target: str) -> steps.MountFilesystem:
+def _filesystem(mount: Mount, words: _Words, target: str, filled: bool) -> steps.MountFilesystem:
     kind = mount.type or ""
     if kind in ("", "none", "bind"):
         raise SpecError(
@@ -167,7 +182,7 @@ def _filesystem(mount: Mount, words: _Words, target: str) -> steps.MountFilesyst
         )
     kind = "cgroup2" if kind == "cgroup" else kind
     readonly = bool(words.on & c.MOUNT_ATTR_RDONLY)
-    late = readonly and kind in _FILLED_LATER and target == "/dev"
+    late = readonly and kind in _FILLED_LATER and filled
     superblock = ("ro",) if readonly and kind not in _FILLED_LATER else ()
     attributes = words.attributes()
     if late:

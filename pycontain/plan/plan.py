@@ -95,7 +95,11 @@ class _Builder:
         self.mounts, self.read_only_later = mounts.mount_steps(
             spec.mounts, request.bundle, own_cgroup
         )
-        if spec.root is not None and spec.root.readonly:
+        self.protected = tuple(
+            path for path in linux.readonlyPaths if os.path.normpath(path).strip("/")
+        )
+        whole = len(self.protected) < len(linux.readonlyPaths)  # "/" is one of them
+        if whole or (spec.root is not None and spec.root.readonly):
             self.read_only_later = (*self.read_only_later, "/")
 
     def life(self) -> list[steps.Step]:
@@ -183,8 +187,8 @@ class _Builder:
     def _protect_paths(self) -> list[steps.Step]:
         made: list[steps.Step] = []
         linux = self.linux
-        if linux.readonlyPaths:
-            made.append(steps.ProtectPaths(paths=linux.readonlyPaths, why="linux.readonlyPaths"))
+        if self.protected:
+            made.append(steps.ProtectPaths(paths=self.protected, why="linux.readonlyPaths"))
         if linux.maskedPaths:
             made.append(steps.MaskPaths(paths=linux.maskedPaths, why="linux.maskedPaths"))
         return made

@@ -105,6 +105,7 @@ def become_steps(
     facts: Facts,
     profile: Profile | None,
     freeze: list[steps.Step] | None = None,
+    make_cwd: bool = True,
 ) -> list[steps.Step]:
     """
     From the runtime's process to the container's, ready for execve.
@@ -114,7 +115,7 @@ def become_steps(
     made: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
         *scheduling_steps(process, linux),
-        steps.EnterDirectory(path=process.cwd, why="process.cwd"),
+        steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
         *(freeze or ()),
         *rlimit_steps(process),
         *identity_steps(process, facts, profile),

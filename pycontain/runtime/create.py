@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import time
 
 from .. import os
@@ -10,7 +11,7 @@ from ..plan.plan import Request
 from ..wire.state import State
 from . import console, poststop
 from .bundle import Bundle, check_rootfs
-from .life import Life
+from .life import ALL_SIGNALS, Life
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def create(
 
     Raises PycontainError after undoing everything.
     """
+    # one that came half-way would be reported as a failure, with a container left behind
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     loaded = Bundle(bundle, config)
     console.check(loaded.spec.process, console_socket, detached=True)
     listen_fds = activated()

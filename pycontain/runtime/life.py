@@ -338,7 +338,8 @@ class Life:
         from ..wire import hooks
 
         for hook in step.hooks:
-            hooks.run_hook(hook, step.kind, public_state(self.known, "creating", self.known.pid))
+            told = public_state(self.known, "creating", self.known.pid)
+            hooks.run_hook(hook, step.kind, told, self.known.bundle)
 
     def _write_pid_file(self, step: steps.WritePidFile) -> None:
         assert self.child is not None

@@ -17,4 +17,4 @@ def run(spec: Spec, state: State) -> None:
     from ..wire.hooks import run_hook
 
     for hook in spec.hooks.poststart:
-        run_hook(hook, "poststart", public_state(state, "running", state.pid))
+        run_hook(hook, "poststart", public_state(state, "running", state.pid), state.bundle)

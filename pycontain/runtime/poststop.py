@@ -21,6 +21,6 @@ def run(spec: Spec, state: State, warn: Callable[[str], None]) -> None:
 
     for hook in spec.hooks.poststop:
         try:
-            run_hook(hook, "poststop", public_state(state, "stopped", 0))
+            run_hook(hook, "poststop", public_state(state, "stopped", 0), state.bundle)
         except HookError as error:
             warn(str(error))

@@ -57,7 +57,10 @@ def serve() -> NoReturn:
     socket = _socket.socket(fileno=SOCKET)
     worker = _Worker()
     while True:
-        request, fds = receive(socket, len(_STREAMS))
+        try:
+            request, fds = receive(socket, len(_STREAMS))
+        except ConnectionResetError:  # the library has ended with an answer unread
+            request = None
         if request is None:
             worker.clean_up()
             os._exit(0)
@@ -66,7 +69,10 @@ def serve() -> NoReturn:
             continue
         with _Streams(fds):
             reply, pidfd = worker.answer(request)
-        send(socket, reply, [] if pidfd < 0 else [pidfd])
+        try:
+            send(socket, reply, [] if pidfd < 0 else [pidfd])
+        except BrokenPipeError:
+            pass  # the next receive says the same
         if pidfd >= 0:
             os.close(pidfd)
 

@@ -46,6 +46,7 @@ _RANGES = {
     "Uint16": (0, 2**16 - 1),
     "Uint32": (0, 2**32 - 1),
     "Uint64": (0, 2**64 - 1),
+    "Id": (0, 2**32 - 2),  # to setresuid(2) and chown(2) the last one means "as it is"
 }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Uint16: TypeAlias = int
     Uint32: TypeAlias = int
     Uint64: TypeAlias = int
+    Id: TypeAlias = int
     DeviceType: TypeAlias = str
     IoClass: TypeAlias = str
     MemoryMode: TypeAlias = str
@@ -87,8 +88,8 @@ class Device(Record):
     major: Int64 | None = None
     minor: Int64 | None = None
     fileMode: Uint32 | None = None
-    uid: Uint32 | None = None
-    gid: Uint32 | None = None
+    uid: Id | None = None
+    gid: Id | None = None
 
 
 class NetDevice(Record):

@@ -51,10 +51,10 @@ class User(Record):
     """config.md, POSIX-platform User."""
 
     at: str
-    uid: Uint32 = 0
-    gid: Uint32 = 0
+    uid: Id = 0
+    gid: Id = 0
     umask: Uint32 | None = None
-    additionalGids: tuple[Uint32, ...] = ()
+    additionalGids: tuple[Id, ...] = ()
 
 
 class Capabilities(Record):

@@ -24,9 +24,12 @@ _ALL_SIGNALS = frozenset(range(1, 65)) - {_signal.SIGKILL, _signal.SIGSTOP, 32, 
 _TAIL = 2000  # bytes of what the hook printed, for the error
 
 
-def run_hook(hook: Hook, kind: str, state: Mapping[str, object]) -> None:
+def run_hook(hook: Hook, kind: str, state: Mapping[str, object], folder: str = "") -> None:
     """
     Run one hook to its end, with the state on its standard input.
+
+    Its working directory is the folder, if there is one: the bundle's for hooks on the host, which
+    is where runc runs them.
 
     Raises HookError with its kind, path, how it ended and the tail of what it printed, when it
     cannot be started, exits with another status than 0 or runs longer than its timeout (seconds).
@@ -34,7 +37,7 @@ def run_hook(hook: Hook, kind: str, state: Mapping[str, object]) -> None:
     stdin = _anonymous_file(jsontext.dumps(state).encode())
     output = _anonymous_file(b"")
     try:
-        pid = _spawn(hook, kind, stdin, output)
+        pid = _spawn(hook, kind, stdin, output, folder)
         ended = _wait(pid, hook.timeout)
         if ended != 0:
             raise HookError(
@@ -52,12 +55,15 @@ def _anonymous_file(content: bytes) -> int:
     return fd
 
 
-def _spawn(hook: Hook, kind: str, stdin: int, output: int) -> int:
+def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
     env = (
         dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
     )
     streams = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))]
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        if folder and os.path.isdir(folder):
+            os.chdir(folder)
         return os.posix_spawn(
             hook.path,
             hook.args or (hook.path,),
@@ -71,6 +77,9 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int) -> int:
         raise HookError(
             f"cannot be executed: {why.lower()}", at=f"{kind} hook", value=hook.path
         ) from None
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 _TIMED_OUT = -1

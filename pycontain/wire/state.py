@@ -33,6 +33,7 @@ _STATE = "state.json"
 _PROCESS = "process"
 _CREATED = "created"
 _CONFIG = "config.json"
+_MOST = 16 << 20  # bytes of a file that is read at once
 _IN, _OUT = "start.in", "start.out"
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
 _REST = _FIRST | {"."}
@@ -307,8 +308,12 @@ def read_bytes(path: str) -> bytes:
         raise KernelError.of("open", error.errno or 0, path) from None
     try:
         pieces = []
+        size = 0
         while piece := os.read(fd, 1 << 16):
             pieces.append(piece)
+            size += len(piece)
+            if size > _MOST:
+                raise KernelError(f"is longer than {_MOST >> 20} MiB", at=path)
         return b"".join(pieces)
     except OSError as error:
         raise KernelError.of("read", error.errno or 0, path) from None

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 import pycontain
-from pycontain.runtime import worker
-from tests.bundles import CONFIG, Bundles
+from tests.bundles import CONFIG, Bundles, wait_until
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -200,21 +199,27 @@ except pycontain.StateError as error:
     assert runtime.state(id)["status"] == "running"
 
 
-def test_an_interrupted_call_leaves_the_next_its_own_answer(
-    bundle: Bundles, options, monkeypatch
-) -> None:
-    path = bundle().path
-    pycontain.run(path, ["true"], options=options)
-    receive = worker.receive
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(worker, "receive", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        pycontain.run(path, ["echo", "first"], options=options, id="pct-interrupted")
-    monkeypatch.setattr(worker, "receive", receive)
-    assert pycontain.run(path, ["echo", "second"], options=options).stdout == b"second\n"
+def test_an_interrupted_call_leaves_the_next_its_own_answer(bundle: Bundles, options) -> None:
+    """And its container ends with the program."""
+    made = bundle("", {"process.args": ["sleep", "100"]})
+    program = f"""
+import pycontain
+from pycontain.runtime import worker
+options = pycontain.Options(root={options.root!r})
+def interrupt(*_):
+    raise KeyboardInterrupt
+receive, worker.receive = worker.receive, interrupt
+try:
+    pycontain.run({str(made.path)!r}, options=options)
+except KeyboardInterrupt:
+    worker.receive = receive
+print(pycontain.run({str(made.path)!r}, ["echo", "second"], options=options).stdout)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("b'second\\n'\n", "")
+    wait_until(lambda: left(options) == [], "the worker has deleted it")
 
 
 def test_a_bundle_that_fails_changes_nothing_for_the_next(bundle: Bundles, options) -> None:

@@ -278,7 +278,6 @@ def test_exec_joins_before_it_becomes_the_user():
 def test_exec_follows_the_rules_of_identity_of_the_first_process():
     become = (
         "session",
-        "cwd",
         "rlimits",
         "bounding set",
         "user",
