@@ -81,8 +81,6 @@ def interpreter() -> str:
     from os.path import realpath
 
     own = realpath(sys.executable)
-    if own.startswith(_BASE):
-        return own
     try:
         return mounted(own)
     except (KernelError, OSError):
@@ -90,7 +88,13 @@ def interpreter() -> str:
 
 
 def mounted(own: str) -> str:
-    """The sealed place of an interpreter, with the overlay mounted. Raises KernelError, OSError."""
+    """
+    The sealed place of an interpreter, with the overlay mounted.
+
+    One that is sealed already stays where it is. Raises KernelError, OSError.
+    """
+    if own.startswith(_BASE):
+        return own
     sealed = prepare(own)
     folder = os.open(os.path.dirname(sealed), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     calls.lock(folder)  # of two first invocations one mounts
