@@ -103,24 +103,25 @@ class Root:
             if found is not None:
                 return found
             directory, name = self.parent(path)
-            target = _link_target(directory, name)
-            if target is None:
-                break
-            # a link to what is missing, such as /etc/resolv.conf often is: that is made
+            try:
+                target = _link_target(directory, name)
+                if target is None:
+                    return _make_regular(directory, name, path)
+            finally:
+                os.close(directory)
+            # a link to what is missing, as /etc/resolv.conf often is: that is made
             path = target if target.startswith("/") else f"{path.rpartition('/')[0]}/{target}"
-        else:
-            raise KernelError.of("open", errno.ELOOP, path)
-        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
-        try:
-            made = calls.openat2(directory, name, flags, _SAFE, 0o644)
-        except KernelError as error:
-            error.fault.at = path
-            raise
-        os.close(made)
-        try:
-            return calls.openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, _SAFE)
-        finally:
-            os.close(directory)
+        raise KernelError.of("open", errno.ELOOP, path)
+
+
+def _make_regular(directory: int, name: str, path: str) -> int:
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
+    try:
+        os.close(calls.openat2(directory, name, flags, _SAFE, 0o644))
+    except KernelError as error:
+        error.fault.at = path
+        raise
+    return calls.openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, _SAFE)
 
 
 def _link_target(directory: int, name: str) -> str | None:
