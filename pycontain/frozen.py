@@ -60,9 +60,11 @@ def boot(path: str, main: str = PROGRAM) -> str:
     return f"""\
 import gc, marshal, posix, sys
 gc.disable()
-while (file := posix.open("/dev/null", posix.O_RDWR)) < 3:  # of a stream that is closed
-    posix.set_inheritable(file, True)
-posix.close(file)
+for stream in 0, 1, 2:  # one that is closed would be the next file that is opened
+    try:
+        posix.fstat(stream)
+    except OSError:
+        posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 {path}
 try:
     file = open({file()!r}, "rb")

@@ -187,7 +187,11 @@ class Container:
         return self._process.status()[0]
 
     def delete(self) -> None:
-        """Kill what runs and remove everything; a container that is gone already is no error."""
+        """
+        Kill what runs and remove everything.
+
+        A container that is gone already is no error; one that was made elsewhere is left alone.
+        """
         if not self._ours:
             return
         if self._process is not None:

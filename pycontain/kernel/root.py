@@ -110,7 +110,11 @@ class Root:
             finally:
                 os.close(directory)
             # a link to what is missing, as /etc/resolv.conf often is: that is made
-            path = target if target.startswith("/") else f"{path.rpartition('/')[0]}/{target}"
+            path = (
+                target
+                if target.startswith("/")
+                else f"{path.rstrip('/').rpartition('/')[0]}/{target}"
+            )
         raise KernelError.of("open", errno.ELOOP, path)
 
 

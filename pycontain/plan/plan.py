@@ -217,7 +217,7 @@ class _Builder:
     def _become_process(self) -> list[steps.Step]:
         freeze: list[steps.Step] = []
         if self.own_mounts and self.read_only_later:
-            why = "root.readonly, or ro on /dev: nothing is left to be made there"
+            why = "read-only as a whole, now that nothing is left to be made there"
             freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
         return process.become_steps(self.process, self.linux, self.facts, self.profile, freeze)
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_FAILED = 255
+
+
 class Child:
     """A container's first process, as its parent holds it."""
 
@@ -56,9 +59,12 @@ def spawn(
         with _Detour(step, joined):
             pid, pidfd = calls.clone3(step.flags | extra, cgroup)
             if pid == 0:
-                ours.close()  # else the child itself would keep its pipe from ending
-                let_go()
-                live(rest, box)
+                try:
+                    ours.close()  # else the child itself would keep its pipe from ending
+                    let_go()
+                    live(rest, box)
+                finally:  # whatever happens, the child never goes on as the parent
+                    os._exit(_FAILED)
     except BaseException:
         ours.close()
         theirs.close()

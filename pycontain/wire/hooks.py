@@ -60,9 +60,10 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
         dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
     )
     streams = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))]
-    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = -1
     try:
         if folder and os.path.isdir(folder):
+            here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             os.chdir(folder)
         return os.posix_spawn(
             hook.path,
@@ -78,8 +79,9 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
             f"cannot be executed: {why.lower()}", at=f"{kind} hook", value=hook.path
         ) from None
     finally:
-        os.fchdir(here)
-        os.close(here)
+        if here >= 0:
+            os.fchdir(here)
+            os.close(here)
 
 
 _TIMED_OUT = -1
