@@ -70,10 +70,11 @@ install: root packages ## install to PREFIX (/usr/local)
 
 clean: ## remove what was built here; the caches outside stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f pycontain/kernel/*.so
 
 dev: packages $(READY) $(TOOLS)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml pycontain/kernel/_borrow.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "pycontain needs Python 3.11: make PYTHON=python3.x" >&2; exit 1; }
 	@echo "making $(VENV)"

@@ -14,7 +14,7 @@ class Box:
     """
     The child's working state. Descriptors here live until execve closes them.
 
-    channel        to the parent
+    channel        to the parent; None for a child in borrowed memory
     start          the FIFOs at which the child waits for `start`; None for run and exec
     namespaces     CLONE_NEW* -> descriptor, of those to join
     target         a pidfd of the container's first process, for exec
@@ -32,7 +32,7 @@ class Box:
         "root", "seccomp", "start", "target",
     )  # fmt: skip
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel | None) -> None:
         self.channel = channel
         self.start: Channel | None = None
         self.namespaces: dict[int, int] = {}
@@ -53,15 +53,22 @@ class Box:
         Until now the child held files of the host: whoever shares a pid namespace with it could
         have reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
         """
-        kept = {*self.channel.fds, self.console, self.inside.fd}
-        if self.start is not None:
-            kept |= self.start.fds
+        kept = {self.console, self.inside.fd}
+        for channel in (self.channel, self.start):
+            if channel is not None:
+                kept |= channel.fds
         first = 3 + self.preserved
         for fd in sorted(fd for fd in kept if fd >= first):
             if fd > first:
                 calls.close_range(first, fd - 1)
             first = fd + 1
         calls.close_range(first)
+
+    @property
+    def parent(self) -> Channel:
+        """The channel to the parent, of a child that has memory of its own."""
+        assert self.channel is not None
+        return self.channel
 
     @property
     def inside(self) -> Root:

@@ -25,18 +25,26 @@ if TYPE_CHECKING:
 
 _LAST_WORDS = b"pycontain: code was about to be loaded inside a container; the process ends here\n"
 _FORBIDDEN = ("import", "compile", "exec", "ctypes.dlopen", "subprocess.Popen")
+_EMPTY: dict[str, object] = {
+    "meta_path": [], "path_hooks": [], "path": [], "path_importer_cache": {},
+}  # fmt: skip
 
-# What is cleared is not freed: that would write to each of its pages, which then are copied.
-_kept: list[object] = []
+
+class _Seal:
+    """
+    What imports need, taken from the interpreter; `closed` while it is.
+
+    It is kept, not freed: that would write to each of its pages, which then are copied.
+    """
+
+    kept: dict[str, object] = {}
+    closed = False
 
 
 def guard(step: Guard, box: Box) -> None:
     """Seal imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
     gc.disable()  # no finaliser runs at a moment nobody chose
-    for place in (sys.meta_path, sys.path_hooks, sys.path, sys.path_importer_cache):
-        _kept.append(place.copy())
-        place.clear()
-    sys.addaudithook(_refuse)
+    seal()
     calls.default_signals()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the parent blocked them all
     # nobody inside may look into this process (CVE-2016-9962)
@@ -47,9 +55,25 @@ def guard(step: Guard, box: Box) -> None:
         os.set_inheritable(fd, True)
 
 
+def seal() -> None:
+    """From here on no code can be loaded: whoever tries ends the process."""
+    if not _Seal.kept:
+        sys.addaudithook(_refuse)
+    _Seal.kept = {name: getattr(sys, name) for name in _EMPTY}
+    vars(sys).update(_EMPTY)
+    _Seal.closed = True
+
+
+def unseal() -> None:
+    """In the parent, when a child that borrowed its memory is gone."""
+    if _Seal.closed:
+        vars(sys).update(_Seal.kept)
+        _Seal.closed = False
+
+
 def _refuse(event: str, _: object) -> None:
     """An audit hook (PEP 578): it cannot be removed."""
-    if event in _FORBIDDEN:
+    if _Seal.closed and event in _FORBIDDEN:
         os.write(2, _LAST_WORDS)
         os._exit(255)
 

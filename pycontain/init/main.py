@@ -1,8 +1,9 @@
 """
 The life of a container, as its first process lives it: one step after the other.
 
-`live` runs in the child that `runtime.spawn` made. It decides nothing: the plan says what is done,
-this file says which function does it.
+`live` runs in a child with memory of its own, `live_borrowing` in one that borrows its parent's;
+`runtime.spawn` makes both. They decide nothing: the plan says what is done, this file says which
+function does it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 
 from .. import os
-from ..errors import StepError
+from ..errors import PycontainError, StepError, fault_of, from_record
 from ..plan import steps
 from ..wire import sync
 from . import guard, process, program, rootfs
@@ -19,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from ..kernel._borrow import Program
     from .box import Box
 
 _FAILED = 255
@@ -38,13 +40,13 @@ def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
         for step, following in zip(plan, [*plan[1:], None], strict=True):
             if step.side == "child":
                 if isinstance(step, steps.Execute):
-                    sync.report_exec(box.channel, times)
-                sync.begin_step(box.channel)
+                    sync.report_exec(box.parent, times)
+                sync.begin_step(box.parent)
                 began = time.perf_counter_ns()
                 carry_out(step, box)
                 times.append((step.name, (time.perf_counter_ns() - began) // 1000))
                 if following is None or following.side == "parent":
-                    sync.report_done(box.channel, times)
+                    sync.report_done(box.parent, times)
                     times = []
             elif following is not None and following.side == "child":
                 _wait(box)
@@ -53,14 +55,38 @@ def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
     os._exit(_FAILED)
 
 
+def live_borrowing(plan: tuple[steps.Step, ...], box: Box, times: sync.Times) -> Program:
+    """
+    Carry out the child's steps; returns what it is to execute.
+
+    times is the parent's own list: (step, microseconds) is added for each. Raises PycontainError.
+    """
+    for step in plan:
+        began = time.perf_counter_ns()
+        try:
+            if isinstance(step, steps.Execute):
+                return program.command(step, box)
+            carry_out(step, box)
+        except BaseException as error:
+            raise _in_step(error, step.name) from None
+        times.append((step.name, (time.perf_counter_ns() - began) // 1000))
+    raise StepError("has no program to execute")
+
+
+def _in_step(error: BaseException, name: str) -> PycontainError:
+    fault = fault_of(error)
+    fault.step = fault.step or name
+    return from_record(fault.record())
+
+
 def _wait(box: Box) -> None:
-    if not sync.wait_for_go(box.channel):
+    if not sync.wait_for_go(box.parent):
         os._exit(_FAILED)  # the parent is gone
 
 
 def _report(error: BaseException, step: steps.Step | None, box: Box) -> None:
     try:
-        sync.report_fault(box.channel, error, step.name if step else "")
+        sync.report_fault(box.parent, error, step.name if step else "")
     except BrokenPipeError:
         pass  # nobody is left to tell
     finally:

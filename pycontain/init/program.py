@@ -11,6 +11,7 @@ from . import diagnose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..kernel._borrow import Program
     from ..kernel.root import Root
     from ..plan import steps
     from .box import Box
@@ -80,13 +81,27 @@ def _variable(env: tuple[str, ...], name: str) -> str | None:
 
 def execute(step: steps.Execute, box: Box) -> None:
     """Become the program. Returns only by raising."""
-    env = box.env
-    if step.listen_fds:  # sd_listen_fds(3); the pid is the one that the program sees
-        env |= {"LISTEN_FDS": str(step.listen_fds), "LISTEN_PID": str(os.getpid())}
     try:
-        os.execve(box.program, step.args, env)
+        os.execve(box.program, step.args, _with_sockets(step, box.env))
     except OSError as error:
         raise diagnose.refusal(box.program, error.errno or 0, box.inside) from None
+
+
+def command(step: steps.Execute, box: Box) -> Program:
+    """(path, arguments, environment) of the program, as execve(2) takes them."""
+    env = _with_sockets(step, box.env)
+    return (
+        os.fsencode(box.program),
+        tuple(os.fsencode(word) for word in step.args),
+        tuple(os.fsencode(f"{name}={value}") for name, value in env.items()),
+    )
+
+
+def _with_sockets(step: steps.Execute, env: dict[str, str]) -> dict[str, str]:
+    """The environment, with what sd_listen_fds(3) reads; the pid is that which the program sees."""
+    if not step.listen_fds:
+        return env
+    return env | {"LISTEN_FDS": str(step.listen_fds), "LISTEN_PID": str(os.getpid())}
 
 
 def _environment(entries: tuple[str, ...], root: Root) -> dict[str, str]:

@@ -73,13 +73,19 @@ def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
     child is a sibling, and its exit signal is the caller's own. clone(2).
     """
     pidfd = ffi.new("int *", -1)
+    arguments = clone_arguments(flags, cgroup, pidfd)
+    pid = _checked(_clone3(c.SYS_clone3, arguments, ffi.sizeof("struct clone_args")), "clone3")
+    return pid, pidfd[0] if pid else -1
+
+
+def clone_arguments(flags: int, cgroup: int, pidfd: Any) -> Any:
+    """A struct clone_args; the kernel writes to pidfd, an `int *`. clone(2)."""
     arguments = ffi.new("struct clone_args *")
     arguments.flags = flags | c.CLONE_PIDFD | (c.CLONE_INTO_CGROUP if cgroup >= 0 else 0)
     arguments.pidfd = int(ffi.cast("uintptr_t", pidfd))
     arguments.exit_signal = 0 if flags & c.CLONE_PARENT else 17  # SIGCHLD
     arguments.cgroup = max(cgroup, 0)
-    pid = _checked(_clone3(c.SYS_clone3, arguments, ffi.sizeof("struct clone_args")), "clone3")
-    return pid, pidfd[0] if pid else -1
+    return arguments
 
 
 def unshare(flags: int) -> None:

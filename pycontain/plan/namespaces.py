@@ -64,7 +64,7 @@ class Namespaces:
         why = "linux.namespaces[].path"
         return [steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why)]
 
-    def spawn(self) -> steps.Spawn:
+    def spawn(self, *, borrows: bool) -> steps.Spawn:
         """The child is born in what clone3 can make."""
         flags = 0
         for flag in self.new:
@@ -73,6 +73,7 @@ class Namespaces:
             why="linux.namespaces",
             flags=flags,
             names=tuple(name for name, flag in FLAGS.items() if flags & flag),
+            borrows=borrows,
             join_pid=c.CLONE_NEWPID in self.joined,
             time_namespace=c.CLONE_NEWTIME in self.new,
             time_offsets=self.offsets,

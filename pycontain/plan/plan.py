@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .resources import Setting
 
 
+_HOOKS_BEFORE = ("prestart", "createRuntime", "createContainer", "startContainer")
+_ROOMY = 64 << 20  # bytes; what the kernel keeps for a container's mounts is a hundredth of it
+
+
 class Request(Record):
     """What the command line adds to a bundle."""
 
@@ -113,7 +117,6 @@ class _Builder:
             *self._change_root(),
             *self._furnish(),
             *self._become_process(),
-            *self._await_start(),
             *self._become_program(),
         ]
 
@@ -127,10 +130,36 @@ class _Builder:
             made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
         made += self.namespaces.open_steps()
         made += connect_steps(self.request.console_socket)
-        made += [self.namespaces.spawn(), steps.RecordPid(why="a container can always be deleted")]
+        self.borrows = self._may_borrow(made)
+        made.append(self.namespaces.spawn(borrows=self.borrows))
+        made.append(steps.RecordPid(why="a container can always be deleted"))
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
         return made
+
+    def _may_borrow(self, before: list[steps.Step]) -> bool:
+        """
+        Whether the child can live in the parent's memory until it executes its program.
+
+        Not when somebody else is to act meanwhile (start, hooks): the parent sleeps. Not where
+        others could look into the child, and with it into the parent: in a pid namespace of
+        theirs. Not when the child may well be killed among its steps: the out-of-memory killer
+        ends all who share the memory, and after a system call filter's verdict the parent would
+        find its memory half written. Nor into a new time namespace, which takes in only children
+        with memory of their own.
+        """
+        if self.request.separate_start or any(self._hooks(kind) for kind in _HOOKS_BEFORE):
+            return False
+        if self.profile is not None and not self.process.noNewPrivileges:
+            return False
+        if c.CLONE_NEWPID in self.namespaces.joined or self.namespaces.has(c.CLONE_NEWTIME):
+            return False
+        copies = any(
+            isinstance(step, steps.MountFilesystem) and step.copy_up for step in self.mounts
+        )
+        return not copies and not any(
+            isinstance(step, steps.LimitCgroup) and _is_tight(step) for step in before
+        )
 
     def _give_cgroup(self) -> list[steps.Step]:
         """Only with a namespace and a writable mount can the user do anything with it."""
@@ -221,14 +250,16 @@ class _Builder:
             freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
         return process.become_steps(self.process, self.linux, self.facts, self.profile, freeze)
 
-    def _await_start(self) -> list[steps.Step]:
-        made = hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
-        made.append(steps.Announce(why="runtime.md, Lifecycle 6"))
-        if self.request.separate_start:
-            made.append(steps.AwaitStart(why="the program must not run before start"))
-        return made
-
     def _become_program(self) -> list[steps.Step]:
+        created = hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
+        created.append(steps.Announce(why="runtime.md, Lifecycle 6"))
+        if self.request.separate_start:
+            created.append(steps.AwaitStart(why="the program must not run before start"))
+        if self.borrows:  # the parent awakes when the program runs
+            return [*self._last_steps(), *created]
+        return [*created, *self._last_steps()]
+
+    def _last_steps(self) -> list[steps.Step]:
         before, after = process.last_steps(
             self.process, self.profile, self.request.preserve_fds, self.request.listen_fds
         )
@@ -236,6 +267,13 @@ class _Builder:
             why = "hooks.startContainer"
             before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))
         return before + after
+
+
+def _is_tight(step: steps.LimitCgroup) -> bool:
+    return any(
+        setting.file == "memory.max" and setting.value.isdigit() and int(setting.value) < _ROOMY
+        for setting in step.settings
+    )
 
 
 def connect_steps(console_socket: str) -> list[steps.Step]:

@@ -21,7 +21,8 @@ from ..plan import steps
 from ..plan.namespaces import FILES
 from ..wire import sync
 from ..wire.state import State, StateDir, public_state, start_time
-from .spawn import Child, spawn
+from . import rescue
+from .spawn import Child, lend, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Life:
         self._undo: list[Callable[[], object]] = []
         self._start_fifos: sync.Channel | None = None
         self._hooks_ran = False
+        self._done = 0  # the steps before this one are
 
     # --- the walk through the plan -------------------------------------------------------------
 
@@ -71,25 +73,30 @@ class Life:
         mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
         self._undo.append(self._close_what_the_child_has)
         try:
-            for index, step in enumerate(self.plan):
-                following = self.plan[index + 1] if index + 1 < len(self.plan) else None
-                self._hooks_ran |= isinstance(step, (steps.RunHooks, steps.RunContainerHooks))
-                if step.side == "parent":
-                    self._do(step, index)
-                    if self.child and following is not None and following.side == "child":
-                        sync.give_go(self.child.channel)
-                elif isinstance(step, steps.AwaitStart):
-                    return
-                elif isinstance(step, steps.Execute):
-                    self._await("exec")
-                    self._await("end")
-                elif following is not None and following.side == "parent":
-                    self._await("done")
+            self._walk()
         except BaseException:
             self.undo()
             raise
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+    def _walk(self) -> None:
+        for index, step in enumerate(self.plan):
+            if index < self._done:
+                continue
+            following = self.plan[index + 1] if index + 1 < len(self.plan) else None
+            self._hooks_ran |= isinstance(step, (steps.RunHooks, steps.RunContainerHooks))
+            if step.side == "parent":
+                self._do(step, index)
+                if self.child and following is not None and following.side == "child":
+                    sync.give_go(self.child.wire)
+            elif isinstance(step, steps.AwaitStart):
+                return
+            elif isinstance(step, steps.Execute):
+                self._await("exec")
+                self._await("end")
+            elif following is not None and following.side == "parent":
+                self._await("done")
 
     def bring_up_with_terminal(self, process: Process | None, *, detached: bool) -> int:
         """As bring_up; returns the master of a terminal that is to be served here, or -1."""
@@ -124,7 +131,7 @@ class Life:
 
     def _await(self, wanted: str) -> None:
         assert self.child is not None
-        word, times = sync.await_child(self.child.channel)
+        word, times = sync.await_child(self.child.wire)
         self.times += [("child", name, spent) for name, spent in times]
         if word != wanted:
             raise self._early_death(wanted)
@@ -140,7 +147,7 @@ class Life:
             killed = ended.si_code != os.CLD_EXITED
             how = f"{'was killed by signal' if killed else 'exited with'} {ended.si_status}"
         ours = [step.name for step in self.plan if step.side == "child"]
-        begun = sync.steps_begun(self.child.channel)
+        begun = sync.steps_begun(self.child.wire)
         return StepError(
             f"{how} before it said {wanted}",
             step=ours[begun - 1] if begun else "",
@@ -175,7 +182,10 @@ class Life:
             case steps.OpenNamespaces():
                 self._open_namespaces(step)
             case steps.Spawn():
-                self._spawn(step, self.plan[index + 1 :])
+                if step.borrows:
+                    self._lend(step, index)
+                else:
+                    self._spawn(step, self.plan[index + 1 :])
             case steps.RecordPid():
                 self._record_pid()
             case steps.AdjustOomScore():
@@ -199,7 +209,7 @@ class Life:
         """Let go of what only bringing up needs; the child's pidfd stays."""
         self._undo.clear()
         if self.child is not None:
-            self.child.channel.close()
+            self.child.let_go()
         if self.target >= 0:
             os.close(self.target)
             self.target = -1
@@ -292,6 +302,35 @@ class Life:
         self._undo.append(self._kill_child)
         self._close_what_the_child_has()
 
+    def _lend(self, step: steps.Spawn, index: int) -> None:
+        """Everything up to the program happens in the child, which borrows our memory."""
+        sides = [later.side for later in self.plan]
+        first = sides.index("child")
+        self._done = first + sides[first:].index("parent")
+
+        def be_born(child: Child) -> None:
+            self.child = child
+            for at in range(index + 1, first):
+                self._do(self.plan[at], at)
+
+        times: sync.Times = []
+        try:
+            lend(
+                step,
+                self.plan[first : self._done],
+                self.cgroup.fd if isinstance(self.cgroup, Cgroup) else -1,
+                self.clone_flags,
+                self._furnish,
+                be_born,
+                rescue.command(self.options.root, self.directory.id),
+                times,
+            )
+        finally:
+            self.times += [("child", name, spent) for name, spent in times]
+            if self.child is not None:
+                self._undo.append(self._kill_child)
+        self._close_what_the_child_has()
+
     def _furnish(self, box: Box) -> None:
         box.start = self._start_fifos
         box.namespaces = self._namespaces
@@ -318,7 +357,7 @@ class Life:
             os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED)
         except (KernelError, ChildProcessError):
             pass  # it has ended and was reaped
-        self.child.channel.close()
+        self.child.let_go()
         os.close(self.child.pidfd)
 
     def _record_pid(self) -> None:

@@ -1,4 +1,9 @@
-"""One fork: the child is born in its cgroup and its namespaces. clone(2), namespaces(7)."""
+"""
+The child is born in its cgroup and its namespaces. clone(2), namespaces(7).
+
+`spawn` makes one with memory of its own, as fork(2) does; `lend` one that borrows this process's
+until it executes its program, as vfork(2) does. The plan says which.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,10 @@ import gc
 
 from .. import os
 from ..errors import KernelError
+from ..init import guard
 from ..init.box import Box
-from ..init.main import live
+from ..init.diagnose import refusal
+from ..init.main import live, live_borrowing
 from ..kernel import calls
 from ..kernel import const as c
 from ..plan import steps
@@ -17,19 +24,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..kernel._borrow import Program
+    from ..wire.sync import Times
 
 _FAILED = 255
 
 
 class Child:
-    """A container's first process, as its parent holds it."""
+    """
+    A container's first process, as its parent holds it.
+
+    channel  to it; None for one in borrowed memory
+    """
 
     __slots__ = ("channel", "pid", "pidfd")
 
-    def __init__(self, pid: int, pidfd: int, channel: Channel) -> None:
+    def __init__(self, pid: int, pidfd: int, channel: Channel | None = None) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.channel = channel
+
+    @property
+    def wire(self) -> Channel:
+        """The channel to a child that has memory of its own."""
+        assert self.channel is not None
+        return self.channel
+
+    def let_go(self) -> None:
+        """Close the channel; the pidfd stays."""
+        if self.channel is not None:
+            self.channel.close()
 
 
 def spawn(
@@ -71,6 +95,50 @@ def spawn(
         raise
     theirs.close()
     return Child(pid, pidfd, ours)
+
+
+def lend(
+    step: steps.Spawn,
+    rest: tuple[steps.Step, ...],
+    cgroup: int,
+    extra: int,
+    furnish: Callable[[Box], None],
+    be_born: Callable[[Child], None],
+    rescue: tuple[str, ...],
+    times: Times,
+) -> None:
+    """
+    Make the child and sleep until it has executed its program.
+
+    rest     the child's steps
+    cgroup, extra, furnish  as for spawn
+    be_born  called in the child, first of all
+    rescue   the command that this process becomes when the child is killed among its steps
+    times    what each step of the child takes is added here
+
+    Raises what be_born and the steps raise, once the child is gone.
+    """
+    from ..kernel import borrow
+
+    _load_for(rest)
+    box = Box(None)
+    furnish(box)
+    collects, dumpable = gc.isenabled(), calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
+
+    def live_here(pid: int, pidfd: int) -> Program:
+        be_born(Child(pid, pidfd))
+        return live_borrowing(rest, box, times)
+
+    def refuse(number: int) -> None:
+        raise refusal(box.program, number, box.inside).in_step(rest[-1].name)
+
+    try:
+        borrow.spawn(step.flags | extra, cgroup, live_here, refuse, tuple(map(os.fsencode, rescue)))
+    finally:
+        guard.unseal()
+        _set_dumpable(dumpable)  # memory has but one answer to who may look into it
+        if collects:
+            gc.enable()
 
 
 def _load_for(rest: tuple[steps.Step, ...]) -> None:

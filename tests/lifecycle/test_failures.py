@@ -3,15 +3,20 @@ Whatever step fails, and however, the host is afterwards as it was.
 
 One bundle asks for every kind of step. Each of its steps is failed in turn: once by putting a step
 in its place that neither side knows, once, on the child's side, by a crash in the middle of it.
+A second bundle asks for all that a child can do which borrows its parent's memory.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +29,7 @@ from pycontain.plan.facts import Facts
 from pycontain.plan.plan import Request
 from pycontain.runtime.bundle import Bundle as Loaded
 from pycontain.runtime.create import prepare
+from pycontain.runtime.life import Life
 from pycontain.runtime.options import Options
 from pycontain.spec.parse import parse
 from tests.bundles import CONFIG, MOUNTS, TOKEN, Bundle, changed, look
@@ -78,6 +84,16 @@ RICH = {
 }
 
 
+LENT = {
+    **RICH,
+    "process.noNewPrivileges": True,
+    "mounts": RICH["mounts"][:-1],
+    "hooks": {},
+    "linux.namespaces": RICH["linux.namespaces"][:-2] + RICH["linux.namespaces"][-1:],
+    "linux.timeOffsets": {},
+}
+
+
 def request(id: str = "x", bundle: str = "/x") -> Request:
     return Request(
         id=id,
@@ -89,16 +105,20 @@ def request(id: str = "x", bundle: str = "/x") -> Request:
     )
 
 
-def planned() -> tuple[steps.Step, ...]:
-    """The steps of the rich bundle; which they are does not depend on where it is."""
+def planned(changes: dict[str, Any]) -> tuple[steps.Step, ...]:
+    """The steps of a bundle; which they are does not depend on where it is."""
     import json
 
-    spec = parse(json.dumps(changed(CONFIG, RICH)))
+    spec = parse(json.dumps(changed(CONFIG, changes)))
     return planning.build(spec, request(), Facts(last_capability=40, permitted=0, bounding=0)).steps
 
 
-PLANNED = planned()
-NAMES = [f"{number:02}-{step.side}-{step.name}" for number, step in enumerate(PLANNED)]
+def names(plan: tuple[steps.Step, ...]) -> list[str]:
+    return [f"{number:02}-{step.side}-{step.name}" for number, step in enumerate(plan)]
+
+
+PLANNED, PLANNED_LENT = planned(RICH), planned(LENT)
+NAMES, NAMES_LENT = names(PLANNED), names(PLANNED_LENT)
 OTHERWISE = {
     steps.MountCgroup: "without a cgroup namespace",
     steps.ChangeDirectoryRoot: "without a mount namespace",
@@ -119,6 +139,12 @@ def test_the_rich_bundle_has_every_kind_of_step():
     assert known - {type(step) for step in PLANNED} == set(OTHERWISE)
 
 
+def test_the_lent_bundle_has_every_kind_of_step_that_borrowed_memory_allows():
+    assert [step.borrows for step in PLANNED_LENT if isinstance(step, steps.Spawn)] == [True]
+    missing = {type(step) for step in PLANNED} - {type(step) for step in PLANNED_LENT}
+    assert missing == {steps.RunHooks, steps.RunContainerHooks}
+
+
 class BrokenHere(steps.ParentStep):
     """A step that the parent does not know."""
 
@@ -136,24 +162,47 @@ def rich(bundle, tmp_path: Path) -> Iterator[Bundle]:
     """The rich bundle, and a socket that receives its terminal and its pidfd."""
     made = bundle("", RICH)
     made.edit({"hooks": hooks(str(made.path / "log"))})
+    with furnished(made):
+        yield made
+
+
+@pytest.fixture
+def lent(bundle, tmp_path: Path) -> Iterator[Bundle]:
+    """The bundle whose child borrows memory, furnished alike."""
+    made = bundle("", LENT)
+    with furnished(made):
+        yield made
+
+
+@contextmanager
+def furnished(made: Bundle) -> Iterator[None]:
     program = made.rootfs / "bin/program"
     program.write_text("#!/bin/sh\nsleep 100\n")
     program.chmod(0o755)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(made.path / "sock"))
         listener.listen()
-        yield made
+        yield
 
 
 @pytest.fixture
 def life(rich: Bundle, tmp_path: Path, shared_mounts: None):
     """A container that is ready to be brought up, in this very process."""
+    return prepared(rich, tmp_path, PLANNED)
+
+
+@pytest.fixture
+def lent_life(lent: Bundle, tmp_path: Path, shared_mounts: None):
+    return prepared(lent, tmp_path, PLANNED_LENT)
+
+
+def prepared(made: Bundle, tmp_path: Path, plan: tuple[steps.Step, ...]) -> Life:
     id = f"{TOKEN}-life"
-    made = prepare(
-        Options(root=str(tmp_path / "state")), Loaded(str(rich.path)), request(id, str(rich.path))
+    life = prepare(
+        Options(root=str(tmp_path / "state")), Loaded(str(made.path)), request(id, str(made.path))
     )
-    assert [step.name for step in made.plan] == [step.name for step in PLANNED]
-    return made
+    assert [step.name for step in life.plan] == [step.name for step in plan]
+    return life
 
 
 def bring_up(life, rich: Bundle, tmp_path: Path) -> PycontainError:
@@ -191,6 +240,36 @@ def test_a_step_that_fails(life, rich, tmp_path, number):
     side = "parent" if PLANNED[number].side == "parent" else "child"
     assert f"a step that the {side} does not know" in str(error)
     assert ("poststop" in ran(rich)) == (number > FIRST_HOOK)
+
+
+@pytest.mark.parametrize("number", range(len(PLANNED_LENT)), ids=NAMES_LENT)
+def test_a_step_that_fails_in_borrowed_memory(lent_life, lent, tmp_path, number):
+    plan = list(lent_life.plan)
+    broken = BrokenHere() if plan[number].side == "parent" else BrokenThere()
+    plan[number] = broken
+    lent_life.plan = tuple(plan)
+    imports = sys.meta_path, sys.path, gc.isenabled()
+    error = bring_up(lent_life, lent, tmp_path)
+    assert isinstance(error, StepError)
+    assert error.fault.step == "broken"
+    assert (sys.meta_path, sys.path, gc.isenabled()) == imports
+    import colorsys  # noqa: F401  (nothing is sealed here any more)
+
+
+def test_the_last_step_fails_in_borrowed_memory(lent_life, lent, tmp_path):
+    (lent.rootfs / "bin/program").write_text("garbage")
+    error = bring_up(lent_life, lent, tmp_path)
+    assert error.fault.step == "execve"
+    assert "exec format error" in str(error)
+
+
+def test_the_lent_bundle_is_sound(lent_life):
+    before = look()
+    lent_life.bring_up()
+    assert look().processes != before.processes
+    lent_life.undo()
+    lent_life.cgroup.close()
+    assert look() == before
 
 
 def test_the_last_step_fails(life, rich, tmp_path):

@@ -103,6 +103,65 @@ ORDER = [
 ]
 
 
+BORROWS = {**MINIMAL, **PROCESS}
+HOOK = [{"path": "/bin/true"}]
+SECCOMP = {"defaultAction": "SCMP_ACT_ALLOW"}
+TMPFS = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}
+
+
+def borrows(config: dict[str, Any], **request: Any) -> bool:
+    spawn = find(plan_of(config, separate_start=False, **request), steps.Spawn)
+    assert isinstance(spawn.borrows, bool)
+    return spawn.borrows
+
+
+def test_the_child_of_run_borrows_memory_and_is_announced_by_the_parent_that_awakes():
+    assert borrows(BORROWS)
+    found = names(plan_of(BORROWS, separate_start=False, pid_file="/p"))
+    assert found[-3:] == ["execve", "pid file", "created"]
+    assert found.index("spawn") + 1 == found.index("record") < found.index("guard")
+
+
+def test_the_child_of_create_does_not_since_it_outlives_its_parent():
+    assert not find(plan_of(BORROWS), steps.Spawn).borrows
+
+
+LENDING = {
+    "poststart hooks": {"hooks.poststart": HOOK},
+    "poststop hooks": {"hooks.poststop": HOOK},
+    "a pid namespace": {"linux.namespaces": [{"type": "mount"}, {"type": "pid"}]},
+    "another network": {"linux.namespaces": [{"type": "network", "path": "/n"}]},
+    "a filter loaded last": {"linux.seccomp": SECCOMP, "process.noNewPrivileges": True},
+    "room": {"linux.resources": {"memory": {"limit": 64 << 20}}},
+    "no limit": {"linux.resources": {"memory": {"limit": -1}}},
+    "a new tmpfs": {"linux.namespaces": [{"type": "mount"}], "mounts": [TMPFS]},
+}
+NOT_LENDING = {
+    "prestart hooks": {"hooks.prestart": HOOK},
+    "createRuntime hooks": {"hooks.createRuntime": HOOK},
+    "createContainer hooks": {"hooks.createContainer": HOOK},
+    "startContainer hooks": {"hooks.startContainer": HOOK},
+    "others could look in": {"linux.namespaces": [{"type": "pid", "path": "/p"}]},
+    "time is not for borrowers": {"linux.namespaces": [{"type": "time"}]},
+    "nor is another time": {"linux.namespaces": [{"type": "time", "path": "/t"}]},
+    "the filter may kill it": {"linux.seccomp": SECCOMP, "process.noNewPrivileges": False},
+    "little memory": {"linux.resources": {"memory": {"limit": (64 << 20) - 1}}},
+    "little, in other words": {"linux.resources": {"unified": {"memory.max": "1000000"}}},
+    "who knows how much to copy": {
+        "linux.namespaces": [{"type": "mount"}],
+        "mounts": [TMPFS | {"options": ["tmpcopyup"]}],
+    },
+}
+
+
+@pytest.mark.parametrize("what", [*LENDING, *NOT_LENDING])
+def test_who_may_borrow(what):
+    config = BORROWS
+    for path, value in (LENDING | NOT_LENDING)[what].items():
+        config = edited(config, path, value)
+    assert borrows(config) == (what in LENDING)
+
+
 @pytest.mark.parametrize(("earlier", "later"), ORDER, ids=lambda name: name)
 def test_the_order(earlier, later):
     found = names(plan_of(FULL, pid_file="/p"))

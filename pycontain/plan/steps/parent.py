@@ -95,17 +95,24 @@ class ConnectConsole(ParentStep):
 
 
 class Spawn(ParentStep):
-    """The child comes to life in its new namespaces. Child steps begin after this one."""
+    """
+    The child comes to life in its new namespaces. Child steps begin after this one.
+
+    A child that borrows the parent's memory copies none of it; the parent sleeps until it executes
+    its program, so what the parent does before the first child step is done in the child, too.
+    """
 
     name = "spawn"
     flags: int
     names: tuple[str, ...]
+    borrows: bool = False
     join_pid: bool = False  # only children enter a pid namespace, so the parent joins it
     time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
     time_namespace: bool = False
 
     def what(self) -> str:
-        return f"clone3 with new namespaces: {', '.join(self.names) or 'none'}"
+        memory = "; it borrows our memory" if self.borrows else ""
+        return f"clone3 with new namespaces: {', '.join(self.names) or 'none'}{memory}"
 
 
 class RecordPid(ParentStep):

@@ -1,0 +1,180 @@
+/*
+ * A child that borrows its parent's memory until execve(2), as one of vfork(2) does.
+ *
+ * fork(2) would copy the page tables, and then every page that either side writes: half of what a
+ * container's child written in Python costs. Here nothing is copied: the parent sleeps in clone3(2)
+ * while the child runs Python in its memory, on its stack, in its interpreter, and what the child
+ * leaves there (times, an error) the parent finds.
+ *
+ * This cannot be Python: the child must have left the interpreter, by returning, when it executes
+ * its program, or the parent would wake up among the frames of a child that is gone.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030b0000
+#include <Python.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { FAILED = 255 };
+
+struct loan {
+    PyObject *live;                      /* what the child does */
+    PyObject *refuse;                    /* what it does when execve fails, with the errno */
+    PyObject *program;                   /* what `live` returned */
+    char *path, **arguments, **environment;
+    int whole;                           /* the child's last Python function has returned */
+};
+
+/*
+ * Inlined, and not a function of libc: the child's next call would overwrite the return address of
+ * a function that the parent has yet to return from.
+ */
+__attribute__((always_inline)) static inline long clone3(void *arguments, size_t size)
+{
+#if defined(__x86_64__)
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(SYS_clone3), "D"(arguments), "S"(size)
+                     : "rcx", "r11", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = SYS_clone3;
+    register long first __asm__("x0") = (long)arguments;
+    register long second __asm__("x1") = (long)size;
+    __asm__ volatile("svc 0" : "+r"(first) : "r"(second), "r"(number) : "memory");
+    return first;
+#elif defined(__riscv)
+    register long number __asm__("a7") = SYS_clone3;
+    register long first __asm__("a0") = (long)arguments;
+    register long second __asm__("a1") = (long)size;
+    __asm__ volatile("ecall" : "+r"(first) : "r"(second), "r"(number) : "memory");
+    return first;
+#else
+#error "write down how this architecture makes a system call"
+#endif
+}
+
+/* The pointers of a tuple of bytes, ended by NULL; NULL with an exception otherwise. */
+static char **vector(PyObject *tuple)
+{
+    Py_ssize_t count = PyTuple_Size(tuple);
+    if (count < 0)
+        return NULL;
+    char **made = PyMem_Calloc(count + 1, sizeof *made);
+    if (made == NULL)
+        return (char **)PyErr_NoMemory();
+    for (Py_ssize_t index = 0; index < count; index++) {
+        /* without a place for the length it refuses a NUL inside */
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(tuple, index), &made[index], NULL) < 0) {
+            PyMem_Free(made);
+            return NULL;
+        }
+    }
+    return made;
+}
+
+static int prepare(struct loan *loan)
+{
+    loan->program = PyObject_CallNoArgs(loan->live);
+    if (loan->program == NULL)
+        return -1;
+    PyObject *arguments, *environment;
+    if (!PyArg_ParseTuple(loan->program, "yO!O!", &loan->path, &PyTuple_Type, &arguments,
+                          &PyTuple_Type, &environment))
+        return -1;
+    loan->arguments = vector(arguments);
+    loan->environment = loan->arguments ? vector(environment) : NULL;
+    return loan->environment ? 0 : -1;
+}
+
+/* Never inlined: what it writes to the stack must lie below the parent's own frame. */
+__attribute__((noinline, noreturn)) static void child(struct loan *loan)
+{
+    if (prepare(loan) == 0) {
+        loan->whole = 1;
+        execve(loan->path, loan->arguments, loan->environment);
+        loan->whole = 0;
+        PyObject *result = PyObject_CallFunction(loan->refuse, "i", errno);
+        Py_XDECREF(result);
+    }
+    loan->whole = 1;
+    _exit(FAILED);
+}
+
+static void give_back(struct loan *loan)
+{
+    PyMem_Free(loan->arguments);
+    PyMem_Free(loan->environment);
+    Py_XDECREF(loan->program);
+}
+
+/*
+ * The child was killed among its Python functions: no one can tell what they were writing to. What
+ * is left to do is done by another program.
+ */
+__attribute__((noreturn)) static void flee(char *const *rescue, char **environment)
+{
+    execve(rescue[0], rescue, environment);
+    _exit(FAILED);
+}
+
+extern char **environ;
+
+PyDoc_STRVAR(spawn_doc,
+"spawn(arguments, live, refuse, rescue, /)\n--\n\n"
+"Make a child with clone3(2); returns its pid once it has executed its program.\n\n"
+"arguments  a struct clone_args, with CLONE_VM and CLONE_VFORK among its flags\n"
+"live       called in the child; returns (path, arguments, environment) for execve(2), as bytes\n"
+"           and tuples of bytes\n"
+"refuse     called in the child with the errno of an execve that failed\n"
+"rescue     (path, arguments...), what this process becomes when the child is killed in `live`\n\n"
+"Raises what either of them raises, with the child gone; without a child returns -errno.");
+
+static PyObject *spawn(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer arguments;
+    PyObject *last;
+    struct loan loan = {0};
+    if (!PyArg_ParseTuple(args, "y*OOO!", &arguments, &loan.live, &loan.refuse, &PyTuple_Type,
+                          &last))
+        return NULL;
+    char **rescue = vector(last);
+    if (rescue == NULL) {
+        PyBuffer_Release(&arguments);
+        return NULL;
+    }
+    long pid = clone3(arguments.buf, arguments.len);
+    if (pid == 0)
+        child(&loan);
+    if (pid > 0 && !loan.whole)
+        flee(rescue, environ);
+    PyMem_Free(rescue);
+    PyBuffer_Release(&arguments);
+    give_back(&loan);
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(pid);
+}
+
+static PyMethodDef functions[] = {
+    {"spawn", spawn, METH_VARARGS, spawn_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_borrow",
+    .m_doc = "A child that borrows its parent's memory until execve(2).",
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__borrow(void)
+{
+    return PyModuleDef_Init(&definition);
+}
