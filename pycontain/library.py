@@ -196,7 +196,8 @@ class Container:
             return
         if self._process is not None:
             self._process.kill()
-        delete(self.options, self.id, force=True)
+        state = self._process.state if self._process is not None else None
+        delete(self.options, self.id, force=True, state=state)
         if self._process is not None:
             self._process.end()
             self._process = None

@@ -9,19 +9,29 @@ from ..kernel import const as c
 _NAME = b"pycontain"  # by which `attach` knows its own programs
 
 
-def attach(cgroup: int, code: bytes, *, first: bool = False) -> None:
+def attach(
+    cgroup: int, code: bytes, *, first: bool = False, kept: dict[bytes, int] | None = None
+) -> None:
     """
     Make this program a cgroup's filter, in place of one that pycontain attached before.
 
     Programs of others, such as systemd's, stay: a device must pass all of them. cgroup is a
     descriptor of its directory; `first` says that there can be none of pycontain's on it yet.
-    Raises KernelError, with the verifier's words if it has any.
+    `kept` are descriptors of programs that the caller attaches to one cgroup after the other;
+    what is loaded here is added. Raises KernelError, with the verifier's words if it has any.
     """
-    new = bpf.load(c.BPF_PROG_TYPE_CGROUP_DEVICE, code, _NAME)
+    new = kept[code] if kept and code in kept else _load(code)
     old = -1 if first else bpf.attached(cgroup, c.BPF_CGROUP_DEVICE, _NAME)
     try:
         bpf.attach(cgroup, c.BPF_CGROUP_DEVICE, new, old)
     finally:
-        os.close(new)  # the cgroup keeps the program
+        if kept is None:
+            os.close(new)  # the cgroup keeps the program
+        else:
+            kept[code] = new
         if old >= 0:
             os.close(old)
+
+
+def _load(code: bytes) -> int:
+    return bpf.load(c.BPF_PROG_TYPE_CGROUP_DEVICE, code, _NAME)

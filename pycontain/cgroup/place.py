@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_USUAL_MOUNT = "/sys/fs/cgroup"
+_places = ["/sys/fs/cgroup"]  # where to look first, and where it was found
 
 
 def find_mount() -> str:
@@ -18,9 +18,11 @@ def find_mount() -> str:
 
     Raises HostError if it is mounted nowhere.
     """
-    if _is_cgroup2(_USUAL_MOUNT):  # mountinfo can be thousands of lines
-        return _USUAL_MOUNT
+    for point in _places:  # mountinfo can be thousands of lines
+        if _is_cgroup2(point):
+            return point
     for point, _ in mounts("cgroup2"):
+        _places.append(point)
         return point
     raise HostError(
         "is not mounted", at="cgroup2", remedy="mount it: mount -t cgroup2 none /sys/fs/cgroup"
@@ -33,7 +35,7 @@ def _is_cgroup2(directory: str) -> bool:
 
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         return calls.filesystem_type(fd) == c.CGROUP2_SUPER_MAGIC
@@ -88,9 +90,9 @@ def mounts(kind: str, mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple
     with open(mountinfo, "rb") as file:
         lines = os.fsdecode(file.read()).splitlines()
     for line in lines:
-        head, _, tail = line.partition(" - ")
-        system, _, options = tail.split(" ", 2)
-        if system == kind:
+        head, _, tail = line.partition(f" - {kind} ")
+        if tail:
+            _, options = tail.split(" ", 1)
             yield _unescaped(head.split(" ")[4]), options.split(",")
 
 

@@ -131,6 +131,13 @@ class Cgroup:
                 remedy="choose another linux.cgroupsPath",
             )
 
+    def clear(self) -> None:
+        """Kill what is left in the cgroup, and remove it. Raises Timeout if processes are left."""
+        emptied = self.is_new and _rmdir(self.directory)  # as most are by now
+        if not emptied and os.path.isdir(self.directory):
+            self.kill()
+        self.remove()
+
     def remove(self, seconds: float = 10) -> None:
         """
         Remove what `create` made, and what the container made below it.

@@ -161,10 +161,9 @@ def set_rlimits(step: steps.SetRlimits, box: Box) -> None:
 
 def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:
     """Drop what is not kept."""
-    for capability in range(step.last + 1):
-        if step.keep >> capability & 1:
-            continue
-        calls.prctl(c.PR_CAPBSET_DROP, capability, name="PR_CAPBSET_DROP")
+    calls.drop_from_bounding_set(
+        [capability for capability in range(step.last + 1) if not step.keep >> capability & 1]
+    )
 
 
 def take_user(step: steps.TakeUser, box: Box) -> None:

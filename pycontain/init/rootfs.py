@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..plan import steps
     from .box import Box
 
+_PROC_ROOT_INO = 1  # linux/proc_fs.h
+
 # What lxcfs and the like bind over single files of /proc.
 _REPLACEABLE_IN_PROC = frozenset(
     (
@@ -133,9 +135,10 @@ def _mount_point(step: steps.MountFilesystem, box: Box) -> int:
 
 def _real_directory(path: str, root: Root) -> int:
     """A directory that is no link to one, made when missing."""
-    if root.find(path, os.O_PATH | os.O_NOFOLLOW) is None:
-        root.make_directory(path)
-    found = root.open(path, os.O_PATH | os.O_NOFOLLOW)
+    found = root.find(path, os.O_PATH | os.O_NOFOLLOW)
+    if found is None:
+        os.close(root.make_directory(path))
+        found = root.open(path, os.O_PATH | os.O_NOFOLLOW)
     if not is_directory(found):
         raise StepError(
             "is not a directory", at=path, remedy="make it an ordinary directory in the rootfs"
@@ -189,14 +192,17 @@ def _refuse_fake_proc(target: int, whole_proc: bool, step: steps.MountStep, box:
     whole_proc  what will be mounted is a proc file system from its root on
     """
     proc = box.inside.find("/proc")
-    if _is_whole_proc(target) or (proc is not None and _is_same_file(target, proc)):
+    found, on_proc = os.fstat(target), calls.filesystem_type(target) == c.PROC_SUPER_MAGIC
+    if (on_proc and found.st_ino == _PROC_ROOT_INO) or (
+        proc is not None and os.path.samestat(found, os.fstat(proc))
+    ):
         if not whole_proc:
             raise StepError(
                 "would cover /proc with what is no proc file system (CVE-2019-16884)",
                 at=step.target,
                 remedy='mount type "proc" there',
             )
-    elif calls.filesystem_type(target) == c.PROC_SUPER_MAGIC:
+    elif on_proc:
         base = _host_path(proc) if proc is not None else ""
         if _host_path(target).removeprefix(base + "/") not in _REPLACEABLE_IN_PROC:
             raise StepError(
@@ -207,12 +213,8 @@ def _refuse_fake_proc(target: int, whole_proc: bool, step: steps.MountStep, box:
 
 
 def _is_whole_proc(fd: int) -> bool:
-    """Whether this is the root of a proc file system: its inode is 1, PROC_ROOT_INO."""
-    return calls.filesystem_type(fd) == c.PROC_SUPER_MAGIC and os.fstat(fd).st_ino == 1
-
-
-def _is_same_file(one: int, other: int) -> bool:
-    return os.path.samestat(os.fstat(one), os.fstat(other))
+    """Whether this is the root of a proc file system."""
+    return calls.filesystem_type(fd) == c.PROC_SUPER_MAGIC and os.fstat(fd).st_ino == _PROC_ROOT_INO
 
 
 def _host_path(fd: int) -> str:
@@ -232,13 +234,18 @@ def make_devices(step: steps.MakeDevices, box: Box) -> None:
     """
     os.close(_real_directory("/dev", box.inside))
     old = os.umask(0)
+    directories: dict[str, int] = {}  # opened once each: most are in /dev
     for node in step.nodes:
-        _make_device(node, box.inside)
+        folder, _, name = node.path.rstrip("/").rpartition("/")
+        if folder not in directories:
+            directories[folder] = box.inside.make_directory(folder)
+        _make_device(node, directories[folder], name)
+    for directory in directories.values():
+        os.close(directory)
     os.umask(old)
 
 
-def _make_device(node: steps.DeviceNode, root: Root) -> None:
-    directory, name = root.parent(node.path)
+def _make_device(node: steps.DeviceNode, directory: int, name: str) -> None:
     kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[node.type]
     device = os.makedev(node.major, node.minor) if node.type != "p" else 0
     try:
@@ -249,7 +256,6 @@ def _make_device(node: steps.DeviceNode, root: Root) -> None:
         raise KernelError.of("mknod", error.errno or 0, node.path) from None
     if node.uid or node.gid:
         os.chown(name, node.uid, node.gid, dir_fd=directory, follow_symlinks=False)
-    os.close(directory)
 
 
 def _check_device(node: steps.DeviceNode, kind: int, device: int, found: os.stat_result) -> None:

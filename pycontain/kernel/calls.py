@@ -7,6 +7,7 @@ look into the container.
 
 from __future__ import annotations
 
+import _signal
 import errno
 
 from .. import os
@@ -16,7 +17,7 @@ from ._ffi import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 lib = ffi.dlopen(None)
@@ -54,6 +55,11 @@ _unshare, _setns, _umount2, _prctl, _ioctl, _socket, _flock, _signalfd = (
 _sethostname, _setdomainname = lib.sethostname, lib.setdomainname
 _personality, _prlimit, _fstatfs = lib.personality, lib.prlimit, lib.fstatfs
 _capget, _capset, _mount = lib.capget, lib.capset, lib.mount
+
+
+# each struct open_how that was asked for: a container's root takes some fifty
+_open_hows: dict[tuple[int, int, int], object] = {}
+_OPEN_HOW_SIZE = ffi.sizeof("struct open_how")
 
 
 def _checked(result: int, call: str, at: str | bytes = "") -> int:
@@ -128,12 +134,13 @@ def default_signals() -> None:
     Give every signal its default disposition again.
 
     Python ignores SIGPIPE and SIGXFSZ, and what is ignored stays ignored across execve. The C
-    library's own function would leave out the signals 32 and 33, which it keeps for itself.
-    rt_sigaction(2).
+    library's own function would leave out the signals 32 and 33, which it keeps for itself; Python
+    knows nothing of them (None). rt_sigaction(2).
     """
     default = ffi.new("char[32]")  # struct sigaction of the kernel: SIG_DFL is 0
     for number in range(1, 65):
-        _rt_sigaction(c.SYS_rt_sigaction, number, default, ffi.NULL, 8)  # not SIGKILL, SIGSTOP
+        if _signal.getsignal(number) != _signal.SIG_DFL:
+            _rt_sigaction(c.SYS_rt_sigaction, number, default, ffi.NULL, 8)
 
 
 # --- files -------------------------------------------------------------------------------------
@@ -141,12 +148,25 @@ def default_signals() -> None:
 
 def openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
     """Open a file under rules of resolution; always close-on-exec. openat2(2)."""
-    how = ffi.new("struct open_how *", (flags | os.O_CLOEXEC, mode, resolve))
+    fd = try_openat2(dirfd, path, flags, resolve, mode)
+    if fd < 0:
+        raise KernelError.of("openat2", -fd, os.fsdecode(path))
+    return fd
+
+
+def try_openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
+    """As openat2, but -errno instead of an error: that a file is missing is often no news."""
+    how = _open_hows.get((flags, mode, resolve))
+    if how is None:
+        how = ffi.new("struct open_how *", (flags | os.O_CLOEXEC, mode, resolve))
+        _open_hows[flags, mode, resolve] = how
     name = os.fsencode(path)
     while True:
-        fd = _openat2(c.SYS_openat2, dirfd, name, how, ffi.sizeof("struct open_how"))
-        if fd >= 0 or ffi.errno != errno.EAGAIN:  # EAGAIN: a rename crossed the resolution
-            return _checked(fd, "openat2", path)
+        fd = int(_openat2(c.SYS_openat2, dirfd, name, how, _OPEN_HOW_SIZE))
+        if fd >= 0:
+            return fd
+        if ffi.errno != errno.EAGAIN:  # a rename crossed the resolution
+            return -int(ffi.errno)
 
 
 def lock(fd: int) -> None:
@@ -277,6 +297,13 @@ def personality(persona: int) -> None:
 def prctl(option: int, a: int = 0, b: int = 0, *, name: str) -> int:
     """prctl(2); name is the option's, for the error."""
     return _checked(_prctl(option, a, b, 0, 0), f"prctl {name}")
+
+
+def drop_from_bounding_set(capabilities: Iterable[int]) -> None:
+    """Drop capabilities, by number, from the bounding set. PR_CAPBSET_DROP(2const)."""
+    for capability in capabilities:  # there is no call that drops more than one
+        if _prctl(c.PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            raise KernelError.of("prctl PR_CAPBSET_DROP", ffi.errno)
 
 
 def prlimit(pid: int, resource: int, soft: int, hard: int, at: str = "") -> None:

@@ -19,6 +19,7 @@ from . import calls
 from . import const as c
 
 _SAFE = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _LINKS_FOLLOWED = 40  # as path_resolution(7) allows
 
 
@@ -42,12 +43,12 @@ class Root:
 
     def find(self, path: str, flags: int = os.O_PATH) -> int | None:
         """As open, but None when there is no such file."""
-        try:
-            return self.open(path, flags)
-        except KernelError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise
+        fd = calls.try_openat2(self.fd, path.encode() or b".", flags, _SAFE)
+        if fd >= 0:
+            return fd
+        if fd in (-errno.ENOENT, -errno.ENOTDIR):
+            return None
+        raise KernelError.of("openat2", -fd, path)
 
     def parent(self, path: str) -> tuple[int, str]:
         """The directory that holds a path, made when missing, and the path's last name."""
@@ -56,8 +57,22 @@ class Root:
 
     def make_directory(self, path: str) -> int:
         """Open a directory, making it and its parents when missing (0755)."""
-        found = self.find(path, os.O_PATH | os.O_DIRECTORY)
-        return self._make_each(path) if found is None else found
+        found = self.find(path, _DIRECTORY)
+        return self._make(path) if found is None else found
+
+    def _make(self, path: str) -> int:
+        """Make a directory; where more than its last name is missing, or a link, name by name."""
+        head, _, name = path.rpartition("/")
+        above = self.find(head, _DIRECTORY) if name not in ("", ".", "..") else None
+        if above is None:
+            return self._make_each(path)
+        try:
+            if _link_target(above, name) is not None:
+                return self._make_each(path)
+            _make_one(above, name, path)
+        finally:
+            os.close(above)
+        return self._directory(path, path)
 
     def _make_each(self, path: str) -> int:
         """
@@ -91,7 +106,7 @@ class Root:
 
     def _directory(self, done: str, path: str) -> int:
         try:
-            return self.open(done, os.O_PATH | os.O_DIRECTORY)
+            return self.open(done, _DIRECTORY)
         except KernelError as error:
             error.fault.at = path  # which was asked for; `done` is a part of it, links resolved
             raise

@@ -9,6 +9,7 @@ from ..wire.state import StateDir, public_state, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..wire.state import State
     from .options import Options
 
 
@@ -22,10 +23,22 @@ class Container:
 
     __slots__ = ("directory", "state")
 
-    def __init__(self, options: Options, id: str) -> None:
-        """Raises StateError when there is no such container."""
+    def __init__(
+        self, options: Options, id: str, *, lock: bool = False, state: State | None = None
+    ) -> None:
+        """
+        With lock, wait until no other command is at work on it; the caller lets others in again.
+
+        state is read unless the caller knows it. Raises StateError when there is no such container.
+        """
         self.directory = StateDir.open(options.root, id)
-        self.state = self.directory.load()
+        if lock:
+            self.directory.lock()
+        try:
+            self.state = state or self.directory.load()
+        except BaseException:
+            self.directory.unlock()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -62,10 +75,6 @@ class Container:
         finally:
             if cgroup is not None:
                 cgroup.close()
-
-    def refresh(self) -> None:
-        """Read the state again, once it is locked: until then `create` may have gone on."""
-        self.state = self.directory.load()
 
     def pidfd(self) -> int:
         """A descriptor of the first process. Raises StateError when it is gone."""

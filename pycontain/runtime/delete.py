@@ -13,25 +13,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..wire.state import State
     from .options import Options
 
 _PATIENCE = 10.0  # seconds for a killed process to end
 
 
-def delete(options: Options, id: str, *, force: bool = False) -> None:
+def delete(options: Options, id: str, *, force: bool = False, state: State | None = None) -> None:
     """
     Remove a stopped container; with force kill it first, or what a broken create left.
 
+    state is read unless the caller, who made the container, knows it.
     Raises StateError for a container that does not exist (not with force) or is not stopped.
     """
     try:
-        container = Container(options, id)
+        container = Container(options, id, lock=True, state=state)
     except StateError:
         if not force:
             raise
         return _remove_remains(options, id)
     with container.directory:
-        container.refresh()
         if not force:
             container.require("stopped")
         destroy(options, container)
@@ -43,9 +44,7 @@ def destroy(options: Options, container: Container) -> None:
         _end(container)
     cgroup = container.cgroup
     if cgroup is not None and cgroup.made:
-        if os.path.isdir(cgroup.directory):
-            cgroup.kill()  # without a pid namespace its other processes live on
-        cgroup.remove()
+        cgroup.clear()  # without a pid namespace its other processes live on
     hooks = _poststop_hooks(options, container)
     container.directory.remove()
     hooks()

@@ -39,7 +39,8 @@ class Life:
     """
     A container on its way from a plan to a process.
 
-    times  (side, step, microseconds) of what was done
+    times    (side, step, microseconds) of what was done
+    filters  device filters in the kernel, by their code, which outlive this life
     """
 
     def __init__(self, options: Options, id: str, plan: tuple[steps.Step, ...]) -> None:
@@ -54,6 +55,7 @@ class Life:
         self.poststop: Callable[[State], None] = lambda _: None
         self.times: list[tuple[str, str, int]] = []
         self.clone_flags = 0
+        self.filters: dict[bytes, int] | None = None
         self.target = -1
         self._seccomp = b""
         self._namespaces: dict[int, int] = {}
@@ -223,12 +225,11 @@ class Life:
         False when somebody else, such as `delete --force`, has done that.
         """
         try:
-            self.directory.__enter__()
+            self.directory.lock()
         except StateError:
             return False
         if isinstance(self.cgroup, Cgroup):
-            self.cgroup.kill()
-            self.cgroup.remove()
+            self.cgroup.clear()
         self.directory.remove()
         return True
 
@@ -262,7 +263,7 @@ class Life:
 
     def _filter_devices(self, step: steps.FilterDevices) -> None:
         cgroup = self._real_cgroup()
-        attach(cgroup.fd, step.program, first=cgroup.is_new)
+        attach(cgroup.fd, step.program, first=cgroup.is_new, kept=self.filters)
 
     def _real_cgroup(self) -> Cgroup:
         assert isinstance(self.cgroup, Cgroup)

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 def pause(options: Options, id: str) -> None:
     """Pause a container. Raises StateError when it is in another state or has no cgroup."""
-    container = Container(options, id)
+    container = Container(options, id, lock=True)
     with container.directory:
-        container.refresh()
         container.require("created", "running")
         cgroup = container.cgroup
         if cgroup is None:

@@ -11,7 +11,12 @@ import threading
 from .. import frozen
 from ..errors import StateError, from_record
 from ..kernel import seal
+from ..wire.state import state_of
 from . import worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..wire.state import State
 
 
 class Worker:
@@ -37,7 +42,8 @@ class Worker:
             fault = reply["fault"]
             assert isinstance(fault, dict)
             raise from_record(fault)
-        return Process(int(str(reply["pid"])), fds[0], reply["times"])
+        state = state_of(reply["state"]) if reply["state"] else None
+        return Process(int(str(reply["pid"])), fds[0], reply["times"], state)
 
     def forget(self, id: str) -> None:
         """The container was deleted."""
@@ -111,11 +117,16 @@ class Pool:
 
 
 class Process:
-    """A child of ours that a worker made."""
+    """
+    A child of ours that a worker made.
 
-    def __init__(self, pid: int, pidfd: int, times: object) -> None:
+    state  of the container whose first process it is
+    """
+
+    def __init__(self, pid: int, pidfd: int, times: object, state: State | None) -> None:
         self.pid = pid
         self.pidfd = pidfd
+        self.state = state
         self.times = tuple(tuple(entry) for entry in times)  # type: ignore[attr-defined]
         self._ended: os.waitid_result | None = None
 

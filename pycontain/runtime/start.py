@@ -21,9 +21,8 @@ def start(options: Options, id: str) -> None:
     Raises StateError for a container that is not created or has no process, and the child's error
     when its last steps fail; the container is then gone.
     """
-    container = Container(options, id)
+    container = Container(options, id, lock=True)
     with container.directory:
-        container.refresh()
         container.require("created")
         spec = parse(container.directory.load_config())
         if spec.process is None:

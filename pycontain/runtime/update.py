@@ -27,9 +27,8 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
     """
     new = read(Resources, resources, "linux.resources")
     check_resources(new)
-    container = Container(options, id)
+    container = Container(options, id, lock=True)
     with container.directory:
-        container.refresh()
         container.require("created", "running", "paused")
         cgroup = container.cgroup
         if cgroup is None:

@@ -8,7 +8,8 @@ sends it one request after the other over a socket, with the standard streams as
     library                                          worker
     {"verb": "run", "id": …, "bundle": …}   ->
       + stdin, stdout, stderr
-                                            <-       {"pid": …, "times": […]} + a pidfd
+                                            <-       {"pid": …, "times": […], "state": {…}}
+                                                       + a pidfd; exec has no state to tell
                                             <-       {"fault": {…}, "pid": … or 0}
     {"verb": "forget", "id": …}             ->       (no answer)
     (end of file)                           ->       deletes what it made and was not told to forget
@@ -78,11 +79,18 @@ def serve() -> NoReturn:
 
 
 class _Worker:
-    """mine: the containers made here and not forgotten yet, and where their state is."""
+    """
+    What is kept from one request to the next.
+
+    mine     the containers made here and not forgotten yet, and where their state is
+    bundles  (path, configuration) -> what was read
+    filters  the device filters of those bundles: the verifier takes longer than clone3
+    """
 
     def __init__(self) -> None:
         self.mine: dict[str, Options] = {}
         self.bundles: dict[tuple[str, str], Bundle] = {}
+        self.filters: dict[bytes, int] = {}
 
     def answer(self, request: Message) -> tuple[Message, int]:
         """Do what is asked; the reply, and a pidfd or -1."""
@@ -90,6 +98,7 @@ class _Worker:
         try:
             life = self._prepare(request)
             life.clone_flags = c.CLONE_PARENT
+            life.filters = self.filters
             life.bring_up()
             if request["verb"] == "run":
                 self._started(life, request)
@@ -98,7 +107,12 @@ class _Worker:
             child = life.child
             assert child is not None
             life.release()
-            return {"pid": child.pid, "times": life.times}, child.pidfd
+            reply = {
+                "pid": child.pid,
+                "times": life.times,
+                "state": life.state and life.state.fields(),
+            }
+            return reply, child.pidfd
         except (PycontainError, OSError) as error:
             pid = life.child.pid if life is not None and life.child is not None else 0
             return {"fault": fault_of(error).record(), "pid": pid}, -1
@@ -126,8 +140,14 @@ class _Worker:
         if key not in self.bundles:
             if len(self.bundles) >= _SPECS_KEPT:
                 self.bundles.clear()
+                self._forget_filters()
             self.bundles[key] = _without_terminal(Bundle(path, text=key[1]))
         return self.bundles[key]
+
+    def _forget_filters(self) -> None:
+        for program in self.filters.values():
+            os.close(program)
+        self.filters.clear()
 
     def _started(self, life: Life, request: Message) -> None:
         try:

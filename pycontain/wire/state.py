@@ -69,6 +69,13 @@ class State(Record):
     poststop: bool = False
 
 
+def state_of(fields: object) -> State:
+    """The state whose fields came as JSON. Raises TypeError, KeyError for what are none."""
+    if not isinstance(fields, dict):
+        raise TypeError("is no JSON object")
+    return State(**{**fields, "made": tuple(fields["made"])})
+
+
 def public_state(state: State, status: str, pid: int) -> dict[str, object]:
     """What hooks and callers are told of a container. runtime.md, State."""
     shown: dict[str, object] = {
@@ -116,7 +123,7 @@ class StateDir:
             raise StateError(
                 "exists already", at="container", value=id, remedy="choose another id, or delete it"
             ) from None
-        directory._take_lock()
+        directory.lock()
         return directory
 
     @classmethod
@@ -128,15 +135,20 @@ class StateDir:
         return directory
 
     def __enter__(self) -> Self:
-        """Lock the container against other commands."""
-        if self._lock < 0:
-            self._take_lock()
+        self.lock()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.unlock()
 
-    def _take_lock(self) -> None:
+    def lock(self) -> None:
+        """
+        Keep other commands from this container; a second time does nothing.
+
+        Raises StateError when it is gone by the time that those who had the lock let go.
+        """
+        if self._lock >= 0:
+            return
         try:
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -187,11 +199,8 @@ class StateDir:
         """What is written. Raises StateError when the container is half made or a file broken."""
         text = self._read(_STATE)
         try:
-            fields = jsontext.loads(text)
-            assert isinstance(fields, dict)
-            state = State(**{**fields, "made": tuple(fields["made"])})
-            return state.but(**self._progress())
-        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            return state_of(jsontext.loads(text)).but(**self._progress())
+        except (ValueError, TypeError, KeyError) as error:
             raise StateError(
                 f"is broken: {error}", at=self.file(_STATE), remedy="delete it with --force"
             ) from None
