@@ -17,6 +17,7 @@ class Box:
     channel        to the parent; None for a child in borrowed memory
     start          the FIFOs at which the child waits for `start`; None for run and exec
     namespaces     CLONE_NEW* -> descriptor, of those to join
+    network        the new network namespace, made ahead of time; -1: the child was born in it
     target         a pidfd of the container's first process, for exec
     cgroup         the directory of the container's cgroup
     console        where the terminal's master is sent; -1 without a terminal
@@ -28,14 +29,26 @@ class Box:
     """
 
     __slots__ = (
-        "cgroup", "channel", "console", "env", "hook_state", "namespaces", "preserved", "program",
-        "root", "seccomp", "start", "target",
+        "cgroup",
+        "channel",
+        "console",
+        "env",
+        "hook_state",
+        "namespaces",
+        "network",
+        "preserved",
+        "program",
+        "root",
+        "seccomp",
+        "start",
+        "target",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
         self.channel = channel
         self.start: Channel | None = None
         self.namespaces: dict[int, int] = {}
+        self.network = -1
         self.target = -1
         self.cgroup = ""
         self.console = -1

@@ -184,8 +184,9 @@ def run_hooks(step: steps.RunContainerHooks, box: Box) -> None:
     from ..wire import hooks  # loaded by the parent
 
     status = "created" if step.kind == "startContainer" else "creating"
-    if step.kind == "startContainer":
-        os.environ.clear()  # the program is the container's, the environment is the host's
+    if step.kind == "startContainer":  # its programs are the container's, as is the environment
+        os.environ.clear()
+        os.environ.update({os.fsencode(k): os.fsencode(v) for k, v in box.env.items()})
     for hook in step.hooks:
         hooks.run_hook(hook, step.kind, {**box.hook_state, "status": status, "pid": os.getpid()})
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..plan import steps
     from .box import Box
 
+_ONE_WAY = (c.MS_SLAVE, c.MS_PRIVATE)  # what is mounted here is mounted nowhere else
 _PROC_ROOT_INO = 1  # linux/proc_fs.h
 
 # What lxcfs and the like bind over single files of /proc.
@@ -47,7 +48,8 @@ def bind_root(step: steps.BindRoot, box: Box) -> None:
     rootfs = open_host(step.path)
     if not is_directory(rootfs):
         raise StepError("is not a directory", at=step.path)
-    _stop_propagation_at(_host_path(rootfs))  # of the mount it is on, whatever links led there
+    if not (step.recursive and step.propagation in _ONE_WAY):
+        _stop_propagation_at(_host_path(rootfs))  # of the mount it is on, whatever links led there
     tree = Tree.clone(rootfs, recursive=True, at=step.path)
     tree.attach(rootfs, step.path)
     tree.propagate(c.MS_PRIVATE)  # pivot_root(2) refuses a shared root

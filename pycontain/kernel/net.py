@@ -1,4 +1,4 @@
-"""The one network device every namespace has. netdevice(7)."""
+"""Network namespaces, and the one device that each has. network_namespaces(7), netdevice(7)."""
 
 from __future__ import annotations
 
@@ -16,3 +16,23 @@ def loopback_up() -> None:
     request.ifr_flags |= c.IFF_UP
     calls.ioctl(socket, c.SIOCSIFFLAGS, request, "SIOCSIFFLAGS")
     os.close(socket)
+
+
+def new_namespace() -> int:
+    """
+    A descriptor of a new network namespace, in which `lo` is up; this process stays in its own.
+
+    Raises KernelError.
+    """
+    own = _current()
+    calls.unshare(c.CLONE_NEWNET)
+    try:
+        loopback_up()
+        return _current()
+    finally:
+        calls.setns(own, c.CLONE_NEWNET)
+        os.close(own)
+
+
+def _current() -> int:
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -98,7 +98,7 @@ class _Words:
         elif word in KINDS:
             self.kinds.add(word)
         elif word not in IGNORED:
-            self.data += (word,)
+            self.data += _parts(word)
 
     def attributes(self) -> dict[str, int]:
         return {
@@ -107,6 +107,17 @@ class _Words:
             "recursive_on": self.recursive_on,
             "recursive_off": self.recursive_off,
         }
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    """
+    What mount(2), which gets them joined with commas, would make of the options of a file system.
+
+    Commas that are escaped or quoted, as in an overlay's paths, are for the file system to read.
+    """
+    if "\\" in word or '"' in word:
+        return (word,)
+    return tuple(part for part in word.split(",") if part)
 
 
 def _switched(on: int, off: int, more_on: int, more_off: int) -> tuple[int, int]:

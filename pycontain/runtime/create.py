@@ -60,7 +60,7 @@ def create(
 
 def prepare(options: Options, bundle: Bundle, request: Request) -> Life:
     """A life that is ready to be brought up. Raises SpecError."""
-    check_preserved(request.preserve_fds)
+    check_preserved(request.preserve_fds, request.listen_fds)
     plan = bundle.plan(request)
     check_rootfs(plan.rootfs)
     life = Life(options, request.id, plan.steps)
@@ -100,11 +100,12 @@ def activated() -> int:
     return int(count) if count.isdigit() else 0
 
 
-def check_preserved(count: int) -> None:
+def check_preserved(count: int, activated: int = 0) -> None:
     """
     Raises UsageError unless the descriptors to preserve are open, and the caller's.
 
-    Ours are all close-on-exec; those that came through execve(2) are not.
+    activated is how many of them, the first, systemd has told of. Ours are all close-on-exec;
+    those that came through execve(2) are not.
     """
     if count < 0:
         raise UsageError("is less than 0", at="--preserve-fds", value=str(count))
@@ -114,8 +115,9 @@ def check_preserved(count: int) -> None:
         except OSError:
             passed = False
         if not passed:
+            told = fd < 3 + activated
             raise UsageError(
                 f"asks for descriptor {fd}, which is not open",
-                at="--preserve-fds",
-                value=str(count),
+                at="LISTEN_FDS" if told else "--preserve-fds",
+                value=str(activated if told else count - activated),
             )

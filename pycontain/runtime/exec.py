@@ -9,6 +9,7 @@ from ..cgroup.tree import Cgroup
 from ..errors import ProgramError, PycontainError, StateError, UsageError
 from ..kernel import const as c
 from ..plan.joining import JoinRequest, build
+from ..plan.process import warnings
 from ..spec.check import check_process
 from ..spec.parse import parse, read_text
 from ..spec.records import Capabilities, Linux, Process, User
@@ -23,6 +24,7 @@ from .life import ALL_SIGNALS, Life
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan import steps
+    from ..plan.facts import Facts
     from ..spec.records import Spec
     from .options import Options
 
@@ -76,7 +78,10 @@ def exec_(
             pidfd_socket=pidfd_socket,
             preserve_fds=preserve_fds,
         )
-        life.plan = _plan(container, spec, wanted, request)
+        facts = read_facts()
+        life.plan = _plan(container, spec, wanted, request, facts)
+        for warning in warnings(wanted, facts):
+            options.warn(warning)
         master = life.bring_up_with_terminal(wanted, detached=detach)
     except PycontainError as error:
         if not isinstance(error, ProgramError):
@@ -94,15 +99,15 @@ def prepare(
     wanted = _process(spec, args, False, cwd, env, "", (), (), False)
     check_process(wanted)
     life = _join(options, container, "", ignore_paused=False)
-    life.plan = _plan(container, spec, wanted, JoinRequest())
+    life.plan = _plan(container, spec, wanted, JoinRequest(), read_facts())
     return life
 
 
 def _plan(
-    container: Container, spec: Spec, wanted: Process, request: JoinRequest
+    container: Container, spec: Spec, wanted: Process, request: JoinRequest, facts: Facts
 ) -> tuple[steps.Step, ...]:
     linux = spec.linux or Linux(at="linux")
-    return build(wanted, linux, container.state.rootfs, request, read_facts())
+    return build(wanted, linux, container.state.rootfs, request, facts)
 
 
 def _process(

@@ -17,6 +17,7 @@ from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, StepError, fault_of
 from ..kernel import calls
+from ..kernel import const as c
 from ..plan import steps
 from ..plan.namespaces import FILES
 from ..wire import sync
@@ -41,6 +42,7 @@ class Life:
 
     times    (side, step, microseconds) of what was done
     filters  device filters in the kernel, by their code, which outlive this life
+    network  a network namespace to use where the plan has a new one; its owner closes it
     """
 
     def __init__(self, options: Options, id: str, plan: tuple[steps.Step, ...]) -> None:
@@ -56,6 +58,7 @@ class Life:
         self.times: list[tuple[str, str, int]] = []
         self.clone_flags = 0
         self.filters: dict[bytes, int] | None = None
+        self.network = -1
         self.target = -1
         self._seccomp = b""
         self._namespaces: dict[int, int] = {}
@@ -295,7 +298,7 @@ class Life:
             step,
             rest,
             cgroup,
-            self.clone_flags,
+            self._flags(step),
             self._furnish,
             self.directory.unlock,  # the child's copy of the lock, which would outlive ours
             self._namespaces,
@@ -317,10 +320,9 @@ class Life:
         times: sync.Times = []
         try:
             lend(
-                step,
                 self.plan[first : self._done],
                 self.cgroup.fd if isinstance(self.cgroup, Cgroup) else -1,
-                self.clone_flags,
+                self._flags(step),
                 self._furnish,
                 be_born,
                 rescue.command(self.options.root, self.directory.id),
@@ -332,11 +334,16 @@ class Life:
                 self._undo.append(self._kill_child)
         self._close_what_the_child_has()
 
+    def _flags(self, step: steps.Spawn) -> int:
+        made_ahead = c.CLONE_NEWNET if self.network >= 0 else 0
+        return (step.flags & ~made_ahead) | self.clone_flags
+
     def _furnish(self, box: Box) -> None:
         box.start = self._start_fifos
         box.namespaces = self._namespaces
         box.console = self.console
         box.seccomp = self._seccomp
+        box.network = self.network
         box.target = self.target
         box.cgroup = self.cgroup.directory if isinstance(self.cgroup, Cgroup) else ""
         if self.state is not None:

@@ -15,7 +15,7 @@ from ..init import guard
 from ..init.box import Box
 from ..init.diagnose import refusal
 from ..init.main import live, live_borrowing
-from ..kernel import calls
+from ..kernel import borrow, calls
 from ..kernel import const as c
 from ..plan import steps
 from ..wire.sync import Channel
@@ -60,7 +60,7 @@ def spawn(
     step: steps.Spawn,
     rest: tuple[steps.Step, ...],
     cgroup: int,
-    extra: int,
+    flags: int,
     furnish: Callable[[Box], None],
     let_go: Callable[[], None],
     joined: dict[int, int],
@@ -69,7 +69,7 @@ def spawn(
     Make the child, which carries out its part of the rest.
 
     cgroup   a descriptor of the cgroup it is born in, -1 for the caller's
-    extra    more flags for clone3
+    flags    for clone3: the new namespaces, and CLONE_PARENT
     furnish  fills the child's box
     let_go   closes, in the child, what is the parent's alone
     joined   descriptors of the namespaces to join
@@ -81,7 +81,7 @@ def spawn(
     gc.freeze()  # objects that are never touched stay shared pages
     try:
         with _Detour(step, joined):
-            pid, pidfd = calls.clone3(step.flags | extra, cgroup)
+            pid, pidfd = calls.clone3(flags, cgroup)
             if pid == 0:
                 try:
                     ours.close()  # else the child itself would keep its pipe from ending
@@ -98,10 +98,9 @@ def spawn(
 
 
 def lend(
-    step: steps.Spawn,
     rest: tuple[steps.Step, ...],
     cgroup: int,
-    extra: int,
+    flags: int,
     furnish: Callable[[Box], None],
     be_born: Callable[[Child], None],
     rescue: tuple[str, ...],
@@ -111,15 +110,13 @@ def lend(
     Make the child and sleep until it has executed its program.
 
     rest     the child's steps
-    cgroup, extra, furnish  as for spawn
+    cgroup, flags, furnish  as for spawn
     be_born  called in the child, first of all
     rescue   the command that this process becomes when the child is killed among its steps
     times    what each step of the child takes is added here
 
     Raises what be_born and the steps raise, once the child is gone.
     """
-    from ..kernel import borrow
-
     _load_for(rest)
     box = Box(None)
     furnish(box)
@@ -133,7 +130,7 @@ def lend(
         raise refusal(box.program, number, box.inside).in_step(rest[-1].name)
 
     try:
-        borrow.spawn(step.flags | extra, cgroup, live_here, refuse, tuple(map(os.fsencode, rescue)))
+        borrow.spawn(flags, cgroup, live_here, refuse, tuple(map(os.fsencode, rescue)))
     finally:
         guard.unseal()
         _set_dumpable(dumpable)  # memory has but one answer to who may look into it

@@ -27,8 +27,10 @@ import sys
 import prctl
 
 from .. import jsontext, os
-from ..errors import PycontainError, fault_of
+from ..errors import KernelError, PycontainError, fault_of
 from ..kernel import const as c
+from ..kernel import net
+from ..plan import steps
 from ..plan.plan import Request
 from . import poststart
 from .bundle import Bundle
@@ -76,6 +78,7 @@ def serve() -> NoReturn:
             pass  # the next receive says the same
         if pidfd >= 0:
             os.close(pidfd)
+        worker.look_ahead()
 
 
 class _Worker:
@@ -85,12 +88,15 @@ class _Worker:
     mine     the containers made here and not forgotten yet, and where their state is
     bundles  (path, configuration) -> what was read
     filters  the device filters of those bundles: the verifier takes longer than clone3
+    network  a new network namespace for the next container: making one takes most of clone3's time
     """
 
     def __init__(self) -> None:
         self.mine: dict[str, Options] = {}
         self.bundles: dict[tuple[str, str], Bundle] = {}
         self.filters: dict[bytes, int] = {}
+        self.network = -1
+        self.network_used = False
 
     def answer(self, request: Message) -> tuple[Message, int]:
         """Do what is asked; the reply, and a pidfd or -1."""
@@ -99,6 +105,7 @@ class _Worker:
             life = self._prepare(request)
             life.clone_flags = c.CLONE_PARENT
             life.filters = self.filters
+            self._lend_network(life)
             life.bring_up()
             if request["verb"] == "run":
                 self._started(life, request)
@@ -157,6 +164,25 @@ class _Worker:
         except BaseException:
             life.undo(hooks_ran=True)
             raise
+
+    def _lend_network(self, life: Life) -> None:
+        self.network_used = any(
+            isinstance(step, steps.Spawn) and step.flags & c.CLONE_NEWNET for step in life.plan
+        )
+        if self.network_used:
+            life.network = self.network
+
+    def look_ahead(self) -> None:
+        """While nobody waits: if the last container had a network namespace, so will the next."""
+        if not self.network_used:
+            return
+        self.network_used = False
+        if self.network >= 0:
+            os.close(self.network)
+        try:
+            self.network = net.new_namespace()
+        except KernelError:
+            self.network = -1  # the next container makes its own, or says why it cannot
 
     def clean_up(self) -> None:
         """The program is gone: so is what it left."""

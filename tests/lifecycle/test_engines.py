@@ -239,6 +239,14 @@ def test_sockets_of_systemd_are_passed_on(runtime, bundle):
     assert re.fullmatch(r"1 1 1\nsocket:\[\d+\]\nextra\n", done.stdout), done
 
 
+def test_sockets_that_are_not_there_are_named(runtime, bundle):
+    command = runtime.command("run", "-b", bundle().path, runtime.new_id())
+    activate = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", *command]
+    done = subprocess.run(activate, capture_output=True, text=True, check=False, timeout=LIMIT)
+    assert done.returncode == 1
+    assert done.stderr == "pycontain: LISTEN_FDS = 1 asks for descriptor 3, which is not open\n"
+
+
 def test_sockets_for_another_process_are_not_passed_on(runtime, bundle):
     made = bundle("echo $LISTEN_FDS$LISTEN_PID; ls /proc/self/fd | wc -l")
     environment = {**os.environ, "LISTEN_PID": "1", "LISTEN_FDS": "1"}

@@ -256,6 +256,15 @@ def test_a_hook_within_its_timeout_is_no_error(runtime, bundle):
     runtime.output(made)
 
 
+def test_a_startcontainer_hook_has_the_environment_of_the_program(runtime, bundle):
+    made = bundle("true")
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo $WHERE $HOME >/seen"]}
+    made.edit({"hooks": {"startContainer": [hook]}})
+    made.edit({"process.env": ["WHERE=inside", "HOME=/there"]})
+    runtime.output(made, env={**os.environ, "WHERE": "outside"})
+    assert (made.rootfs / "seen").read_text() == "inside /there\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

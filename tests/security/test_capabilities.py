@@ -58,6 +58,13 @@ def test_nor_by_exec_with_more(runtime, bundle):
     assert [found[name] for name in SETS] == [0, more, more, more, 0]
 
 
+def test_exec_warns_of_what_cannot_be_had(runtime, bundle):
+    container = runtime.started(bundle("sleep 100"))
+    done = runtime("exec", "--cap", "CAP_NOTHING", container, "true")
+    assert (done.status, done.out) == (0, "")
+    assert "CAP_NOTHING is no capability that pycontain knows" in done.err
+
+
 def test_nor_by_exec_with_more_for_another_user(runtime, bundle):
     container = runtime.started(bundle("sleep 100"))
     found = status(runtime.ok("exec", "--cap", "CAP_SYSLOG", "--user", "7", container, *STATUS))

@@ -74,6 +74,12 @@ def test_what_is_no_option_goes_to_the_file_system():
     )  # fmt: skip
 
 
+def test_options_joined_by_commas_are_what_mount_2_would_make_of_them():
+    assert tmpfs("size=1m,mode=755", "", ",").options == ("size=1m", "mode=755")
+    assert tmpfs("lowerdir=/a\\,b").options == ("lowerdir=/a\\,b",)
+    assert tmpfs('context="a,b"').options == ('context="a,b"',)
+
+
 def test_the_superblock_is_read_only_too_unless_its_content_is_still_to_come():
     assert one({"destination": "/x", "type": "sysfs", "options": ["ro"]}).options == ("ro",)
     assert tmpfs("ro").options == ()
