@@ -22,7 +22,8 @@ def find_mount() -> str:
         if _is_cgroup2(point):
             return point
     for point, _ in mounts("cgroup2"):
-        _places.append(point)
+        if point not in _places:
+            _places.append(point)
         return point
     raise HostError(
         "is not mounted", at="cgroup2", remedy="mount it: mount -t cgroup2 none /sys/fs/cgroup"

@@ -133,8 +133,9 @@ class Cgroup:
 
     def clear(self) -> None:
         """Kill what is left in the cgroup, and remove it. Raises Timeout if processes are left."""
-        emptied = self.is_new and _rmdir(self.directory)  # as most are by now
-        if not emptied and os.path.isdir(self.directory):
+        if self.is_new and _rmdir(self.directory):  # as most can be by now
+            self.made = tuple(path for path in self.made if path != self.path)
+        elif os.path.isdir(self.directory):
             self.kill()
         self.remove()
 

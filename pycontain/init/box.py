@@ -22,6 +22,7 @@ class Box:
     cgroup         the directory of the container's cgroup
     console        where the terminal's master is sent; -1 without a terminal
     seccomp        the compiled system call filter
+    kept           more descriptors that are needed to the end
     hook_state     the state that hooks are told, less status and pid
     root           the root file system, from the step that binds it
     preserved      how many descriptors after the standard ones are the program's
@@ -29,19 +30,8 @@ class Box:
     """
 
     __slots__ = (
-        "cgroup",
-        "channel",
-        "console",
-        "env",
-        "hook_state",
-        "namespaces",
-        "network",
-        "preserved",
-        "program",
-        "root",
-        "seccomp",
-        "start",
-        "target",
+        "cgroup", "channel", "console", "env", "hook_state", "kept", "namespaces", "network",
+        "preserved", "program", "root", "seccomp", "start", "target",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
@@ -54,6 +44,7 @@ class Box:
         self.console = -1
         self.preserved = 0
         self.seccomp = b""
+        self.kept: tuple[int, ...] = ()
         self.hook_state: dict[str, object] = {}
         self.root: Root | None = None
         self.program = ""
@@ -66,7 +57,7 @@ class Box:
         Until now the child held files of the host: whoever shares a pid namespace with it could
         have reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
         """
-        kept = {self.console, self.inside.fd}
+        kept = {self.console, self.inside.fd, *self.kept}
         for channel in (self.channel, self.start):
             if channel is not None:
                 kept |= channel.fds

@@ -18,6 +18,7 @@ from . import guard, process, program, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from ..kernel._borrow import Program
@@ -55,25 +56,38 @@ def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
     os._exit(_FAILED)
 
 
-def live_borrowing(plan: tuple[steps.Step, ...], box: Box, times: sync.Times) -> Program:
+def live_borrowing(
+    plan: tuple[steps.Step, ...],
+    box: Box,
+    times: list[tuple[str, str, int]],
+    meanwhile: Callable[[steps.Step], None],
+) -> Program:
     """
-    Carry out the child's steps; returns what it is to execute.
+    Carry out the plan from the child's first step on; returns what is to be executed.
 
-    times is the parent's own list: (step, microseconds) is added for each. Raises PycontainError.
+    times is the parent's own list: (side, step, microseconds) of the child's steps are added.
+    meanwhile does a step of the parent. Raises PycontainError.
     """
     for step in plan:
         began = time.perf_counter_ns()
         try:
-            if isinstance(step, steps.Execute):
+            if step.side == "parent":
+                meanwhile(step)
+            elif isinstance(step, steps.Execute):
                 return program.command(step, box)
-            carry_out(step, box)
+            else:
+                carry_out(step, box)
+                spent = (time.perf_counter_ns() - began) // 1000
+                times.append((step.side, step.name, spent))
+            continue
         except BaseException as error:
-            raise _in_step(error, step.name) from None
-        times.append((step.name, (time.perf_counter_ns() - began) // 1000))
+            failed = in_step(error, step.name)
+        raise failed  # outside: what the first error holds, such as sockets, ends in the child
     raise StepError("has no program to execute")
 
 
-def _in_step(error: BaseException, name: str) -> PycontainError:
+def in_step(error: BaseException, name: str) -> PycontainError:
+    """The error as it would come from a child with memory of its own."""
     fault = fault_of(error)
     fault.step = fault.step or name
     return from_record(fault.record())

@@ -14,11 +14,13 @@
 #include <Python.h>
 
 #include <errno.h>
-#include <stdint.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { FAILED = 255 };
+
+extern char **environ;
 
 struct loan {
     PyObject *live;                      /* what the child does */
@@ -58,13 +60,13 @@ __attribute__((always_inline)) static inline long clone3(void *arguments, size_t
 #endif
 }
 
-/* The pointers of a tuple of bytes, ended by NULL; NULL with an exception otherwise. */
-static char **vector(PyObject *tuple)
+/* The pointers of a tuple of bytes, ended by NULLs; NULL with an exception otherwise. */
+static char **vector(PyObject *tuple, int nulls)
 {
     Py_ssize_t count = PyTuple_Size(tuple);
     if (count < 0)
         return NULL;
-    char **made = PyMem_Calloc(count + 1, sizeof *made);
+    char **made = PyMem_Calloc(count + nulls, sizeof *made);
     if (made == NULL)
         return (char **)PyErr_NoMemory();
     for (Py_ssize_t index = 0; index < count; index++) {
@@ -86,8 +88,8 @@ static int prepare(struct loan *loan)
     if (!PyArg_ParseTuple(loan->program, "yO!O!", &loan->path, &PyTuple_Type, &arguments,
                           &PyTuple_Type, &environment))
         return -1;
-    loan->arguments = vector(arguments);
-    loan->environment = loan->arguments ? vector(environment) : NULL;
+    loan->arguments = vector(arguments, 1);
+    loan->environment = loan->arguments ? vector(environment, 1) : NULL;
     return loan->environment ? 0 : -1;
 }
 
@@ -116,13 +118,17 @@ static void give_back(struct loan *loan)
  * The child was killed among its Python functions: no one can tell what they were writing to. What
  * is left to do is done by another program.
  */
-__attribute__((noreturn)) static void flee(char *const *rescue, char **environment)
+__attribute__((noreturn)) static void flee(char **rescue, long pid)
 {
-    execve(rescue[0], rescue, environment);
+    char number[24];
+    char **end = rescue;
+    while (*end)
+        end++;
+    snprintf(number, sizeof number, "%ld", pid);
+    *end = number;
+    execve(rescue[0], rescue + 1, environ);
     _exit(FAILED);
 }
-
-extern char **environ;
 
 PyDoc_STRVAR(spawn_doc,
 "spawn(arguments, live, refuse, rescue, /)\n--\n\n"
@@ -131,7 +137,8 @@ PyDoc_STRVAR(spawn_doc,
 "live       called in the child; returns (path, arguments, environment) for execve(2), as bytes\n"
 "           and tuples of bytes\n"
 "refuse     called in the child with the errno of an execve that failed\n"
-"rescue     (path, arguments...), what this process becomes when the child is killed in `live`\n\n"
+"rescue     (path, arguments...), what this process becomes when the child is killed in `live`;\n"
+"           the child's pid is the last argument\n\n"
 "Raises what either of them raises, with the child gone; without a child returns -errno.");
 
 static PyObject *spawn(PyObject *module, PyObject *args)
@@ -143,7 +150,7 @@ static PyObject *spawn(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*OOO!", &arguments, &loan.live, &loan.refuse, &PyTuple_Type,
                           &last))
         return NULL;
-    char **rescue = vector(last);
+    char **rescue = vector(last, 2);
     if (rescue == NULL) {
         PyBuffer_Release(&arguments);
         return NULL;
@@ -152,7 +159,7 @@ static PyObject *spawn(PyObject *module, PyObject *args)
     if (pid == 0)
         child(&loan);
     if (pid > 0 && !loan.whole)
-        flee(rescue, environ);
+        flee(rescue, pid);
     PyMem_Free(rescue);
     PyBuffer_Release(&arguments);
     give_back(&loan);

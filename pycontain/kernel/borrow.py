@@ -30,7 +30,7 @@ def spawn(
             arguments, environment) to execute
     refuse  called in the child with the errno when that cannot be executed
     rescue  (path, arguments...) of the program that this process becomes when the child is killed
-            in `live`: its memory is then not to be trusted
+            in `live`: its memory is then not to be trusted. The child's pid is added to it
 
     What either function raises is raised here, after the child's end. Raises KernelError when there
     is no child.

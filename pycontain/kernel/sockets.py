@@ -30,15 +30,19 @@ def send(connection: int, fd: int, name: bytes = b"\0") -> None:
     """Send a descriptor, with a name that some receivers show, and close the connection."""
     socket = _socket.socket(fileno=connection)
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
-    socket.sendmsg([name], [rights])
-    socket.close()
+    try:
+        socket.sendmsg([name], [rights])
+    finally:
+        socket.close()
 
 
 def receive(connection: int) -> int:
     """The descriptor that was sent; closes the connection. Raises KernelError if none came."""
     socket = _socket.socket(fileno=connection)
-    _, ancillary, _, _ = socket.recvmsg(4096, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    socket.close()
+    try:
+        _, ancillary, _, _ = socket.recvmsg(4096, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        socket.close()
     if not ancillary:
         raise KernelError("brought no descriptor", call="recvmsg")
     return int.from_bytes(ancillary[0][2][:4], sys.byteorder)

@@ -130,8 +130,7 @@ class _Builder:
             made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
         made += self.namespaces.open_steps()
         made += connect_steps(self.request.console_socket)
-        self.borrows = self._may_borrow(made)
-        made.append(self.namespaces.spawn(borrows=self.borrows))
+        made.append(self.namespaces.spawn(borrows=self._may_borrow(made)))
         made.append(steps.RecordPid(why="a container can always be deleted"))
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
@@ -141,14 +140,17 @@ class _Builder:
         """
         Whether the child can live in the parent's memory until it executes its program.
 
-        Not when somebody else is to act meanwhile (start, hooks): the parent sleeps. Not where
-        others could look into the child, and with it into the parent: in a pid namespace of
-        theirs. Not when the child may well be killed among its steps: the out-of-memory killer
-        ends all who share the memory, and after a system call filter's verdict the parent would
-        find its memory half written. Nor into a new time namespace, which takes in only children
-        with memory of their own.
+        Not when somebody else is to act meanwhile (start, hooks, whoever waits for the pid): the
+        parent sleeps. Not where others could look into the child, and with it into the parent: in
+        a pid namespace of theirs. Not when the child may well be killed among its steps: the
+        out-of-memory killer ends all who share the memory, and after a system call filter's verdict
+        the parent would find its memory half written. Nor into another time namespace, which takes
+        in only children with memory of their own.
         """
-        if self.request.separate_start or any(self._hooks(kind) for kind in _HOOKS_BEFORE):
+        request = self.request
+        if request.separate_start or any(self._hooks(kind) for kind in _HOOKS_BEFORE):
+            return False
+        if request.pid_file or request.pidfd_socket or (self.process.oomScoreAdj or 0) > 0:
             return False
         if self.profile is not None and not self.process.noNewPrivileges:
             return False
@@ -255,8 +257,6 @@ class _Builder:
         created.append(steps.Announce(why="runtime.md, Lifecycle 6"))
         if self.request.separate_start:
             created.append(steps.AwaitStart(why="the program must not run before start"))
-        if self.borrows:  # the parent awakes when the program runs
-            return [*self._last_steps(), *created]
         return [*created, *self._last_steps()]
 
     def _last_steps(self) -> list[steps.Step]:
@@ -270,10 +270,8 @@ class _Builder:
 
 
 def _is_tight(step: steps.LimitCgroup) -> bool:
-    return any(
-        setting.file == "memory.max" and setting.value.isdigit() and int(setting.value) < _ROOMY
-        for setting in step.settings
-    )
+    limits = [setting.value for setting in step.settings if setting.file == "memory.max"]
+    return any(not (text.isdigit() and int(text) >= _ROOMY) for text in limits if text != "max")
 
 
 def connect_steps(console_socket: str) -> list[steps.Step]:

@@ -29,13 +29,15 @@ class Container:
         """
         With lock, wait until no other command is at work on it; the caller lets others in again.
 
-        state is read unless the caller knows it. Raises StateError when there is no such container.
+        state is what the caller knows; it is read unless it is still true. Raises StateError when
+        there is no such container.
         """
         self.directory = StateDir.open(options.root, id)
         if lock:
             self.directory.lock()
         try:
-            self.state = state or self.directory.load()
+            known = state is not None and self.directory.tells_of(state)
+            self.state = state if state is not None and known else self.directory.load()
         except BaseException:
             self.directory.unlock()
             raise

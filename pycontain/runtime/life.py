@@ -22,7 +22,7 @@ from ..plan import steps
 from ..plan.namespaces import FILES
 from ..wire import sync
 from ..wire.state import State, StateDir, public_state, start_time
-from . import rescue
+from .rescue import Rescue, rescue
 from .spawn import Child, lend, spawn
 
 TYPE_CHECKING = False
@@ -43,6 +43,7 @@ class Life:
     times    (side, step, microseconds) of what was done
     filters  device filters in the kernel, by their code, which outlive this life
     network  a network namespace to use where the plan has a new one; its owner closes it
+    rescue   what this process becomes if a child that borrows its memory is killed
     """
 
     def __init__(self, options: Options, id: str, plan: tuple[steps.Step, ...]) -> None:
@@ -59,6 +60,7 @@ class Life:
         self.clone_flags = 0
         self.filters: dict[bytes, int] | None = None
         self.network = -1
+        self.rescue: Rescue | None = None
         self.target = -1
         self._seccomp = b""
         self._namespaces: dict[int, int] = {}
@@ -92,7 +94,7 @@ class Life:
             following = self.plan[index + 1] if index + 1 < len(self.plan) else None
             self._hooks_ran |= isinstance(step, (steps.RunHooks, steps.RunContainerHooks))
             if step.side == "parent":
-                self._do(step, index)
+                self._do(step)
                 if self.child and following is not None and following.side == "child":
                     sync.give_go(self.child.wire)
             elif isinstance(step, steps.AwaitStart):
@@ -160,15 +162,17 @@ class Life:
             remedy="look for the reason in the kernel log, such as the out-of-memory killer",
         )
 
-    def _do(self, step: steps.Step, index: int) -> None:
-        began = time.perf_counter_ns()
+    def _do(self, step: steps.Step) -> None:
+        began, inner = time.perf_counter_ns(), len(self.times)
         try:
-            self._carry_out(step, index)
+            self._carry_out(step)
         except PycontainError as error:
             raise error.in_step(step.name) from None
-        self.times.append(("parent", step.name, (time.perf_counter_ns() - began) // 1000))
+        spent = (time.perf_counter_ns() - began) // 1000
+        spent -= sum(times[2] for times in self.times[inner:])  # steps that were part of this one
+        self.times.append(("parent", step.name, spent))
 
-    def _carry_out(self, step: steps.Step, index: int) -> None:
+    def _carry_out(self, step: steps.Step) -> None:
         match step:
             case steps.Reserve():
                 self._reserve()
@@ -187,6 +191,7 @@ class Life:
             case steps.OpenNamespaces():
                 self._open_namespaces(step)
             case steps.Spawn():
+                index = self.plan.index(step)
                 if step.borrows:
                     self._lend(step, index)
                 else:
@@ -219,7 +224,7 @@ class Life:
             os.close(self.target)
             self.target = -1
         self.cgroup.close()
-        self.directory.unlock()
+        self.directory.let_go()
 
     def finish(self) -> bool:
         """
@@ -252,7 +257,10 @@ class Life:
     def _reserve(self) -> None:
         self.directory = StateDir.reserve(self.options.root, self.directory.id)
         self._undo.append(self.directory.remove)
+        self.directory.open_process()
         self.directory.save_config(self.config)
+        if not any(isinstance(step, steps.MakeCgroup) for step in self.plan):
+            self.directory.save(self.known)
 
     def _make_cgroup(self, step: steps.MakeCgroup) -> None:
         mount = find_mount()
@@ -307,29 +315,29 @@ class Life:
         self._close_what_the_child_has()
 
     def _lend(self, step: steps.Spawn, index: int) -> None:
-        """Everything up to the program happens in the child, which borrows our memory."""
-        sides = [later.side for later in self.plan]
-        first = sides.index("child")
-        self._done = first + sides[first:].index("parent")
+        """All that is left of the plan happens in the child, which borrows our memory."""
+        first = next(at for at, later in enumerate(self.plan) if later.side == "child")
+        self._done = len(self.plan)
 
         def be_born(child: Child) -> None:
             self.child = child
-            for at in range(index + 1, first):
-                self._do(self.plan[at], at)
+            self.directory.close_copy()
+            for later in self.plan[index + 1 : first]:
+                self._do(later)
 
-        times: sync.Times = []
         try:
             lend(
-                self.plan[first : self._done],
+                self.plan[first:],
                 self.cgroup.fd if isinstance(self.cgroup, Cgroup) else -1,
                 self._flags(step),
                 self._furnish,
                 be_born,
-                rescue.command(self.options.root, self.directory.id),
-                times,
+                self._do,
+                self.rescue or rescue(self.options.root, self.directory.id, self.known.created),
+                self.directory.process_file,
+                self.times,
             )
         finally:
-            self.times += [("child", name, spent) for name, spent in times]
             if self.child is not None:
                 self._undo.append(self._kill_child)
         self._close_what_the_child_has()
@@ -372,8 +380,6 @@ class Life:
         assert self.child is not None
         pid = self.child.pid
         self.state = self.known.but(pid=pid, start_time=start_time(pid))
-        if not self.known.mount:
-            self.directory.save(self.known)
         self.directory.save_process(self.known)
 
     def _adjust_oom_score(self, step: steps.AdjustOomScore) -> None:

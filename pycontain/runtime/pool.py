@@ -31,9 +31,12 @@ class Worker:
 
     def ask(self, request: worker.Message, streams: list[int]) -> Process:
         """Send a request; the process it made. Raises what went wrong there."""
-        with self.lock:
-            worker.send(self.socket, request, streams)
-            reply, fds = worker.receive(self.socket, 1)
+        try:
+            with self.lock:
+                worker.send(self.socket, request, streams)
+                reply, fds = worker.receive(self.socket, 1)
+        except (BrokenPipeError, ConnectionResetError):
+            reply = None
         if reply is None:
             raise StateError("has died", at="the worker", remedy="call again")
         if "fault" in reply:
@@ -96,6 +99,7 @@ class Pool:
                 chosen = self.free.pop()
                 if chosen.alive:
                     return chosen
+                chosen.end()
         return Worker()
 
     def give(self, chosen: Worker) -> None:

@@ -1,5 +1,5 @@
 """
-What a runtime becomes whose child was killed while it borrowed its memory.
+What a process becomes whose child was killed while it borrowed its memory.
 
 That memory may be half written, so nothing more is done with it: the process executes a new Python,
 which removes the container.
@@ -9,31 +9,79 @@ from __future__ import annotations
 
 import sys
 
+from .. import os
+from ..record import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from ..errors import StepError
+    from .options import Options
 
-def command(root: str, id: str) -> tuple[str, ...]:
-    """The command line that calls main in another Python, with the import path of this."""
-    code = f"import sys; sys.path = {sys.path!r}; from {__name__} import main; main()"
-    return (sys.executable, "-ISB", "-c", code, root, id)
+
+class Rescue(Record):
+    """
+    What a process becomes.
+
+    command  (path, arguments...); the child's pid is added
+    heirs    the descriptors that it inherits
+    """
+
+    command: tuple[bytes, ...]
+    heirs: tuple[int, ...] = ()
+
+
+def python(function: str, *arguments: str) -> tuple[bytes, ...]:
+    """
+    The command that calls MODULE:FUNCTION in another Python, with the import path of this.
+
+    The interpreter is this very file, sealed if it is: where it came from may be gone.
+    """
+    module, _, name = function.partition(":")
+    code = f"import sys; sys.path = {sys.path!r}; from {module} import {name}; {name}()"
+    words = ("/proc/self/exe", sys.executable, "-ISXutf8", "-c", code, *arguments)
+    return tuple(os.fsencode(word) for word in words)
+
+
+def rescue(root: str, id: str, created: str) -> Rescue:
+    """What a command becomes: `main` with the container that it was making."""
+    return Rescue(command=python(f"{__name__}:main", root, id, created))
 
 
 def main() -> NoReturn:
     """Remove the container that the command line names, and say why."""
-    from ..errors import PycontainError, StepError
-    from .delete import delete
-    from .options import Options, to_stderr
+    import _signal
 
-    root, name = sys.argv[1:]
+    from .options import Options
+
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the runtime had blocked them all
+    root, name, created, _ = sys.argv[1:]
+    sys.exit(f"pycontain: {remove(Options(root=root), name, created)}")
+
+
+def remove(options: Options, id: str, created: str) -> StepError:
+    """
+    Remove the container that was being made, unless it is gone or the name is another's by now.
+
+    Returns the error to tell. Its poststop hooks do not run, since no other hooks did.
+    """
+    from ..errors import PycontainError, StateError, StepError, fault_of
+    from .container import Container
+    from .delete import destroy
+
     try:
-        delete(Options(root=root), name, force=True)
+        container = Container(options, id, lock=True)
+        with container.directory:
+            if container.state.created == created:
+                container.state = container.state.but(poststop=False)
+                destroy(options, container)
+    except StateError:
+        pass  # somebody else has removed it
     except (PycontainError, OSError) as error:
-        to_stderr(f"{name} cannot be removed: {error}")
-    death = StepError(
+        options.warn(f"{id} cannot be removed: {fault_of(error).line()}")
+    return StepError(
         "was killed while it was set up",
         at="the container's first process",
         remedy="look for the reason in the kernel log, such as the out-of-memory killer",
     )
-    sys.exit(f"pycontain: {death}")

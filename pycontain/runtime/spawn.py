@@ -14,7 +14,7 @@ from ..errors import KernelError
 from ..init import guard
 from ..init.box import Box
 from ..init.diagnose import refusal
-from ..init.main import live, live_borrowing
+from ..init.main import in_step, live, live_borrowing
 from ..kernel import borrow, calls
 from ..kernel import const as c
 from ..plan import steps
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..kernel._borrow import Program
-    from ..wire.sync import Times
+    from .rescue import Rescue
 
 _FAILED = 255
 
@@ -103,38 +103,81 @@ def lend(
     flags: int,
     furnish: Callable[[Box], None],
     be_born: Callable[[Child], None],
-    rescue: tuple[str, ...],
-    times: Times,
+    meanwhile: Callable[[steps.Step], None],
+    rescue: Rescue,
+    kept: int,
+    times: list[tuple[str, str, int]],
 ) -> None:
     """
     Make the child and sleep until it has executed its program.
 
-    rest     the child's steps
+    rest       the steps from the child's first one on
     cgroup, flags, furnish  as for spawn
-    be_born  called in the child, first of all
-    rescue   the command that this process becomes when the child is killed among its steps
-    times    what each step of the child takes is added here
+    be_born    called in the child, first of all
+    meanwhile  called in the child for each step of the parent
+    rescue     what this process becomes when the child is killed among its steps
+    kept       a descriptor that meanwhile needs, whatever root the child has by then
+    times      (side, step, microseconds) of the child's steps are added here
 
     Raises what be_born and the steps raise, once the child is gone.
     """
     _load_for(rest)
     box = Box(None)
     furnish(box)
-    collects, dumpable = gc.isenabled(), calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
+    lifeline, ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    box.kept = (lifeline, kept)
 
     def live_here(pid: int, pidfd: int) -> Program:
+        os.close(ours)
         be_born(Child(pid, pidfd))
-        return live_borrowing(rest, box, times)
+        return live_borrowing(rest, box, times, meanwhile_together)
+
+    def meanwhile_together(step: steps.Step) -> None:
+        if _has_ended(lifeline):
+            os._exit(_FAILED)  # as the child that waits for its parent does
+        meanwhile(step)
 
     def refuse(number: int) -> None:
-        raise refusal(box.program, number, box.inside).in_step(rest[-1].name)
+        try:
+            error: Exception = refusal(box.program, number, box.inside)
+        except Exception as another:
+            error = another
+        raise in_step(error, rest[-1].name)
 
     try:
-        borrow.spawn(flags, cgroup, live_here, refuse, tuple(map(os.fsencode, rescue)))
+        with _Lent(rescue.heirs):
+            borrow.spawn(flags, cgroup, live_here, refuse, rescue.command)
     finally:
+        os.close(lifeline)
+        os.close(ours)
+
+
+def _has_ended(lifeline: int) -> bool:
+    """Whether nobody holds the other end of a pipe any more."""
+    try:
+        return os.read(lifeline, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+class _Lent:
+    """What a child that borrows our memory changes in it, put back; the heirs of a rescue."""
+
+    def __init__(self, heirs: tuple[int, ...]) -> None:
+        self.heirs = heirs
+
+    def __enter__(self) -> None:
+        self.collects = gc.isenabled()
+        self.dumpable = calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
+        for fd in self.heirs:
+            os.set_inheritable(fd, True)
+
+    def __exit__(self, *_: object) -> None:
         guard.unseal()
-        _set_dumpable(dumpable)  # memory has but one answer to who may look into it
-        if collects:
+        for fd in self.heirs:
+            os.set_inheritable(fd, False)
+        _restore_dumpable(self.dumpable)
+        if self.collects:
             gc.enable()
 
 
@@ -187,7 +230,7 @@ class _Detour:
         for fd, kind in self.back:
             calls.setns(fd, kind)
             os.close(fd)
-        _set_dumpable(self.dumpable)
+        _restore_dumpable(self.dumpable)
 
     def _remember(self, name: str, kind: int) -> None:
         self.back.append((os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind))
@@ -195,6 +238,12 @@ class _Detour:
 
 def _set_dumpable(value: int) -> None:
     calls.prctl(c.PR_SET_DUMPABLE, value, name="PR_SET_DUMPABLE")
+
+
+def _restore_dumpable(value: int) -> None:
+    """Undo _set_dumpable(0); only 1 can be set again, 2 is the kernel's to set. prctl(2)."""
+    if value == 1:
+        _set_dumpable(1)
 
 
 def _set_offsets(offsets: dict[str, tuple[int, int]]) -> None:

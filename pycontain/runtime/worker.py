@@ -32,7 +32,7 @@ from ..kernel import const as c
 from ..kernel import net
 from ..plan import steps
 from ..plan.plan import Request
-from . import poststart
+from . import poststart, rescue
 from .bundle import Bundle
 from .create import prepare
 from .delete import delete
@@ -54,11 +54,37 @@ _SPECS_KEPT = 16
 
 def serve() -> NoReturn:
     """Serve requests until the library closes its end."""
+    socket = _prepare()
+    _serve(socket, _Worker())
+
+
+def revive() -> NoReturn:
+    """
+    Go on serving after the death of a child that had borrowed the memory of this worker.
+
+    The command line holds what is worth knowing of it, and the child's pid.
+    """
+    socket = _prepare()
+    told = jsontext.loads(sys.argv[1])
+    assert isinstance(told, dict)
+    _take_streams(told["streams"])
+    options = Options(root=told["root"], cgroup_manager=told["cgroup_manager"])
+    death = rescue.remove(options, told["id"], told["created"])
+    send(socket, {"fault": death.fault.record(), "pid": int(sys.argv[2])}, [])
+    worker = _Worker()
+    for name, (root, manager) in told["mine"].items():
+        worker.mine[name] = Options(root=root, cgroup_manager=manager)
+    _serve(socket, worker)
+
+
+def _prepare() -> _socket.socket:
     prctl.set_name("pycontain")
     _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     os.set_inheritable(SOCKET, False)
-    socket = _socket.socket(fileno=SOCKET)
-    worker = _Worker()
+    return _socket.socket(fileno=SOCKET)
+
+
+def _serve(socket: _socket.socket, worker: _Worker) -> NoReturn:
     while True:
         try:
             request, fds = receive(socket, len(_STREAMS))
@@ -70,8 +96,8 @@ def serve() -> NoReturn:
         if request["verb"] == "forget":
             worker.mine.pop(str(request["id"]), None)
             continue
-        with _Streams(fds):
-            reply, pidfd = worker.answer(request)
+        with _Streams(fds) as ours:
+            reply, pidfd = worker.answer(request, ours)
         try:
             send(socket, reply, [] if pidfd < 0 else [pidfd])
         except BrokenPipeError:
@@ -98,13 +124,14 @@ class _Worker:
         self.network = -1
         self.network_used = False
 
-    def answer(self, request: Message) -> tuple[Message, int]:
-        """Do what is asked; the reply, and a pidfd or -1."""
+    def answer(self, request: Message, ours: list[int]) -> tuple[Message, int]:
+        """Do what is asked; the reply, and a pidfd or -1. ours are the worker's own streams."""
         life: Life | None = None
         try:
             life = self._prepare(request)
             life.clone_flags = c.CLONE_PARENT
             life.filters = self.filters
+            life.rescue = self._rescue(life, ours)
             self._lend_network(life)
             life.bring_up()
             if request["verb"] == "run":
@@ -165,6 +192,23 @@ class _Worker:
             life.undo(hooks_ran=True)
             raise
 
+    def _rescue(self, life: Life, ours: list[int]) -> rescue.Rescue | None:
+        """`revive` with what this worker knows; a child of exec borrows no memory."""
+        if life.state is None:
+            return None
+        told = {
+            "id": life.state.id,
+            "created": life.state.created,
+            "root": life.options.root,
+            "cgroup_manager": life.options.cgroup_manager,
+            "streams": ours,
+            "mine": {
+                name: [options.root, options.cgroup_manager] for name, options in self.mine.items()
+            },
+        }
+        command = rescue.python(f"{__name__}:revive", jsontext.dumps(told))
+        return rescue.Rescue(command=command, heirs=(SOCKET, *ours))
+
     def _lend_network(self, life: Life) -> None:
         self.network_used = any(
             isinstance(step, steps.Spawn) and step.flags & c.CLONE_NEWNET for step in life.plan
@@ -207,16 +251,20 @@ class _Streams:
     def __init__(self, fds: list[int]) -> None:
         self.fds = fds
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> list[int]:
         self.saved = [os.dup(stream) for stream in _STREAMS]
-        for fd, stream in zip(self.fds, _STREAMS, strict=True):
-            os.dup2(fd, stream)
-            os.close(fd)
+        _take_streams(self.fds)
+        return self.saved
 
     def __exit__(self, *_: object) -> None:
-        for fd, stream in zip(self.saved, _STREAMS, strict=True):
-            os.dup2(fd, stream)
-            os.close(fd)
+        _take_streams(self.saved)
+
+
+def _take_streams(streams: list[int]) -> None:
+    """Make these the standard streams."""
+    for fd, stream in zip(streams, _STREAMS, strict=True):
+        os.dup2(fd, stream)
+        os.close(fd)
 
 
 # --- messages, for both ends -------------------------------------------------------------------

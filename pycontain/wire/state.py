@@ -4,8 +4,8 @@ What is known of a container between one command and the next.
     ROOT/                    0700, /run/pycontain unless --root says otherwise
       ID/                    0700; made with the id: who makes it owns the name
         state.json           the record below, as it is before there is a process
-        process              the first process: its pid and start time
-        created              there once everything but the program is set up
+        process              the first process: its pid and start time, then "created" once all but
+                             the program is set up
         config.json          the configuration as it was at create (runtime.md, Lifecycle)
         start.in, start.out  FIFOs to the child that waits for `start`; gone once it was called
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _STATE = "state.json"
 _PROCESS = "process"
-_CREATED = "created"
 _CONFIG = "config.json"
 _MOST = 16 << 20  # bytes of a file that is read at once
 _IN, _OUT = "start.in", "start.out"
@@ -111,6 +110,7 @@ class StateDir:
         self.id = id
         self.path = os.path.join(root, id)
         self._lock = -1
+        self._process = -1
 
     @classmethod
     def reserve(cls, root: str, id: str) -> Self:
@@ -164,6 +164,21 @@ class StateDir:
             os.close(self._lock)
             self._lock = -1
 
+    def let_go(self) -> None:
+        """Let other commands in; nothing more will be said of the process."""
+        self.unlock()
+        if self._process >= 0:
+            os.close(self._process)
+            self._process = -1
+
+    def close_copy(self) -> None:
+        """
+        Close the lock in a child that borrows our memory: it could outlive us, as the lock would.
+
+        What this object knows stays as it is, since it is the parent's.
+        """
+        os.close(self._lock)
+
     @property
     def is_locked(self) -> bool:
         """Whether somebody else has the lock, such as the command that makes the container."""
@@ -187,13 +202,32 @@ class StateDir:
         """Write state.json."""
         self._write(_STATE, jsontext.dumps(state.fields()))
 
+    def open_process(self) -> None:
+        """Make the file that tells of the process, for a child that will not reach it by name."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._process = os.open(f"{self.file(_PROCESS)}.new", flags, 0o600)
+
+    @property
+    def process_file(self) -> int:
+        """The descriptor with which `announce` writes."""
+        return self._process
+
     def save_process(self, state: State) -> None:
         """Write down which process it is."""
-        self._write(_PROCESS, f"{state.pid} {state.start_time}")
+        path = self.file(_PROCESS)
+        os.write(self._process, f"{state.pid} {state.start_time}".encode())
+        os.rename(f"{path}.new", path)
 
     def announce(self) -> None:
         """From now on it is created."""
-        os.close(os.open(self.file(_CREATED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.write(self._process, b" created")
+
+    def tells_of(self, state: State) -> bool:
+        """Whether its process is still the one of this state."""
+        try:
+            return self._read(_PROCESS).split()[:2] == [str(state.pid), str(state.start_time)]
+        except StateError:
+            return False
 
     def load(self) -> State:
         """What is written. Raises StateError when the container is half made or a file broken."""
@@ -209,8 +243,10 @@ class StateDir:
         """What became known after state.json was written."""
         if not os.path.exists(self.file(_PROCESS)):
             return {}
-        pid, start = self._read(_PROCESS).split()
-        phase = "created" if os.path.exists(self.file(_CREATED)) else "creating"
+        pid, start, *more = self._read(_PROCESS).split()
+        if more not in ([], ["created"]):
+            raise ValueError(f"{_PROCESS} ends in {more}")
+        phase = "created" if more else "creating"
         return {"pid": int(pid), "start_time": int(start), "phase": phase}
 
     def save_config(self, text: str) -> None:
@@ -230,7 +266,7 @@ class StateDir:
         for name in os.listdir(self.path):
             os.unlink(self.file(name))
         os.rmdir(self.path)
-        self.unlock()
+        self.let_go()
 
     def _write(self, name: str, text: str) -> None:
         path = self.file(name)

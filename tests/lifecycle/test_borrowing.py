@@ -8,16 +8,25 @@ fails is in test_failures.py. Here: what borrowing must not change, and a child 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
+import pycontain
+from pycontain import frozen, library
 from pycontain.kernel import borrow, calls
-from tests.bundles import TOKEN, look
+from pycontain.runtime import rescue
+from pycontain.runtime.container import Container
+from pycontain.runtime.delete import delete
+from pycontain.runtime.options import Options
+from pycontain.runtime.pool import Pool
+from tests.bundles import LIMIT, TOKEN, look
 
 PROGRAM = (b"/bin/sh", (b"sh", b"-c", b"exit 7"), ())
-RESCUE = (b"/bin/false",)
+RESCUE = (b"/bin/false", b"false")
 
 
 def refuse(number):
@@ -122,10 +131,10 @@ def test_without_a_child_there_is_an_error():
         borrow.spawn(0x1 << 62, -1, lambda *_: PROGRAM, refuse, RESCUE)
 
 
-# --- a child that is killed ----------------------------------------------------------------------
+# --- a child that is killed, and one whose parent is ----------------------------------------------
 
-KILLED = """
-import os, sys
+RUN = """
+import os, sys, time
 sys.path = {path!r}
 from pycontain.init import main
 from pycontain.kernel._ffi import ffi
@@ -135,27 +144,155 @@ from pycontain.runtime.run import run
 carry_out = main.carry_out
 def carry_out_until(step, box):
     if step.name == {step!r}:
-        ffi.cast("int *", 8)[0] = 1
+        {deed}
     carry_out(step, box)
 main.carry_out = carry_out_until
 run(Options(root={root!r}), {id!r}, bundle={bundle!r})
 print("the parent went on")
 """
+CRASH = 'ffi.cast("int *", 8)[0] = 1'
+HALT = 'os.write(2, b"here"); os.read(0, 1)'
+
+
+def run_until(made, root, step, deed):
+    """A runtime whose child does this at the beginning of a step."""
+    text = RUN.format(
+        path=sys.path, step=step, deed=deed, root=str(root), id=ID, bundle=str(made.path)
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+ID = f"{TOKEN}-killed"
+DEATH = "the container's first process was killed while it was set up; look for"
 
 
 @pytest.mark.parametrize("step", ["guard", "mount", "pivot", "find program"])
 def test_a_child_that_crashes_leaves_nothing(bundle, tmp_path, step):
-    made = bundle("true")
-    code = KILLED.format(
-        path=sys.path, step=step, root=str(tmp_path / "state"),
-        id=f"{TOKEN}-killed", bundle=str(made.path),
-    )  # fmt: skip
-    before = look()
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.stdout == ""
-    assert done.returncode == 1
-    assert done.stderr.startswith(
-        "pycontain: the container's first process was killed while it was set up; look for"
+    made = bundle(
+        "true", {"hooks": {"poststop": [{"path": "/bin/touch", "args": ["touch", "ran"]}]}}
     )
+    before = look()
+    process = run_until(made, tmp_path / "state", step, CRASH)
+    out, err = process.communicate(timeout=LIMIT)
+    assert out == b""
+    assert process.returncode == 1
+    assert err.startswith(f"pycontain: {DEATH}".encode())
     assert os.listdir(tmp_path / "state") == []
     assert look() == before
+    assert not (made.path / "ran").exists(), "no hooks ran that this one could take back"
+
+
+def test_what_is_left_is_no_other_container_of_that_name(runtime, bundle):
+    options = Options(root=str(runtime.root))
+    id = runtime.started(bundle("sleep 100"))
+    assert DEATH in str(rescue.remove(options, id, "2026-01-01T00:00:00.000000Z"))
+    assert runtime.state(id)["status"] == "running"
+    rescue.remove(options, id, Container(options, id).state.created)
+    assert runtime.ids() == []
+
+
+@contextmanager
+def halted(made, tmp_path, step):
+    """A runtime that was killed while its child halts at a step."""
+    with run_until(made, tmp_path / "state", step, HALT) as process:
+        assert process.stderr.read(4) == b"here"
+        process.kill()
+        process.wait()
+        yield process
+
+
+@pytest.mark.parametrize("step", ["guard", "mount", "pivot", "find program"])
+def test_a_container_whose_runtime_was_killed_can_be_deleted(bundle, tmp_path, step):
+    """Its child holds no lock that `delete` would have to wait for."""
+    with halted(bundle("true"), tmp_path, step) as process:
+        delete(Options(root=str(tmp_path / "state")), ID, force=True)
+        assert process.stderr.read() == b"", "the end of file, since the child has ended, too"
+    assert os.listdir(tmp_path / "state") == []
+
+
+def test_a_child_whose_runtime_was_killed_does_not_run_its_program(bundle, tmp_path):
+    made = bundle("echo >/ran")
+    with halted(made, tmp_path, "find program") as process:
+        process.stdin.write(b"go on")
+        process.stdin.flush()
+        assert process.stderr.read() == b"", "the child has ended"
+    assert not (made.rootfs / "ran").exists()
+    delete(Options(root=str(tmp_path / "state")), ID, force=True)
+    assert os.listdir(tmp_path / "state") == []
+
+
+def test_a_container_is_created_before_its_program_runs(runtime, bundle):
+    """Nobody who sees what the program does finds it still being made."""
+    made = bundle("echo up; sleep 100")
+    for _ in range(20):
+        id = runtime.new_id()
+        command = runtime.command("run", "-b", made.path, id)
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"up\n"
+            assert Container(Options(root=str(runtime.root)), id).status == "running"
+            runtime.ok("kill", id, "KILL")
+
+
+CRASHING = """
+from pycontain.init import main
+from pycontain.kernel._ffi import ffi
+from pycontain.runtime.worker import serve
+
+carry_out = main.carry_out
+def carry_out_or_crash(step, box):
+    if step.name == "pivot" and box.hook_state["id"] == "victim":
+        ffi.cast("int *", 8)[0] = 1
+    carry_out(step, box)
+main.carry_out = carry_out_or_crash
+"""
+
+
+@pytest.fixture
+def crashing(monkeypatch, tmp_path):
+    """Workers whose child crashes when the container is called "victim"."""
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = frozen.command
+    monkeypatch.setattr(frozen, "command", lambda path, _: command(path, "crashing:serve"))
+    monkeypatch.setattr(library, "_pool", Pool())
+
+
+def test_the_worker_of_the_library_lives_on(bundle, tmp_path, crashing):
+    """It is another program by then, which knows what the first one knew."""
+    options = Options(root=str(tmp_path / "state"))
+    before = look()
+    with pycontain.Container(bundle("sleep 100").path, options=options) as other:
+        other.create()
+        other.start()
+        workers = set(children())
+        with pytest.raises(pycontain.StepError, match="was killed while it was set up"):
+            pycontain.run(bundle().path, id="victim", options=options)
+        assert other.state()["status"] == "running"
+        assert pycontain.run(bundle("echo on").path, options=options).stdout == b"on\n"
+        assert os.listdir(options.root) == [other.id]
+        assert set(children()) == workers, "the same worker, and no zombie"
+    pycontain.close()
+    assert look() == before
+
+
+def test_what_the_worker_made_ends_with_the_program_after_all(bundle, tmp_path, crashing):
+    options = Options(root=str(tmp_path / "state"))
+    made = pycontain.Container(bundle("sleep 100").path, options=options)
+    made.create()
+    with pytest.raises(pycontain.StepError):
+        pycontain.run(bundle().path, id="victim", options=options)
+    assert os.listdir(options.root) == [made.id]
+    pycontain.close()  # as the end of the program would
+    assert os.listdir(options.root) == []
+    assert made.wait() == 128 + signal.SIGKILL
+
+
+def children():
+    """The processes that this one has to wait for."""
+    with open("/proc/thread-self/children") as file:
+        return file.read().split()

@@ -321,10 +321,10 @@ def test_a_broken_state_can_be_deleted_with_force(runtime, text):
 def test_another_process_with_the_containers_pid_is_not_the_container(runtime, bundle):
     id = runtime.started(bundle(SLEEPER))
     file = runtime.root / id / "process"
-    _, started = file.read_text().split()
+    _, started, created = file.read_text().split()
     victim = subprocess.Popen(["sleep", "100"])
     try:
-        file.write_text(f"{victim.pid} {started}")
+        file.write_text(f"{victim.pid} {started} {created}")
         assert runtime.state(id)["status"] == "stopped"
         runtime.refuses("kill", id, "KILL")
         runtime.ok("delete", id)

@@ -33,11 +33,15 @@ def test_a_state_is_read_as_it_was_written(directory):
 def test_what_happens_later_is_added(directory):
     directory.save(STATE.but(pid=0, start_time=0))
     assert directory.load() == STATE.but(pid=0, start_time=0)
+    directory.open_process()
+    assert directory.load() == STATE.but(pid=0, start_time=0)
     directory.save_process(STATE)
     assert directory.load() == STATE
     directory.announce()
     assert directory.load() == STATE.but(phase="created")
-    assert sorted(os.listdir(directory.path)) == ["created", "process", "state.json"]
+    assert sorted(os.listdir(directory.path)) == ["process", "state.json"]
+    assert directory.tells_of(STATE)
+    assert not directory.tells_of(STATE.but(start_time=STATE.start_time + 1))
 
 
 def test_who_makes_the_directory_owns_the_id(directory, tmp_path):

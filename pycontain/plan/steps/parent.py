@@ -99,7 +99,7 @@ class Spawn(ParentStep):
     The child comes to life in its new namespaces. Child steps begin after this one.
 
     A child that borrows the parent's memory copies none of it; the parent sleeps until it executes
-    its program, so what the parent does before the first child step is done in the child, too.
+    its program, so until then the parent's steps are done in the child, too.
     """
 
     name = "spawn"
