@@ -22,8 +22,9 @@ from ..plan import steps
 from ..plan.namespaces import FILES
 from ..wire import sync
 from ..wire.state import State, StateDir, public_state, start_time
+from .lend import lend
 from .rescue import Rescue, rescue
-from .spawn import Child, lend, spawn
+from .spawn import Child, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Life:
             following = self.plan[index + 1] if index + 1 < len(self.plan) else None
             self._hooks_ran |= isinstance(step, (steps.RunHooks, steps.RunContainerHooks))
             if step.side == "parent":
-                self._do(step)
+                self.do(step)
                 if self.child and following is not None and following.side == "child":
                     sync.give_go(self.child.wire)
             elif isinstance(step, steps.AwaitStart):
@@ -162,7 +163,8 @@ class Life:
             remedy="look for the reason in the kernel log, such as the out-of-memory killer",
         )
 
-    def _do(self, step: steps.Step) -> None:
+    def do(self, step: steps.Step) -> None:
+        """Do a step of the parent. Raises PycontainError."""
         began, inner = time.perf_counter_ns(), len(self.times)
         try:
             self._carry_out(step)
@@ -191,11 +193,11 @@ class Life:
             case steps.OpenNamespaces():
                 self._open_namespaces(step)
             case steps.Spawn():
-                index = self.plan.index(step)
+                rest = self.plan[self.plan.index(step) + 1 :]
                 if step.borrows:
-                    self._lend(step, index)
+                    self._lend(step, rest)
                 else:
-                    self._spawn(step, self.plan[index + 1 :])
+                    self._spawn(step, rest)
             case steps.RecordPid():
                 self._record_pid()
             case steps.AdjustOomScore():
@@ -301,42 +303,26 @@ class Life:
     def _spawn(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         if any(isinstance(later, steps.AwaitStart) for later in rest):
             self._start_fifos = sync.Channel(*self.directory.make_fifos())
-        cgroup = self.cgroup.fd if isinstance(self.cgroup, Cgroup) else -1
         self.child = spawn(
             step,
             rest,
-            cgroup,
+            self.cgroup.fd,
             self._flags(step),
-            self._furnish,
+            self.furnish,
             self.directory.unlock,  # the child's copy of the lock, which would outlive ours
             self._namespaces,
         )
         self._undo.append(self._kill_child)
         self._close_what_the_child_has()
 
-    def _lend(self, step: steps.Spawn, index: int) -> None:
+    def _lend(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         """All that is left of the plan happens in the child, which borrows our memory."""
-        first = next(at for at, later in enumerate(self.plan) if later.side == "child")
         self._done = len(self.plan)
-
-        def be_born(child: Child) -> None:
-            self.child = child
-            self.directory.close_copy()
-            for later in self.plan[index + 1 : first]:
-                self._do(later)
-
+        last_resort = self.rescue or rescue(
+            self.options.root, self.directory.id, self.known.created
+        )
         try:
-            lend(
-                self.plan[first:],
-                self.cgroup.fd if isinstance(self.cgroup, Cgroup) else -1,
-                self._flags(step),
-                self._furnish,
-                be_born,
-                self._do,
-                self.rescue or rescue(self.options.root, self.directory.id, self.known.created),
-                self.directory.process_file,
-                self.times,
-            )
+            lend(self, rest, self._flags(step), last_resort)
         finally:
             if self.child is not None:
                 self._undo.append(self._kill_child)
@@ -346,7 +332,8 @@ class Life:
         made_ahead = c.CLONE_NEWNET if self.network >= 0 else 0
         return (step.flags & ~made_ahead) | self.clone_flags
 
-    def _furnish(self, box: Box) -> None:
+    def furnish(self, box: Box) -> None:
+        """Fill the child's box."""
         box.start = self._start_fifos
         box.namespaces = self._namespaces
         box.console = self.console

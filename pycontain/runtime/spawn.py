@@ -1,8 +1,7 @@
 """
-The child is born in its cgroup and its namespaces. clone(2), namespaces(7).
+One fork: the child is born in its cgroup and its namespaces. clone(2), namespaces(7).
 
-`spawn` makes one with memory of its own, as fork(2) does; `lend` one that borrows this process's
-until it executes its program, as vfork(2) does. The plan says which.
+It has memory of its own, unlike the child that `runtime.lend` makes; the plan says which.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ import gc
 
 from .. import os
 from ..errors import KernelError
-from ..init import guard
 from ..init.box import Box
-from ..init.diagnose import refusal
-from ..init.main import in_step, live, live_borrowing
-from ..kernel import borrow, calls
+from ..init.main import live
+from ..kernel import calls
 from ..kernel import const as c
 from ..plan import steps
 from ..wire.sync import Channel
@@ -24,8 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..kernel._borrow import Program
-    from .rescue import Rescue
 
 _FAILED = 255
 
@@ -74,7 +69,7 @@ def spawn(
     let_go   closes, in the child, what is the parent's alone
     joined   descriptors of the namespaces to join
     """
-    _load_for(rest)
+    load_for(rest)
     ours, theirs = Channel.pair()
     box = Box(theirs)
     furnish(box)
@@ -97,91 +92,7 @@ def spawn(
     return Child(pid, pidfd, ours)
 
 
-def lend(
-    rest: tuple[steps.Step, ...],
-    cgroup: int,
-    flags: int,
-    furnish: Callable[[Box], None],
-    be_born: Callable[[Child], None],
-    meanwhile: Callable[[steps.Step], None],
-    rescue: Rescue,
-    kept: int,
-    times: list[tuple[str, str, int]],
-) -> None:
-    """
-    Make the child and sleep until it has executed its program.
-
-    rest       the steps from the child's first one on
-    cgroup, flags, furnish  as for spawn
-    be_born    called in the child, first of all
-    meanwhile  called in the child for each step of the parent
-    rescue     what this process becomes when the child is killed among its steps
-    kept       a descriptor that meanwhile needs, whatever root the child has by then
-    times      (side, step, microseconds) of the child's steps are added here
-
-    Raises what be_born and the steps raise, once the child is gone.
-    """
-    _load_for(rest)
-    box = Box(None)
-    furnish(box)
-    lifeline, ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    box.kept = (lifeline, kept)
-
-    def live_here(pid: int, pidfd: int) -> Program:
-        os.close(ours)
-        be_born(Child(pid, pidfd))
-        return live_borrowing(rest, box, times, meanwhile_together)
-
-    def meanwhile_together(step: steps.Step) -> None:
-        if _has_ended(lifeline):
-            os._exit(_FAILED)  # as the child that waits for its parent does
-        meanwhile(step)
-
-    def refuse(number: int) -> None:
-        try:
-            error: Exception = refusal(box.program, number, box.inside)
-        except Exception as another:
-            error = another
-        raise in_step(error, rest[-1].name)
-
-    try:
-        with _Lent(rescue.heirs):
-            borrow.spawn(flags, cgroup, live_here, refuse, rescue.command)
-    finally:
-        os.close(lifeline)
-        os.close(ours)
-
-
-def _has_ended(lifeline: int) -> bool:
-    """Whether nobody holds the other end of a pipe any more."""
-    try:
-        return os.read(lifeline, 1) == b""
-    except BlockingIOError:
-        return False
-
-
-class _Lent:
-    """What a child that borrows our memory changes in it, put back; the heirs of a rescue."""
-
-    def __init__(self, heirs: tuple[int, ...]) -> None:
-        self.heirs = heirs
-
-    def __enter__(self) -> None:
-        self.collects = gc.isenabled()
-        self.dumpable = calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
-        for fd in self.heirs:
-            os.set_inheritable(fd, True)
-
-    def __exit__(self, *_: object) -> None:
-        guard.unseal()
-        for fd in self.heirs:
-            os.set_inheritable(fd, False)
-        _restore_dumpable(self.dumpable)
-        if self.collects:
-            gc.enable()
-
-
-def _load_for(rest: tuple[steps.Step, ...]) -> None:
+def load_for(rest: tuple[steps.Step, ...]) -> None:
     """Load now what the child's steps import late: by then imports are sealed."""
     for step in rest:
         match step:
@@ -230,7 +141,7 @@ class _Detour:
         for fd, kind in self.back:
             calls.setns(fd, kind)
             os.close(fd)
-        _restore_dumpable(self.dumpable)
+        restore_dumpable(self.dumpable)
 
     def _remember(self, name: str, kind: int) -> None:
         self.back.append((os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind))
@@ -240,7 +151,7 @@ def _set_dumpable(value: int) -> None:
     calls.prctl(c.PR_SET_DUMPABLE, value, name="PR_SET_DUMPABLE")
 
 
-def _restore_dumpable(value: int) -> None:
+def restore_dumpable(value: int) -> None:
     """Undo _set_dumpable(0); only 1 can be set again, 2 is the kernel's to set. prctl(2)."""
     if value == 1:
         _set_dumpable(1)

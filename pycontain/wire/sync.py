@@ -25,6 +25,8 @@ without a word still tells where.
 For `create` the parent ends after "created"; the child then waits at two FIFOs in the state
 directory, which both sides of this protocol treat as they treat the pipes, and `start` takes the
 parent's place. A parent that dies is an end of file to the child, which then exits.
+
+A child that borrows its parent's memory (runtime.lend) needs none of this.
 """
 
 from __future__ import annotations
