@@ -273,10 +273,12 @@ def _take_streams(streams: list[int]) -> None:
 def send(socket: _socket.socket, message: Message, fds: list[int]) -> None:
     """Send a message and descriptors: four bytes of length, then JSON."""
     data = jsontext.dumps(message).encode()
+    data = len(data).to_bytes(4, "little") + data
     packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
-    socket.sendmsg([len(data).to_bytes(4, "little")], rights)
-    socket.sendall(data)
+    sent = socket.sendmsg([data], rights)  # at once: the other end wakes up when it has all
+    if sent < len(data):
+        socket.sendall(data[sent:])
 
 
 def receive(socket: _socket.socket, limit: int) -> tuple[Message | None, list[int]]:

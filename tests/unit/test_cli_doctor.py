@@ -48,6 +48,7 @@ def ended_children():
         return False
 
 
+@pytest.mark.needs_root
 def test_trying_changes_nothing_on_the_host():
     def host():
         with open("/proc/self/mountinfo") as file:

@@ -133,6 +133,7 @@ class TestCache:
         with pytest.raises(LabError, match=r"GiB free, but the test takes 1e\+06 GiB"):
             cache.need_space(folder, 1e6, "the test")
 
+    @pytest.mark.needs_root
     def test_a_failed_build_leaves_nothing(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -148,6 +149,7 @@ class TestCache:
             image.ensure()
         assert list(folder.iterdir()) == []
 
+    @pytest.mark.needs_root
     def test_an_image_is_built_once_and_the_last_two_are_kept(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
