@@ -172,7 +172,7 @@ class Life:
             raise error.in_step(step.name) from None
         spent = (time.perf_counter_ns() - began) // 1000
         spent -= sum(times[2] for times in self.times[inner:])  # steps that were part of this one
-        self.times.append(("parent", step.name, spent))
+        self.times.insert(inner, ("parent", step.name, spent))
 
     def _carry_out(self, step: steps.Step) -> None:
         match step:

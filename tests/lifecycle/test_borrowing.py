@@ -238,6 +238,17 @@ def test_a_container_is_created_before_its_program_runs(runtime, bundle):
             runtime.ok("kill", id, "KILL")
 
 
+def test_the_times_of_the_steps_add_up_to_less_than_the_whole(bundle, tmp_path):
+    options = Options(root=str(tmp_path / "state"))
+    found = pycontain.run(bundle().path, options=options)
+    names = [name for _, name, _ in found.times]
+    assert names[:6] == ["reserve", "cgroup", "device filter", "spawn", "record", "guard"]
+    assert names[-2:] == ["find program", "created"]
+    assert min(spent for *_, spent in found.times) >= 0
+    assert sum(spent for *_, spent in found.times) < found.wall * 1_000_000
+    pycontain.close()
+
+
 CRASHING = """
 from pycontain.init import main
 from pycontain.kernel._ffi import ffi
