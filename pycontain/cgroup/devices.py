@@ -21,8 +21,10 @@ def attach(
     what is loaded here is added. Raises KernelError, with the verifier's words if it has any.
     """
     new = kept[code] if kept and code in kept else _load(code)
-    old = -1 if first else bpf.attached(cgroup, c.BPF_CGROUP_DEVICE, _NAME)
+    old = -1
     try:
+        if not first:
+            old = bpf.attached(cgroup, c.BPF_CGROUP_DEVICE, _NAME)
         bpf.attach(cgroup, c.BPF_CGROUP_DEVICE, new, old)
     finally:
         if kept is None:

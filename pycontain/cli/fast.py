@@ -219,6 +219,8 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         root=str(settings["root"]),
         cgroup_manager=str(settings["cgroup_manager"]),
         debug=bool(settings["debug"]),
+        log=str(settings["log"]),
+        log_format=str(settings["log_format"]),
         warn=lambda text: _log(settings).warning(text),
     )
     if command.enters and os.geteuid() == 0:

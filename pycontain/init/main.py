@@ -1,9 +1,9 @@
 """
 The life of a container, as its first process lives it: one step after the other.
 
-`live` runs in a child with memory of its own, `live_borrowing` in one that borrows its parent's;
-`runtime.spawn` makes both. They decide nothing: the plan says what is done, this file says which
-function does it.
+`live` runs in a child with memory of its own, which `runtime.spawn` makes, `live_borrowing` in one
+of `runtime.lend`, which borrows its parent's. They decide nothing: the plan says what is done, this
+file says which function does it.
 """
 
 from __future__ import annotations

@@ -20,12 +20,13 @@ from .namespaces import Namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Hook, Hooks, Resources
+    from ..spec.records import Hook, Hooks, Resources, Rlimit
     from .facts import Facts
     from .resources import Setting
 
 
 _HOOKS_BEFORE = ("prestart", "createRuntime", "createContainer", "startContainer")
+_PAGE = 4096
 _ROOMY = 64 << 20  # bytes; what the kernel keeps for a container's mounts is a hundredth of it
 
 
@@ -142,15 +143,18 @@ class _Builder:
 
         Not when somebody else is to act meanwhile (start, hooks, whoever waits for the pid): the
         parent sleeps. Not where others could look into the child, and with it into the parent: in
-        a pid namespace of theirs. Not when the child may well be killed among its steps: the
-        out-of-memory killer ends all who share the memory, and after a system call filter's verdict
-        the parent would find its memory half written. Nor into another time namespace, which takes
-        in only children with memory of their own.
+        a pid namespace of theirs (the host's processes have the parent before them anyway). Not
+        when the child may well be killed among its steps: the out-of-memory killer ends all who
+        share the memory, and after a system call filter's verdict the parent would find its memory
+        half written. Not under limits that the last words about it would break. Nor into another
+        time namespace, which takes in only children with memory of their own.
         """
         request = self.request
         if request.separate_start or any(self._hooks(kind) for kind in _HOOKS_BEFORE):
             return False
         if request.pid_file or request.pidfd_socket or (self.process.oomScoreAdj or 0) > 0:
+            return False
+        if any(_keeps_from_writing(limit) for limit in self.process.rlimits):
             return False
         if self.profile is not None and not self.process.noNewPrivileges:
             return False
@@ -267,6 +271,10 @@ class _Builder:
             why = "hooks.startContainer"
             before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))
         return before + after
+
+
+def _keeps_from_writing(limit: Rlimit) -> bool:
+    return limit.type == "RLIMIT_FSIZE" and limit.soft < _PAGE
 
 
 def _is_tight(step: steps.LimitCgroup) -> bool:

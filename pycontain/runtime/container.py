@@ -18,7 +18,7 @@ class Container:
     A container that exists.
 
     directory  its state directory
-    state      state.json
+    state      what its files say
     """
 
     __slots__ = ("directory", "state")
@@ -29,8 +29,8 @@ class Container:
         """
         With lock, wait until no other command is at work on it; the caller lets others in again.
 
-        state is what the caller knows; it is read unless it is still true. Raises StateError when
-        there is no such container.
+        state is what the caller knows; it is read all the same when the file of the process tells
+        of another one. Raises StateError when there is no such container.
         """
         self.directory = StateDir.open(options.root, id)
         if lock:

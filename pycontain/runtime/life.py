@@ -1,8 +1,9 @@
 """
 The parent's side of a container's life: its steps of the plan, with an undo for each.
 
-Where the plan goes on with the child, the baton is passed and waited for. When anything fails, the
-undos run in reverse, and the host is as it was.
+Where the plan goes on with the child, the baton is passed and waited for, unless the child borrows
+our memory and does the rest itself. When anything fails, the undos run in reverse, and the host is
+as it was.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..plan.namespaces import FILES
 from ..wire import sync
 from ..wire.state import State, StateDir, public_state, start_time
 from .lend import lend
-from .rescue import Rescue, rescue
+from .rescue import Rescue, ending, rescue
 from .spawn import Child, spawn
 
 TYPE_CHECKING = False
@@ -150,14 +151,10 @@ class Life:
             ended = os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:  # a worker's children are the library's to wait for
             ended = None
-        how = "died"
-        if ended is not None:
-            killed = ended.si_code != os.CLD_EXITED
-            how = f"{'was killed by signal' if killed else 'exited with'} {ended.si_status}"
         ours = [step.name for step in self.plan if step.side == "child"]
         begun = sync.steps_begun(self.child.wire)
         return StepError(
-            f"{how} before it said {wanted}",
+            f"{ending(ended) if ended else 'died'} before it said {wanted}",
             step=ours[begun - 1] if begun else "",
             at="the container's first process",
             remedy="look for the reason in the kernel log, such as the out-of-memory killer",
@@ -318,9 +315,7 @@ class Life:
     def _lend(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         """All that is left of the plan happens in the child, which borrows our memory."""
         self._done = len(self.plan)
-        last_resort = self.rescue or rescue(
-            self.options.root, self.directory.id, self.known.created
-        )
+        last_resort = self.rescue or rescue(self.options, self.directory.id, self.known.created)
         try:
             lend(self, rest, self._flags(step), last_resort)
         finally:

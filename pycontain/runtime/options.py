@@ -22,10 +22,14 @@ class Options(Record):
     root            where the state of containers is kept
     cgroup_manager  "cgroupfs", or "disabled": containers stay in the caller's cgroup
     debug           say more
+    log             the file that errors and warnings go to, "" for standard error alone
+    log_format      "text" or "json"
     warn            told what is worth knowing and no error
     """
 
     root: str = "/run/pycontain"
     cgroup_manager: str = "cgroupfs"
     debug: bool = False
+    log: str = ""
+    log_format: str = "text"
     warn: Callable[[str], None] = to_stderr

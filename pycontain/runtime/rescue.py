@@ -14,8 +14,6 @@ from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from ..errors import StepError
     from .options import Options
 
@@ -44,27 +42,18 @@ def python(function: str, *arguments: str) -> tuple[bytes, ...]:
     return tuple(os.fsencode(word) for word in words)
 
 
-def rescue(root: str, id: str, created: str) -> Rescue:
-    """What a command becomes: `main` with the container that it was making."""
-    return Rescue(command=python(f"{__name__}:main", root, id, created))
+def rescue(options: Options, id: str, created: str) -> Rescue:
+    """What a command becomes, with the container that it was making."""
+    told = (options.root, id, created, options.log, options.log_format)
+    return Rescue(command=python("pycontain.cli.rescue:main", *told))
 
 
-def main() -> NoReturn:
-    """Remove the container that the command line names, and say why."""
-    import _signal
-
-    from .options import Options
-
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the runtime had blocked them all
-    root, name, created, _ = sys.argv[1:]
-    sys.exit(f"pycontain: {remove(Options(root=root), name, created)}")
-
-
-def remove(options: Options, id: str, created: str) -> StepError:
+def remove(options: Options, id: str, created: str, how: str) -> StepError:
     """
     Remove the container that was being made, unless it is gone or the name is another's by now.
 
-    Returns the error to tell. Its poststop hooks do not run, since no other hooks did.
+    how says how its first process ended. Returns the error to tell. Its poststop hooks do not run,
+    since no other hooks did.
     """
     from ..errors import PycontainError, StateError, StepError, fault_of
     from .container import Container
@@ -81,7 +70,13 @@ def remove(options: Options, id: str, created: str) -> StepError:
     except (PycontainError, OSError) as error:
         options.warn(f"{id} cannot be removed: {fault_of(error).line()}")
     return StepError(
-        "was killed while it was set up",
+        f"{how} while it was set up",
         at="the container's first process",
         remedy="look for the reason in the kernel log, such as the out-of-memory killer",
     )
+
+
+def ending(ended: os.waitid_result) -> str:
+    """How a process ended, in words."""
+    killed = ended.si_code != os.CLD_EXITED
+    return f"{'was killed by signal' if killed else 'exited with'} {ended.si_status}"

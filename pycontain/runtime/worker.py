@@ -62,18 +62,19 @@ def revive() -> NoReturn:
     """
     Go on serving after the death of a child that had borrowed the memory of this worker.
 
-    The command line holds what is worth knowing of it, and the child's pid.
+    The command line holds what is worth knowing of it (`_Worker._rescue`), and the child's pid.
     """
     socket = _prepare()
-    told = jsontext.loads(sys.argv[1])
+    text, *mine, pid = sys.argv[1:]
+    told = jsontext.loads(text)
     assert isinstance(told, dict)
     _take_streams(told["streams"])
-    options = Options(root=told["root"], cgroup_manager=told["cgroup_manager"])
-    death = rescue.remove(options, told["id"], told["created"])
-    send(socket, {"fault": death.fault.record(), "pid": int(sys.argv[2])}, [])
     worker = _Worker()
-    for name, (root, manager) in told["mine"].items():
+    for name, root, manager in zip(mine[::3], mine[1::3], mine[2::3], strict=True):
         worker.mine[name] = Options(root=root, cgroup_manager=manager)
+    options = Options(root=told["root"], cgroup_manager=told["cgroup_manager"])
+    death = rescue.remove(options, told["id"], told["created"], "was killed")
+    _reply(socket, {"fault": death.fault.record(), "pid": int(pid)}, [])
     _serve(socket, worker)
 
 
@@ -98,13 +99,17 @@ def _serve(socket: _socket.socket, worker: _Worker) -> NoReturn:
             continue
         with _Streams(fds) as ours:
             reply, pidfd = worker.answer(request, ours)
-        try:
-            send(socket, reply, [] if pidfd < 0 else [pidfd])
-        except BrokenPipeError:
-            pass  # the next receive says the same
+        _reply(socket, reply, [] if pidfd < 0 else [pidfd])
         if pidfd >= 0:
             os.close(pidfd)
         worker.look_ahead()
+
+
+def _reply(socket: _socket.socket, reply: Message, fds: list[int]) -> None:
+    try:
+        send(socket, reply, fds)
+    except BrokenPipeError:
+        pass  # the next receive says the same
 
 
 class _Worker:
@@ -202,11 +207,14 @@ class _Worker:
             "root": life.options.root,
             "cgroup_manager": life.options.cgroup_manager,
             "streams": ours,
-            "mine": {
-                name: [options.root, options.cgroup_manager] for name, options in self.mine.items()
-            },
         }
-        command = rescue.python(f"{__name__}:revive", jsontext.dumps(told))
+        # words of their own: one word can be 128 KiB, execve(2)
+        mine = [
+            word
+            for name, options in self.mine.items()
+            for word in (name, options.root, options.cgroup_manager)
+        ]
+        command = rescue.python(f"{__name__}:revive", jsontext.dumps(told), *mine)
         return rescue.Rescue(command=command, heirs=(SOCKET, *ours))
 
     def _lend_network(self, life: Life) -> None:

@@ -7,6 +7,7 @@ fails is in test_failures.py. Here: what borrowing must not change, and a child 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from pycontain.runtime.container import Container
 from pycontain.runtime.delete import delete
 from pycontain.runtime.options import Options
 from pycontain.runtime.pool import Pool
+from pycontain.runtime.worker import send
 from tests.bundles import LIMIT, TOKEN, look
 
 PROGRAM = (b"/bin/sh", (b"sh", b"-c", b"exit 7"), ())
@@ -147,7 +149,8 @@ def carry_out_until(step, box):
         {deed}
     carry_out(step, box)
 main.carry_out = carry_out_until
-run(Options(root={root!r}), {id!r}, bundle={bundle!r})
+options = Options(root={root!r}, log={root!r} + ".log", log_format="json")
+run(options, {id!r}, bundle={bundle!r})
 print("the parent went on")
 """
 CRASH = 'ffi.cast("int *", 8)[0] = 1'
@@ -168,7 +171,7 @@ def run_until(made, root, step, deed):
 
 
 ID = f"{TOKEN}-killed"
-DEATH = "the container's first process was killed while it was set up; look for"
+DEATH = "the container's first process was killed by signal 11 while it was set up; look for"
 
 
 @pytest.mark.parametrize("step", ["guard", "mount", "pivot", "find program"])
@@ -182,17 +185,31 @@ def test_a_child_that_crashes_leaves_nothing(bundle, tmp_path, step):
     assert out == b""
     assert process.returncode == 1
     assert err.startswith(f"pycontain: {DEATH}".encode())
+    assert DEATH in json.loads((tmp_path / "state.log").read_text())["msg"]
     assert os.listdir(tmp_path / "state") == []
     assert look() == before
     assert not (made.path / "ran").exists(), "no hooks ran that this one could take back"
 
 
+def test_signals_that_wait_do_not_end_the_rescue(bundle, tmp_path):
+    """What a terminal sends reaches the runtime, too, which has blocked it."""
+    with run_until(bundle("true"), tmp_path / "state", "pivot", HALT) as process:
+        assert process.stderr.read(4) == b"here"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process.send_signal(number)
+        os.kill(Container(Options(root=str(tmp_path / "state")), ID).state.pid, signal.SIGKILL)
+        assert b"was killed by signal 9 while" in process.stderr.read()
+    assert process.returncode == 1
+    assert os.listdir(tmp_path / "state") == []
+
+
 def test_what_is_left_is_no_other_container_of_that_name(runtime, bundle):
     options = Options(root=str(runtime.root))
     id = runtime.started(bundle("sleep 100"))
-    assert DEATH in str(rescue.remove(options, id, "2026-01-01T00:00:00.000000Z"))
+    death = rescue.remove(options, id, "2026-01-01T00:00:00.000000Z", "was killed by signal 11")
+    assert DEATH in str(death)
     assert runtime.state(id)["status"] == "running"
-    rescue.remove(options, id, Container(options, id).state.created)
+    rescue.remove(options, id, Container(options, id).state.created, "died")
     assert runtime.ids() == []
 
 
@@ -289,6 +306,23 @@ def test_the_worker_of_the_library_lives_on(bundle, tmp_path, crashing):
         assert set(children()) == workers, "the same worker, and no zombie"
     pycontain.close()
     assert look() == before
+
+
+def test_a_worker_that_revives_without_its_program_deletes_what_it_made(bundle, tmp_path, crashing):
+    """Its answer reaches nobody."""
+    options = Options(root=str(tmp_path / "state"))
+    made = pycontain.Container(bundle("sleep 100").path, options=options)
+    made.create()
+    worker = library._pool.take()
+    before = set(children())
+    request = {"verb": "run", "id": "victim", "bundle": str(bundle().path), "config": ""}
+    where = {"root": options.root, "cgroup_manager": "cgroupfs"}
+    send(worker.socket, {**request, **where}, [0, 1, 2])
+    worker.end()
+    [victim] = set(children()) - before
+    os.waitpid(int(victim), 0)  # which the answer would have asked for
+    assert os.listdir(options.root) == []
+    assert made.wait() == 128 + signal.SIGKILL
 
 
 def test_what_the_worker_made_ends_with_the_program_after_all(bundle, tmp_path, crashing):

@@ -135,6 +135,7 @@ LENDING = {
     "no limit at all": {"linux.resources": {"unified": {"memory.max": "max"}}},
     "among the last to be killed": {"process.oomScoreAdj": -1},
     "no limit": {"linux.resources": {"memory": {"limit": -1}}},
+    "limits": {"process.rlimits": [{"type": "RLIMIT_FSIZE", "soft": 9000, "hard": 9000}]},
     "a new tmpfs": {"linux.namespaces": [{"type": "mount"}], "mounts": [TMPFS]},
 }
 NOT_LENDING = {
@@ -149,6 +150,9 @@ NOT_LENDING = {
     "little memory": {"linux.resources": {"memory": {"limit": (64 << 20) - 1}}},
     "little, in other words": {"linux.resources": {"unified": {"memory.max": "1000000"}}},
     "little, as the kernel reads it": {"linux.resources": {"unified": {"memory.max": "4M"}}},
+    "its last words are too long": {
+        "process.rlimits": [{"type": "RLIMIT_FSIZE", "soft": 0, "hard": 9000}]
+    },
     "the first to be killed": {"process.oomScoreAdj": 1},
     "who knows how much to copy": {
         "linux.namespaces": [{"type": "mount"}],

@@ -1,0 +1,28 @@
+"""What a command becomes whose child was killed while it borrowed its memory (`runtime.rescue`)."""
+
+from __future__ import annotations
+
+import sys
+
+from .. import os
+from ..runtime.options import Options
+from ..runtime.rescue import ending, remove
+from .log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """
+    Remove the container that the command line names, and say why.
+
+    All signals are blocked, as the command had them: one that is waiting must not end this first.
+    """
+    root, name, created, path, form, pid = sys.argv[1:]
+    log = Log(path, form, debug=False)
+    options = Options(root=root, log=path, log_format=form, warn=log.warning)
+    ended = os.waitid(os.P_PID, int(pid), os.WEXITED)
+    how = ending(ended) if ended is not None else "died"
+    sys.exit(log.error(remove(options, name, created, how)))
