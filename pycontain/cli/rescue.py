@@ -24,5 +24,5 @@ def main() -> NoReturn:
     log = Log(path, form, debug=False)
     options = Options(root=root, log=path, log_format=form, warn=log.warning)
     ended = os.waitid(os.P_PID, int(pid), os.WEXITED)
-    how = ending(ended) if ended is not None else "died"
-    sys.exit(log.error(remove(options, name, created, how)))
+    assert ended is not None  # WNOHANG was not asked for
+    sys.exit(log.error(remove(options, name, created, ending(ended))))

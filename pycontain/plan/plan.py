@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _HOOKS_BEFORE = ("prestart", "createRuntime", "createContainer", "startContainer")
-_PAGE = 4096
+_PAGE = 4096  # bytes; what is written down of a container's process is shorter
 _ROOMY = 64 << 20  # bytes; what the kernel keeps for a container's mounts is a hundredth of it
 
 

@@ -36,8 +36,9 @@ class Container:
         if lock:
             self.directory.lock()
         try:
-            known = state is not None and self.directory.tells_of(state)
-            self.state = state if state is not None and known else self.directory.load()
+            if state is None or not self.directory.tells_of(state):
+                state = self.directory.load()
+            self.state = state
         except BaseException:
             self.directory.unlock()
             raise

@@ -24,7 +24,7 @@ from ..plan.namespaces import FILES
 from ..wire import sync
 from ..wire.state import State, StateDir, public_state, start_time
 from .lend import lend
-from .rescue import Rescue, ending, rescue
+from .rescue import Rescue, death, ending, rescue
 from .spawn import Child, spawn
 
 TYPE_CHECKING = False
@@ -69,7 +69,6 @@ class Life:
         self._undo: list[Callable[[], object]] = []
         self._start_fifos: sync.Channel | None = None
         self._hooks_ran = False
-        self._done = 0  # the steps before this one are
 
     # --- the walk through the plan -------------------------------------------------------------
 
@@ -91,12 +90,12 @@ class Life:
 
     def _walk(self) -> None:
         for index, step in enumerate(self.plan):
-            if index < self._done:
-                continue
             following = self.plan[index + 1] if index + 1 < len(self.plan) else None
             self._hooks_ran |= isinstance(step, (steps.RunHooks, steps.RunContainerHooks))
             if step.side == "parent":
                 self.do(step)
+                if isinstance(step, steps.Spawn) and step.borrows:
+                    return  # the child has done the rest
                 if self.child and following is not None and following.side == "child":
                     sync.give_go(self.child.wire)
             elif isinstance(step, steps.AwaitStart):
@@ -153,12 +152,8 @@ class Life:
             ended = None
         ours = [step.name for step in self.plan if step.side == "child"]
         begun = sync.steps_begun(self.child.wire)
-        return StepError(
-            f"{ending(ended) if ended else 'died'} before it said {wanted}",
-            step=ours[begun - 1] if begun else "",
-            at="the container's first process",
-            remedy="look for the reason in the kernel log, such as the out-of-memory killer",
-        )
+        how = ending(ended) if ended else "died"
+        return death(f"{how} before it said {wanted}", ours[begun - 1] if begun else "")
 
     def do(self, step: steps.Step) -> None:
         """Do a step of the parent. Raises PycontainError."""
@@ -314,7 +309,6 @@ class Life:
 
     def _lend(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         """All that is left of the plan happens in the child, which borrows our memory."""
-        self._done = len(self.plan)
         last_resort = self.rescue or rescue(self.options, self.directory.id, self.known.created)
         try:
             lend(self, rest, self._flags(step), last_resort)

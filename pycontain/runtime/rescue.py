@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 
 from .. import os
+from ..errors import PycontainError, StateError, StepError, fault_of
 from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..errors import StepError
     from .options import Options
 
 
@@ -55,7 +55,6 @@ def remove(options: Options, id: str, created: str, how: str) -> StepError:
     how says how its first process ended. Returns the error to tell. Its poststop hooks do not run,
     since no other hooks did.
     """
-    from ..errors import PycontainError, StateError, StepError, fault_of
     from .container import Container
     from .delete import destroy
 
@@ -69,8 +68,14 @@ def remove(options: Options, id: str, created: str, how: str) -> StepError:
         pass  # somebody else has removed it
     except (PycontainError, OSError) as error:
         options.warn(f"{id} cannot be removed: {fault_of(error).line()}")
+    return death(f"{how} while it was set up")
+
+
+def death(what: str, step: str = "") -> StepError:
+    """The error for a container whose first process is gone before its program ran."""
     return StepError(
-        f"{how} while it was set up",
+        what,
+        step=step,
         at="the container's first process",
         remedy="look for the reason in the kernel log, such as the out-of-memory killer",
     )

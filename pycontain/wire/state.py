@@ -10,9 +10,9 @@ What is known of a container between one command and the next.
         start.in, start.out  FIFOs to the child that waits for `start`; gone once it was called
 
 A pid alone may be somebody else's by now, so it is kept with the process's start time (in clock
-ticks since boot, proc(5)). Each file is written whole or not at all, and but for config.json, which
-`update` replaces, once: replacing makes ext4 write to the disk at once. Commands that change a
-container hold a lock on its directory.
+ticks since boot, proc(5)). Each file appears whole or not at all; but for the last word of
+`process`, and config.json, which `update` replaces, it stays as it is: replacing makes ext4 write
+to the disk at once. Commands that change a container hold a lock on its directory.
 """
 
 from __future__ import annotations
