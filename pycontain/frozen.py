@@ -151,8 +151,7 @@ class _Finder:
         """The module, unless its source is another by now."""
         from _frozen_importlib import ModuleSpec
 
-        # of an environment that was here before, or another one of the same source, is not ours
-        if name in self._extensions and self._extensions[name].rpartition("/")[0] in sys.path:
+        if self._is_ours(self._extensions.get(name, "")):
             return self._extension(name)
         if name.partition(".")[0] != "pycontain":
             return None
@@ -165,6 +164,11 @@ class _Finder:
         if package:
             spec.submodule_search_locations = _paths(source)
         return spec
+
+    def _is_ours(self, extension: str) -> bool:
+        """Whether a compiled module's file is not of another environment, or one that was here."""
+        folder = extension.rpartition("/")[0]
+        return folder in sys.path or folder.startswith(__file__.removesuffix("frozen.py"))
 
     def _extension(self, name: str) -> ModuleSpec:
         from _frozen_importlib import ModuleSpec

@@ -217,7 +217,8 @@ def main() -> None:
     if "no_debug_ranges" in sys._xoptions:  # noqa: SLF001
         write()
     else:
-        command = (sys.executable, "-X", "no_debug_ranges", "-m", "pycontain.cli.freezing")
+        # isolated: a checkout in the working directory is not the package that is to be frozen
+        command = (sys.executable, "-IX", "no_debug_ranges", "-m", "pycontain.cli.freezing")
         subprocess.run(command, check=True)
 
 

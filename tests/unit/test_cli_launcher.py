@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pycontain import frozen
 from pycontain.cli import launcher, table
 
 
@@ -76,3 +77,30 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     done = run(sys.executable, "-m", "pycontain.cli.launcher", str(path), PYTHONPATH=os.getcwd())
     assert done.returncode == 1
     assert "does not exist" in done.stderr
+
+
+def test_what_is_frozen_is_not_taken_from_the_working_directory(tmp_path):
+    (tmp_path / "pycontain").mkdir()
+    (tmp_path / "pycontain" / "__init__.py").write_text("raise SystemExit('taken over')")
+    before = os.stat(frozen.file()).st_mtime_ns
+    command = [sys.executable, "-I", "-m", "pycontain.cli.freezing"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert os.stat(frozen.file()).st_mtime_ns > before
+
+
+def test_compiled_modules_are_known_without_a_search(program):
+    told = run(sys.executable, "-c", _SEARCHES, str(program)).stdout
+    assert told.split() == ["found", "_cffi_backend", "pycontain.kernel._borrow"]
+
+
+# The program's own first lines, with the finder that searches directories taken away.
+_SEARCHES = """
+import sys
+text = open(sys.argv[1]).read().partition("from pycontain.cli")[0]
+sys.argv[1:] = ["run"]
+before = sys.path_hooks[:]
+sys.path_hooks.clear()
+sys.path_importer_cache.clear()
+exec(text)
+print("found", *sorted({"_cffi_backend", "pycontain.kernel._borrow"} & set(sys.modules)))
+"""
