@@ -33,7 +33,7 @@ class Budget(NamedTuple):
 
 
 BUDGETS = (
-    Budget("small", "library, warm", "crun run", "wall", 0.5),
+    Budget("small", "library, to exit", "crun run", "wall", 0.5),
     Budget("small", "pycontain run", "runc run", "cpu", 0.85),
     Budget("small", "pycontain run", "runc run", "wall", 0.85),
     Budget("small", "pycontain run", "runc run", "memory", 1.0),

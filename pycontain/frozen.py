@@ -151,7 +151,7 @@ class _Finder:
         """The module, unless its source is another by now."""
         from _frozen_importlib import ModuleSpec
 
-        if self._is_ours(self._extensions.get(name, "")):
+        if name in self._extensions and _is_ours(self._extensions[name]):
             return self._extension(name)
         if name.partition(".")[0] != "pycontain":
             return None
@@ -164,11 +164,6 @@ class _Finder:
         if package:
             spec.submodule_search_locations = _paths(source)
         return spec
-
-    def _is_ours(self, extension: str) -> bool:
-        """Whether a compiled module's file is not of another environment, or one that was here."""
-        folder = extension.rpartition("/")[0]
-        return folder in sys.path or folder.startswith(__file__.removesuffix("frozen.py"))
 
     def _extension(self, name: str) -> ModuleSpec:
         from _frozen_importlib import ModuleSpec
@@ -198,6 +193,12 @@ def _is_current(source: str, mtime: int, size: int) -> bool:
     except FileNotFoundError:
         return False
     return found.st_mtime_ns == mtime and found.st_size == size
+
+
+def _is_ours(extension: str) -> bool:
+    """Whether a compiled module's file is not of another environment, or one that was here."""
+    folder = extension.rpartition("/")[0]
+    return folder in sys.path or folder.startswith(__file__.removesuffix("frozen.py"))
 
 
 def _paths(source: str) -> list[str]:

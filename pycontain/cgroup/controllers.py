@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HostError, KernelError, reason
+from ..errors import HostError, reason
+from ..kernel.files import read_text
 from .place import mounts
 
 TYPE_CHECKING = False
@@ -100,8 +101,4 @@ def cannot(setting: Setting, why: str, remedy: str = "remove the limit") -> Host
 
 
 def _words(file: str) -> list[str]:
-    try:
-        with open(file, "rb") as stream:
-            return stream.read().decode().split()
-    except OSError as error:
-        raise KernelError.of("read", error.errno or 0, file) from None
+    return read_text(file).split()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .. import os
-from ..errors import HostError, KernelError, SpecError
+from ..errors import HostError, SpecError
+from ..kernel.files import read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,12 +48,7 @@ def _is_cgroup2(directory: str) -> bool:
 def own(pid: int | str = "self") -> str:
     """The path of a process's cgroup below the cgroup2 mount point. cgroups(7)."""
     file = f"/proc/{pid}/cgroup"
-    try:
-        with open(file, "rb") as stream:
-            lines = os.fsdecode(stream.read()).splitlines()
-    except OSError as error:
-        raise KernelError.of("read", error.errno or 0, file) from None
-    for line in lines:
+    for line in os.fsdecode(read_bytes(file)).splitlines():
         if line.startswith("0::"):
             return line[3:]
     raise HostError("names no cgroup of cgroup2", at=file)
@@ -88,9 +84,7 @@ def joined(above: str, below: str) -> str:
 
 def mounts(kind: str, mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[str, list[str]]]:
     """The mount point and the file system's options of each mount of this kind. proc(5)."""
-    with open(mountinfo, "rb") as file:
-        lines = os.fsdecode(file.read()).splitlines()
-    for line in lines:
+    for line in os.fsdecode(read_bytes(mountinfo)).splitlines():
         head, _, tail = line.partition(f" - {kind} ")
         if tail:
             _, options = tail.split(" ", 1)

@@ -13,6 +13,7 @@ import time
 
 from .. import os
 from ..errors import KernelError, StateError, Timeout
+from ..kernel.files import read_bytes, read_text
 from . import controllers
 from .place import joined
 
@@ -293,16 +294,7 @@ class Cgroup:
 
     def read(self, file: str) -> str:
         """The content of one of the cgroup's files."""
-        fd = self._open(file, os.O_RDONLY)
-        try:
-            parts = []
-            while part := os.read(fd, 65536):
-                parts.append(part)
-        except OSError as error:
-            raise KernelError.of("read", error.errno or 0, f"{self.directory}/{file}") from None
-        finally:
-            os.close(fd)
-        return b"".join(parts).decode()
+        return read_bytes(file, self.fd, f"{self.directory}/{file}").decode()
 
     def files(self) -> list[str]:
         """The names of the cgroup's files."""
@@ -339,10 +331,11 @@ def table(text: str) -> dict[str, str]:
 def _delegated() -> list[str]:
     """The files of a cgroup that belong to whom it is delegated to (Linux 4.15)."""
     try:
-        with open("/sys/kernel/cgroup/delegate", "rb") as file:
-            return os.fsdecode(file.read()).split()
-    except FileNotFoundError:  # sysfs is not mounted
-        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+        return read_text("/sys/kernel/cgroup/delegate").split()
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]  # sysfs is not mounted
 
 
 def _listed(pids: list[int]) -> str:
@@ -365,10 +358,8 @@ def _rmdir(directory: str, parent: int | None = None) -> bool:
 
 def _pids_in(parent: int, name: str) -> list[int]:
     try:
-        fd = os.open(f"{name}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=parent)
-        with open(fd, "rb") as file:
-            return [int(line) for line in file]
-    except OSError as error:
+        return [int(line) for line in read_bytes(f"{name}/cgroup.procs", parent).split()]
+    except KernelError as error:
         # in a threaded cgroup: the cgroup above that is not threaded lists its processes
         if error.errno in (*_GONE, errno.EOPNOTSUPP):
             return []

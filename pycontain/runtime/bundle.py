@@ -6,10 +6,10 @@ import errno
 
 from .. import os
 from ..errors import KernelError, SpecError
+from ..kernel.files import read_text
 from ..plan.plan import build
 from ..spec.check import check
 from ..spec.parse import parse
-from ..wire.state import read_text
 from .host import read_facts
 
 TYPE_CHECKING = False

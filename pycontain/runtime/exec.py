@@ -8,12 +8,12 @@ from ..cgroup import place
 from ..cgroup.tree import Cgroup
 from ..errors import ProgramError, PycontainError, StateError, UsageError
 from ..kernel import const as c
+from ..kernel.files import read_text as read_file
 from ..plan.joining import JoinRequest, build
 from ..plan.process import warnings
 from ..spec.check import check_process
 from ..spec.parse import parse, read_text
 from ..spec.records import Capabilities, Linux, Process, User
-from ..wire.state import read_text as read_file
 from . import console
 from .container import Container
 from .create import check_preserved

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..kernel import calls
+from ..kernel.files import read_text
 from ..plan.facts import Facts
-from ..wire.state import read_text
 
 
 def read_facts() -> Facts:

@@ -23,6 +23,7 @@ import fcntl
 
 from .. import jsontext, os
 from ..errors import KernelError, StateError
+from ..kernel.files import read_bytes, read_text
 from ..record import Record
 
 TYPE_CHECKING = False
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _STATE = "state.json"
 _PROCESS = "process"
 _CONFIG = "config.json"
-_MOST = 16 << 20  # bytes of a file that is read at once
 _IN, _OUT = "start.in", "start.out"
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
 _REST = _FIRST | {"."}
@@ -335,35 +335,6 @@ def _is_directory(root: str, name: str) -> bool:
         return stat.S_ISDIR(os.lstat(os.path.join(root, name)).st_mode)
     except FileNotFoundError:
         return False
-
-
-def read_text(path: str) -> str:
-    """A whole file. Raises KernelError that names it."""
-    try:
-        return read_bytes(path).decode()
-    except UnicodeDecodeError:
-        raise KernelError("is not UTF-8 text", at=path) from None
-
-
-def read_bytes(path: str) -> bytes:
-    """A whole file, whatever is in it. Raises KernelError that names it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise KernelError.of("open", error.errno or 0, path) from None
-    try:
-        pieces = []
-        size = 0
-        while piece := os.read(fd, 1 << 16):
-            pieces.append(piece)
-            size += len(piece)
-            if size > _MOST:
-                raise KernelError(f"is longer than {_MOST >> 20} MiB", at=path)
-        return b"".join(pieces)
-    except OSError as error:
-        raise KernelError.of("read", error.errno or 0, path) from None
-    finally:
-        os.close(fd)
 
 
 def start_time(pid: int) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pycontain.errors import StateError
-from pycontain.wire.state import State, StateDir, check_id, ids, read_text, start_time
+from pycontain.kernel.files import read_text
+from pycontain.wire.state import State, StateDir, check_id, ids, start_time
 
 STATE = State(
     id="c", ociVersion="1.2.0", bundle="/b", rootfs="/b/r", pid=5, start_time=6, made=("/a", "/a/c"),

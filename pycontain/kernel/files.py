@@ -1,0 +1,49 @@
+"""Whole small files: those of proc, of cgroups, of a bundle, and our own."""
+
+from __future__ import annotations
+
+from .. import os
+from ..errors import KernelError
+
+_MOST = 16 << 20  # bytes
+_PIECE = 1 << 16
+
+
+def read_text(path: str) -> str:
+    """A whole file of UTF-8 text. Raises KernelError that names it."""
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise KernelError("is not UTF-8 text", at=path) from None
+
+
+def read_bytes(path: str, folder: int | None = None, at: str = "") -> bytes:
+    """
+    A whole file, whatever is in it.
+
+    folder  a descriptor of the directory that path is relative to
+    at      the file's name for the error, path if empty
+
+    Raises KernelError that names the file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, at or path) from None
+    try:
+        return _rest(fd, at or path)
+    except OSError as error:
+        raise KernelError.of("read", error.errno or 0, at or path) from None
+    finally:
+        os.close(fd)
+
+
+def _rest(fd: int, at: str) -> bytes:
+    pieces = []
+    size = 0
+    while piece := os.read(fd, _PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _MOST:
+            raise KernelError(f"is longer than {_MOST >> 20} MiB", at=at)
+    return b"".join(pieces)
