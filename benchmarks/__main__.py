@@ -3,8 +3,8 @@ pycontain beside its peers: `python -m benchmarks`, as root.
 
 All subjects of a workload take turns, so that a busy moment of the host hits each of them, and
 ratios are of neighbouring runs. Before each measured run of a container comes one that is not, so
-that none is measured with the caches that its neighbour has filled. Nothing is asserted on time unless --check asks for it: for that
-the machine must be quiet.
+that none is measured with the caches that its neighbour has filled. Nothing is asserted on time
+unless --check asks for it: for that the machine must be quiet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("benchmarks: needs root, as containers do", file=sys.stderr)
         return 2
-    subjects.enter_pure_cgroup2()
+    subjects.enter_usual_host()
     skipped = dict.fromkeys(subjects.missing(), "is not installed")
     if TIME is None:
         skipped["peak memory"] = "time(1) is not installed"

@@ -8,6 +8,7 @@ the order in which they were once imported: a few reads and they are made. Other
 are asked for. A module whose source has changed since is imported in the ordinary way, so the file
 can be old or missing without harm.
 
+    8 bytes   the length of the next part, little-endian
     marshal   (this module's code, groups, extensions, index)
               groups      {command: [(offset, length), ...]}
               extensions  {compiled module: its file}, which saves listing whole directories
@@ -16,20 +17,19 @@ can be old or missing without harm.
     marshal   each module's code
     marshal   the index: {module: (package?, source, mtime in ns, size, offset, length)}
 
-Offsets count from the end of the first part, lengths are in bytes.
+Offsets count from the end of the second part, lengths are in bytes.
 """
 
 from __future__ import annotations
 
 import marshal
 import sys
-from posix import pread, stat
+from posix import pread, preadv, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _frozen_importlib import ModuleSpec
     from collections.abc import Iterator
-    from io import BufferedReader
     from types import CodeType, ModuleType
     from typing import TypeAlias
 
@@ -67,14 +67,15 @@ for stream in 0, 1, 2:  # one that is closed would be the next file that is open
         posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 {path}
 try:
-    file = open({file()!r}, "rb")
+    file = posix.open({file()!r}, posix.O_RDONLY | posix.O_CLOEXEC)
 except FileNotFoundError:
     pass
 else:
-    code, *tables = marshal.load(file)
+    size = int.from_bytes(posix.read(file, 8), "little")
+    code, *tables = marshal.loads(posix.read(file, size))
     scope = {{"__name__": "pycontain.frozen", "__file__": {__file__!r}}}
     exec(code, scope)
-    scope["start"](file, *tables)
+    scope["start"](file, 8 + size, *tables)
 from {module} import {function}
 sys.exit({function}())
 """
@@ -86,10 +87,14 @@ def command(interpreter: str, main: str, *arguments: str) -> list[str]:
 
 
 def start(
-    file: BufferedReader, groups: dict[str, list[Part]], extensions: dict[str, str], index: Part
+    file: int, base: int, groups: dict[str, list[Part]], extensions: dict[str, str], index: Part
 ) -> None:
-    """Take modules from the file that was just read, those of this command line at once."""
-    finder = _Finder(file, extensions, index)
+    """
+    Take modules from the file that was just opened, those of this command line at once.
+
+    base  where offsets count from
+    """
+    finder = _Finder(file, base, extensions, index)
     sys.meta_path.insert(-1, finder)  # before the one that searches sys.path
     for word in sys.argv[1:]:
         if word in groups:
@@ -118,9 +123,9 @@ class _Spec:
 class _Finder:
     """A finder and loader, as importlib wants them."""
 
-    def __init__(self, file: BufferedReader, extensions: dict[str, str], index: Part) -> None:
-        self._file = file  # keeps the descriptor open
-        self._start = file.tell()
+    def __init__(self, file: int, base: int, extensions: dict[str, str], index: Part) -> None:
+        self._file = file
+        self._base = base
         self._extensions = extensions
         self._where = index
         self._index: Index = {}
@@ -144,8 +149,11 @@ class _Finder:
                 setattr(sys.modules[parent], last, module)
 
     def _modules(self, group: list[Part]) -> Iterator[Module]:
-        for part in group:
-            yield from marshal.loads(self._read(part))
+        # all are read to one place: each page of a new one would cost a microsecond or three
+        space = memoryview(bytearray(max(length for _, length in group)))
+        for offset, length in group:
+            preadv(self._file, [space[:length]], self._base + offset)
+            yield from marshal.loads(space[:length])
 
     def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:
         """The module, unless its source is another by now."""
@@ -184,7 +192,7 @@ class _Finder:
 
     def _read(self, part: Part) -> bytes:
         offset, length = part
-        return pread(self._file.fileno(), length, self._start + offset)
+        return pread(self._file, length, self._base + offset)
 
 
 def _is_current(source: str, mtime: int, size: int) -> bool:

@@ -39,8 +39,8 @@ def enable(directory: str, wanted: set[str]) -> None:
     What the kernel refuses stays off: it matters only if a limit is then written, and that error
     can name the limit (`provide`).
     """
-    on = _words(f"{directory}/cgroup.subtree_control")
-    off = [name for name in of(directory) if name in wanted and name not in on]
+    missing = wanted.difference(_words(f"{directory}/cgroup.subtree_control"))
+    off = [name for name in of(directory) if name in missing] if missing else []
     if off and _enable(directory, off):  # one write is all or nothing
         for name in off:
             _enable(directory, [name])

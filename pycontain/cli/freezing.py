@@ -33,13 +33,14 @@ _FOLDER = os.path.dirname(frozen.__file__)
 # What one command imports: the modules as they are completed, and the compiled ones with their
 # files. The commands of people may take their time.
 _TRACE = """
-import marshal, sys
+import marshal, posix, sys
 sys.path = {path!r}
-file = open({half!r}, "rb")
-code, *tables = marshal.load(file)
+file = posix.open({half!r}, posix.O_RDONLY)
+size = int.from_bytes(posix.read(file, 8), "little")
+code, *tables = marshal.loads(posix.read(file, size))
 scope = {{"__name__": "pycontain.frozen", "__file__": {frozen!r}}}
 exec(code, scope)
-scope["start"](file, *tables)
+scope["start"](file, 8 + size, *tables)
 finder = sys.meta_path[-2]
 make = finder.exec_module
 order = []
@@ -104,19 +105,19 @@ def _put(
     }
     index = {name: (*about, *parts.add(code)) for name, *about, code in modules.values()}
     where = parts.add(index)
+    head = marshal.dumps((_code_of(frozen.__file__), groups, extensions, where))
     with open(path, "wb") as file:
-        marshal.dump((_code_of(frozen.__file__), groups, extensions, where), file)
-        file.writelines(parts.made)
+        file.writelines((len(head).to_bytes(8, "little"), head, *parts.made))
 
 
 def _pieces(order: list[str]) -> Iterator[list[str]]:
     """
-    An order in pieces, whose code is some 60 KiB each.
+    An order in pieces, whose code is some 50 KiB each.
 
-    From 128 KiB on malloc(3) maps memory of its own for what is read, and gives it back: pages that
-    are touched once, at 3 us each. Less than that is used again for the modules themselves.
+    All are read to the same place: the more there are, the smaller it is, but what a piece shares
+    with the one before, such as names, is there twice.
     """
-    size = 14  # modules
+    size = 8  # modules
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
