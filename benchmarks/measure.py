@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 TIME = shutil.which("time", path="/usr/bin:/bin")
+_PEAKS = 7  # runs; a garbage collector differs by some percent from one to the next
 
 
 class Sample(NamedTuple):
@@ -55,16 +57,19 @@ class Subject(NamedTuple):
 
     def peak_memory(self) -> int | None:
         """
-        The largest resident set of any of its processes, in KiB.
+        The largest resident set of any of its processes, in KiB: the median of some runs.
 
         A process begins with the peak of the one that started it (setmax_mm_hiwater_rss in the
         kernel's fs/exec.c), here of a Python; so a small program, time(1), starts and reports it.
         """
         if self.act is not None or TIME is None:
             return None
+        return statistics.median_low(self._peak(TIME) for _ in range(_PEAKS))
+
+    def _peak(self, program: str) -> int:
         self.prepare()
         with tempfile.NamedTemporaryFile("r") as report:
-            spawned([TIME, "-f", "%M", "-o", report.name, *self.command])
+            spawned([program, "-f", "%M", "-o", report.name, *self.command])
             return int(report.read().split()[-1])
 
 
