@@ -8,9 +8,12 @@ with threads too. Calls from several threads at once use as many workers.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import select
+import sys
+import termios
 import time
 
 from . import jsontext
@@ -324,10 +327,10 @@ class _Pipes:
         while not ended:
             left = None if timeout is None else timeout - (time.perf_counter() - began)
             ready = dict(watch.poll(None if left is None else max(left, 0) * 1000))
-            if not ready:
+            ended = process.pidfd in ready
+            if not ended and (not ready or (left is not None and left <= 0)):
                 process.kill()
                 raise Timeout(f"ran longer than {timeout:g} s", at="container", value=id)
-            ended = process.pidfd in ready
             self._move(ready, watch)
         self._drain()
 
@@ -355,23 +358,25 @@ class _Pipes:
             return True
         return not self.stdin
 
-    def _read(self, stream: int) -> bool:
-        """Take what there is; whether the stream has ended."""
+    def _read(self, stream: int, limit: int = _PIECE) -> bool:
+        """Take what there is, up to so many bytes; whether the stream has ended."""
         try:
-            piece = os.read(self.ours[stream], _PIECE)
+            piece = os.read(self.ours[stream], limit)
         except BlockingIOError:
             return False
         self.pieces[stream].append(piece)
         return not piece
 
     def _drain(self) -> None:
-        """What was written last. A process that outlives the first may hold a stream open."""
+        """What is there now. A process that outlives the first may go on writing for ever."""
         for stream in (1, 2):
-            while self.ours[stream] >= 0 and not self._read(stream) and self._more(stream):
-                pass
+            if self.ours[stream] >= 0 and (held := self._held(stream)):
+                self._read(stream, held)  # a pipe gives all that it is asked for and has
 
-    def _more(self, stream: int) -> bool:
-        return bool(select.select([self.ours[stream]], [], [], 0)[0])
+    def _held(self, stream: int) -> int:
+        """How many bytes wait to be read. ioctl_tty(2), FIONREAD; pipe(7)."""
+        size = fcntl.ioctl(self.ours[stream], termios.FIONREAD, bytes(4))
+        return int.from_bytes(size, sys.byteorder)
 
 
 _numbers = itertools.count(1)

@@ -48,7 +48,7 @@ def normpath(path: str) -> str:
 
 def abspath(path: str) -> str:
     """The path from the root, normal."""
-    return normpath(join(getcwd(), path))
+    return normpath(path if path.startswith("/") else join(getcwd(), path))
 
 
 def exists(path: str) -> bool:

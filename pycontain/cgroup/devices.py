@@ -1,4 +1,4 @@
-"""The device filter of a cgroup: attaching what `plan.device_filter` makes. bpf(2)."""
+"""The device filter of a cgroup: putting what `plan.device_filter` makes there or away. bpf(2)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def attach(
             kept[code] = new
         if old >= 0:
             os.close(old)
+
+
+def detach(cgroup: int) -> None:
+    """Take pycontain's filter away from a cgroup that outlives the container, if one is there."""
+    program = bpf.attached(cgroup, c.BPF_CGROUP_DEVICE, _NAME)
+    if program >= 0:
+        try:
+            bpf.detach(cgroup, c.BPF_CGROUP_DEVICE, program)
+        finally:
+            os.close(program)
 
 
 def _load(code: bytes) -> int:

@@ -133,12 +133,29 @@ class Cgroup:
             )
 
     def clear(self) -> None:
-        """Kill what is left in the cgroup, and remove it. Raises Timeout if processes are left."""
-        if self.is_new and _rmdir(self.directory):  # as most can be by now
+        """
+        Kill what is left in the cgroup, and remove it. Raises Timeout if processes are left.
+
+        One that was there before stays, without our device filter. Limits that were written to it
+        stay too: what it had instead of them is not known.
+        """
+        if not self.is_new:
+            self._empty()
+        elif _rmdir(self.directory):  # as most can be by now
             self.made = tuple(path for path in self.made if path != self.path)
-        elif os.path.isdir(self.directory):
+        else:
             self.kill()
         self.remove()
+
+    def _empty(self, seconds: float = 10) -> None:
+        """Take out what a container has left; the filter last, so that nobody does without it."""
+        from . import devices  # late: it loads the binding, and most cgroups are removed
+
+        if os.path.isdir(self.directory):
+            self.kill()
+            self._wait_for_end(seconds)
+            self._put("cgroup.freeze", "0")  # as `create` found it: the container may be paused
+            devices.detach(self.fd)
 
     def remove(self, seconds: float = 10) -> None:
         """
@@ -158,18 +175,24 @@ class Cgroup:
     def _remove_own(self, seconds: float) -> None:
         if not os.path.isdir(self.directory):
             return
-        if not self._until("populated", "0", seconds):
-            raise Timeout(
-                f"still has processes after {seconds:g} s: {_listed(self.pids())}",
-                call="rmdir",
-                at=self.directory,
-            )
+        self._wait_for_end(seconds)
         for parent, name in _descendants(self.fd):
             _rmdir(name, parent)
         if not _rmdir(self.directory):
             raise KernelError.of("rmdir", errno.EBUSY, self.directory)
 
+    def _wait_for_end(self, seconds: float) -> None:
+        if not self._until("populated", "0", seconds):
+            raise Timeout(
+                f"still has processes after {seconds:g} s: {_listed(self.pids())}",
+                at=self.directory,
+            )
+
     # processes
+
+    def entrance(self) -> int:
+        """A descriptor of cgroup.procs: who writes 0 to it enters the cgroup."""
+        return self._open("cgroup.procs", os.O_WRONLY)
 
     def enter(self, pid: int) -> None:
         """Move a process into the cgroup; 0 is the caller."""
@@ -183,8 +206,14 @@ class Cgroup:
         return sorted(set(found))
 
     def kill(self) -> None:
-        """Kill every process in the cgroup and below it, at once (5.14)."""
-        self._put("cgroup.kill", "1")
+        """
+        Kill every process in the cgroup and below it, at once (5.14).
+
+        Nothing is written to an empty one: Linux counts the writes, and since 6.14 it kills a child
+        that is born into a cgroup with another count than its parent's (CLONE_INTO_CGROUP).
+        """
+        if self._event("populated") == "1":
+            self._put("cgroup.kill", "1")
 
     def freeze(self, seconds: float = 10) -> None:
         """

@@ -8,6 +8,7 @@ help and completion, and rich, for tables, cost more than running a container.
 
 from __future__ import annotations
 
+import _signal
 import sys
 
 from .. import jsontext, os
@@ -37,7 +38,22 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 def program() -> NoReturn:
     """Run the command line of this process; exit without the interpreter's slow farewell."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a caller's SIG_IGN would reap our children
+    _forget_coercion()
     os._exit(main(sys.argv[1:]))
+
+
+def _forget_coercion() -> None:
+    """
+    Take out what Python has put into the environment, which hooks inherit.
+
+    In the C locale it sets LC_CTYPE (PEP 538), in its own copy: /proc/self/environ is the caller's.
+    """
+    if b"LC_CTYPE" in os.environ:
+        from ..kernel.files import read_bytes
+
+        if b"\0LC_CTYPE=" not in b"\0" + read_bytes("/proc/self/environ"):
+            os.environ.pop(b"LC_CTYPE")
 
 
 def main(words: list[str]) -> int:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..errors import Fault
 
 _STDERR = 2
+# What a terminal obeys: text of an image would move the cursor, or set the window's title.
+_ESCAPES = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in b"\t\n"
+}
 
 
 class Log:
@@ -34,7 +38,7 @@ class Log:
         fault = fault_of(error)
         self._put("error", _one_line(fault), _for_people(fault, os.isatty(_STDERR)))
         if self.path:  # the file is the engine's; whoever typed the command sees it too
-            _write(_STDERR, _for_people(fault))
+            _tell(_for_people(fault))
         if self.debug and not isinstance(error, PycontainError):
             import traceback
 
@@ -44,12 +48,12 @@ class Log:
 
     def warning(self, text: str) -> None:
         """Report what the user should know although the command goes on."""
-        self._put("warning", text, f"pycontain: warning: {text}\n")
+        self._put("warning", text, f"pycontain: warning: {_flat(text)}\n")
 
     def detail(self, text: str) -> None:
         """Report what helps to find a mistake, if --debug asks for it."""
         if self.debug:
-            self._put("debug", text, f"pycontain: debug: {text}\n")
+            self._put("debug", text, f"pycontain: debug: {_flat(text)}\n")
 
     def _put(self, level: str, text: str, for_people: str) -> None:
         if self.path:
@@ -57,7 +61,7 @@ class Log:
         elif self.form == "json":  # standard error is the log, and a program reads it
             self._append(_STDERR, level, text)
         else:
-            _write(_STDERR, for_people)
+            _tell(for_people)
 
     def _to_file(self, level: str, text: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -66,7 +70,7 @@ class Log:
         except OSError as error:
             fault = fault_of(error)
             fault.step = "log"
-            _write(_STDERR, _for_people(fault))
+            _tell(_for_people(fault))
             return
         try:
             self._append(fd, level, text)
@@ -96,6 +100,11 @@ def _for_people(fault: Fault, terminal: bool = False) -> str:
 
 def _flat(text: str) -> str:
     return " ".join(text.splitlines())
+
+
+def _tell(text: str) -> None:
+    """Say something to people, who see control characters instead of what those do."""
+    _write(_STDERR, text.translate(_ESCAPES))
 
 
 def _write(fd: int, text: str) -> None:

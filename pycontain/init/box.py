@@ -7,6 +7,7 @@ from ..kernel.root import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..kernel.mounts import Tree
     from ..wire.sync import Channel
 
 
@@ -25,13 +26,14 @@ class Box:
     kept           more descriptors that are needed to the end
     hook_state     the state that hooks are told, less status and pid
     root           the root file system, from the step that binds it
+    late           target -> mount, of those that become read-only when all is made
     preserved      how many descriptors after the standard ones are the program's
     program, env   what execve gets, from the step that finds the program
     """
 
     __slots__ = (
-        "cgroup", "channel", "console", "env", "hook_state", "kept", "namespaces", "network",
-        "preserved", "program", "root", "seccomp", "start", "target",
+        "cgroup", "channel", "console", "env", "hook_state", "kept", "late", "namespaces",
+        "network", "preserved", "program", "root", "seccomp", "start", "target",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
@@ -47,6 +49,7 @@ class Box:
         self.kept: tuple[int, ...] = ()
         self.hook_state: dict[str, object] = {}
         self.root: Root | None = None
+        self.late: dict[str, Tree] = {}
         self.program = ""
         self.env: dict[str, str] = {}
 
@@ -57,7 +60,8 @@ class Box:
         Until now the child held files of the host: whoever shares a pid namespace with it could
         have reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
         """
-        kept = {self.console, self.inside.fd, *self.kept}
+        root = self.root = Root(self.inside.fd)  # what it remembers of mounts is closed now
+        kept = {self.console, root.fd, *self.kept, *(tree.fd for tree in self.late.values())}
         for channel in (self.channel, self.start):
             if channel is not None:
                 kept |= channel.fds

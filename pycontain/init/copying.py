@@ -14,7 +14,8 @@ def copy_tree(source: int, target: int) -> None:
     Copy a directory's content into another, with owners, modes and times of files.
 
     Regular files, directories, symlinks, device files and FIFOs; sockets are left out, since a
-    socket's file without its server is nothing. Mode and owner of the top come along too.
+    socket's file without its server is nothing, and so is a file that turns into something else
+    while it is copied. Mode and owner of the top come along too.
     """
     _copy_directory(source, os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=target))
 
@@ -47,15 +48,17 @@ def _copy_one(name: str, found: os.stat_result, source: int, target: int) -> Non
 
 def _copy_file(name: str, source: int, target: int) -> None:
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
-    reader = os.open(name, os.O_RDONLY | flags, dir_fd=source)
-    writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target)
-    while os.sendfile(writer, reader, None, _PIECE):
-        pass
+    # a FIFO that has taken its place meanwhile would let us wait for somebody to write
+    reader = os.open(name, os.O_RDONLY | os.O_NONBLOCK | flags, dir_fd=source)
     found = os.fstat(reader)
-    _copy_owner(found, writer)
-    os.utime(writer, ns=(found.st_atime_ns, found.st_mtime_ns))
+    if stat.S_ISREG(found.st_mode):
+        writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target)
+        while os.sendfile(writer, reader, None, _PIECE):
+            pass
+        _copy_owner(found, writer)
+        os.utime(writer, ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.close(writer)
     os.close(reader)
-    os.close(writer)
 
 
 def _copy_owner(found: os.stat_result, target: int) -> None:

@@ -21,6 +21,8 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 22: "s390x"}
 _PT_INTERP = 3
 _ELF_HEADER = 64  # bytes
+_PROGRAM_HEADER = {True: 56, False: 32}  # bytes in a 64-bit file, and in one of 32 bits
+_TABLE_MAX = 1 << 16  # bytes: the kernel executes nothing with more program headers
 _PATH_MAX = 4096
 
 
@@ -112,8 +114,11 @@ def _interpreter(file: int, head: bytes) -> str:
     size, count = (
         int.from_bytes(head[at : at + 2], "little") for at in ((54, 56) if wide else (42, 44))
     )
-    for index in range(count):
-        entry = os.pread(file, size, table + index * size)
+    if size != _PROGRAM_HEADER[wide]:
+        return ""
+    headers = os.pread(file, min(size * count, _TABLE_MAX), table)
+    for start in range(0, len(headers), size):
+        entry = headers[start : start + size]
         if int.from_bytes(entry[:4], "little") == _PT_INTERP:
             where = entry[8:16] if wide else entry[4:8]
             length = int.from_bytes(entry[32:40] if wide else entry[16:20], "little")

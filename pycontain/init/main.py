@@ -136,6 +136,8 @@ def carry_out(step: steps.Step, box: Box) -> None:
             rootfs.make_devices(step, box)
         case steps.LinkDevices():
             rootfs.link_devices(step, box)
+        case steps.MakePlaces():
+            rootfs.make_places(step, box)
         case steps.ProtectPaths():
             rootfs.protect_paths(step, box)
         case steps.MaskPaths():
@@ -161,6 +163,8 @@ def _carry_out_inside(step: steps.Step, box: Box) -> None:
             process.open_terminal(step, box)
         case steps.StartSession():
             process.start_session(step, box)
+        case steps.SetAffinity():
+            process.set_affinity(step, box)
         case steps.SetScheduler():
             process.set_scheduler(step, box)
         case steps.SetIoPriority():

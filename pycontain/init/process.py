@@ -11,11 +11,16 @@ from ..kernel import calls, net
 from ..kernel import const as c
 from ..kernel.mounts import Tree
 from ..kernel.root import Root
+from ..wire import sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan import steps
     from .box import Box
+
+
+_MEMORY = frozenset(("RLIMIT_AS", "RLIMIT_DATA"))
+_ROOM = 1 << 18  # bytes
 
 
 # --- namespaces ----------------------------------------------------------------------------------
@@ -28,11 +33,23 @@ def join_namespaces(step: steps.JoinNamespaces, box: Box) -> None:
 
 
 def join_process(step: steps.JoinProcess, box: Box) -> None:
-    """Enter all namespaces of a container at once; its root is then this process's."""
+    """
+    Enter all namespaces of a container at once; its root is then this process's.
+
+    Into a pid namespace come only children. So this process, which nobody inside can see, lets go
+    of all that is the host's, makes one and ends: what they see of that, whatever capabilities they
+    have, is as much inside as they are (CVE-2016-9962).
+    """
+    calls.erase_command_line()
     if step.flags:
         calls.setns(box.target, step.flags)
     box.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     box.close_others()
+    if step.flags & c.CLONE_NEWPID:
+        pid, _ = calls.clone3(c.CLONE_PARENT)
+        if pid:
+            sync.report_born(box.parent, pid)
+            os._exit(0)
 
 
 def unshare(step: steps.Unshare, box: Box) -> None:
@@ -50,9 +67,9 @@ def raise_loopback(step: steps.RaiseLoopback, box: Box) -> None:
 
 def set_hostname(step: steps.SetHostname, box: Box) -> None:
     """Name the UTS namespace."""
-    if step.hostname is not None:
+    if step.hostname:
         calls.sethostname(step.hostname)
-    if step.domainname is not None:
+    if step.domainname:
         calls.setdomainname(step.domainname)
 
 
@@ -81,15 +98,23 @@ def open_terminal(step: steps.OpenTerminal, box: Box) -> None:
     master, slave = tty.open_pair(box.inside)
     if step.rows or step.columns:
         tty.set_size(master, step.rows, step.columns)
-    os.fchown(slave, step.uid, -1)
+    _own_terminal(slave, step.uid)
     if step.mount:
-        Tree.clone(slave, at="/dev/console").attach(
-            box.inside.make_file("/dev/console"), "/dev/console"
-        )
+        place = box.inside.open("/dev/console")
+        Tree.clone(slave, at="/dev/console").attach(place, "/dev/console")
     sockets.send(box.console, master, b"/dev/ptmx")
     os.setsid()
     tty.make_controlling(slave)
     os.close(master)
+
+
+def _own_terminal(slave: int, uid: int) -> None:
+    """Let the user open its terminal by name; where /dev/pts is a read-only path, root keeps it."""
+    try:
+        os.fchown(slave, uid, -1)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
 
 
 def start_session(step: steps.StartSession, box: Box) -> None:
@@ -100,6 +125,11 @@ def start_session(step: steps.StartSession, box: Box) -> None:
 
 
 # --- scheduling ----------------------------------------------------------------------------------
+
+
+def set_affinity(step: steps.SetAffinity, box: Box) -> None:
+    """Run on these CPUs from now on."""
+    calls.set_affinity(step.cpus, step.why)
 
 
 def set_scheduler(step: steps.SetScheduler, box: Box) -> None:
@@ -152,14 +182,34 @@ def load_seccomp(step: steps.LoadSeccomp, box: Box) -> None:
 
 
 def set_rlimits(step: steps.SetRlimits, box: Box) -> None:
-    """Set this process's own limits: another's would need CAP_SYS_RESOURCE."""
+    """
+    Set this process's own limits: another's would need CAP_SYS_RESOURCE.
+
+    A soft limit below 0 stays what it is, and the hard one is raised if it is lower.
+    """
+    if not _MEMORY.isdisjoint(name for name, *_ in step.limits):
+        _make_room(_ROOM + 4 * sum(map(len, box.env.values())))
     for name, number, soft, hard, at in step.limits:
         try:
-            calls.prlimit(0, number, soft, hard, at)
+            if soft >= 0:
+                calls.prlimit(0, number, soft, hard, at)
+            elif (own := calls.own_limits(number))[1] < hard:
+                calls.prlimit(0, number, own[0], hard, at)
         except KernelError as error:
-            error.fault.value = f"{name} {soft}:{hard}"
+            error.fault.value = f"{name} {soft}:{hard}" if soft >= 0 else f"{name} {hard}"
             error.fault.remedy = "a hard limit can only be raised with CAP_SYS_RESOURCE"
             raise
+
+
+def _make_room(size: int) -> None:
+    """
+    Let malloc(3) keep so much (bytes) for execve, which copies what it is given.
+
+    A large piece that is freed raises what the heap takes and keeps from then on (mallopt(3),
+    M_MMAP_THRESHOLD); small ones fill it.
+    """
+    bytes(size)
+    [bytes(4000) for _ in range(size // 4000)]
 
 
 def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:
@@ -185,13 +235,14 @@ def _own_streams(uid: int) -> None:
     Let the user open /dev/stdin and the like again, which need the file's permission.
 
     What is close-on-exec is a file of ours in the place of a stream that the caller had closed.
+    A device stays its owner's: the container's user could read the caller's terminal afterwards.
     """
     for stream in (0, 1, 2):
         try:
             if not os.get_inheritable(stream):
                 continue
             found = os.fstat(stream)
-            if found.st_uid != uid and not _is_null(found):
+            if found.st_uid != uid and not _is_device(found):
                 os.fchown(stream, uid, -1)
         except OSError as error:
             # closed, or on a file system that has no owners or is read-only: then it stays
@@ -199,8 +250,8 @@ def _own_streams(uid: int) -> None:
                 raise
 
 
-def _is_null(found: os.stat_result) -> bool:
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
+def _is_device(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
 
 
 def set_capabilities(step: steps.SetCapabilities, box: Box) -> None:

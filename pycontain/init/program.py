@@ -67,9 +67,16 @@ def _problem(path: str, root: Root) -> int:
     os.close(file)
     if stat.S_ISDIR(mode):
         return errno.EISDIR
-    if not stat.S_ISREG(mode) or not os.access(path, os.X_OK):
-        return errno.EACCES
-    return 0
+    return 0 if stat.S_ISREG(mode) and _may_execute(path) else errno.EACCES
+
+
+def _may_execute(path: str) -> bool:
+    """
+    As execve(2) decides, by the effective ids and capabilities, which are not always the real ones.
+
+    The real ones are asked for first: a filter can be older than faccessat2(2).
+    """
+    return os.access(path, os.X_OK) or os.access(path, os.X_OK, effective_ids=True)
 
 
 def _variable(env: tuple[str, ...], name: str) -> str | None:
@@ -149,5 +156,6 @@ def _home(root: Root) -> str:
     for line in text.splitlines():
         fields = line.split(":")
         if len(fields) >= 6 and fields[2] == uid:
-            return fields[5] or "/"
+            home = fields[5]
+            return "/" if not home or "\0" in home else home  # no environment can hold a NUL
     return "/"

@@ -2,7 +2,8 @@
 The container's file system, built before it is "/".
 
 Nothing here uses a path inside the rootfs as a string: `box.inside` resolves it to a descriptor,
-mounts are made detached and attached onto that descriptor.
+mounts are made detached and attached onto that descriptor. What lies in /proc, /sys or /dev is
+resolved in the mount that was attached there, whatever has that name by now.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..errors import KernelError, StepError
 from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.mounts import Tree, fits
-from ..kernel.root import Root, is_directory
+from ..kernel.root import Root, is_below, is_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _ONE_WAY = (c.MS_SLAVE, c.MS_PRIVATE)  # what is mounted here is mounted nowhere else
 _PROC_ROOT_INO = 1  # linux/proc_fs.h
+_KERNEL_MADE = (c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC, c.CGROUP2_SUPER_MAGIC)
 
 # What lxcfs and the like bind over single files of /proc.
 _REPLACEABLE_IN_PROC = frozenset(
@@ -43,29 +45,35 @@ def open_host(path: str) -> int:
 
 
 def bind_root(step: steps.BindRoot, box: Box) -> None:
-    """Make the rootfs a mount that nothing propagates out of."""
+    """
+    Make the rootfs a mount that nothing propagates out of.
+
+    As a slave it still receives what the host mounts there, as with runc.
+    """
     Tree(open_host("/")).propagate(step.propagation, recursive=step.recursive)
     rootfs = open_host(step.path)
     if not is_directory(rootfs):
         raise StepError("is not a directory", at=step.path)
+    kind = c.MS_SLAVE if step.propagation == c.MS_SLAVE else c.MS_PRIVATE
     if not (step.recursive and step.propagation in _ONE_WAY):
-        _stop_propagation_at(_host_path(rootfs))  # of the mount it is on, whatever links led there
+        # of the mount it is on, whatever links led there
+        _stop_propagation_at(_host_path(rootfs), kind)
     tree = Tree.clone(rootfs, recursive=True, at=step.path)
     tree.attach(rootfs, step.path)
-    tree.propagate(c.MS_PRIVATE)  # pivot_root(2) refuses a shared root
+    tree.propagate(kind)  # pivot_root(2) refuses a shared root
     box.root = Root(tree.fd)
 
 
-def _stop_propagation_at(path: str) -> None:
+def _stop_propagation_at(path: str, kind: int) -> None:
     """
-    Make the mount that a path lies on private, so that mounting there stays in here.
+    Make the mount that a path lies on a slave or private: what is mounted there stays in here.
 
     The mount's root is found by walking up: mount_setattr(2) takes nothing else (EINVAL).
     """
     while True:
         fd = open_host(path)
         try:
-            return Tree(fd).propagate(c.MS_PRIVATE)
+            return Tree(fd).propagate(kind)
         except KernelError as error:
             if error.errno != errno.EINVAL or path == "/":
                 raise
@@ -81,16 +89,23 @@ def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
     """Make a new file system and attach it."""
     mode = _covered_mode(step, box)
     target = _mount_point(step, box)
-    if not fits(step.options):
-        return _mount_at_once(target, step, box)
-    tree = Tree.new(step.kind, step.options + mode, step.on & ~c.MOUNT_ATTR_RDONLY, step.source)
+    if fits(step.options):
+        on = step.on & ~c.MOUNT_ATTR_RDONLY
+        tree = Tree.new(step.kind, step.options + mode, on, step.source)
+    else:
+        tree = _mount_aside(target, step)
     if step.copy_up:
         from . import copying  # loaded by the parent
 
-        copying.copy_tree(box.inside.open(step.target, os.O_RDONLY | os.O_DIRECTORY), tree.fd)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        copying.copy_tree(os.open(".", flags, dir_fd=target), tree.fd)
     tree.set(step.on & c.MOUNT_ATTR_RDONLY, 0)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
-    _attach(tree, target, step)
+    # of other tmpfs, links such as /var/run could hide from us that one covers another
+    ours = step.kind == "tmpfs" and step.target == "/dev" and not step.copy_up
+    _attach(tree, target, step, box, sealed=ours)
+    if step.readonly_later:
+        box.late[step.target] = tree
 
 
 def _covered_mode(step: steps.MountFilesystem, box: Box) -> tuple[str, ...]:
@@ -105,19 +120,27 @@ def _covered_mode(step: steps.MountFilesystem, box: Box) -> tuple[str, ...]:
     return (f"mode={mode:o}",)
 
 
-def _mount_at_once(target: int, step: steps.MountFilesystem, box: Box) -> None:
+def _mount_aside(target: int, step: steps.MountFilesystem) -> Tree:
     """
     Mount with options that are too long for fsconfig(2), such as an overlay's many layers.
 
-    mount(2) takes 4095 bytes of them, and a path: the descriptor's own, in the host's /proc.
+    mount(2) takes 4095 bytes of them, and a path: the descriptor's own, in the host's /proc. It
+    leads into a tmpfs that covers the target for as long as that takes: what is mounted there is
+    what is opened again, since nobody else is in there.
     """
     data = ",".join(step.options)
-    calls.mount(step.source, f"/proc/self/fd/{target}", step.kind, data, step.target)
-    tree = Tree(box.inside.open(step.target))
-    tree.set(step.on, step.off)
-    tree.set(step.recursive_on, step.recursive_off, recursive=True)
-    for kind, recursive in step.propagation:
-        tree.propagate(kind, recursive=recursive)
+    aside = Tree.new("tmpfs")
+    aside.attach(target, step.target)
+    try:
+        os.mkdir("it", dir_fd=aside.fd)
+        place = os.open("it", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
+        calls.mount(step.source, f"/proc/self/fd/{place}", step.kind, data, step.target)
+        made = os.open("it", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
+        tree = Tree.clone(made, at=step.target)
+    finally:
+        calls.umount2(f"/proc/self/fd/{aside.fd}", c.MNT_DETACH)
+    tree.set(step.on & ~c.MOUNT_ATTR_RDONLY, step.off)
+    return tree
 
 
 def _mount_point(step: steps.MountFilesystem, box: Box) -> int:
@@ -167,18 +190,26 @@ def _bind(path: str, recursive: bool, step: steps.MountStep, box: Box) -> None:
     _refuse_fake_proc(target, _is_whole_proc(source), step, box)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
-    _attach(tree, target, step)
+    _attach(tree, target, step, box)
 
 
-def _attach(tree: Tree, target: int, step: steps.MountStep) -> None:
+def _attach(
+    tree: Tree, target: int, step: steps.MountStep, box: Box, *, sealed: bool = False
+) -> None:
     tree.attach(target, step.target)
     for kind, recursive in step.propagation:
         tree.propagate(kind, recursive=recursive)
+    box.inside.remember(step.target, tree.fd, sealed=sealed or _is_kernel_made(tree.fd))
+
+
+def _is_kernel_made(fd: int) -> bool:
+    """Whether this is a directory whose content nobody but the kernel can have made."""
+    return calls.filesystem_type(fd) in _KERNEL_MADE and is_directory(fd)
 
 
 def remount(step: steps.Remount, box: Box) -> None:
     """Change what is mounted: of a bind mount the attributes, otherwise the file system."""
-    tree = Tree(box.inside.open(step.target))
+    tree = Tree(box.inside.mount(step.target))
     if step.options and not step.bind:
         tree.reconfigure(step.options, step.target)
     tree.set(step.on, step.off)
@@ -229,22 +260,29 @@ def _host_path(fd: int) -> str:
 
 def make_devices(step: steps.MakeDevices, box: Box) -> None:
     """
-    Make each device file; one that is there must be the same.
+    Make each device file; one that is there must be the same, and is left as it is.
 
     /dev as a symlink could lead into a directory of the host that is bound into the container:
-    its files would be replaced (CVE-2026-41579).
+    its files would be replaced (CVE-2026-41579). What was checked is what is used.
     """
-    os.close(_real_directory("/dev", box.inside))
+    wanted = any(is_below(node.path, "/dev") for node in step.nodes)
+    dev = Root(_real_directory("/dev", box.inside)) if wanted else None
     old = os.umask(0)
     directories: dict[str, int] = {}  # opened once each: most are in /dev
     for node in step.nodes:
-        folder, _, name = node.path.rstrip("/").rpartition("/")
+        folder, _, name = node.path.rpartition("/")
         if folder not in directories:
-            directories[folder] = box.inside.make_directory(folder)
+            directories[folder] = _device_folder(folder, dev, box.inside)
         _make_device(node, directories[folder], name)
     for directory in directories.values():
         os.close(directory)
     os.umask(old)
+
+
+def _device_folder(path: str, dev: Root | None, inside: Root) -> int:
+    if dev is not None and is_below(path, "/dev"):
+        return dev.make_directory(path.removeprefix("/dev"))
+    return inside.make_directory(path)
 
 
 def _make_device(node: steps.DeviceNode, directory: int, name: str) -> None:
@@ -253,7 +291,7 @@ def _make_device(node: steps.DeviceNode, directory: int, name: str) -> None:
     try:
         os.mknod(name, kind | node.mode, device, dir_fd=directory)
     except FileExistsError:
-        _check_device(node, kind, device, os.lstat(name, dir_fd=directory))
+        return _check_device(node, kind, device, os.lstat(name, dir_fd=directory))
     except OSError as error:
         raise KernelError.of("mknod", error.errno or 0, node.path) from None
     if node.uid or node.gid:
@@ -290,17 +328,48 @@ def _remove(directory: int, name: str) -> None:
         pass
 
 
+def make_places(step: steps.MakePlaces, box: Box) -> None:
+    """Make what later steps find there, while all can still be written."""
+    old = os.umask(0)
+    for path in step.files:
+        os.close(box.inside.make_file(path))
+    for path in step.directories:
+        try:
+            os.close(box.inside.make_directory(path))
+        except KernelError as error:
+            if error.errno != errno.ELOOP:  # a magic link: whoever goes there judges it
+                raise
+    os.umask(old)
+
+
 # --- protection ----------------------------------------------------------------------------------
 
 
 def protect_paths(step: steps.ProtectPaths, box: Box) -> None:
-    """Bind each path on itself, read-only; paths that do not exist need no protection."""
+    """Make each path read-only, with all below it; those that do not exist need no protection."""
     for path in step.paths:
         target = box.inside.find(path)
         if target is not None:
-            tree = Tree.clone(target, recursive=True, at=path)
-            tree.set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
-            tree.attach(target, path)
+            _make_read_only(target, path, box)
+
+
+def _make_read_only(target: int, path: str, box: Box) -> None:
+    """
+    Bind a path on itself, read-only.
+
+    A sealed mount becomes read-only itself, or else it would be hidden below its copy, and what is
+    masked in it later, too.
+    """
+    if box.inside.is_sealed(target):
+        try:
+            return Tree(target).set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
+        except KernelError as error:
+            if error.errno != errno.EINVAL:  # the same directory, seen through another mount
+                raise
+    tree = Tree.clone(target, recursive=True, at=path)
+    tree.set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
+    tree.attach(target, path)
+    box.inside.remember(path, tree.fd)
 
 
 def mask_paths(step: steps.MaskPaths, box: Box) -> None:
@@ -340,9 +409,14 @@ def _null() -> Tree:
 
 
 def freeze_mounts(step: steps.FreezeMounts, box: Box) -> None:
-    """Make mounts read-only in which nothing is left to be made."""
+    """Make mounts read-only in which nothing is left to be made, the very ones that were made."""
     for target in step.targets:
-        Tree(box.inside.open(target)).set(c.MOUNT_ATTR_RDONLY, 0)
+        if target == "/":
+            Tree(box.inside.fd).set(c.MOUNT_ATTR_RDONLY, 0)
+        else:
+            tree = box.late.pop(target)
+            tree.set(c.MOUNT_ATTR_RDONLY, 0)
+            os.close(tree.fd)
 
 
 # --- the change ----------------------------------------------------------------------------------
@@ -354,8 +428,8 @@ def change_root(step: steps.ChangeRoot, box: Box) -> None:
         _pivot(box.inside.fd)
     else:
         _move(box.inside.fd)
-    if step.propagation:
-        Tree(box.inside.fd).propagate(step.propagation, recursive=step.recursive)
+    if step.propagation:  # of this mount alone: the others have options of their own
+        Tree(box.inside.fd).propagate(step.propagation)
     box.close_others()
 
 

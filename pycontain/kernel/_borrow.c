@@ -27,7 +27,8 @@ struct loan {
     PyObject *refuse;                    /* what it does when execve fails, with the errno */
     PyObject *program;                   /* what `live` returned */
     char *path, **arguments, **environment;
-    int whole;                           /* the child's last Python function has returned */
+    int begun;                           /* the child has come to life: not every one does */
+    int whole;                           /* its last Python function has returned */
 };
 
 /*
@@ -96,6 +97,7 @@ static int prepare(struct loan *loan)
 /* Never inlined: what it writes to the stack must lie below the parent's own frame. */
 __attribute__((noinline, noreturn)) static void child(struct loan *loan)
 {
+    loan->begun = 1;
     if (prepare(loan) == 0) {
         loan->whole = 1;
         execve(loan->path, loan->arguments, loan->environment);
@@ -132,7 +134,8 @@ __attribute__((noreturn)) static void flee(char **rescue, long pid)
 
 PyDoc_STRVAR(spawn_doc,
 "spawn(arguments, live, refuse, rescue, /)\n--\n\n"
-"Make a child with clone3(2); returns its pid once it has executed its program.\n\n"
+"Make a child with clone3(2); returns its pid once it has executed its program, or was killed\n"
+"before it called anything.\n\n"
 "arguments  a struct clone_args, with CLONE_VM and CLONE_VFORK among its flags\n"
 "live       called in the child; returns (path, arguments, environment) for execve(2), as bytes\n"
 "           and tuples of bytes\n"
@@ -158,7 +161,7 @@ static PyObject *spawn(PyObject *module, PyObject *args)
     long pid = clone3(arguments.buf, arguments.len);
     if (pid == 0)
         child(&loan);
-    if (pid > 0 && !loan.whole)
+    if (pid > 0 && loan.begun && !loan.whole)
         flee(rescue, pid);
     PyMem_Free(rescue);
     PyBuffer_Release(&arguments);

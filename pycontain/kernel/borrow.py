@@ -20,9 +20,9 @@ def spawn(
     live: Callable[[int, int], Program],
     refuse: Callable[[int], object],
     rescue: tuple[bytes, ...],
-) -> None:
+) -> tuple[int, int]:
     """
-    Make a child and wait until it has executed its program.
+    Make a child and wait until it has executed its program; returns its pid and pidfd.
 
     flags   namespaces, for clone3
     cgroup  a descriptor of the cgroup it is born in, -1 for the caller's
@@ -32,8 +32,9 @@ def spawn(
     rescue  (path, arguments...) of the program that this process becomes when the child is killed
             in `live`: its memory is then not to be trusted. The child's pid is added to it
 
-    What either function raises is raised here, after the child's end. Raises KernelError when there
-    is no child.
+    A child that is killed at its birth never calls `live`, and then has returned no less. What
+    either function raises is raised here, after the child's end. Raises KernelError when there is
+    no child.
     """
     pid = ffi.new("int *", 0)
     pidfd = ffi.new("int *", -1)
@@ -43,3 +44,4 @@ def spawn(
     made = _borrow.spawn(ffi.buffer(arguments), lambda: live(pid[0], pidfd[0]), refuse, rescue)
     if made < 0:
         raise KernelError.of("clone3", -made)
+    return pid[0], pidfd[0]

@@ -76,6 +76,15 @@ def attach(cgroup: int, kind: int, program: int, instead_of: int = -1) -> None:
     _bpf(c.BPF_PROG_ATTACH, attributes, "PROG_ATTACH")
 
 
+def detach(cgroup: int, kind: int, program: int) -> None:
+    """Take a program away from a cgroup, both by descriptor."""
+    attributes = ffi.new("union bpf_attr *")
+    attributes.target_fd = cgroup
+    attributes.attach_bpf_fd = program
+    attributes.attach_type = kind
+    _bpf(c.BPF_PROG_DETACH, attributes, "PROG_DETACH")
+
+
 def attached(cgroup: int, kind: int, name: bytes) -> int:
     """A descriptor of the program of this name that is attached to a cgroup, or -1."""
     for number in _programs(cgroup, kind):

@@ -14,6 +14,7 @@ from .. import os
 from ..errors import KernelError
 from . import const as c
 from ._ffi import ffi
+from .files import read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ _capget, _capset, _mount = lib.capget, lib.capset, lib.mount
 # each struct open_how that was asked for: a container's root takes some fifty
 _open_hows: dict[tuple[int, int, int], object] = {}
 _OPEN_HOW_SIZE = ffi.sizeof("struct open_how")
+_RESOLUTIONS = 128  # as libpathrs
 
 
 def _checked(result: int, call: str, at: str | bytes = "") -> int:
@@ -143,6 +145,17 @@ def default_signals() -> None:
             _rt_sigaction(c.SYS_rt_sigaction, number, default, ffi.NULL, 8)
 
 
+def erase_command_line() -> None:
+    """
+    Overwrite this process's command line and first environment, where /proc/PID shows them.
+
+    The one is for all to read, and can hold secrets (exec --env). proc(5), /proc/PID/stat.
+    """
+    stat = read_bytes("/proc/self/stat").rpartition(b")")[2].split()
+    begin, _, _, end = (int(field) for field in stat[45:49])  # arg_start to env_end
+    ffi.memmove(ffi.cast("char *", begin), bytes(end - begin), end - begin)
+
+
 # --- files -------------------------------------------------------------------------------------
 
 
@@ -150,23 +163,37 @@ def openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: int =
     """Open a file under rules of resolution; always close-on-exec. openat2(2)."""
     fd = try_openat2(dirfd, path, flags, resolve, mode)
     if fd < 0:
-        raise KernelError.of("openat2", -fd, os.fsdecode(path))
+        raise openat2_error(-fd, os.fsdecode(path))
     return fd
 
 
+def openat2_error(number: int, at: str) -> KernelError:
+    """The error of openat2 on this file."""
+    error = KernelError.of("openat2", number, at)
+    if number == errno.EAGAIN:
+        error.fault.why = "keeps changing: something renames or mounts all the time"
+    return error
+
+
 def try_openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
-    """As openat2, but -errno instead of an error: that a file is missing is often no news."""
+    """
+    As openat2, but -errno instead of an error: that a file is missing is often no news.
+
+    A rename or a mount anywhere on the host that crosses the resolution of `..` makes it begin
+    anew; an image with links of thousands of `..` could keep us at it for ever.
+    """
     how = _open_hows.get((flags, mode, resolve))
     if how is None:
         how = ffi.new("struct open_how *", (flags | os.O_CLOEXEC, mode, resolve))
         _open_hows[flags, mode, resolve] = how
     name = os.fsencode(path)
-    while True:
+    for _ in range(_RESOLUTIONS):
         fd = int(_openat2(c.SYS_openat2, dirfd, name, how, _OPEN_HOW_SIZE))
         if fd >= 0:
             return fd
-        if ffi.errno != errno.EAGAIN:  # a rename crossed the resolution
+        if ffi.errno != errno.EAGAIN:
             return -int(ffi.errno)
+    return -errno.EAGAIN
 
 
 def lock(fd: int) -> None:
@@ -312,6 +339,13 @@ def prlimit(pid: int, resource: int, soft: int, hard: int, at: str = "") -> None
     _checked(_prlimit(pid, resource, limit, ffi.NULL), "prlimit", at)
 
 
+def own_limits(resource: int) -> tuple[int, int]:
+    """This process's (soft, hard) limit of a resource. prlimit(2)."""
+    limit = ffi.new("struct rlimit *")
+    _checked(_prlimit(0, resource, ffi.NULL, limit), "prlimit")
+    return limit.rlim_cur, limit.rlim_max
+
+
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's three capability sets, as bit masks. capset(2)."""
     header = ffi.new("struct __user_cap_header_struct *", (c.LINUX_CAPABILITY_VERSION_3, 0))
@@ -343,6 +377,16 @@ def ioprio_set(priority: int) -> None:
     """Set this process's I/O class and priority. ioprio_set(2)."""
     ioprio_who_process = 1
     _checked(_ioprio_set(c.SYS_ioprio_set, ioprio_who_process, 0, priority), "ioprio_set")
+
+
+def set_affinity(cpus: Iterable[int], at: str) -> None:
+    """Run on these CPUs. sched_setaffinity(2)."""
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, ValueError, OverflowError) as error:
+        number = getattr(error, "errno", 0) or errno.EINVAL
+        shown = ",".join(map(str, cpus))
+        raise KernelError.of("sched_setaffinity", number, f"{at} = {shown}") from None
 
 
 def sched_setattr(

@@ -6,6 +6,10 @@ Every container escape of the last years resolved a path of the rootfs as a stri
 CVE-2026-41579). Here the kernel resolves each path below a descriptor (openat2(2),
 RESOLVE_IN_ROOT, Linux 5.6), never through magic links such as /proc/self/root, and what comes back
 is a descriptor, which nobody can swap.
+
+Whoever can write to the rootfs from another mount namespace can give a mount point's name to a
+decoy as well (renameat2(2), RENAME_EXCHANGE). So mounts are remembered by the path that they were
+attached at, and what lies in one whose content is the kernel's is looked up in that very mount.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from . import calls
 from . import const as c
 
 _SAFE = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
+_WITHIN = c.RESOLVE_BENEATH | c.RESOLVE_NO_MAGICLINKS  # EXDEV where a link leads out
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 _LINKS_FOLLOWED = 40  # as path_resolution(7) allows
 
@@ -30,25 +35,77 @@ class Root:
     Paths are taken as seen from inside: "/etc", "etc" and "/../etc" are one file. Methods return
     descriptors that the caller closes (a container's init leaves that to execve). They raise
     KernelError.
+
+    mounts  path -> descriptor, of what was attached below, as `remember` was told
+    sealed  path -> (device, inode), of those of them whose content is the kernel's or our own
     """
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "mounts", "sealed")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.mounts: dict[str, int] = {}
+        self.sealed: dict[str, tuple[int, int]] = {}
 
-    def open(self, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
+    def open(self, path: str, flags: int = os.O_PATH) -> int:
         """Open a file below this root; a symlink at the end is followed inside the root."""
-        return calls.openat2(self.fd, path.encode() or b".", flags, _SAFE, mode)
+        fd = self._try(path, flags)
+        if fd < 0:
+            raise calls.openat2_error(-fd, path)
+        return fd
 
     def find(self, path: str, flags: int = os.O_PATH) -> int | None:
         """As open, but None when there is no such file."""
-        fd = calls.try_openat2(self.fd, path.encode() or b".", flags, _SAFE)
+        fd = self._try(path, flags)
         if fd >= 0:
             return fd
         if fd in (-errno.ENOENT, -errno.ENOTDIR):
             return None
-        raise KernelError.of("openat2", -fd, path)
+        raise calls.openat2_error(-fd, path)
+
+    def _try(self, path: str, flags: int) -> int:
+        """A descriptor, or -errno."""
+        mount, rest = self._sealed_mount(path)
+        if mount >= 0:
+            fd = calls.try_openat2(mount, rest, flags, _WITHIN)
+            if fd != -errno.EXDEV:
+                return fd
+        return calls.try_openat2(self.fd, path.encode() or b".", flags, _SAFE)
+
+    def _sealed_mount(self, path: str) -> tuple[int, str]:
+        """The innermost sealed mount that a path leads into (or -1), and the rest of the path."""
+        names = _names(path) if self.sealed else []
+        if ".." in names:  # the kernel alone knows where that leads
+            return -1, path
+        for end in range(len(names), 0, -1):
+            place = _joined(names[:end])
+            if place in self.sealed:
+                return self.mounts[place], "/".join(names[end:]) or "."
+        return -1, path
+
+    def remember(self, path: str, fd: int, *, sealed: bool = False) -> None:
+        """
+        From now on this is the mount that was attached at a path, over all that was there.
+
+        sealed  nobody but the kernel and us can have put anything into it
+        """
+        place = _joined(_names(path))
+        covered = [known for known in self.mounts if is_below(known, place)]
+        for known in covered:
+            del self.mounts[known]
+            self.sealed.pop(known, None)
+        self.mounts[place] = fd
+        if sealed:
+            self.sealed[place] = _identity(fd)
+
+    def is_sealed(self, fd: int) -> bool:
+        """Whether a descriptor is open on the directory that is the root of a sealed mount."""
+        return _identity(fd) in self.sealed.values()
+
+    def mount(self, path: str) -> int:
+        """The root of the mount that was attached at a path; what is there, if none was."""
+        found = self.mounts.get(_joined(_names(path)))
+        return self.open(path) if found is None else found
 
     def parent(self, path: str) -> tuple[int, str]:
         """The directory that holds a path, made when missing, and the path's last name."""
@@ -131,6 +188,24 @@ class Root:
                 else f"{path.rstrip('/').rpartition('/')[0]}/{target}"
             )
         raise KernelError.of("open", errno.ELOOP, path)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path is that of a folder or of something in it, as text."""
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.split("/") if name not in ("", ".")]
+
+
+def _joined(names: list[str]) -> str:
+    return "/" + "/".join(names)
 
 
 def _make_regular(directory: int, name: str, path: str) -> int:

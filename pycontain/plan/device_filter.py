@@ -113,11 +113,10 @@ def _block(rule: DeviceRule) -> list[int]:
 
 
 def _accesses(rule: DeviceRule) -> int:
-    letters = set(rule.access or "")
+    access = "rwm" if rule.access is None else rule.access
+    letters = set(access)
     if not letters or letters - set(_ACCESSES):
-        raise SpecError(
-            "is not made of r, w and m", at=f"{rule.at}.access", value=repr(rule.access or "")
-        )
+        raise SpecError("is not made of r, w and m", at=f"{rule.at}.access", value=repr(access))
     return sum(_ACCESSES[letter] for letter in letters)
 
 

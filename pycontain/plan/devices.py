@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..errors import SpecError
 from . import steps
+from .mounts import below, plain
 from .steps import DeviceNode
 
 TYPE_CHECKING = False
@@ -29,20 +31,43 @@ DEFAULT_LINKS = (
 
 
 def device_steps(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[steps.Step]:
-    """The steps that fill /dev, none when the host's /dev is bound there."""
-    if any(isinstance(step, steps.MountBind) and step.target == "/dev" for step in mounts):
-        return []
-    wanted = {node.path: node for node in DEFAULT_DEVICES}
-    wanted.update({device.path: _node(device) for device in devices})
+    """The steps that make devices and links: below /dev none, when what is there is the host's."""
+    given = {node.path: node for node in map(_node, devices)}
+    if _is_of_the_host(mounts):
+        others = tuple(node for path, node in given.items() if not below(path, "/dev"))
+        return [steps.MakeDevices(nodes=others, why="linux.devices")] if others else []
+    wanted = {node.path: node for node in DEFAULT_DEVICES} | given
     return [
         steps.MakeDevices(nodes=tuple(wanted.values()), why="linux.devices and the defaults"),
         steps.LinkDevices(links=DEFAULT_LINKS, why="runtime-linux.md"),
     ]
 
 
+def refuse_devices(devices: tuple[Device, ...]) -> None:
+    """Raises SpecError for the first device: without a mount namespace, /dev is the host's."""
+    for device in devices:
+        raise SpecError(
+            "would be made on the host without a mount namespace",
+            at=device.at,
+            value=device.path,
+            remedy='add {"type": "mount"} to linux.namespaces',
+        )
+
+
+def _is_of_the_host(mounts: list[steps.Step]) -> bool:
+    """Whether the last mount on /dev is a bind, or the one devtmpfs that all see."""
+    bound = False
+    for step in mounts:
+        if isinstance(step, steps.MountBind) and step.target == "/dev":
+            bound = True
+        elif isinstance(step, steps.MountFilesystem) and step.target == "/dev":
+            bound = step.kind == "devtmpfs"
+    return bound
+
+
 def _node(device: Device) -> DeviceNode:
     return DeviceNode(
-        path=device.path,
+        path=plain(device.path),
         type="c" if device.type == "u" else device.type,
         major=device.major or 0,
         minor=device.minor or 0,

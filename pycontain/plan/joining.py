@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import SpecError
 from ..kernel import const as c
 from ..record import Record
 from . import process, steps
@@ -12,6 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.records import Linux, Process
     from .facts import Facts
+
+
+_MOST_CPUS = 1 << 16
 
 
 class JoinRequest(Record):
@@ -30,8 +34,9 @@ def build(
     """
     The steps of `exec`: the rules of identity are those of the container's first process.
 
-    The child is born in the container's cgroup, enters all its namespaces at once, and becomes the
-    program. Its terminal is no /dev/console: the container has one already, or none.
+    The child is born in the container's cgroup, enters all its namespaces at once, and makes the
+    process that becomes the program. Its terminal is no /dev/console: the container has one
+    already, or none.
     """
     profile = process.filter_profile(linux)
     flags = 0
@@ -41,11 +46,9 @@ def build(
     if profile is not None:
         made.append(steps.CompileSeccomp(profile=profile, why="linux.seccomp"))
     made += connect_steps(request.console_socket)
-    made.append(
-        steps.Spawn(
-            flags=0, names=(), join_pid=bool(flags & c.CLONE_NEWPID), why="a child of the runtime"
-        )
-    )
+    affinity = wanted.execCPUAffinity
+    cpus = _cpus(affinity.initial) if affinity else ()
+    made.append(steps.Spawn(flags=0, names=(), cpus=cpus, why="a child of the runtime"))
     if wanted.oomScoreAdj is not None:
         made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
     made += [
@@ -57,6 +60,9 @@ def build(
             why="linux.namespaces",
         ),
     ]
+    if affinity is not None and affinity.final:
+        why = "process.execCPUAffinity.final"
+        made.append(steps.SetAffinity(cpus=_cpus(affinity.final), why=why))
     if not flags & c.CLONE_NEWNS:
         made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
     if wanted.terminal:
@@ -65,3 +71,15 @@ def build(
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds)
     return (*made, *before, *after)
+
+
+def _cpus(text: str | None) -> tuple[int, ...]:
+    """The numbers of a list such as 0-3,7. Raises SpecError for one that no kernel knows."""
+    found: list[int] = []
+    for part in text.split(",") if text else ():
+        first, _, last = part.strip().partition("-")
+        if int(last or first) > _MOST_CPUS:
+            why = f"names a CPU above {_MOST_CPUS}"
+            raise SpecError(why, at="process.execCPUAffinity", value=part)
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)

@@ -126,17 +126,19 @@ def _switched(on: int, off: int, more_on: int, more_off: int) -> tuple[int, int]
 
 
 def mount_steps(
-    mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool
+    mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool, places: tuple[str, ...] = ()
 ) -> tuple[list[steps.Step], tuple[str, ...]]:
     """
     One step for each mount, in order, and the targets that are to be read-only later.
 
-    own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
+    own_cgroup  the container has a cgroup namespace of its own, in which cgroup2 can be mounted
+    places      paths that are made after the mounts: devices, the working directory
+
     Raises SpecError for what contradicts itself.
     """
-    targets = [_target(mount) for mount in mounts]
+    targets = [plain(mount.destination) for mount in mounts]
     made = [
-        _step(mount, bundle, own_cgroup, _is_filled(targets[index], targets[index + 1 :]))
+        _step(mount, bundle, own_cgroup, _is_filled(targets[index], targets[index + 1 :], places))
         for index, mount in enumerate(mounts)
     ]
     later = tuple(
@@ -147,20 +149,26 @@ def mount_steps(
     return made, later
 
 
-def _target(mount: Mount) -> str:
-    return os.path.normpath("/" + mount.destination.lstrip("/"))
+def plain(path: str) -> str:
+    """A path inside the container, absolute and without ".", ".." and "//", as text."""
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
-def _is_filled(target: str, later: list[str]) -> bool:
-    """Whether something is still to be made there: devices, or mount points of later mounts."""
+def below(path: str, folder: str) -> bool:
+    """Whether a plain path is that of something in a folder, as text."""
+    return path.startswith(f"{folder}/")
+
+
+def _is_filled(target: str, later: list[str], places: tuple[str, ...]) -> bool:
+    """Whether something is still to be made there: devices, mount points of later mounts, ..."""
     if target in later:
         return False
-    return target == "/dev" or any(other.startswith(f"{target}/") for other in later)
+    return target == "/dev" or any(below(path, target) for path in (*later, *places))
 
 
 def _step(mount: Mount, bundle: str, own_cgroup: bool, filled: bool) -> steps.Step:
     words = _Words(mount.options)
-    target = _target(mount)
+    target = plain(mount.destination)
     if target == "/":
         raise SpecError(
             "is the root itself, which root.path and root.readonly are for",
@@ -193,11 +201,13 @@ def _filesystem(mount: Mount, words: _Words, target: str, filled: bool) -> steps
         )
     kind = "cgroup2" if kind == "cgroup" else kind
     readonly = bool(words.on & c.MOUNT_ATTR_RDONLY)
-    late = readonly and kind in _FILLED_LATER and filled
+    late = bool((words.on | words.recursive_on) & c.MOUNT_ATTR_RDONLY)
+    late = late and kind in _FILLED_LATER and filled
     superblock = ("ro",) if readonly and kind not in _FILLED_LATER else ()
     attributes = words.attributes()
     if late:
         attributes["on"] &= ~c.MOUNT_ATTR_RDONLY
+        attributes["recursive_on"] &= ~c.MOUNT_ATTR_RDONLY
     return steps.MountFilesystem(
         why=mount.at,
         target=target,

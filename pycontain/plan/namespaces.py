@@ -43,11 +43,17 @@ _FROM_OUTSIDE = c.CLONE_NEWTIME
 class Namespaces:
     """What a container's list of namespaces comes to."""
 
-    def __init__(self, linux: Linux) -> None:
+    def __init__(self, linux: Linux, *, named: bool = False) -> None:
+        """named: the container has a host or domain name."""
         listed = {FLAGS[entry.type]: entry for entry in linux.namespaces}
         self.joined = {flag: entry.path for flag, entry in listed.items() if entry.path}
         self.new = tuple(flag for flag in listed if flag not in self.joined)
-        self.changed = _changed(linux) if linux.sysctl else set()
+        # what is changed in a namespace, which therefore must not be the host's
+        self.changed = {c.CLONE_NEWNS: "mounts"}
+        if named:
+            self.changed[c.CLONE_NEWUTS] = "hostname or domainname"
+        if linux.sysctl:
+            self.changed |= _changed(linux)
         self.offsets = {
             clock: (offset.secs, offset.nanosecs) for clock, offset in linux.timeOffsets.items()
         }
@@ -60,7 +66,7 @@ class Namespaces:
         """The parent opens what is to be joined."""
         if not self.joined:
             return []
-        foreign = tuple(flag for flag in self.joined if flag in self.changed)
+        foreign = {flag: self.changed[flag] for flag in self.joined if flag in self.changed}
         why = "linux.namespaces[].path"
         return [steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why)]
 
@@ -94,8 +100,9 @@ class Namespaces:
         return made
 
 
-def _changed(linux: Linux) -> set[int]:
+def _changed(linux: Linux) -> dict[int, str]:
     """The namespaces to which the sysctls belong."""
     from ..spec import sysctl
 
-    return {FLAGS.get(sysctl.namespace(sysctl.path(key)), 0) for key in linux.sysctl}
+    kinds = {FLAGS.get(sysctl.namespace(sysctl.path(key)), 0) for key in linux.sysctl}
+    return dict.fromkeys(kinds, "linux.sysctl")

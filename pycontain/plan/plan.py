@@ -15,7 +15,7 @@ from ..record import Record
 from ..spec.records import Linux, Process, Spec
 from . import mounts, process, steps
 from .device_filter import DEFAULT_RULES, program
-from .devices import device_steps
+from .devices import device_steps, refuse_devices
 from .namespaces import Namespaces
 
 TYPE_CHECKING = False
@@ -92,19 +92,18 @@ class _Builder:
         self.request = request
         self.facts = facts
         self.rootfs = rootfs
-        self.namespaces = Namespaces(linux)
+        self.namespaces = Namespaces(linux, named=bool(spec.hostname or spec.domainname))
         self.profile = process.filter_profile(linux)
         self.process = spec.process or Process(at="process", cwd="/")
         self.own_mounts = self.namespaces.has(c.CLONE_NEWNS)
         own_cgroup = c.CLONE_NEWCGROUP in self.namespaces.new
+        devices = (mounts.plain(device.path) for device in linux.devices)
         self.mounts, self.read_only_later = mounts.mount_steps(
-            spec.mounts, request.bundle, own_cgroup
+            spec.mounts, request.bundle, own_cgroup, (mounts.plain(self.process.cwd), *devices)
         )
-        self.protected = tuple(
-            path for path in linux.readonlyPaths if os.path.normpath(path).strip("/")
-        )
-        whole = len(self.protected) < len(linux.readonlyPaths)  # "/" is one of them
-        if whole or (spec.root is not None and spec.root.readonly):
+        protected = [mounts.plain(path) for path in linux.readonlyPaths]
+        self.protected = tuple(path for path in protected if path != "/")
+        if "/" in protected or (spec.root is not None and spec.root.readonly):
             self.read_only_later = (*self.read_only_later, "/")
 
     def life(self) -> list[steps.Step]:
@@ -187,8 +186,11 @@ class _Builder:
 
     def _build_root(self) -> list[steps.Step]:
         if not self.own_mounts:
+            refuse_devices(self.linux.devices)
             return []
         kind, recursive = mounts.PROPAGATION[self.linux.rootfsPropagation or "rslave"]
+        if kind == c.MS_UNBINDABLE:  # is for the root alone, which could not even be bound
+            kind = c.MS_PRIVATE
         root = steps.BindRoot(
             path=self.rootfs, propagation=kind, recursive=recursive, why="root.path"
         )
@@ -212,31 +214,44 @@ class _Builder:
     def _change_root(self) -> list[steps.Step]:
         if not self.own_mounts:
             return [steps.ChangeDirectoryRoot(path=self.rootfs, why="no mount namespace")]
-        kind, recursive = mounts.PROPAGATION.get(self.linux.rootfsPropagation or "", (0, False))
-        return [
-            steps.ChangeRoot(
-                pivot=self.request.pivot, propagation=kind, recursive=recursive, why="root.path"
-            )
-        ]
+        kind, _ = mounts.PROPAGATION.get(self.linux.rootfsPropagation or "", (0, False))
+        return [steps.ChangeRoot(pivot=self.request.pivot, propagation=kind, why="root.path")]
 
     def _protect_paths(self) -> list[steps.Step]:
-        made: list[steps.Step] = []
+        made = self._make_places()
         linux = self.linux
         if self.protected:
             made.append(steps.ProtectPaths(paths=self.protected, why="linux.readonlyPaths"))
         if linux.maskedPaths:
-            made.append(steps.MaskPaths(paths=linux.maskedPaths, why="linux.maskedPaths"))
+            masked = tuple(map(mounts.plain, linux.maskedPaths))  # as mounts know where they are
+            made.append(steps.MaskPaths(paths=masked, why="linux.maskedPaths"))
         return made
+
+    def _make_places(self) -> list[steps.Step]:
+        """After the hooks, which may mount; before anything is read-only."""
+        if not self.own_mounts:
+            return []
+        cwd = self.process.cwd
+        directories = (cwd,) if mounts.plain(cwd) != "/" else ()
+        files = ("/dev/console",) if self.process.terminal else ()
+        if not directories and not files:
+            return []
+        why = "process.cwd, process.terminal"
+        return [steps.MakePlaces(directories=directories, files=files, why=why)]
 
     def _furnish(self) -> list[steps.Step]:
         made: list[steps.Step] = []
         spec = self.spec
         if self.process.terminal:
-            made.append(process.terminal_step(self.process, self.request.window, console=True))
-        if spec.hostname is not None or spec.domainname is not None:
+            # without a mount namespace /dev/console may be the host's own
+            window, console = self.request.window, self.own_mounts
+            made.append(process.terminal_step(self.process, window, console=console))
+        if spec.hostname or spec.domainname:  # engines write "" for none
             made.append(
                 steps.SetHostname(
-                    hostname=spec.hostname, domainname=spec.domainname, why="hostname, domainname"
+                    hostname=spec.hostname or None,
+                    domainname=spec.domainname or None,
+                    why="hostname, domainname",
                 )
             )
         if self.linux.sysctl:
@@ -254,7 +269,10 @@ class _Builder:
         if self.own_mounts and self.read_only_later:
             why = "read-only as a whole, now that nothing is left to be made there"
             freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
-        return process.become_steps(self.process, self.linux, self.facts, self.profile, freeze)
+        make_cwd = not self.own_mounts  # else it is made before anything is read-only
+        return process.become_steps(
+            self.process, self.linux, self.facts, self.profile, freeze, make_cwd
+        )
 
     def _become_program(self) -> list[steps.Step]:
         created = hand_over_steps(self.request.pid_file, self.request.pidfd_socket)

@@ -14,18 +14,23 @@ from ..spec.names import (
     RLIMITS,
     SCHEDULER_FLAGS,
     SCHEDULER_POLICIES,
+    SECCOMP_ACTIONS,
 )
 from ..spec.records import Capabilities
 from . import steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Linux, Process
+    from ..spec.records import Linux, Process, Rlimit
     from .facts import Facts
     from .seccomp import Profile
 
 _IO_CLASS_SHIFT = 13
 _DEFAULT_UMASK = 0o022
+# What these limit, this very process needs to become the program: memory, and files for its hooks.
+_LATE_LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_FSIZE")
+_AS_IT_IS = -1  # a soft limit that is not changed
+_NEEDED = {"inheritable": "bounding", "effective": "permitted"}
 
 
 def filter_profile(linux: Linux) -> Profile | None:
@@ -77,9 +82,10 @@ def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> l
     if profile is not None and not process.noNewPrivileges:
         made.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
     sets = process.capabilities or Capabilities(at="process.capabilities")
+    granted = _granted(sets, facts)
     made.append(
         steps.BoundCapabilities(
-            keep=_mask(sets.bounding, facts.bounding),
+            keep=granted.pop("bounding"),
             last=facts.last_capability,
             why=f"{sets.at}.bounding",
         )
@@ -93,7 +99,7 @@ def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> l
             why="process.user",
         )
     )
-    made.append(_capabilities(sets, facts))
+    made.append(steps.SetCapabilities(**granted, why=sets.at))
     if process.noNewPrivileges:
         made.append(steps.NoNewPrivileges(why="process.noNewPrivileges"))
     return made
@@ -117,7 +123,7 @@ def become_steps(
         *scheduling_steps(process, linux),
         steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
         *(freeze or ()),
-        *rlimit_steps(process),
+        *rlimit_steps(process, profile),
         *identity_steps(process, facts, profile),
     ]
     if process.args:
@@ -165,18 +171,49 @@ def last_steps(
         listen_fds=listen_fds,
         why="process.args",
     )
-    return before, [execute]
+    late = _late_limits(process, profile)
+    return before, [*_set_limits(late, "process.rlimits, after all that they would hit"), execute]
 
 
-def rlimit_steps(process: Process) -> list[steps.Step]:
-    """Resource limits. setrlimit(2)."""
-    if not process.rlimits:
+def rlimit_steps(process: Process, profile: Profile | None) -> list[steps.Step]:
+    """Resource limits, but for the soft ones of those that are set last. setrlimit(2)."""
+    late = _late_limits(process, profile)
+    early = tuple(limit for limit in process.rlimits if limit not in late)
+    hard = tuple(limit.but(soft=_AS_IT_IS) for limit in late)
+    return [
+        *_set_limits(early, "process.rlimits"),
+        *_set_limits(hard, "a hard limit is raised while there is the right to"),
+    ]
+
+
+def _late_limits(process: Process, profile: Profile | None) -> tuple[Rlimit, ...]:
+    """
+    The limits that are set right before execve, when it needs no right any more: to lower them.
+
+    A filter comes earlier, and before the capabilities go if there is no noNewPrivileges. Where it
+    may forbid prlimit64(2), no limit is late: hooks and execve then have to do with what is left.
+    """
+    if profile is not None and not _lets_pass(profile, "prlimit64"):
+        return ()
+    return tuple(limit for limit in process.rlimits if limit.type in _LATE_LIMITS)
+
+
+def _lets_pass(profile: Profile, call: str) -> bool:
+    """Whether a filter certainly allows a system call, whatever its arguments."""
+    passing = (SECCOMP_ACTIONS["SCMP_ACT_ALLOW"], SECCOMP_ACTIONS["SCMP_ACT_LOG"])
+    rules = [(action, when) for action, names, when in profile.rules if call in names]
+    if any(action not in passing for action, _ in rules):
+        return False
+    return profile.default in passing or any(not when for _, when in rules)
+
+
+def _set_limits(limits: tuple[Rlimit, ...], why: str) -> list[steps.Step]:
+    if not limits:
         return []
-    limits = tuple(
-        (wanted.type, RLIMITS[wanted.type], wanted.soft, wanted.hard, wanted.at)
-        for wanted in process.rlimits
+    told = tuple(
+        (limit.type, RLIMITS[limit.type], limit.soft, limit.hard, limit.at) for limit in limits
     )
-    return [steps.SetRlimits(limits=limits, why="process.rlimits")]
+    return [steps.SetRlimits(limits=told, why=why)]
 
 
 def warnings(process: Process | None, facts: Facts) -> list[str]:
@@ -184,30 +221,44 @@ def warnings(process: Process | None, facts: Facts) -> list[str]:
     if process is None or process.capabilities is None:
         return []
     sets = process.capabilities
-    asked = {name for names in (sets.bounding, sets.permitted) for name in names}
-    unknown = sorted(unknown_capabilities(process))
-    denied = sorted(
-        name for name in asked - set(unknown) if not facts.bounding >> CAPABILITIES[name] & 1
-    )
-    lines = [f"{sets.at}: {name} is no capability that pycontain knows" for name in unknown]
-    return lines + [f"{sets.at}: {name} cannot be granted on this host" for name in denied]
+    told = {
+        name: f"{sets.at}: {name} is no capability that pycontain knows"
+        for name in sorted(unknown_capabilities(process))
+    }
+    # `runc spec` writes ambient ones that are not inheritable: not worth a word
+    can = _granted(sets, facts) | {"ambient": facts.permitted & facts.bounding}
+    for kind, granted in can.items():
+        for name in sorted(getattr(sets, kind)):
+            if name not in told and not granted >> CAPABILITIES[name] & 1:
+                told[name] = f"{sets.at}: {name} {_why_not(name, kind, facts)}"
+    return list(told.values())
 
 
-def _capabilities(sets: Capabilities, facts: Facts) -> steps.SetCapabilities:
+def _why_not(name: str, kind: str, facts: Facts) -> str:
+    """The reason why a known capability is missing in a set."""
+    available = facts.permitted & facts.bounding
+    if kind not in _NEEDED or not available >> CAPABILITIES[name] & 1:
+        return "cannot be granted on this host"
+    return f"is asked for as {kind}, but not as {_NEEDED[kind]}"
+
+
+def _granted(sets: Capabilities, facts: Facts) -> dict[str, int]:
     """
-    The sets that can be granted; nothing is inheritable unless it is asked for by name.
+    The sets that can be granted, as bit masks; nothing is inheritable unless asked for by name.
 
-    Inheritable sets filled without being asked were CVE-2022-29162 and three more.
+    Inheritable sets filled without being asked were CVE-2022-29162 and three more. What becomes
+    inheritable must be in the bounding set, which by then holds what is kept: capset(2), EPERM.
     """
+    bounding = _mask(sets.bounding, facts.bounding)
     permitted = _mask(sets.permitted, facts.permitted)
-    inheritable = _mask(sets.inheritable, facts.permitted)
-    return steps.SetCapabilities(
-        effective=_mask(sets.effective, permitted),
-        permitted=permitted,
-        inheritable=inheritable,
-        ambient=_mask(sets.ambient, permitted & inheritable),
-        why=sets.at,
-    )
+    inheritable = _mask(sets.inheritable, facts.permitted & bounding)
+    return {
+        "bounding": bounding,
+        "permitted": permitted,
+        "inheritable": inheritable,
+        "effective": _mask(sets.effective, permitted),
+        "ambient": _mask(sets.ambient, permitted & inheritable),
+    }
 
 
 def _mask(names: tuple[str, ...], available: int) -> int:

@@ -148,10 +148,10 @@ def _difference(limit: int, both: int, at: str) -> int:
 
 
 def _cpu(cpu: Cpu) -> Iterator[Setting]:
-    def setting(field: str, file: str, value: object) -> Setting:
+    def setting(field: str, file: str, value: object, *, optional: bool = False) -> Setting:
         controller = file.partition(".")[0]
         at = f"{cpu.at}.{field}"
-        return Setting(at=at, controller=controller, file=file, value=str(value))
+        return Setting(at=at, controller=controller, file=file, value=str(value), optional=optional)
 
     if cpu.idle is not None:
         yield setting("idle", "cpu.idle", cpu.idle)
@@ -160,12 +160,13 @@ def _cpu(cpu: Cpu) -> Iterator[Setting]:
     if cpu.quota or cpu.period:
         if cpu.burst is not None:
             # burst <= quota must hold after each write, so it makes room for the new quota
-            yield setting("burst", "cpu.max.burst", 0)
+            yield setting("burst", "cpu.max.burst", 0, optional=True)
         quota = _limit(cpu.quota or _NO_LIMIT, f"{cpu.at}.quota")
         field = "quota" if cpu.quota else "period"
-        yield setting(field, "cpu.max", f"{quota} {cpu.period or _DEFAULT_PERIOD}")
+        text = f"{quota} {cpu.period or _DEFAULT_PERIOD}"
+        yield setting(field, "cpu.max", text, optional=quota == "max")
     if cpu.burst is not None:
-        yield setting("burst", "cpu.max.burst", cpu.burst)
+        yield setting("burst", "cpu.max.burst", cpu.burst, optional=cpu.burst == 0)
     if cpu.cpus:
         yield setting("cpus", "cpuset.cpus", cpu.cpus)
     if cpu.mems:

@@ -24,15 +24,22 @@ class Container:
     __slots__ = ("directory", "state")
 
     def __init__(
-        self, options: Options, id: str, *, lock: bool = False, state: State | None = None
+        self,
+        options: Options,
+        id: str,
+        *,
+        lock: bool = False,
+        state: State | None = None,
+        directory: StateDir | None = None,
     ) -> None:
         """
         With lock, wait until no other command is at work on it; the caller lets others in again.
 
         state is what the caller knows; it is read all the same when the file of the process tells
-        of another one. Raises StateError when there is no such container.
+        of another one. directory is the caller's, if it was opened already. Raises StateError when
+        there is no such container.
         """
-        self.directory = StateDir.open(options.root, id)
+        self.directory = directory or StateDir.open(options.root, id)
         if lock:
             self.directory.lock()
         try:
@@ -81,10 +88,12 @@ class Container:
 
     def pidfd(self) -> int:
         """A descriptor of the first process. Raises StateError when it is gone."""
+        fd = -1
         try:
-            fd = os.pidfd_open(self.state.pid)
+            if self.state.pid:
+                fd = os.pidfd_open(self.state.pid)
         except ProcessLookupError:
-            fd = -1
+            pass
         if fd < 0 or not self.alive:  # asked after opening: then the pidfd is of that process
             if fd >= 0:
                 os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import time
 
 from .. import os
 from ..errors import StateError, Timeout
@@ -16,18 +17,22 @@ if TYPE_CHECKING:
     from ..wire.state import State
     from .options import Options
 
-_PATIENCE = 10.0  # seconds for a killed process to end
+_PATIENCE = 10.0  # seconds for a killed process to end, and for others to take note of it
+_PAUSE = 0.01  # seconds until a lock that somebody has is tried again
 
 
 def delete(options: Options, id: str, *, force: bool = False, state: State | None = None) -> None:
     """
     Remove a stopped container; with force kill it first, or what a broken create left.
 
+    A cgroup that was there before the container stays, without the processes left in it.
     state is read unless the caller, who made the container, knows it.
-    Raises StateError for a container that does not exist (not with force) or is not stopped.
+    Raises StateError for a container that does not exist (not with force) or is not stopped, and
+    Timeout when, with force, another command does not let go of it.
     """
     try:
-        container = Container(options, id, lock=True, state=state)
+        directory = _wrested(options, id) if force else None
+        container = Container(options, id, lock=True, state=state, directory=directory)
     except StateError:
         if not force:
             raise
@@ -43,11 +48,46 @@ def destroy(options: Options, container: Container) -> None:
     if container.alive:
         _end(container)
     cgroup = container.cgroup
-    if cgroup is not None and cgroup.made:
+    if cgroup is not None:
         cgroup.clear()  # without a pid namespace its other processes live on
     hooks = _poststop_hooks(options, container)
     container.directory.remove()
     hooks()
+
+
+def _wrested(options: Options, id: str) -> StateDir:
+    """
+    The directory, locked, whoever has the lock.
+
+    A command that keeps it mostly waits for the first process, as `start` does while a hook of the
+    image sleeps. Without that process it fails, cleans up and lets go.
+    """
+    directory = StateDir.open(options.root, id)
+    end = time.monotonic() + _PATIENCE
+    while not directory.lock(wait=False):
+        _kill_first_process(options, id)  # each time: the other may only now have made it
+        if time.monotonic() > end:
+            raise Timeout(
+                f"is kept by another command, which has not let go after {_PATIENCE:g} s",
+                at="container",
+                value=id,
+                remedy="end that command, such as a create whose hook hangs, and delete again",
+            )
+        time.sleep(_PAUSE)
+    return directory
+
+
+def _kill_first_process(options: Options, id: str) -> None:
+    try:
+        pidfd = Container(options, id).pidfd()
+    except StateError:
+        return  # there is none yet, or none any more
+    try:
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
 
 
 def _poststop_hooks(options: Options, container: Container) -> Callable[[], None]:
@@ -94,7 +134,9 @@ def _remove_remains(options: Options, id: str) -> None:
             whole = _is_whole(directory)
             if not whole:
                 directory.remove()
-    except StateError:
+    except StateError as error:
+        if error.fault.at == directory.path:
+            raise  # it is somebody else's
         return  # it is gone
     if whole:
         delete(options, id, force=True)

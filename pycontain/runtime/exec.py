@@ -7,7 +7,6 @@ import _signal
 from ..cgroup import place
 from ..cgroup.tree import Cgroup
 from ..errors import ProgramError, PycontainError, StateError, UsageError
-from ..kernel import const as c
 from ..kernel.files import read_text as read_file
 from ..plan.joining import JoinRequest, build
 from ..plan.process import warnings
@@ -62,7 +61,7 @@ def exec_(
         container = Container(options, id)
         spec = parse(container.directory.load_config())
         wanted = (
-            read_text(Process, read_file(process), f"{process}: process")
+            _completed(read_text(Process, read_file(process), f"{process}: process"), spec)
             if process
             else _process(spec, args, tty, cwd, env, user, additional_gids, cap, no_new_privs)
         )
@@ -110,6 +109,15 @@ def _plan(
     return build(wanted, linux, container.state.rootfs, request, facts)
 
 
+def _completed(wanted: Process, spec: Spec) -> Process:
+    """A process of a file; like runc, it has the container's capabilities unless it names some."""
+    own = spec.process
+    if own is None:
+        return wanted
+    score = own.oomScoreAdj if wanted.oomScoreAdj is None else wanted.oomScoreAdj
+    return wanted.but(capabilities=wanted.capabilities or own.capabilities, oomScoreAdj=score)
+
+
 def _process(
     spec: Spec,
     args: tuple[str, ...],
@@ -133,7 +141,6 @@ def _process(
         user=_user(own.user or User(at="process.user"), user, additional_gids),
         capabilities=_capabilities(own.capabilities, cap),
         noNewPrivileges=own.noNewPrivileges or no_new_privs,
-        consoleSize=None,
     )
 
 
@@ -189,7 +196,6 @@ def _join(
     container.require(*allowed)
     life = Life(options, container.state.id, ())
     life.target = container.pidfd()
-    life.join(c.CLONE_NEWPID, life.target)
     own = container.cgroup
     if own is not None:
         life.cgroup = own.below(cgroup) if cgroup else _open_to_processes(own, container.state.pid)

@@ -13,15 +13,14 @@ from .console import Foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import select
-    from collections.abc import Callable
-
     from .life import Life
     from .spawn import Child
 
 # Not the container's business: news of our own children, and what the kernel tells us alone.
 _OWN = frozenset((_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG))
-_PIECE = 65536
+_STDOUT = 1
+_PIECE = 4096  # bytes: a pipe with any room takes so many without blocking (PIPE_BUF, pipe(7))
+_HELD = 1 << 17  # bytes: a terminal that nobody reads takes fewer (64 KiB, N_TTY's 4 more)
 _SIGINFO = 128  # bytes of struct signalfd_siginfo, which begins with the signal's number
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
@@ -51,24 +50,32 @@ def stay(life: Life, master: int) -> int:
 
 
 def _serve(terminal: Foreground, signals: int, child: Child) -> None:
-    """Copy between the two terminals until the child has ended."""
+    """
+    Copy between the two terminals until the child has ended.
+
+    Nothing here waits for a program to read: what it leaves unread stays where it came from.
+    """
     import select
 
-    watch = select.poll()
-    handlers: dict[int, Callable[[], None]] = {
-        signals: lambda: _pass_signal(signals, child, terminal),
-        child.pidfd: lambda: None,
-        0: lambda: _copy(0, terminal.master, watch),
-        terminal.master: lambda: _copy(terminal.master, 1, watch),
-    }
-    for fd in handlers:
-        watch.register(fd, select.POLLIN)
-    ready: list[int] = []
+    os.set_blocking(terminal.master, False)
+    ways = _Way(0, terminal.master), _Way(terminal.master, _STDOUT)
+    ready: set[int] = set()
     while child.pidfd not in ready:
-        ready = [fd for fd, _ in watch.poll()]
-        for fd in ready:
-            handlers[fd]()
-    _drain(terminal.master)
+        events = {signals: select.POLLIN, child.pidfd: select.POLLIN}
+        going = [way for way in ways if not way.ended]
+        for way in going:  # the master is waited for by both
+            wanted = select.POLLOUT if way.pending else select.POLLIN
+            events[way.waits_for] = events.get(way.waits_for, 0) | wanted
+        watch = select.poll()
+        for fd, wanted in events.items():
+            watch.register(fd, wanted)
+        ready = {fd for fd, _ in watch.poll()}
+        if signals in ready:
+            _pass_signal(signals, child, terminal)
+        for way in going:
+            if way.waits_for in ready:
+                way.go_on()
+    _drain(ways[1])
 
 
 def exit_status(ended: os.waitid_result | None) -> int:
@@ -102,26 +109,55 @@ def _reap_orphans(pid: int) -> None:
         os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
 
 
-def _copy(source: int, target: int, watch: select.poll) -> None:
-    """Copy what is there; a side that has ended is watched no more."""
-    try:
-        data = os.read(source, _PIECE)
-    except OSError as error:
-        if error.errno != errno.EIO:  # the last slave was closed
-            raise
-        data = b""
-    if not data:
-        return watch.unregister(source)
-    while data:
-        data = data[os.write(target, data) :]
+class _Way:
+    """
+    One way between the two terminals.
+
+    pending  what was read and is not written yet; until it is, no more is read
+    ended    nothing more comes, or nobody takes it
+    """
+
+    __slots__ = ("ended", "pending", "source", "target")
+
+    def __init__(self, source: int, target: int) -> None:
+        self.source = source
+        self.target = target
+        self.pending = b""
+        self.ended = False
+
+    @property
+    def waits_for(self) -> int:
+        """The descriptor whose readiness lets it go on."""
+        return self.target if self.pending else self.source
+
+    def go_on(self) -> None:
+        """Write what is pending, or else read; the master of a terminal never blocks."""
+        try:
+            if self.pending:
+                self.pending = self.pending[os.write(self.target, self.pending) :]
+            else:
+                self.pending = os.read(self.source, _PIECE)
+                self.ended = not self.pending
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            # the other end of a terminal is closed; when that was ours, nobody is left to serve
+            if error.errno != errno.EIO or (self.pending and self.target == _STDOUT):
+                raise
+            self.ended = True
 
 
-def _drain(master: int) -> None:
-    """What the container wrote last."""
-    os.set_blocking(master, False)
-    try:
-        while data := os.read(master, _PIECE):
-            os.write(1, data)
-    except OSError as error:
-        if error.errno not in (errno.EIO, errno.EAGAIN):
-            raise
+def _drain(output: _Way) -> None:
+    """What the container wrote last; processes that outlive the program may go on writing."""
+    import select
+
+    left = _HELD
+    while left > 0:
+        if not output.pending:
+            output.go_on()
+        if not output.pending:  # there is no more
+            return
+        left -= len(output.pending)
+        while output.pending:
+            select.select((), (output.target,), ())
+            output.go_on()

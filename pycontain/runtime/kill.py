@@ -19,13 +19,15 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
     Send a signal, by name or number, to the first process, or to all of the container.
 
     Raises StateError for a container that is neither created nor running, UsageError for an
-    unknown signal.
+    unknown signal. SIGKILL alone reaches the process of a container that is being created: it is
+    the way out when that hangs.
     """
     number = signal_number(signal)
     container = Container(options, id)
     if all:
         return _signal_all(container, number)
-    container.require("created", "running", "paused")
+    if not (number == _signal.SIGKILL and container.state.phase == "creating" and container.alive):
+        container.require("created", "running", "paused")
     pidfd = container.pidfd()
     try:
         _signal.pidfd_send_signal(pidfd, number)

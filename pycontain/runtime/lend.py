@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 
 from .. import os
+from ..errors import PycontainError
 from ..init import guard
 from ..init.box import Box
 from ..init.diagnose import refusal
@@ -30,14 +31,23 @@ if TYPE_CHECKING:
 _FAILED = 255
 
 
-def lend(life: Life, rest: tuple[steps.Step, ...], flags: int, rescue: Rescue) -> None:
+def lend(
+    life: Life,
+    rest: tuple[steps.Step, ...],
+    flags: int,
+    rescue: Rescue,
+    cgroup: int,
+    entrance: int = -1,
+) -> bool:
     """
-    Make the child and sleep until it has executed its program.
+    Make the child and sleep until it has executed its program; False if it never came to life.
 
-    life    whose child it is, and who does the steps of the parent
-    rest    all that is left of the plan
-    flags   for clone3: the new namespaces, and CLONE_PARENT
-    rescue  what this process becomes when the child is killed among its steps
+    life      whose child it is, and who does the steps of the parent
+    rest      all that is left of the plan
+    flags     for clone3: the new namespaces, and CLONE_PARENT
+    rescue    what this process becomes when the child is killed among its steps
+    cgroup    a descriptor of the cgroup it is born in, -1 for the caller's
+    entrance  of the cgroup that it enters then, -1 for none: what `Cgroup.entrance` opens
 
     Raises what the steps raise, once the child is gone, and KernelError when there is none.
     """
@@ -51,6 +61,8 @@ def lend(life: Life, rest: tuple[steps.Step, ...], flags: int, rescue: Rescue) -
         os.close(ours)
         life.directory.close_copy()
         life.child = Child(pid, pidfd)
+        if entrance >= 0:
+            os.write(entrance, b"0")  # the writer
         return live_borrowing(rest, box, life.times, meanwhile)
 
     def meanwhile(step: steps.Step) -> None:
@@ -67,10 +79,17 @@ def lend(life: Life, rest: tuple[steps.Step, ...], flags: int, rescue: Rescue) -
 
     try:
         with _Lent(rescue.heirs):
-            borrow.spawn(flags, life.cgroup.fd, live, refuse, rescue.command)
+            child = borrow.spawn(flags, cgroup, live, refuse, rescue.command)
+    except PycontainError:
+        raise
+    except Exception as error:  # of C, such as a NUL in what the program is given
+        raise in_step(error, rest[-1].name) from None
     finally:
         os.close(lifeline)
         os.close(ours)
+    lived = life.child is not None
+    life.child = life.child or Child(*child)
+    return lived
 
 
 def _has_ended(lifeline: int) -> bool:

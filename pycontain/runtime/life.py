@@ -46,6 +46,7 @@ class Life:
     filters  device filters in the kernel, by their code, which outlive this life
     network  a network namespace to use where the plan has a new one; its owner closes it
     rescue   what this process becomes if a child that borrows its memory is killed
+    left_over  children that have ended and are to be waited for by their parent, not by us
     """
 
     def __init__(self, options: Options, id: str, plan: tuple[steps.Step, ...]) -> None:
@@ -63,6 +64,7 @@ class Life:
         self.filters: dict[bytes, int] | None = None
         self.network = -1
         self.rescue: Rescue | None = None
+        self.left_over: list[int] = []
         self.target = -1
         self._seccomp = b""
         self._namespaces: dict[int, int] = {}
@@ -139,10 +141,26 @@ class Life:
 
     def _await(self, wanted: str) -> None:
         assert self.child is not None
-        word, times = sync.await_child(self.child.wire)
+        word, times = sync.await_child(self.child.wire, self._go_on_with)
         self.times += [("child", name, spent) for name, spent in times]
         if word != wanted:
             raise self._early_death(wanted)
+
+    def _go_on_with(self, pid: int) -> None:
+        """The child has made another process that goes on in its place, and ends."""
+        assert self.child is not None
+        pidfd = os.pidfd_open(pid)
+        self._bury()
+        self.child.pid, self.child.pidfd = pid, pidfd
+
+    def _bury(self) -> None:
+        """Let go of a child that ends, but for the channel."""
+        assert self.child is not None
+        try:
+            os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED)
+        except ChildProcessError:  # a worker's children are the library's to wait for
+            self.left_over.append(self.child.pid)
+        os.close(self.child.pidfd)
 
     def _early_death(self, wanted: str) -> StepError:
         assert self.child is not None
@@ -205,10 +223,6 @@ class Life:
             case _:
                 raise StepError("is a step that the parent does not know", value=step.name)
 
-    def join(self, kind: int, fd: int) -> None:
-        """Let the child enter a namespace that is open already."""
-        self._namespaces[kind] = os.dup(fd)
-
     def release(self) -> None:
         """Let go of what only bringing up needs; the child's pidfd stays."""
         self._undo.clear()
@@ -262,7 +276,7 @@ class Life:
         cgroup = Cgroup(mount, path)
         cgroup.create(step.controllers)
         self.cgroup = cgroup
-        self._undo += [cgroup.remove, cgroup.kill]  # it may have forked
+        self._undo.append(cgroup.clear)  # the child may have forked
         self.state = self.known.but(mount=mount, cgroup=path, made=cgroup.made)
         self.directory.save(self.known)
 
@@ -290,28 +304,52 @@ class Life:
         for kind, path in step.paths.items():
             self._namespaces[kind] = _open_namespace(kind, path)
             if kind in step.foreign:
-                _refuse_own(kind, path)
+                _refuse_own(kind, path, step.foreign[kind])
 
     def _spawn(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         if any(isinstance(later, steps.AwaitStart) for later in rest):
             self._start_fifos = sync.Channel(*self.directory.make_fifos())
-        self.child = spawn(
+        self.child = self._spawned(step, rest, self.cgroup.fd)
+        if not sync.is_alive(self.child.wire) and self.cgroup.fd >= 0:
+            self._bury()
+            self.child.let_go()
+            self.child = self._spawned(step, rest, -1)
+            self._real_cgroup().enter(self.child.pid)
+            sync.is_alive(self.child.wire)
+        self._undo.append(self._kill_child)
+        self._close_what_the_child_has()
+
+    def _spawned(self, step: steps.Spawn, rest: tuple[steps.Step, ...], cgroup: int) -> Child:
+        """
+        The child, born in the cgroup of this descriptor, or in ours (-1) to be moved.
+
+        Linux (6.14 and later) kills who is born in another cgroup than its parent's if only one of
+        the two was ever emptied by cgroup.kill: it compares the counts of that. Moving is slower.
+        """
+        return spawn(
             step,
             rest,
-            self.cgroup.fd,
+            cgroup,
             self._flags(step),
             self.furnish,
             self.directory.unlock,  # the child's copy of the lock, which would outlive ours
             self._namespaces,
         )
-        self._undo.append(self._kill_child)
-        self._close_what_the_child_has()
 
     def _lend(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         """All that is left of the plan happens in the child, which borrows our memory."""
         last_resort = self.rescue or rescue(self.options, self.directory.id, self.known.created)
+        cgroup, flags = self.cgroup.fd, self._flags(step)
         try:
-            lend(self, rest, self._flags(step), last_resort)
+            lived = lend(self, rest, flags, last_resort, cgroup)
+            if not lived and cgroup >= 0:  # as in `_spawned`
+                self._bury()
+                self.child = None
+                entrance = self._real_cgroup().entrance()
+                lived = lend(self, rest, flags, last_resort, -1, entrance)
+                os.close(entrance)
+            if not lived:
+                raise death("was killed at its birth")
         finally:
             if self.child is not None:
                 self._undo.append(self._kill_child)
@@ -417,13 +455,13 @@ def _open_namespace(kind: int, path: str) -> int:
     return fd
 
 
-def _refuse_own(kind: int, path: str) -> None:
-    """Raises StateError when a namespace is this process's: its sysctls would be the host's."""
+def _refuse_own(kind: int, path: str, changed: str) -> None:
+    """Raises StateError when a namespace is this process's: what is changed would be the host's."""
     if os.path.samefile(path, f"/proc/self/ns/{FILES[kind]}"):
         raise StateError(
-            f"is the host's own {FILES[kind]} namespace, which linux.sysctl would change",
+            f"is the host's own {FILES[kind]} namespace, which {changed} would change",
             at=path,
-            remedy="drop those sysctls, or make the namespace new",
+            remedy="make the namespace new, or drop what changes it",
         )
 
 

@@ -16,7 +16,18 @@ def list_containers(options: Options) -> list[dict[str, object]]:
     found = []
     for name in ids(options.root):
         try:
-            found.append(Container(options, name).public())
+            container = Container(options, name)
+            found.append({**container.public(), "owner": _user(container.state.owner)})
         except StateError:
             continue
     return found
+
+
+def _user(uid: int) -> str:
+    """A user's name, the number for one without."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

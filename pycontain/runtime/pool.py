@@ -39,9 +39,8 @@ class Worker:
             reply = None
         if reply is None:
             raise StateError("has died", at="the worker", remedy="call again")
+        _reap(reply["ended"])
         if "fault" in reply:
-            if pid := int(str(reply["pid"])):
-                os.waitpid(pid, 0)
             fault = reply["fault"]
             assert isinstance(fault, dict)
             raise from_record(fault)
@@ -64,6 +63,13 @@ class Worker:
     @property
     def alive(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _reap(ended: object) -> None:
+    """Wait for children that a worker made and that have ended."""
+    assert isinstance(ended, list)
+    for pid in ended:
+        os.waitpid(pid, 0)
 
 
 def _start(fd: int) -> int:

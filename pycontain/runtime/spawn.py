@@ -15,7 +15,7 @@ from ..init.main import live
 from ..kernel import calls
 from ..kernel import const as c
 from ..plan import steps
-from ..wire.sync import Channel
+from ..wire.sync import Channel, report_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def spawn(
                 try:
                     ours.close()  # else the child itself would keep its pipe from ending
                     let_go()
+                    report_alive(theirs)
                     live(rest, box)
                 finally:  # whatever happens, the child never goes on as the parent
                     os._exit(_FAILED)
@@ -108,7 +109,7 @@ def load_for(rest: tuple[steps.Step, ...]) -> None:
 
 class _Detour:
     """
-    Namespaces that only children enter: the parent goes there, forks and comes back.
+    Namespaces that only children enter, and CPUs: the parent goes there, forks and comes back.
 
     In a pid namespace that others live in they see the child from its first moment, so it is born
     with nobody allowed to look into it (CVE-2016-9962).
@@ -118,6 +119,7 @@ class _Detour:
         self.step = step
         self.joined = joined
         self.back: list[tuple[int, int]] = []
+        self.cpus: set[int] = set()
         self.dumpable = calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
 
     def __enter__(self) -> None:
@@ -128,6 +130,9 @@ class _Detour:
             raise
 
     def _go(self) -> None:
+        if self.step.cpus:
+            self.cpus = os.sched_getaffinity(0)
+            calls.set_affinity(self.step.cpus, "process.execCPUAffinity.initial")
         if self.step.join_pid:
             _set_dumpable(0)
             self._remember("pid", c.CLONE_NEWPID)
@@ -141,6 +146,8 @@ class _Detour:
         for fd, kind in self.back:
             calls.setns(fd, kind)
             os.close(fd)
+        if self.cpus:
+            os.sched_setaffinity(0, self.cpus)
         restore_dumpable(self.dumpable)
 
     def _remember(self, name: str, kind: int) -> None:

@@ -8,14 +8,15 @@ sends it one request after the other over a socket, with the standard streams as
     library                                          worker
     {"verb": "run", "id": …, "bundle": …}   ->
       + stdin, stdout, stderr
-                                            <-       {"pid": …, "times": […], "state": {…}}
+                                            <-       {"pid": …, "times": […], "state": {…},
+                                                      "ended": […]}
                                                        + a pidfd; exec has no state to tell
-                                            <-       {"fault": {…}, "pid": … or 0}
+                                            <-       {"fault": {…}, "ended": […]}
     {"verb": "forget", "id": …}             ->       (no answer)
     (end of file)                           ->       deletes what it made and was not told to forget
 
 Containers are made as children of the program, not of the worker (CLONE_PARENT), so the program
-can wait for them.
+can wait for them, and has to: those in "ended" are its first to reap.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def revive() -> NoReturn:
         worker.mine[name] = Options(root=root, cgroup_manager=manager)
     options = Options(root=told["root"], cgroup_manager=told["cgroup_manager"])
     death = rescue.remove(options, told["id"], told["created"], "was killed")
-    _reply(socket, {"fault": death.fault.record(), "pid": int(pid)}, [])
+    _reply(socket, {"fault": death.fault.record(), "ended": [int(pid)]}, [])
     _serve(socket, worker)
 
 
@@ -148,13 +149,13 @@ class _Worker:
             life.release()
             reply = {
                 "pid": child.pid,
+                "ended": life.left_over,
                 "times": life.times,
                 "state": life.state and life.state.fields(),
             }
             return reply, child.pidfd
-        except (PycontainError, OSError) as error:
-            pid = life.child.pid if life is not None and life.child is not None else 0
-            return {"fault": fault_of(error).record(), "pid": pid}, -1
+        except Exception as error:  # whatever it is, the containers made before need this worker
+            return {"fault": fault_of(error).record(), "ended": _ended(life)}, -1
 
     def _prepare(self, request: Message) -> Life:
         options = Options(root=str(request["root"]), cgroup_manager=str(request["cgroup_manager"]))
@@ -243,6 +244,13 @@ class _Worker:
                 delete(options, name, force=True)
             except (PycontainError, OSError) as error:
                 os.write(2, f"pycontain: {name}: {error}\n".encode())
+
+
+def _ended(life: Life | None) -> list[int]:
+    """The processes of a life that failed."""
+    if life is None or life.child is None:
+        return []
+    return [*life.left_over, life.child.pid]
 
 
 def _without_terminal(bundle: Bundle) -> Bundle:

@@ -1,14 +1,16 @@
 """
 Running a hook: the same on both sides. config.md, POSIX-platform Hooks.
 
-The state goes in by an anonymous file, which a hook may read or not, and what the hook prints
-comes back by another: no pipe can fill up, nothing waits for who does not read.
+The state goes in by a pipe that holds all of it before the hook runs, and what the hook prints
+comes back by an anonymous file: no pipe can fill up, nothing waits for who does not read. The state
+is in no file, since a limit of its size (RLIMIT_FSIZE) would cut it off.
 """
 
 from __future__ import annotations
 
 import _signal
 import errno
+import fcntl
 
 from .. import jsontext, os
 from ..errors import HookError
@@ -29,13 +31,23 @@ def run_hook(hook: Hook, kind: str, state: Mapping[str, object], folder: str = "
     Run one hook to its end, with the state on its standard input.
 
     Its working directory is the folder, if there is one: the bundle's for hooks on the host, which
-    is where runc runs them.
+    is where runc runs them. Those get none of our caller's descriptors; in the container's first
+    process some are still to be its program's.
 
     Raises HookError with its kind, path, how it ended and the tail of what it printed, when it
-    cannot be started, exits with another status than 0 or runs longer than its timeout (seconds).
+    cannot be started, exits with another status than 0 or runs longer than its timeout (seconds),
+    and when the state does not fit into a pipe.
     """
-    stdin = _anonymous_file(jsontext.dumps(state).encode())
-    output = _anonymous_file(b"")
+    try:
+        stdin = _filled_pipe(jsontext.dumps(state).encode())
+    except OSError as error:
+        raise HookError(
+            f"cannot be told the state: {os.strerror(error.errno or 0).lower()}",
+            at=f"{kind} hook",
+            value=hook.path,
+            remedy="shorten the annotations, or raise /proc/sys/fs/pipe-max-size",
+        ) from None
+    output = os.memfd_create("pycontain-hook", os.MFD_CLOEXEC)
     try:
         pid = _spawn(hook, kind, stdin, output, folder)
         ended = _wait(pid, hook.timeout)
@@ -48,18 +60,34 @@ def run_hook(hook: Hook, kind: str, state: Mapping[str, object], folder: str = "
         os.close(output)
 
 
-def _anonymous_file(content: bytes) -> int:
-    fd = os.memfd_create("pycontain-hook", os.MFD_CLOEXEC)
-    os.write(fd, content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+def _filled_pipe(content: bytes) -> int:
+    """The end to read from of a pipe that holds all this and then ends. Raises OSError."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.set_blocking(writer, False)
+        rest = content[os.write(writer, content) :]  # no SIGPIPE: we hold the other end
+        if rest:
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(content))
+            rest = rest[os.write(writer, rest) :]
+        if rest:
+            raise BlockingIOError(errno.EAGAIN, "")
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return reader
 
 
 def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
     env = (
         dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
     )
-    streams = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))]
+    actions: list[tuple[int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))
+    ]
+    if folder:
+        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()]
     here = -1
     try:
         if folder and os.path.isdir(folder):
@@ -69,7 +97,7 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
             hook.path,
             hook.args or (hook.path,),
             env,
-            file_actions=streams,
+            file_actions=actions,
             setsigmask=(),
             setsigdef=_ALL_SIGNALS,  # whatever we or our caller ignore
         )
@@ -82,6 +110,18 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
         if here >= 0:
             os.fchdir(here)
             os.close(here)
+
+
+def _inherited() -> list[int]:
+    """The descriptors besides the standard ones that a program started here would have."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:  # that of the listing itself, or closed by another thread since
+            continue
+    return found
 
 
 _TIMED_OUT = -1

@@ -36,6 +36,7 @@ _CONFIG = "config.json"
 _IN, _OUT = "start.in", "start.out"
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
 _REST = _FIRST | {"."}
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class State(Record):
@@ -128,10 +129,15 @@ class StateDir:
 
     @classmethod
     def open(cls, root: str, id: str) -> Self:
-        """The directory of a container that exists. Raises StateError when none does."""
+        """The directory of a container that exists. Raises StateError when none of ours does."""
         directory = cls(root, id)
-        if not os.path.isdir(directory.path):
-            raise StateError("does not exist", at="container", value=id)
+        try:
+            found = os.lstat(directory.path)
+        except OSError:
+            raise directory._missing() from None
+        if not stat.S_ISDIR(found.st_mode):
+            raise directory._missing()
+        directory._check_owner(found.st_uid)
         return directory
 
     def __enter__(self) -> Self:
@@ -141,22 +147,48 @@ class StateDir:
     def __exit__(self, *_: object) -> None:
         self.unlock()
 
-    def lock(self) -> None:
+    def lock(self, *, wait: bool = True) -> bool:
         """
         Keep other commands from this container; a second time does nothing.
 
-        Raises StateError when it is gone by the time that those who had the lock let go.
+        Returns False, unless it is to wait, when another command has the lock. Raises StateError
+        when the container is gone by the time that those who had the lock let go.
         """
         if self._lock >= 0:
-            return
+            return True
         try:
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise StateError("does not exist", at="container", value=self.id) from None
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        if os.fstat(self._lock).st_nlink == 0:  # who had the lock before has deleted it
+            self._lock = os.open(self.path, _OPEN_DIRECTORY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(self._lock)
+            if found.st_nlink == 0:  # who had the lock before has deleted it
+                raise self._missing()
+            self._check_owner(found.st_uid)
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing() from None
+        except BlockingIOError:
             self.unlock()
-            raise StateError("does not exist", at="container", value=self.id)
+            return False
+        except BaseException:
+            self.unlock()
+            raise
+        return True
+
+    def _missing(self) -> StateError:
+        return StateError("does not exist", at="container", value=self.id)
+
+    def _check_owner(self, owner: int) -> None:
+        """
+        Who may write to the root could have put a state of their own there.
+
+        `exec` would start a program, as us, wherever that state says.
+        """
+        ours = os.geteuid()
+        if owner != ours:
+            raise StateError(
+                f"belongs to user {owner} and not to user {ours}, so it is not believed",
+                at=self.path,
+                remedy=f"choose a --root to which user {ours} alone can write",
+            )
 
     def unlock(self) -> None:
         """Let other commands in."""
@@ -185,7 +217,7 @@ class StateDir:
         if self._lock >= 0:
             return False
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(self.path, _OPEN_DIRECTORY)
         except FileNotFoundError:
             return False
         try:

@@ -7,6 +7,7 @@ works, the other waits. Messages are lines of JSON over a pair of pipes:
     parent                                   child
     ------                                   -----
     steps up to "spawn"
+                      <-  {"alive": true}
                       {"go": true}      ->   guard … mounts …
     hooks             <-  {"done": [[step, µs], …]}
                       {"go": true}      ->   pivot … find program
@@ -14,6 +15,9 @@ works, the other waits. Messages are lines of JSON over a pair of pipes:
                       {"go": true}      ->   seccomp …
                       <-  {"exec": [[step, µs], …]}   the next thing is execve
                       <-  (end of file)               execve worked: the pipe is close-on-exec
+
+    exec: the child enters the container, makes the process that goes on in its place, and ends
+                      <-  {"born": pid}
 
     instead of any message of the child:
                       <-  {"fault": {…}}              a step failed: errors.Fault as an object
@@ -36,6 +40,7 @@ from ..errors import PycontainError, StepError, fault_of, from_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     Times: TypeAlias = list[tuple[str, int]]  # (step, microseconds)
@@ -97,6 +102,11 @@ class Channel:
 # --- the child's words ---------------------------------------------------------------------------
 
 
+def report_alive(channel: Channel) -> None:
+    """Say that one has come to life, which not every child does (`runtime.life`)."""
+    channel.send({"alive": True})
+
+
 def wait_for_go(channel: Channel) -> bool:
     """Wait for the baton; False when the parent is gone."""
     return channel.receive() is not None
@@ -113,6 +123,11 @@ def report_done(channel: Channel, times: Times) -> None:
     channel.send({"done": times})
 
 
+def report_born(channel: Channel, pid: int) -> None:
+    """Say that another process, our parent's child, goes on in our place."""
+    channel.send({"born": pid})
+
+
 def report_exec(channel: Channel, times: Times) -> None:
     """Say that execve comes next."""
     channel.send({"exec": times})
@@ -126,6 +141,11 @@ def report_fault(channel: Channel, error: BaseException, step: str) -> None:
 
 
 # --- the parent's words --------------------------------------------------------------------------
+
+
+def is_alive(channel: Channel) -> bool:
+    """Wait until the child has said that it is alive; False when it ended before."""
+    return channel.receive() is not None
 
 
 def give_go(channel: Channel) -> None:
@@ -144,13 +164,19 @@ def steps_begun(channel: Channel) -> int:
         return 0
 
 
-def await_child(channel: Channel) -> tuple[str, Times]:
+def await_child(
+    channel: Channel, born: Callable[[int], None] = lambda _: None
+) -> tuple[str, Times]:
     """
     What the child says next: ("done" | "exec" | "end", the times of its steps).
 
-    Raises the child's error when it reports one.
+    born is called with the pid of a process that goes on in its place. Raises the child's error
+    when it reports one.
     """
     message = channel.receive()
+    if message is not None and "born" in message:
+        born(int(str(message["born"])))
+        message = channel.receive()
     if message is None:
         return "end", []
     if "fault" in message:

@@ -116,6 +116,57 @@ def test_a_bound_dev_is_left_as_it_is(runtime, bundle, tmp_path):
     assert runtime.output(made).out == "0\n"
 
 
+BLOCK = {"type": "b", "path": "/zz/disk", "major": 7, "minor": 300}
+INSIDE = {"type": "c", "path": "/dev/inside", "major": 1, "minor": 3}
+
+
+def test_with_a_bound_dev_devices_elsewhere_are_made(runtime, bundle, tmp_path):
+    (tmp_path / "dev").mkdir()
+    mount = {"destination": "/dev/", "source": str(tmp_path / "dev"), "options": ["bind"]}
+    changes = {"mounts": [*NO_DEV, mount], "linux.devices": [BLOCK, INSIDE]}
+    made = bundle(f"{STAT} /zz/disk; ls -A /dev | wc -l", changes)
+    assert runtime.output(made).lines == ["/zz/disk block special file 7:12c 666 0:0", "0"]
+    assert list((tmp_path / "dev").iterdir()) == []
+
+
+def test_a_tmpfs_over_a_bound_dev_gets_the_default_devices(runtime, bundle, tmp_path):
+    (tmp_path / "dev").mkdir()
+    mount = {"destination": "/dev", "source": str(tmp_path / "dev"), "options": ["bind"]}
+    made = bundle("test -c /dev/null && echo there", {"mounts": [mount, *MOUNTS]})
+    assert runtime.output(made).out == "there\n"
+    assert list((tmp_path / "dev").iterdir()) == []
+
+
+def test_devices_without_a_mount_namespace_are_refused(runtime, bundle):
+    changes = {"linux.namespaces": [{"type": "pid"}], "mounts": [], "hostname": None}
+    made = bundle("true", {**changes, "linux.devices": [BLOCK]})
+    line = runtime.fails(made)
+    assert "linux.devices[0] = /zz/disk would be made on the host" in line
+    assert 'add {"type": "mount"} to linux.namespaces' in line
+    assert not (made.rootfs / "zz").exists()
+
+
+def test_another_spelling_of_a_default_device_is_that_device(runtime, bundle):
+    device = {"type": "c", "path": "/dev//./null", "major": 1, "minor": 3, "fileMode": 0o600}
+    made = bundle(f"{STAT} /dev/null", {"linux.devices": [device]})
+    assert runtime.output(made).out == "/dev/null character special file 1:3 600 0:0\n"
+
+
+def test_a_device_that_is_there_keeps_its_owner(runtime, bundle):
+    device = {"type": "c", "path": "/dev/null", "major": 1, "minor": 3, "uid": 7, "gid": 8}
+    made = bundle(f"{STAT} /dev/null", {"mounts": NO_DEV, "linux.devices": [device]})
+    os.mknod(made.rootfs / "dev/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    assert runtime.output(made).out == "/dev/null character special file 1:3 600 0:0\n"
+
+
+def test_devices_can_be_made_in_any_tmpfs_that_is_to_be_read_only(runtime, bundle):
+    mount = {"destination": "/zz", "type": "tmpfs", "options": ["ro", "mode=755"]}
+    changes = {"mounts": [*MOUNTS, mount], "linux.devices": [BLOCK]}
+    done = runtime.run(bundle(f"{STAT} /zz/disk; touch /zz/x", changes))
+    assert done.out == "/zz/disk block special file 7:12c 666 0:0\n"
+    assert "Read-only file system" in done.err
+
+
 def test_devices_can_be_made_in_a_dev_that_is_to_be_read_only(runtime, bundle):
     dev = {"destination": "/dev", "type": "tmpfs", "options": ["ro", "mode=755"]}
     made = bundle("test -c /dev/null && echo there; touch /dev/x", {"mounts": [*NO_DEV, dev]})

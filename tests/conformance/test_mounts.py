@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.bundles import MOUNTS, wait_until
+from tests.bundles import MOUNTS, Bundle, wait_until
 from tests.conformance import mountinfo
 
 OWN_CGROUP = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup", "network")]
@@ -272,6 +273,30 @@ def test_a_read_only_root_is_read_only_and_its_mounts_are_not(runtime, bundle):
     assert done.out == "made\n"
 
 
+READ_ONLY = {"destination": "/fixed", "type": "tmpfs", "options": ["ro"]}
+EARLY = {
+    "a read-only path": {"linux.readonlyPaths": ["/fixed"]},
+    "a read-only tmpfs": {"mounts": also(READ_ONLY)},
+    "a tmpfs that is read-only all through": {"mounts": also({**READ_ONLY, "options": ["rro"]})},
+}
+
+
+@pytest.mark.parametrize("what", EARLY)
+def test_a_missing_cwd_is_made_before_anything_is_read_only(runtime, bundle, what):
+    made = bundle("pwd; touch /fixed/x /fixed/work/y", EARLY[what])
+    made.edit({"process.cwd": "/fixed/work/deep"})
+    (made.rootfs / "fixed").mkdir()
+    done = runtime.run(made)
+    assert done.out == "/fixed/work/deep\n"
+    assert done.err.count("Read-only file system") == 2
+
+
+def test_a_cwd_is_made_for_all_whatever_the_umask(runtime, bundle):
+    made = bundle("stat -c %a /new /new/er", {"process.cwd": "/new/er"})
+    made.edit({"process.user": {"uid": 0, "gid": 0, "umask": 0o77}})
+    assert runtime.output(made, umask=0o77).words == ["755", "755"]
+
+
 def test_a_writable_root_is_the_hosts_folder(runtime, bundle):
     made = bundle("echo text >/file")
     runtime.output(made)
@@ -303,12 +328,13 @@ def test_without_pivot_the_root_is_moved(runtime, bundle):
 # --- propagation ---------------------------------------------------------------------------------
 
 ROOT = {
+    None: {"master"},
     "shared": {"shared"},
-    "slave": set(),
+    "slave": {"master"},
     "private": set(),
     "unbindable": {"unbindable"},
     "rshared": {"shared"},
-    "rslave": set(),
+    "rslave": {"master"},
     "rprivate": set(),
     "runbindable": {"unbindable"},
 }
@@ -316,8 +342,70 @@ ROOT = {
 
 @pytest.mark.parametrize("word", ROOT)
 def test_the_roots_propagation(runtime, bundle, word):
-    made = bundle("cat /proc/self/mountinfo", {"linux.rootfsPropagation": word})
+    """config-linux.md, Rootfs Mount Propagation; the host's mounts are shared."""
+    changes = {"linux.rootfsPropagation": word} if word else {}
+    made = bundle("cat /proc/self/mountinfo", changes)
     assert seen(runtime, made)["/"].propagation == ROOT[word]
+
+
+@pytest.mark.parametrize("word", ["rshared", "rslave", "rprivate", "runbindable"])
+def test_the_roots_propagation_leaves_that_of_the_mounts(runtime, bundle, host_mount, word):
+    """config.md, Linux mount options: each mount has words of its own."""
+    words = ("shared", "private", "unbindable")
+    binds = [
+        {"destination": f"/{own}", "source": str(host_mount), "options": ["bind", own]}
+        for own in words
+    ]
+    changes = {"mounts": also(*binds), "linux.rootfsPropagation": word}
+    found = seen(runtime, bundle("cat /proc/self/mountinfo", changes))
+    assert {own: found[f"/{own}"].propagation - {"master"} for own in words} == {
+        "shared": {"shared"},
+        "private": set(),
+        "unbindable": {"unbindable"},
+    }
+    assert found["/proc"].propagation == set()
+
+
+@pytest.fixture
+def on_a_shared_mount(bundle, host_mount) -> Bundle:
+    """A bundle whose rootfs lies on a mount that the host shares with all."""
+    made = bundle("echo up; while [ ! -e /tmp/go ]; do sleep .01; done; cat /proc/self/mountinfo")
+    rootfs = host_mount / "rootfs"
+    shutil.copytree(made.rootfs, rootfs, symlinks=True)
+    (rootfs / "late").mkdir()
+    (rootfs / "out").mkdir()
+    made.edit({"root.path": str(rootfs)})
+    return made
+
+
+@pytest.mark.parametrize("word", [None, "slave", "rslave", "private", "rprivate"])
+def test_a_slave_root_receives_what_the_host_mounts_in_it(runtime, on_a_shared_mount, word):
+    made = on_a_shared_mount
+    made.edit({"linux.rootfsPropagation": word} if word else {})
+    rootfs = Path(made.config["root"]["path"])
+    id = runtime.started(made)
+    runtime.wait_for_text(id, "up")
+    subprocess.run(["mount", "-t", "tmpfs", "late", rootfs / "late"], check=True)
+    (rootfs / "tmp/go").touch()
+    runtime.wait_for_status(id, "stopped")
+    arrived = " /late " in runtime.printed(id)
+    assert arrived == (word not in ("private", "rprivate"))
+
+
+@pytest.mark.parametrize("word", [None, "slave", "rslave", "shared"])
+def test_no_mount_of_the_container_gets_out_of_its_root(runtime, on_a_shared_mount, word):
+    """Its own mounts are made before the program can make more."""
+    made = on_a_shared_mount
+    script = "mount -t tmpfs out /out && echo mounted; while [ ! -e /tmp/go ]; do sleep .01; done"
+    made.edit({"process.args": ["sh", "-c", script]})
+    made.edit({"linux.rootfsPropagation": word} if word else {})
+    rootfs = Path(made.config["root"]["path"])
+    id = runtime.started(made)
+    runtime.wait_for_text(id, "mounted")
+    points = mountinfo.read(Path("/proc/self/mountinfo").read_text())
+    assert [point for point in points if point.startswith(f"{rootfs}")] == []
+    (rootfs / "tmp/go").touch()
+    runtime.wait_for_status(id, "stopped")
 
 
 def host_sees(folder: Path) -> bool:

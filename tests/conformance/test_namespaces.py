@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pycontain.init import process
+from pycontain.init.box import Box
+from pycontain.kernel import calls
+from pycontain.kernel import const as c
+from pycontain.plan import steps
 from tests.bundles import MOUNTS, TOKEN
+from tests.security.attack import in_a_child
 
 KINDS = {
     "pid": "pid",
@@ -231,6 +237,19 @@ def test_sysctls_are_set_in_the_containers_namespaces(runtime, bundle):
     assert Path("/proc/sys/kernel/shmmax").read_text() == before
 
 
+def test_an_empty_name_erases_none():
+    """Engines write "" for none; without a UTS namespace the name is the host's."""
+
+    def work():
+        calls.unshare(c.CLONE_NEWUTS)
+        calls.sethostname("kept")
+        calls.setdomainname("kept.too")
+        process.set_hostname(steps.SetHostname(hostname="", domainname=""), Box(None))
+        return [os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text()]
+
+    assert in_a_child(work) == ["kept", "kept.too\n"]
+
+
 def test_a_sysctl_is_set_even_when_proc_is_not_mounted(runtime, bundle):
     mounts = [mount for mount in MOUNTS if mount["destination"] != "/proc"]
     made = bundle("true", {"linux.sysctl": {"kernel.shmmax": "4096"}, "mounts": mounts})
@@ -259,3 +278,27 @@ def test_a_network_sysctl_needs_a_network_namespace_that_is_not_the_hosts(runtim
     listed.append({"type": "network", "path": "/proc/self/ns/net"})
     line = runtime.fails(bundle("", {**changes, "linux.namespaces": listed}))
     assert "linux.sysctl" in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "changes", "changed"),
+    [
+        ("mount", "mnt", {}, "mounts"),
+        ("uts", "uts", {"hostname": "taken"}, "hostname"),
+        ("uts", "uts", {"domainname": "taken"}, "domainname"),
+    ],
+)
+def test_the_hosts_own_namespace_is_not_joined_to_be_changed(
+    runtime, bundle, kind, file, changes, changed
+):
+    others = [{"type": name} for name in ("pid", "mount", "uts") if name != kind]
+    listed = [*others, {"type": kind, "path": f"/proc/self/ns/{file}"}]
+    line = runtime.fails(bundle("", {**changes, "linux.namespaces": listed}))
+    assert f"the host's own {file} namespace" in line
+    assert changed in line
+
+
+def test_the_hosts_own_names_may_be_shared(runtime, bundle):
+    listed = [{"type": "mount"}, {"type": "uts", "path": "/proc/self/ns/uts"}]
+    changes = {"hostname": "", "linux.namespaces": listed}
+    assert runtime.output(bundle("hostname", changes)).words == [os.uname().nodename]

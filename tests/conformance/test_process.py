@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import subprocess
 
 import pytest
@@ -172,6 +174,38 @@ def test_a_capability_that_cannot_be_granted_is_a_warning(runtime, bundle, name)
     assert name in done.err
 
 
+KILL = ["CAP_KILL"]
+SHORT = [
+    ("inheritable", "bounding", {"bounding": KILL}, "20 20 20 20 20"),
+    ("effective", "permitted", {"permitted": KILL, "ambient": KILL}, "421 20 20 421 20"),
+]
+
+
+@pytest.mark.parametrize(("kind", "needs", "less", "seen"), SHORT, ids=[row[0] for row in SHORT])
+def test_what_one_set_needs_of_another_and_lacks_is_a_warning(
+    runtime, bundle, kind, needs, less, seen
+):
+    kinds = ("bounding", "permitted", "effective", "inheritable", "ambient")
+    sets = {**dict.fromkeys(kinds, ALL_CAPS), **less}
+    if kind == "inheritable":  # the others ask for nothing that they lack
+        sets |= {"permitted": KILL, "effective": KILL, "ambient": KILL}
+    user = {"process.user": {"uid": 5, "gid": 5}}
+    done = runtime.run(bundle(STATUS, {"process.capabilities": sets, **user}))
+    assert (done.status, caps(done.out)) == (0, seen)
+    assert [line.partition("capabilities: ")[2] for line in done.err.splitlines()] == [
+        f"{name} is asked for as {kind}, but not as {needs}"
+        for name in ALL_CAPS
+        if name != "CAP_KILL"
+    ]
+
+
+def test_ambient_ones_that_are_not_inheritable_are_left_out_in_silence(runtime, bundle):
+    """As `runc spec` writes them; runc says nothing either."""
+    sets = {**dict.fromkeys(("bounding", "permitted", "effective", "ambient"), KILL)}
+    done = runtime.output(bundle(STATUS, {"process.capabilities": sets}))
+    assert caps(done.out) == "0 20 20 20 0"
+
+
 def _has_capability(number: int) -> bool:
     with open("/proc/self/status") as status:
         return bool(int(keyed(status.read())["CapPrm"], 16) >> number & 1)
@@ -211,6 +245,86 @@ def test_a_limit_above_the_callers_hard_one_says_what_it_needs(runtime, bundle):
     line = runtime.fails(bundle("", {"process.rlimits": [limit]}))
     assert "CAP_SYS_RESOURCE" in line
     assert "process.rlimits[0]" in line
+
+
+HOOK = [{"path": "/bin/true"}]
+KINDS_OF_CHILD = {
+    "borrowed memory": {},
+    "its own memory": {"hooks": {"createRuntime": HOOK}},
+    "with hooks in the container": {"hooks": {"startContainer": HOOK}},
+}
+TIGHT = [
+    ("RLIMIT_AS", 16 << 20, "Max address space"),
+    ("RLIMIT_DATA", 1 << 20, "Max data size"),
+    ("RLIMIT_FSIZE", 0, "Max file size"),
+]
+every_child = pytest.mark.parametrize("child", KINDS_OF_CHILD)
+
+
+def shown_limit(runtime, made, line):
+    """The two numbers that a program prints, into a pipe: a file could be too long already."""
+    command = runtime.command("run", "-b", made.path, runtime.new_id())
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    [found] = [shown for shown in done.stdout.splitlines() if shown.startswith(line)]
+    return found.removeprefix(line).split()[:2]
+
+
+@every_child
+@pytest.mark.parametrize(("name", "size", "line"), TIGHT)
+def test_a_tight_limit_is_the_programs_alone(runtime, bundle, name, size, line, child):
+    """What makes the container needs more memory than that, and execve room for its arguments."""
+    made = bundle("cat /proc/self/limits", KINDS_OF_CHILD[child])
+    many = [f"V{number}={'x' * 1000}" for number in range(500)]
+    limit = {"type": name, "soft": size, "hard": size}
+    made.edit({"process.rlimits": [limit], "process.env": ["PATH=/bin", *many]})
+    assert shown_limit(runtime, made, line) == [str(size)] * 2
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_hook_in_the_container_is_told_all_whatever_the_program_may_write(runtime, bundle, size):
+    limit = {"type": "RLIMIT_FSIZE", "soft": size, "hard": size}
+    made = bundle("true", {"process.rlimits": [limit]})
+    annotations = {f"a{number}": "x" * 1000 for number in range(200)}
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "cat >/told; head -c 9000 /dev/zero"]}
+    made.edit({"hooks": {"startContainer": [hook]}, "annotations": annotations})
+    runtime.output(made)
+    assert json.loads((made.rootfs / "told").read_text())["annotations"] == annotations
+
+
+def test_a_hard_limit_of_memory_is_raised_while_there_is_the_right_to(runtime, bundle):
+    """Where there is none, `create` says so already."""
+    limit = {"type": "RLIMIT_AS", "soft": 1 << 40, "hard": 1 << 42}
+    made = bundle("cat /proc/self/limits", {"process.capabilities": {}})
+    made.edit({"process.rlimits": [limit]})
+    lower = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))}
+    if _has_capability(24):
+        assert {str(1 << 40), str(1 << 42)} <= set(runtime.run(made, **lower).words)
+    else:
+        said = runtime.refuses("create", "-b", made.path, runtime.new_id(), **lower)
+        assert "process.rlimits[0] = RLIMIT_AS" in said
+        assert "CAP_SYS_RESOURCE" in said
+
+
+FORBIDS = {
+    "linux.seccomp": {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["prlimit64", "setrlimit"], "action": "SCMP_ACT_ERRNO"}],
+    }
+}
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+@every_child
+def test_a_filter_that_forbids_limits_comes_after_them(runtime, bundle, no_new_privileges, child):
+    made = bundle("cat /proc/self/limits", {**KINDS_OF_CHILD[child], **FORBIDS})
+    size = 1 << 30
+    made.edit(
+        {
+            "process.rlimits": [{"type": "RLIMIT_AS", "soft": size, "hard": size}],
+            "process.noNewPrivileges": no_new_privileges,
+        }
+    )
+    assert shown_limit(runtime, made, "Max address space") == [str(size)] * 2
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,41 @@ def test_killing_ends_every_process_and_the_removal_waits_for_that(
     inner.close()
 
 
+def test_an_empty_cgroup_that_was_there_before_can_be_cleared_and_used_again(
+    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+) -> None:
+    os.mkdir(cgroup.directory)
+    for _ in range(2):
+        cgroup.create()
+        cgroup.kill()
+        cgroup.clear()
+    child = born(cgroup)
+    os.write(child.ask, b"?")
+    assert child.answered(30), "the kernel has killed it at birth"
+
+
+def test_clearing_a_cgroup_that_was_there_before_ends_what_is_in_it_and_below(
+    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+) -> None:
+    inner = cgroup.below("made/by/the/container")
+    os.makedirs(inner.directory)
+    cgroup.create()
+    children = [born(cgroup), born(inner)]
+    cgroup.clear()
+    assert os.path.isdir(cgroup.directory)
+    assert cgroup.read("cgroup.procs") == "", "it has waited for their end"
+    assert [child.status() for child in children] == [-signal.SIGKILL] * 2
+    inner.close()
+
+
+def test_clearing_a_cgroup_that_is_gone_is_no_error(cgroup: Cgroup) -> None:
+    cgroup.clear()
+    os.mkdir(cgroup.directory)
+    cgroup.create()
+    os.rmdir(cgroup.directory)
+    cgroup.clear()
+
+
 def test_a_cgroup_with_living_processes_is_not_removed(
     cgroup: Cgroup, born: Callable[[Cgroup], Child]
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.cgroup.devices import attach
+from pycontain.cgroup.devices import attach, detach
 from pycontain.cgroup.place import find_mount
 from pycontain.cgroup.tree import Cgroup
 from pycontain.errors import KernelError
@@ -107,6 +107,19 @@ def test_a_filter_of_someone_else_stays(cgroup: Cgroup) -> None:
     assert errno_inside(cgroup, opening("/dev/null")) == errno.EPERM
 
 
+def test_what_was_attached_can_be_taken_away_and_those_of_others_stay(cgroup: Cgroup) -> None:
+    detach(cgroup.fd)  # there is none
+    attach(cgroup.fd, program([NOTHING]))
+    detach(cgroup.fd)
+    assert errno_inside(cgroup, opening("/dev/null")) == 0
+    theirs = bpf.load(c.BPF_PROG_TYPE_CGROUP_DEVICE, program([NOTHING]), b"theirs")
+    bpf.attach(cgroup.fd, c.BPF_CGROUP_DEVICE, theirs)
+    os.close(theirs)
+    attach(cgroup.fd, program([ANYTHING]))
+    detach(cgroup.fd)
+    assert errno_inside(cgroup, opening("/dev/null")) == errno.EPERM
+
+
 def test_cgroups_below_are_filtered_too(cgroup: Cgroup) -> None:
     attach(cgroup.fd, program([NOTHING]))
     below = cgroup.below("inner")
@@ -136,4 +149,5 @@ def test_no_descriptor_is_left_open(cgroup: Cgroup) -> None:
     before = os.listdir("/proc/self/fd")
     attach(cgroup.fd, program([NOTHING]))
     attach(cgroup.fd, program([ANYTHING]))
+    detach(cgroup.fd)
     assert os.listdir("/proc/self/fd") == before

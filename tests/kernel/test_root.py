@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pycontain.errors import KernelError
+from pycontain.kernel import calls
+from pycontain.kernel._ffi import ffi
 from pycontain.kernel.root import Root, is_directory
 
 
@@ -166,3 +169,97 @@ def test_no_descriptor_is_left_open(root, place):
     with pytest.raises(KernelError):
         root.make_directory("/link/e/f/g")
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+# --- mounts that are remembered ------------------------------------------------------------------
+
+
+@pytest.fixture
+def mount(root, place) -> Iterator[int]:
+    """A folder beside the root that stands for a mount on /m; its name has been taken by a decoy."""
+    (place / "mount/sub").mkdir(parents=True)
+    (place / "root/m/sub").mkdir(parents=True)
+    made = os.open(place / "mount", os.O_PATH | os.O_DIRECTORY)
+    yield made
+    os.close(made)
+
+
+def test_what_lies_in_a_sealed_mount_is_looked_for_in_the_mount(root, place, mount):
+    root.remember("/m", mount, sealed=True)
+    for path in ("/m/sub", "m/sub", "//m/./sub/"):
+        assert where(root.open(path)) == f"{place}/mount/sub"
+    assert where(root.open("/m")) == f"{place}/mount"
+    assert where(root.make_directory("/m/new/er")) == f"{place}/mount/new/er"
+    assert where(root.make_file("/m/file")) == f"{place}/mount/file"
+    assert root.find("/m/missing") is None
+    assert not (place / "root/m/new").exists()
+
+
+def test_other_mounts_are_known_by_their_path_alone(root, place, mount):
+    root.remember("/m", mount)
+    assert root.mount("/m/") == mount
+    assert where(root.open("/m/sub")) == f"{place}/root/m/sub"
+    assert where(root.mount("/m/sub")) == f"{place}/root/m/sub"
+
+
+def test_a_link_that_leads_out_of_a_sealed_mount_is_followed_from_the_root(root, place, mount):
+    (place / "mount/absolute").symlink_to("/m/../target")
+    (place / "mount/up").symlink_to("../target")
+    (place / "root/target").mkdir()
+    (place / "root/m/up").symlink_to("../target")
+    (place / "root/m/absolute").symlink_to("/target")
+    root.remember("/m", mount, sealed=True)
+    for name in ("absolute", "up"):
+        assert where(root.open(f"/m/{name}")) == f"{place}/root/target"
+
+
+def test_dots_are_for_the_kernel_to_resolve(root, place, mount):
+    root.remember("/m", mount, sealed=True)
+    (place / "root/a").mkdir()
+    assert where(root.open("/a/../m/sub")) == f"{place}/root/m/sub"
+
+
+@pytest.mark.parametrize("path", ["/m", "/", "/m/"])
+def test_a_later_mount_covers_those_below(root, place, mount, path):
+    root.remember("/m", mount, sealed=True)
+    root.remember("/m/sub", mount, sealed=True)
+    root.remember("/mm", mount, sealed=True)
+    other = root.open("/")
+    root.remember(path, other)
+    assert where(root.open("/m/sub")) == f"{place}/root/m/sub"
+    assert ("/mm" in root.mounts) == (path != "/")
+
+
+# --- a host on which something is renamed all the time -------------------------------------------
+
+
+def test_a_path_that_keeps_changing_is_given_up(root, monkeypatch):
+    tries = []
+
+    def interrupted(*arguments):
+        tries.append(arguments)
+        ffi.errno = errno.EAGAIN
+        return -1
+
+    monkeypatch.setattr(calls, "_openat2", interrupted)
+    for look in (root.open, root.find, root.make_directory, root.make_file):
+        tries.clear()
+        with pytest.raises(KernelError, match="/a/../b keeps changing") as caught:
+            look("/a/../b")
+        assert caught.value.errno == errno.EAGAIN
+        assert len(tries) == 128
+
+
+def test_a_path_that_changed_once_is_looked_up_again(root, place, monkeypatch):
+    (place / "root/a").mkdir()
+    real, tries = calls._openat2, []
+
+    def interrupted_once(*arguments):
+        tries.append(arguments)
+        if len(tries) > 1:
+            return real(*arguments)
+        ffi.errno = errno.EAGAIN
+        return -1
+
+    monkeypatch.setattr(calls, "_openat2", interrupted_once)
+    assert where(root.open("/a")) == f"{place}/root/a"

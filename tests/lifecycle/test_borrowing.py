@@ -337,6 +337,47 @@ def test_what_the_worker_made_ends_with_the_program_after_all(bundle, tmp_path, 
     assert made.wait() == 128 + signal.SIGKILL
 
 
+STRANGE = """
+from pycontain.init import program
+from pycontain.runtime.worker import _Worker, serve
+
+command, prepare = program.command, _Worker._prepare
+def strange_command(step, box):
+    path, arguments, environment = command(step, box)
+    return (path, (*arguments, b"a NUL \\0 inside"), environment) if "NUL" in step.args else (
+        path, arguments, environment)
+def strange_prepare(worker, request):
+    if request["id"] == "victim":
+        raise RuntimeError("nobody thought of this")
+    return prepare(worker, request)
+program.command, _Worker._prepare = strange_command, strange_prepare
+"""
+
+
+def test_no_exception_ends_the_worker(bundle, tmp_path, monkeypatch):
+    """It has made other containers, which it would take with it."""
+    (tmp_path / "strange.py").write_text(STRANGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = frozen.command
+    monkeypatch.setattr(frozen, "command", lambda path, _: command(path, "strange:serve"))
+    monkeypatch.setattr(library, "_pool", Pool())
+    options = Options(root=str(tmp_path / "state"))
+    before = look()
+    with pycontain.Container(bundle("sleep 100").path, options=options) as other:
+        other.create()
+        workers = set(children())
+        with pytest.raises(pycontain.StepError, match="embedded null byte") as caught:
+            pycontain.run(bundle().path, ["echo", "NUL"], options=options)
+        assert caught.value.fault.step == "execve"
+        with pytest.raises(pycontain.StepError, match="nobody thought of this"):
+            pycontain.run(bundle().path, id="victim", options=options)
+        assert os.listdir(options.root) == [other.id]
+        assert other.state()["status"] == "created"
+        assert set(children()) == workers, "the same worker, and no zombie"
+    pycontain.close()
+    assert look() == before
+
+
 def children():
     """The processes that this one has to wait for."""
     with open("/proc/thread-self/children") as file:

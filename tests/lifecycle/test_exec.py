@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -314,3 +315,39 @@ def test_preserved_descriptors(runtime, bundle):
     )
     assert done.stdout.split() == [b"0", b"1", b"2", b"3", b"4"], "4 is the listing itself"
     assert file.read_text() == "hello\n"
+
+
+def test_a_process_that_names_no_capabilities_has_the_containers(runtime, bundle, tmp_path):
+    sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_KILL"])
+    changes = {"process.capabilities": sets, "process.oomScoreAdj": 321}
+    container = runtime.started(bundle("sleep 1000", changes))
+    look = "grep CapEff /proc/self/status; cat /proc/self/oom_score_adj"
+    file = tmp_path / "process.json"
+    wanted = {"args": ["sh", "-c", look], "cwd": "/", "env": ["PATH=/bin"]}
+    file.write_text(json.dumps(wanted))
+    assert runtime.ok("exec", "--process", file, container).words == [
+        "CapEff:", f"{1 << 5:016x}", "321",
+    ]  # fmt: skip
+    none = dict.fromkeys(("bounding", "effective", "permitted"), [])
+    file.write_text(json.dumps({**wanted, "capabilities": none, "oomScoreAdj": 5}))
+    assert runtime.ok("exec", "--process", file, container).words == ["CapEff:", "0" * 16, "5"]
+
+
+def test_a_process_runs_on_the_cpus_it_asks_for(runtime, bundle, tmp_path):
+    if os.cpu_count() == 1:
+        pytest.skip("there is one CPU")
+    container = runtime.started(bundle("sleep 1000"))
+    file = tmp_path / "process.json"
+    wanted = {"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/"}
+
+    def cpus(**affinity):
+        file.write_text(json.dumps({**wanted, "execCPUAffinity": affinity}))
+        return runtime.ok("exec", "--process", file, container).words[1]
+
+    assert cpus(initial="1") == "1"
+    assert cpus(final="1,0-0") == "0-1"
+    assert cpus(initial="0", final="1") == "1"
+    file.write_text(json.dumps({**wanted, "execCPUAffinity": {"final": "1000"}}))
+    refused = runtime.refuses("exec", "--process", file, container)
+    assert "process.execCPUAffinity.final = 1000" in refused
+    assert "invalid argument" in refused

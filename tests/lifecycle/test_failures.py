@@ -120,6 +120,7 @@ OTHERWISE = {
     steps.MountCgroup: "without a cgroup namespace",
     steps.ChangeDirectoryRoot: "without a mount namespace",
     steps.JoinProcess: "of exec",
+    steps.SetAffinity: "of exec",
     steps.AwaitStart: "of create",
 }
 
@@ -258,6 +259,15 @@ def test_the_last_step_fails_in_borrowed_memory(lent_life, lent, tmp_path):
     error = bring_up(lent_life, lent, tmp_path)
     assert error.fault.step == "execve"
     assert "exec format error" in str(error)
+
+
+def test_what_C_raises_in_borrowed_memory_names_its_step_too(
+    lent_life, lent, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(main.program, "command", lambda *_: (b"/x", (b"a NUL \0 inside",), ()))
+    error = bring_up(lent_life, lent, tmp_path)
+    assert isinstance(error, StepError)
+    assert str(error) == "execve: ValueError: embedded null byte"
 
 
 def test_the_lent_bundle_is_sound(lent_life):

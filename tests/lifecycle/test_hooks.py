@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pycontain.errors import HookError
+from pycontain.spec.records import Hook
+from pycontain.wire.hooks import run_hook
 from pycontain.wire.state import start_time
 from tests.bundles import Bundle
 
@@ -298,6 +303,49 @@ def test_hooks_get_default_signals_and_no_descriptors(runtime, bundle):
         assert (int(blocked, 16), int(ignored, 16) & ~of_libc) == (0, 0), kind
         assert set(fds) <= {"0", "1", "2", "3"}, f"{kind}: 3 is the listing itself"
         assert caught
+
+
+def test_hooks_on_the_host_get_no_descriptor_of_the_caller(runtime, bundle):
+    """The program gets those that it is to get."""
+    on_host = [kind for kind in KINDS if kind not in IN_CONTAINER]
+    hooks = {kind: [f"ls /proc/self/fd >$ROOT/see-{kind}"] for kind in on_host}
+    made = with_hooks(bundle, hooks, "echo hello >&3; ls /proc/self/fd >/log")
+    command = runtime.command("run", "-b", made.path, "--preserve-fds", "1", runtime.new_id())
+    shell = ["sh", "-c", 'exec "$@" 3>third 7>seventh', "sh"]
+    subprocess.run([*shell, *command], cwd=made.path, check=True)
+    assert (made.path / "third").read_text() == "hello\n"
+    assert log(made) == ["0", "1", "2", "3", "4"], "4 is the listing itself"
+    for kind in on_host:
+        assert (made.rootfs / f"see-{kind}").read_text().split() == ["0", "1", "2", "3"], kind
+
+
+def test_the_descriptors_of_a_program_that_runs_hooks_stay_as_they_were():
+    """The library does so, in a program of its own."""
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    show = Hook(at="", path="/bin/sh", args=("sh", "-c", f"test ! -e /proc/self/fd/{reader}"))
+    run_hook(show, "poststop", {}, "/")
+    assert os.get_inheritable(reader)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_state_that_no_pipe_takes_is_an_error():
+    """A hook that read half of it would not know."""
+    if os.geteuid() == 0 and _may_have_any_pipe():
+        pytest.skip("needs a host without CAP_SYS_RESOURCE")
+    most = int(Path("/proc/sys/fs/pipe-max-size").read_text())
+    hook = Hook(at="", path="/bin/true", args=())
+    fds = os.listdir("/proc/self/fd")
+    run_hook(hook, "poststop", {"x": "x" * (most - 100)}, "/")
+    with pytest.raises(HookError, match="cannot be told the state: operation not permitted"):
+        run_hook(hook, "poststop", {"x": "x" * most}, "/")
+    assert os.listdir("/proc/self/fd") == fds
+
+
+def _may_have_any_pipe() -> bool:
+    effective = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
+    return bool(int(effective, 16) >> 24 & 1)
 
 
 def test_the_program_that_a_hook_kills_is_gone(runtime, bundle):

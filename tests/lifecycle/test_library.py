@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pycontain
+from pycontain import library
 from tests.bundles import CONFIG, Bundles, wait_until
 
 
@@ -57,6 +59,13 @@ def test_a_bundle_for_a_terminal_gets_pipes(bundle: Bundles, options) -> None:
     assert result.stdout == b"pipe\n"
 
 
+def test_a_home_that_no_environment_can_hold_is_none(bundle: Bundles, options) -> None:
+    made = bundle()
+    (made.rootfs / "etc/passwd").write_bytes(b"root:x:0:0:r:/ro\0ot:/bin/sh\n")
+    result = pycontain.run(made.path, ["sh", "-c", "echo $HOME"], options=options)
+    assert result.stdout == b"/\n"
+
+
 def test_environment_and_directory_can_be_given(bundle: Bundles, options) -> None:
     command = ["sh", "-c", "echo $WHO; pwd"]
     result = pycontain.run(bundle().path, command, env={"WHO": "me"}, cwd="/tmp", options=options)
@@ -77,6 +86,54 @@ def test_time_runs_out_and_nothing_is_left(bundle: Bundles, options) -> None:
     with pytest.raises(pycontain.Timeout, match="longer than 0.2 s"):
         pycontain.run(bundle().path, ["sleep", "100"], timeout=0.2, options=options)
     assert left(options) == []
+
+
+def test_time_runs_out_for_a_program_that_always_has_more_to_say() -> None:
+    process = Endless()
+    with library._Pipes(b"", capture=True) as pipes, pytest.raises(pycontain.Timeout):
+        os.dup2(process.zero, pipes.ours[1])
+        pipes.serve(process, time.perf_counter(), 0.1, "x")
+    assert process.killed
+    os.close(process.zero)
+    os.close(process.pidfd)
+
+
+class Endless:
+    """A process that does not end; what it says is zero."""
+
+    def __init__(self) -> None:
+        self.pidfd = os.pidfd_open(os.getpid())
+        self.zero = os.open("/dev/zero", os.O_RDONLY)
+        self.killed = False
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def test_who_outlives_the_program_and_goes_on_writing_holds_nobody_up(monkeypatch) -> None:
+    """It writes again as soon as something was read."""
+    with library._Pipes(b"", capture=True) as pipes:
+
+        def read_and_write(*asked: int) -> bool:
+            assert len(pipes.pieces[1]) < 100
+            ended = read(*asked)
+            os.write(pipes.theirs[1], b"more")
+            return ended
+
+        read = pipes._read
+        monkeypatch.setattr(pipes, "_read", read_and_write)
+        os.write(pipes.theirs[1], b"last")
+        pipes._drain()
+        assert pipes.pieces[1] == [b"last"]
+
+
+def test_what_was_written_last_comes_back_from_a_pipe_of_any_size(bundle: Bundles, options) -> None:
+    """All of it is there when the program has ended, and nobody has read yet."""
+    with library._Pipes(b"", capture=True) as pipes:
+        fcntl.fcntl(pipes.theirs[1], fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.write(pipes.theirs[1], b"x" * (1 << 20))
+        pipes._drain()
+    assert len(b"".join(pipes.pieces[1])) == 1 << 20
 
 
 def test_a_missing_program_is_an_error_with_a_status(bundle: Bundles, options) -> None:

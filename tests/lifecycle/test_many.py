@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import pycontain
 from pycontain.runtime.container import Container
 from pycontain.runtime.delete import destroy
 from pycontain.runtime.options import Options
-from pycontain.wire.state import StateDir, start_time
+from pycontain.wire.state import StateDir
 from tests.bundles import LIMIT, TOKEN, Runtime, wait_until
 
 # In a process of its own: what 200 containers leave is then not lost in what pytest does.
@@ -96,22 +95,6 @@ def test_starts_and_deletes_of_one_container_race_without_a_half_dead_one(runtim
         assert [racers[0].returncode, racers[2].returncode] != [0, 0], "only one start can win"
         assert all(line.count("\n") <= 1 for line in lines), lines
         assert runtime.ids() == []
-
-
-def test_a_delete_that_waits_for_create_removes_what_create_has_made(runtime: Runtime, bundle):
-    """The state that delete read before it had the lock knew of no process yet."""
-    made, id = bundle("sleep 100"), runtime.new_id()
-    words = " ".join(shlex.quote(word) for word in runtime.command("delete", "--force", id))
-    hook = made.script("hook", f"{words} >/dev/null 2>deleted &\necho $! >pid")
-    wait = made.script(
-        "wait", 'until grep -q -e "-> FLOCK .* $(cat pid) " /proc/locks; do sleep .01; done'
-    )
-    made.edit({"hooks": {"createRuntime": [{"path": str(hook)}, {"path": str(wait)}]}})
-    runtime("create", "-b", made.path, id, cwd=made.path)
-    wait_until(lambda: runtime.ids() == [], "the container is deleted")
-    pid = int((made.path / "pid").read_text())
-    wait_until(lambda: start_time(pid) == 0, "delete has ended")
-    assert (made.path / "deleted").read_text() == ""
 
 
 def test_a_lock_on_a_container_that_is_deleted_meanwhile_says_so(runtime: Runtime, bundle):

@@ -221,6 +221,7 @@ def test_list_shows_every_container(runtime, bundle):
     ids = [in_state(runtime, bundle, state) for state in STATES]
     listed = json.loads(runtime.ok("list", "--format", "json").out)
     assert {item["id"]: item["status"] for item in listed} == dict(zip(ids, STATES, strict=True))
+    assert {item["owner"] for item in listed} == {"root"}
     assert runtime.ok("list", "-q").words == ids
     table = runtime.ok("list").out
     assert all(id in table for id in ids)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from pycontain.runtime import foreground
 from tests.bundles import LIMIT, MOUNTS
 
 TTY = {"process.terminal": True}
@@ -95,6 +96,23 @@ def test_the_master_goes_to_the_console_socket(runtime, bundle, detached_run):
     read_until(master, "")
     os.close(master)
     runtime.wait_for_status(id, "stopped")
+
+
+@pytest.mark.parametrize("uid", [0, 5])
+def test_a_terminal_in_a_dev_that_is_a_read_only_path(runtime, bundle, uid):
+    """The mount point of /dev/console is made before; the terminal itself then stays root's."""
+    user = {"process.user": {"uid": uid, "gid": uid}}
+    made = bundle(
+        "tty; test -c /dev/console && echo there; touch /dev/x; echo end", {**TTY, **user}
+    )
+    made.edit({"linux.readonlyPaths": ["/dev"]})
+    with console_socket(made.path) as (path, listener):
+        runtime.ok("run", "--detach", "-b", made.path, "--console-socket", path, runtime.new_id())
+        master, _ = receive(listener)
+    shown = read_until(master, "end")
+    assert shown.split()[:2] == ["/dev/pts/0", "there"]
+    assert "Read-only file system" in shown
+    os.close(master)
 
 
 def test_it_is_the_sessions_terminal(runtime, bundle):
@@ -264,3 +282,60 @@ def test_without_a_terminal_nothing_can_be_typed_into_the_callers(runtime, bundl
     with Typed(runtime.command("run", "-b", made.path, runtime.new_id())) as typed:
         typed.until("none")
         assert typed.process.wait(LIMIT) == 0
+
+
+RAW = "stty raw -echo; trap 'exit 5' TERM; echo up; "
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+@pytest.mark.parametrize("end", ["by itself", "by a signal"])
+def test_a_program_that_reads_nothing_holds_nobody_up(runtime, bundle, verb, end):
+    """The caller goes on typing: more than the terminal and the pipe before it hold."""
+    script = RAW + ("sleep 1; exit 5" if end == "by itself" else "while :; do sleep .05; done")
+    if verb == "run":
+        command = runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())
+    else:
+        id = runtime.started(bundle(SLEEP))
+        command = runtime.command("exec", "-t", id, "sh", "-c", script)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout.readline().startswith(b"up")
+        stuff(process.stdin.fileno())
+        if end == "by a signal":
+            process.terminate()
+        try:
+            assert process.wait(LIMIT) == 5
+        finally:
+            process.kill()
+
+
+def stuff(pipe: int) -> None:
+    """Write until nobody has taken anything for a while."""
+    os.set_blocking(pipe, False)
+    refused = 0
+    while refused < 10:
+        try:
+            os.write(pipe, bytes(4096))
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+            time.sleep(0.02)
+
+
+class Counted(foreground._Way):
+    """One that gives up."""
+
+    turns = 0
+
+    def go_on(self):
+        self.turns += 1
+        assert self.turns < 1000
+        super().go_on()
+
+
+def test_a_process_that_outlives_the_program_and_goes_on_writing_holds_nobody_up():
+    zero, shown = os.open("/dev/zero", os.O_RDONLY), os.memfd_create("shown")
+    foreground._drain(Counted(zero, shown))
+    assert os.fstat(shown).st_size > 70_000, "what a terminal holds"
+    os.close(zero)
+    os.close(shown)

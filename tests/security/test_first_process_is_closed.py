@@ -95,20 +95,25 @@ def open_text(path):
 # --- on its way by `exec` ------------------------------------------------------------------------
 
 # Everything the runtime has, so that nothing but dumpability is in the way (ptrace(2), access
-# mode checking), and without the capability that goes through that.
+# mode checking), without the capability that goes through that, and with it.
+ALL = sorted(CAPABILITIES)
 EQUAL = sorted(set(CAPABILITIES) - {"CAP_SYS_PTRACE"})
 PTRACE = CAPABILITIES["CAP_SYS_PTRACE"]
 PATHS = [path for path in sys.path if path]
+SECRET = "exec-with-a-secret"
 
 WATCH = """
-import os
-mine = os.stat("/")
+import os, stat
+mine, mounts = os.stat("/"), open("/proc/self/mountinfo").read()
 seen, taken = set(), set()
 print("ready")
 
-def early(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:  # anybody may read this
-        return b"exec" in file.read().split(b"\\0")
+def text(pid, name):
+    with open(f"/proc/{pid}/{name}") as file:
+        return file.read()
+
+def early(pid):  # anybody may read this
+    return "python" in text(pid, "comm")
 
 def root(pid):
     return not os.path.samestat(os.stat(f"/proc/{pid}/root/."), mine)
@@ -126,9 +131,25 @@ def mem(pid):  # asks for what ptrace(2) asks
     with open(f"/proc/{pid}/mem", "r+b", 0):
         return early(pid)
 
+def host(pid):  # a descriptor of a file or directory that is not the container's
+    names = [f"/proc/{pid}/fd/{n}" for n in os.listdir(f"/proc/{pid}/fd") if int(n) > 2]
+    return early(pid) and any(leads_out(name) for name in names)
+
+def leads_out(name):
+    found, path = os.stat(name), os.readlink(name)
+    if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
+        return False
+    return not os.path.exists(path) or not os.path.samestat(found, os.stat(path))
+
+def mountinfo(pid):
+    return text(pid, "mountinfo") not in ("", mounts)
+
+def cmdline(pid):
+    return "SECRET" in text(pid, "cmdline")
+
 while not os.path.exists("/tmp/stop"):
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        for attempt in (root, cwd, exe, fd, mem):
+        for attempt in (ATTEMPTS):
             try:
                 if int(pid) != os.getpid() and early(pid):
                     seen.add(pid)
@@ -137,16 +158,20 @@ while not os.path.exists("/tmp/stop"):
             except OSError:
                 pass
 print("seen", len(seen), "taken", *sorted(taken), "end")
-"""
+""".replace("SECRET", SECRET)
+FORBIDDEN = "root, cwd, exe, fd, mem, mountinfo, cmdline"
+EVEN_SO = "root, cwd, host, mountinfo, cmdline"  # with CAP_SYS_PTRACE inside
 
 
-@pytest.fixture
-def watcher(runtime, bundle):
+@pytest.fixture(params=[(FORBIDDEN, EQUAL), (EVEN_SO, ALL)], ids=["equal", "ptrace"])
+def watcher(request, runtime, bundle):
     """A container that looks at every new process in its pid namespace, and its verdict."""
-    sets = dict.fromkeys(("bounding", "effective", "permitted"), EQUAL)
-    made = bundle("", {"process.args": python(WATCH), "process.capabilities": sets})
+    attempts, capabilities = request.param
+    sets = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
+    code = WATCH.replace("ATTEMPTS", attempts)
+    made = bundle("", {"process.args": python(code), "process.capabilities": sets})
     give_python(made)
-    container = runtime.started(made, preexec_fn=lambda: drop_from_bounding_set(PTRACE))
+    container = runtime.started(made, preexec_fn=lambda: with_capabilities(capabilities))
     runtime.wait_for_text(container, "ready")
 
     def verdict():
@@ -155,7 +180,13 @@ def watcher(runtime, bundle):
         _, seen, _, *taken, _ = runtime.printed(container).split("ready")[1].split()
         return int(seen), taken
 
-    return container, runtime.state(container)["pid"], verdict
+    return container, runtime.state(container)["pid"], verdict, request.param
+
+
+def with_capabilities(names):
+    """Run on with these at most."""
+    if "CAP_SYS_PTRACE" not in names:
+        drop_from_bounding_set(PTRACE)
 
 
 DRIVER = """
@@ -165,13 +196,14 @@ from pycontain.runtime.exec import exec_
 from pycontain.runtime.options import Options
 for _ in range({times}):
     assert exec_(Options(root={root!r}), {id!r}, ("true",)) == 0
-"""
+"""  # one interpreter for all of them: most of the time somebody is on the way in
 
 NAIVE = """
 import os, sys
 sys.path += {paths!r}
 from pycontain.kernel import calls, const as c
 target = os.pidfd_open({pid})
+host = os.open("/", os.O_RDONLY)
 calls.setns(target, c.CLONE_NEWPID)
 for _ in range(10):
     if os.fork() == 0:
@@ -183,23 +215,24 @@ for _ in range(10):
 """
 
 
-def enter(code):
-    """Run code that enters the container; its command line says `exec`, which the watcher heeds."""
-    command = [PYTHON, "-ISc", code, "exec"]
-    subprocess.run(command, check=True, preexec_fn=lambda: drop_from_bounding_set(PTRACE))
+def enter(code, capabilities):
+    """Run code that enters the container; its command line holds what nobody inside may read."""
+    command = [PYTHON, "-ISc", code, SECRET]
+    subprocess.run(command, check=True, preexec_fn=lambda: with_capabilities(capabilities))
 
 
 def test_nobody_inside_can_look_into_an_exec(runtime, watcher):
-    container, _, verdict = watcher
-    enter(DRIVER.format(paths=PATHS, root=str(runtime.root), id=container, times=150))
+    container, _, verdict, (_, capabilities) = watcher
+    code = DRIVER.format(paths=PATHS, root=str(runtime.root), id=container, times=150)
+    enter(code, capabilities)
     seen, taken = verdict()
     assert seen > 0
     assert taken == []
 
 
 def test_a_naive_exec_is_looked_into(watcher):
-    _, pid, verdict = watcher
-    enter(NAIVE.format(paths=PATHS, pid=pid))
+    _, pid, verdict, (attempts, capabilities) = watcher
+    enter(NAIVE.format(paths=PATHS, pid=pid), capabilities)
     seen, taken = verdict()
     assert seen > 0
-    assert taken == ["cwd", "exe", "fd", "mem", "root"]
+    assert taken == sorted(attempts.split(", "))

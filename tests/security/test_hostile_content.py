@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
 import pytest
 
+from pycontain.init import diagnose
+from pycontain.kernel.root import Root
 from tests.security.attack import Code, in_a_child
 
 pytestmark = pytest.mark.needs_root
@@ -56,6 +59,7 @@ PASSWD = {
     "a link to itself": lambda path: path.symlink_to("passwd"),
     "endless": lambda path: path.symlink_to("/dev/zero"),
     "no text": lambda path: path.write_bytes(b"\xff\0:x:0:0::\n:::::::\n0:0:0"),
+    "a NUL in a home": lambda path: path.write_bytes(b"root:x:0:0:r:/ro\0ot:/bin/sh\n"),
     "of the host": lambda path: path.symlink_to("/proc/1/root/etc/passwd"),
 }
 
@@ -100,3 +104,29 @@ def test_a_lying_program_is_refused_in_words(runtime, bundle):
         said = runtime.fails(made)
         assert "/prog" in said, (name, said)
         assert "Error:" not in said, (name, said)
+
+
+def bomb(entry, count):
+    """A program of so many program headers of this size (bytes), in a file that has them all."""
+    header = bytearray(lying(32, 8, 64)[:64])
+    header[54:58] = struct.pack("<HH", entry, count)
+    return bytes(header) + bytes(entry * count)
+
+
+@pytest.mark.parametrize("text", [bomb(65535, 300), bomb(56, 65535), *PROGRAMS.values()])
+def test_a_lying_program_costs_no_time(tmp_path, monkeypatch, text):
+    """What is read is counted: the kernel itself looks at no more than 64 KiB of headers."""
+    read = []
+
+    def counted(fd, size, offset):
+        read.append(pread(fd, size, offset))
+        return read[-1]
+
+    pread = diagnose.os.pread
+    monkeypatch.setattr(diagnose.os, "pread", counted)
+    (tmp_path / "prog").write_bytes(text)
+    fd = os.open(tmp_path, os.O_PATH)
+    assert "/prog" in str(diagnose.refusal("/prog", errno.ENOEXEC, Root(fd)))
+    os.close(fd)
+    assert len(read) <= 3
+    assert sum(map(len, read)) <= 1 << 17

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.init import rootfs
+from pycontain.init import copying, rootfs
 from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
 from pycontain.kernel.root import Root
@@ -202,3 +202,19 @@ def test_proc_is_mounted_on_what_was_checked(bundle, monkeypatch):
         return filesystem_at(made.rootfs / "elsewhere")
 
     assert in_a_child(work) != c.PROC_SUPER_MAGIC
+
+
+def test_a_fifo_in_place_of_a_file_that_is_copied_keeps_nobody_waiting(tmp_path):
+    """It takes the place after the look at the file, and nobody ever writes to it."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    os.mkfifo(source / "file")
+
+    def work():
+        signal.alarm(10)
+        folders = [os.open(folder, os.O_RDONLY) for folder in (source, target)]
+        copying._copy_file("file", *folders)
+        return os.listdir(target)
+
+    assert in_a_child(work) == []

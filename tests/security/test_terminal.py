@@ -86,6 +86,25 @@ def test_nor_that_of_an_exec(runtime, bundle, caller):
     assert typed(master) == b""
 
 
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_the_callers_terminal_stays_its_owners(runtime, bundle, caller, verb):
+    """Whose it is may open it after the container's end, and read what the caller types."""
+    _, how = caller
+    before = owner(how["stdin"])
+    if verb == "run":
+        done = runtime.run(bundle("id -u", {"process.user": {"uid": 1000, "gid": 1000}}), **how)
+    else:
+        id = runtime.started(bundle("sleep 100"))
+        done = runtime("exec", "--user", "1000", id, "id", "-u", **how)
+    assert done.words == ["1000"]
+    assert owner(how["stdin"]) == before
+
+
+def owner(fd):
+    found = os.fstat(fd)
+    return found.st_uid, found.st_gid, found.st_mode
+
+
 def test_a_naive_container_keeps_the_callers_terminal(caller):
     """Without a session of its own. The kernel may refuse TIOCSTI altogether."""
     master, how = caller

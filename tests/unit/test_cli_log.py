@@ -96,3 +96,27 @@ def test_details_are_logged_only_for_debug(tmp_path, debug):
     path = tmp_path / "log"
     Log(str(path), "json", debug=debug).detail("called")
     assert path.exists() == debug
+
+
+ESCAPES = "\x1b]0;title\x07 \x7f \x9b2J \x00 \r\x08 a\ttab"
+SHOWN = "\\x1b]0;title\\x07 \\x7f \\x9b2J \\x00  \\x08 a\ttab"
+
+
+def test_what_a_terminal_would_obey_is_shown_instead(tmp_path, capfd):
+    """The text may come from an image: the name of an interpreter, for example."""
+    for path in ("", str(tmp_path / "log")):
+        Log(path, "text", debug=False).error(SpecError("is wrong", at="x", value=ESCAPES))
+        assert capfd.readouterr().err == f"pycontain: x = {SHOWN} is wrong\n"
+    Log("", "text", debug=True).warning(f"{ESCAPES}\nnew")
+    Log("", "text", debug=True).detail(f"{ESCAPES}\nnew")
+    assert capfd.readouterr().err == (
+        f"pycontain: warning: {SHOWN} new\npycontain: debug: {SHOWN} new\n"
+    )
+
+
+def test_a_program_that_reads_the_log_gets_what_was_said(tmp_path, capfd):
+    path = tmp_path / "log"
+    Log(str(path), "json", debug=False).warning(ESCAPES)
+    Log("", "json", debug=False).warning(ESCAPES)
+    assert [one["msg"] for one in records(path)] == [ESCAPES]
+    assert json.loads(capfd.readouterr().err)["msg"] == ESCAPES

@@ -81,6 +81,9 @@ ORDER = [
     ("mount", "devices"),
     ("devices", "links"),
     ("links", "hooks"),  # runtime.md, Lifecycle: after the environment
+    ("container hooks", "places"),  # which may mount what is then filled
+    ("places", "readonly paths"),
+    ("readonly paths", "masked paths"),
     ("hooks", "container hooks"),
     ("container hooks", "pivot"),  # createContainer runs before pivot_root
     ("masked paths", "pivot"),
@@ -228,6 +231,74 @@ def test_a_property_makes_its_step_and_none_without_it(path, kind):
     assert not any(isinstance(step, kind) for step in without.steps)
 
 
+@pytest.mark.parametrize("names", [{"hostname": ""}, {"domainname": ""}, {"hostname": None}])
+def test_an_empty_name_is_none(names):
+    """Engines write it; without a UTS namespace it would erase the host's."""
+    plan = plan_of({**MINIMAL, **PROCESS, **names})
+    assert not any(isinstance(step, steps.SetHostname) for step in plan.steps)
+
+
+def test_one_name_of_two_can_be_empty():
+    found = find(plan_of({**config(), "hostname": "a", "domainname": ""}), steps.SetHostname)
+    assert (found.hostname, found.domainname) == ("a", None)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_terminal_is_the_console_of_its_own_mounts_alone(own):
+    """Without a mount namespace /dev/console could be the host's."""
+    made = config() if own else {**MINIMAL, **PROCESS}
+    plan = plan_of(edited(made, "process.terminal", True))
+    assert find(plan, steps.OpenTerminal).mount == own
+    files = [step.files for step in plan.steps if isinstance(step, steps.MakePlaces)]
+    assert files == [("/dev/console",)] * own
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_working_directory_is_made_once(own):
+    """With mounts before they are protected, without any when it is entered."""
+    made = config() if own else {**MINIMAL, **PROCESS}
+    plan = plan_of(edited(made, "process.cwd", "/a/b"))
+    made_ahead = [step.directories for step in plan.steps if isinstance(step, steps.MakePlaces)]
+    assert made_ahead == [("/a/b",)] * own
+    assert find(plan, steps.EnterDirectory).make != own
+
+
+def test_the_roots_propagation_is_set_on_the_root_alone():
+    plan = plan_of(config(rootfsPropagation="rshared"))
+    assert find(plan, steps.BindRoot).recursive
+    assert find(plan, steps.ChangeRoot).propagation == find(plan, steps.BindRoot).propagation
+
+
+@pytest.mark.parametrize(
+    ("mounts", "ours"),
+    [
+        ([], True),
+        ([{"type": "tmpfs"}], True),
+        ([{"type": "devtmpfs"}], False),
+        ([{"source": "/dev", "options": ["bind"]}], False),
+        ([{"type": "devtmpfs"}, {"type": "tmpfs"}], True),
+        ([{"type": "tmpfs"}, {"source": "/dev", "options": ["rbind"]}], False),
+        ([{"type": "devtmpfs"}, {"options": ["remount", "ro"]}], False),
+    ],
+)
+def test_a_dev_that_is_the_hosts_is_left_as_it_is(mounts, ours):
+    """A bind, or devtmpfs, of which there is one for all; devices elsewhere are made anyway."""
+    paths = ["/zz", "/dev/x"]
+    devices = [{"path": path, "type": "c", "major": 1, "minor": 3} for path in paths]
+    made = config(devices=devices)
+    made["mounts"] = [{"destination": "/dev", **mount} for mount in mounts]
+    plan = plan_of(made)
+    paths = [node.path for node in find(plan, steps.MakeDevices).nodes]
+    assert ("/dev/x" in paths, "/dev/null" in paths, "/zz" in paths) == (ours, ours, True)
+    assert any(isinstance(step, steps.LinkDevices) for step in plan.steps) == ours
+
+
+def test_devices_need_a_mount_namespace():
+    device = {"path": "/zz", "type": "c", "major": 1, "minor": 3}
+    with pytest.raises(SpecError, match=r"linux\.devices\[0\] = /zz .*mount namespace"):
+        plan_of({**MINIMAL, **PROCESS, "linux": {"devices": [device]}})
+
+
 def test_oom_score_0_is_set_and_none_is_not():
     assert (
         find(plan_of(edited(config(), "process.oomScoreAdj", 0)), steps.AdjustOomScore).score == 0
@@ -262,7 +333,7 @@ def test_the_mount_namespace_is_joined_last():
 def test_a_joined_namespace_that_sysctls_change_must_not_be_the_hosts():
     paths = [{"type": kind, "path": f"/ns/{kind}"} for kind in ("network", "ipc")]
     plan = plan_of(config(namespaces=paths, sysctl={"net.ipv4.ip_forward": "1"}))
-    assert find(plan, steps.OpenNamespaces).foreign == (0x40000000,)
+    assert find(plan, steps.OpenNamespaces).foreign == {0x40000000: "linux.sysctl"}
 
 
 def test_sysctls_are_planned_as_files():
@@ -291,6 +362,104 @@ def test_ambient_ones_must_be_permitted_and_inheritable():
     sets = {"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]}
     plan = plan_of(edited(config(), "process.capabilities", sets))
     assert find(plan, steps.SetCapabilities).ambient == 0
+
+
+def test_what_is_inheritable_must_be_in_the_bounding_set():
+    sets = {"bounding": ["CAP_KILL"], "inheritable": ["CAP_KILL", "CAP_CHOWN"]}
+    plan = plan_of(edited(config(), "process.capabilities", sets))
+    assert find(plan, steps.SetCapabilities).inheritable == 32
+    assert len(plan.warnings) == 1
+    assert "CAP_CHOWN is asked for as inheritable, but not as bounding" in plan.warnings[0]
+
+
+@pytest.mark.parametrize("kind", ["bounding", "permitted", "inheritable", "effective", "ambient"])
+def test_whatever_set_a_name_is_in_it_is_warned_of_once(kind):
+    for kinds in ([kind], ["bounding", "permitted", "inheritable", "effective", "ambient"]):
+        sets = dict.fromkeys(kinds, ["CAP_CHOWN", "CAP_NEW"])
+        plan = plan_of(
+            edited(config(), "process.capabilities", sets),
+            Facts(last_capability=40, permitted=0, bounding=0),
+        )
+        found = [line.split(": ")[1].split()[0] for line in plan.warnings]
+        assert found == ["CAP_NEW", "CAP_CHOWN"], kinds
+        assert "CAP_CHOWN cannot be granted on this host" in plan.warnings[1]
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+LIMITS = [
+    {"type": f"RLIMIT_{name}", "soft": 1 << 20, "hard": 1 << 21}
+    for name in ("AS", "NOFILE", "DATA", "FSIZE")
+]
+PRLIMIT = {"names": ["read", "prlimit64"]}
+
+
+def limits_set(plan: Plan) -> list[tuple[str, list[str], str]]:
+    """(the step before, what is set, the step after) of each step that sets limits."""
+    return [
+        (before.name, step.what().removeprefix("set ").split(", "), after.name)
+        for before, step, after in zip(plan.steps, plan.steps[1:], plan.steps[2:], strict=False)
+        if isinstance(step, steps.SetRlimits)
+    ]
+
+
+def limited(**changes: Any) -> Plan:
+    made = edited(config(), "process.rlimits", LIMITS)
+    made["hooks"] = {"startContainer": HOOK}
+    for path, value in changes.items():
+        made = edited(made, path.replace("__", "."), value)
+    return plan_of(made)
+
+
+def test_what_the_runtime_itself_needs_is_limited_last():
+    early, hard, late = limits_set(limited())
+    assert early == ("cwd", ["RLIMIT_NOFILE 1048576:2097152"], "rlimits")
+    kept = [f"RLIMIT_{name} -1:2097152" for name in ("AS", "DATA", "FSIZE")]
+    assert hard == ("rlimits", kept, "bounding set")
+    set_last = [f"RLIMIT_{name} 1048576:2097152" for name in ("AS", "DATA", "FSIZE")]
+    assert late == ("container hooks", set_last, "execve")
+
+
+FILTERS = [
+    ({"defaultAction": "SCMP_ACT_ALLOW"}, True),
+    ({"defaultAction": "SCMP_ACT_LOG"}, True),
+    ({"defaultAction": "SCMP_ACT_ERRNO"}, False),
+    (
+        {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [{**PRLIMIT, "action": "SCMP_ACT_ALLOW"}],
+        },
+        True,
+    ),
+    (
+        {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [
+                {
+                    **PRLIMIT,
+                    "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}],
+                }
+            ],
+        },
+        False,
+    ),
+    (
+        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{**PRLIMIT, "action": "SCMP_ACT_KILL"}]},
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("seccomp", "passes"), FILTERS)
+@pytest.mark.parametrize("early", [True, False], ids=["before the user", "at the end"])
+def test_no_limit_comes_after_a_filter_that_may_forbid_it(seccomp, passes, early):
+    plan = limited(linux__seccomp=seccomp, process__noNewPrivileges=not early)
+    found = limits_set(plan)
+    assert len(found) == (3 if passes else 1)
+    if not passes:
+        assert [what.split()[0] for what in found[0][1]] == [limit["type"] for limit in LIMITS]
+        assert names(plan).index("rlimits") < names(plan).index("seccomp")
 
 
 # --- cgroup --------------------------------------------------------------------------------------

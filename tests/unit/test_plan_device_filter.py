@@ -67,7 +67,8 @@ def model(rules: list[DeviceRule], kind: str, major: int, minor: int, access: in
     def granted(letter: str) -> bool:
         verdict = False
         for each in rules:
-            speaks = each.type in (None, "a", kind) and letter in (each.access or "")
+            accesses = "rwm" if each.access is None else each.access
+            speaks = each.type in (None, "a", kind) and letter in accesses
             numbers = ((each.major, major), (each.minor, minor))
             if speaks and all(wanted in (None, -1, number) for wanted, number in numbers):
                 verdict = each.allow
@@ -83,7 +84,7 @@ rules_of_devices = st.builds(
     st.sampled_from([None, "a", "b", "c"]),
     st.sampled_from([None, -1]) | numbers,
     st.sampled_from([None, -1]) | numbers,
-    st.sampled_from(["r", "w", "m", "rw", "rwm", "wr", "rm"]),
+    st.sampled_from([None, "r", "w", "m", "rw", "rwm", "wr", "rm"]),
 )
 
 
@@ -126,6 +127,11 @@ def test_the_default_devices_can_be_used_and_any_can_be_made_but_not_opened() ->
     assert run(code, "b", 8, 0, READ) == 0
 
 
+def test_a_rule_that_names_no_access_is_about_all_of_them() -> None:
+    assert program([rule(True, "c", 1, 3, None)]) == program([rule(True, "c", 1, 3, "rwm")])
+    assert program([rule(True), rule(False, access=None)]) == program([rule(False)])
+
+
 def test_asking_for_no_access_needs_some_rule_that_allows_one() -> None:
     """Execution asks for none (the kernel's devcgroup_inode_permission)."""
     assert run(program([rule(True, "c", 1, 3, "r")]), "c", 1, 3, 0) == 1
@@ -143,7 +149,6 @@ def test_many_rules_need_no_longer_jumps() -> None:
     ("wrong", "at"),
     [
         (rule(True, access=""), "r.access"),
-        (rule(True, access=None), "r.access"),
         (rule(True, access="rx"), "r.access"),
         (rule(True, "c", -2), "r.major"),
         (rule(True, "c", 1, 2**32), "r.minor"),

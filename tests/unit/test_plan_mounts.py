@@ -92,6 +92,17 @@ def test_a_read_only_dev_is_frozen_later():
     assert (step.on, later) == (c.MOUNT_ATTR_NOSUID, ("/dev",))
 
 
+@pytest.mark.parametrize(
+    ("place", "late"), [("/x/y", True), ("/x", False), ("/xy", False), ("/", False)]
+)
+def test_a_read_only_tmpfs_in_which_something_is_to_be_made_is_frozen_later(place, late):
+    config = {"ociVersion": "1.2.0", "root": {"path": "r"}}
+    config["mounts"] = [{"destination": "/x", "type": "tmpfs", "options": ["ro"]}]
+    spec = parse(json.dumps(config))
+    [step], later = mounts.mount_steps(spec.mounts, "/bundle", True, (place,))
+    assert (step.readonly_later, bool(step.on), later) == (late, not late, ("/x",) * late)
+
+
 def test_propagation_keeps_its_order():
     step = tmpfs("private", "rshared", "slave")
     assert step.propagation == ((c.MS_PRIVATE, False), (c.MS_SHARED, True), (c.MS_SLAVE, False))

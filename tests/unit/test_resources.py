@@ -185,6 +185,10 @@ def test_only_what_holds_anyway_may_be_passed_over() -> None:
     assert optional(memory={"limit": 4096, "swap": 4096}) == [False, True]
     assert optional(memory={"limit": 4096, "swap": 8192}) == [False, False]
     assert optional(memory={"limit": -1}, pids={"limit": -1}) == [True, True, True]
+    assert optional(cpu={"quota": -1}) == [True]
+    assert optional(cpu={"quota": -1, "period": 20_000, "burst": 0}) == [True, True, True]
+    assert optional(cpu={"period": 20_000}) == [True]
+    assert optional(cpu={"quota": 5000, "burst": 10}) == [True, False, False]
     assert optional(unified={"memory.max": "max"}) == [False]
 
 

@@ -123,6 +123,39 @@ def test_a_lock_on_what_was_deleted_meanwhile_is_an_error(directory, tmp_path):
         pass
 
 
+def test_who_does_not_want_to_wait_learns_that_others_have_the_lock(directory, tmp_path):
+    other = StateDir.open(str(tmp_path / "root"), "c")
+    assert not other.lock(wait=False)
+    directory.unlock()
+    assert other.lock(wait=False)
+    assert other.lock(wait=False), "a second time does nothing"
+    assert StateDir.open(str(tmp_path / "root"), "c").is_locked
+    other.unlock()
+
+
+def test_a_directory_of_somebody_else_is_not_believed(directory, tmp_path, monkeypatch):
+    directory.save(STATE)
+    directory.unlock()
+    us, them = os.geteuid() + 1, os.geteuid()
+    monkeypatch.setattr("pycontain.os.geteuid", lambda: us)
+    before = os.listdir("/proc/self/fd")
+    for look in (lambda: StateDir.open(str(tmp_path / "root"), "c"), directory.lock):
+        with pytest.raises(StateError, match=f"belongs to user {them} and not to user {us}") as e:
+            look()
+        assert e.value.fault.at == directory.path
+        assert "--root" in e.value.fault.remedy
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_link_is_no_directory_of_a_container(directory, tmp_path):
+    directory.unlock()
+    (tmp_path / "root/link").symlink_to("c")
+    with pytest.raises(StateError, match="does not exist"):
+        StateDir.open(str(tmp_path / "root"), "link")
+    with pytest.raises(StateError, match="does not exist"):
+        StateDir(str(tmp_path / "root"), "link").lock()
+
+
 def test_the_fifos_join_the_child_and_start(directory):
     child_in, child_out = directory.make_fifos()
     assert directory.awaits_start

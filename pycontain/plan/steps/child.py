@@ -187,6 +187,17 @@ class LinkDevices(Step):
         return "link " + ", ".join(path for path, _ in self.links)
 
 
+class MakePlaces(Step):
+    """What later steps need in the root is made before any of it is read-only."""
+
+    name = "places"
+    directories: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def what(self) -> str:
+        return f"make {', '.join((*self.directories, *self.files))} where missing"
+
+
 class OpenTerminal(Step):
     """A terminal from the container's own devpts; its master goes to who asked for it."""
 
@@ -216,8 +227,7 @@ class ChangeRoot(Step):
 
     name = "pivot"
     pivot: bool
-    propagation: int = 0
-    recursive: bool = False
+    propagation: int = 0  # MS_*, of the root mount alone
 
     def what(self) -> str:
         return "pivot_root and detach the old root" if self.pivot else "chroot to the moved root"
@@ -276,6 +286,16 @@ class SetHostname(Step):
 
 
 # --- the process -------------------------------------------------------------------------------
+
+
+class SetAffinity(Step):
+    """The CPUs it runs on from now on; sched_setaffinity(2)."""
+
+    name = "affinity"
+    cpus: tuple[int, ...]
+
+    def what(self) -> str:
+        return f"run on CPUs {', '.join(map(str, self.cpus))}"
 
 
 class SetScheduler(Step):

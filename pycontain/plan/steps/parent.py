@@ -78,7 +78,7 @@ class OpenNamespaces(ParentStep):
 
     name = "open namespaces"
     paths: dict[int, str]  # CLONE_NEW* -> path
-    foreign: tuple[int, ...] = ()  # those that must not be the runtime's own
+    foreign: dict[int, str] = {}  # not the runtime's own: what it would change
 
     def what(self) -> str:
         return "open " + ", ".join(self.paths.values())
@@ -109,6 +109,7 @@ class Spawn(ParentStep):
     join_pid: bool = False  # only children enter a pid namespace, so the parent joins it
     time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
     time_namespace: bool = False
+    cpus: tuple[int, ...] = ()  # where the parent is at that moment, () for wherever it is
 
     def what(self) -> str:
         memory = "; it borrows our memory" if self.borrows else ""

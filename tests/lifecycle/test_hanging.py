@@ -1,0 +1,114 @@
+"""Ways out of a `create`, `start` or `run` that hangs: delete --force, and kill with SIGKILL."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pycontain.errors import Timeout
+from pycontain.runtime import delete
+from pycontain.runtime.options import Options
+from pycontain.wire.state import start_time
+from tests.bundles import LIMIT, Bundle, busybox, wait_until
+
+NAMESPACES = {
+    "pid": ["pid", "mount", "uts"],
+    "no pid": ["mount", "uts"],  # so that hooks outlive the first process
+}
+every_namespaces = pytest.mark.parametrize("namespaces", NAMESPACES.values(), ids=NAMESPACES)
+
+
+def with_hook(bundle, kind: str, namespaces: list[str]) -> Bundle:
+    """A bundle with a hook that makes /tmp/hung, and fails once there is /tmp/go, or much later."""
+    made = bundle("echo up", {"linux.namespaces": [{"type": name} for name in namespaces]})
+    shell, root = ("/bin/busybox", "") if kind == "startContainer" else (busybox(), made.rootfs)
+    wait = f"for n in $(seq {20 * int(LIMIT)}); do [ -e {root}/tmp/go ] && exit 1; sleep .1; done"
+    script = f"touch {root}/tmp/hung; {wait}; exit 1"
+    hook = {"path": shell, "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
+    made.edit({"hooks": {kind: [hook]}})
+    return made
+
+
+@contextmanager
+def hanging(runtime, made: Bundle, *words) -> Iterator[subprocess.Popen]:
+    """A command that hangs in its hook; at the end it has failed and said why in one line."""
+    with subprocess.Popen(
+        runtime.command(*words),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        try:
+            wait_until((made.rootfs / "tmp/hung").exists, "the hook hangs")
+            yield command
+            said = command.communicate(timeout=LIMIT)[1]
+        finally:
+            (made.rootfs / "tmp/go").touch()  # else a test that fails leaves the hook
+            command.kill()
+    assert command.returncode == 1
+    assert said.startswith("pycontain: ")
+    assert said.count("\n") == 1, said
+
+
+@every_namespaces
+def test_delete_by_force_ends_a_start_that_hangs(runtime, bundle, namespaces):
+    made = with_hook(bundle, "startContainer", namespaces)
+    id = runtime.create(made)
+    with hanging(runtime, made, "start", id):
+        runtime.ok("delete", "--force", id)
+        assert runtime.ids() == []
+
+
+@every_namespaces
+def test_delete_by_force_ends_a_create_that_hangs(runtime, bundle, namespaces):
+    made = with_hook(bundle, "createContainer", namespaces)
+    id = runtime.new_id()
+    with hanging(runtime, made, "create", "-b", made.path, id):
+        assert runtime.state(id)["status"] == "creating"
+        runtime.ok("delete", "--force", id)
+        assert runtime.ids() == []
+
+
+@every_namespaces
+def test_delete_by_force_ends_a_run_that_hangs(runtime, bundle, namespaces):
+    made = with_hook(bundle, "startContainer", namespaces)
+    id = runtime.new_id()
+    with hanging(runtime, made, "run", "-b", made.path, id):
+        runtime.ok("delete", "--force", id)
+        assert runtime.ids() == []
+
+
+@every_namespaces
+def test_kill_ends_a_create_that_hangs_and_no_other_signal_does(runtime, bundle, namespaces):
+    made = with_hook(bundle, "createContainer", namespaces)
+    id = runtime.new_id()
+    with hanging(runtime, made, "create", "-b", made.path, id):
+        for name in ("TERM", "STOP", "0"):
+            assert "is creating, not created" in runtime.refuses("kill", id, name)
+        assert runtime.state(id)["status"] == "creating"
+        runtime.ok("kill", id, "KILL")
+    assert runtime.ids() == []
+
+
+def test_kill_finds_no_process_before_there_is_one(runtime, bundle):
+    id = runtime.create(bundle("echo up"))
+    (runtime.root / id / "process").unlink()  # as before the first process was made
+    assert "container not running" in runtime.refuses("kill", id, "KILL")
+
+
+def test_delete_by_force_says_that_a_hook_of_the_host_keeps_it(runtime, bundle, monkeypatch):
+    made = with_hook(bundle, "createRuntime", NAMESPACES["pid"])
+    monkeypatch.setattr(delete, "_PATIENCE", 0.3)
+    id = runtime.new_id()
+    with hanging(runtime, made, "create", "-b", made.path, id):
+        pid = runtime.state(id)["pid"]
+        with pytest.raises(Timeout, match="is kept by another command") as caught:
+            delete.delete(Options(root=str(runtime.root)), id, force=True)
+        assert "a create whose hook hangs" in caught.value.fault.remedy
+        assert start_time(pid) == 0, "the first process was killed all the same"
+        (made.rootfs / "tmp/go").touch()
+    assert runtime.ids() == []

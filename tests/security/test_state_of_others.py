@@ -1,0 +1,65 @@
+"""
+A state that somebody else has put into our --root, who can write there.
+
+Their file could say of any process that it is a container's first, and `exec` would start a
+program as root in its namespaces, or `delete` kill it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+THEY = 12345
+
+
+@pytest.fixture
+def forged(runtime, bundle):
+    """The id of a state directory that a user has made, of a process that runs."""
+    id = runtime.started(bundle("echo up; sleep 100"))
+    runtime.wait_for_text(id, "up")
+    forged = runtime.new_id()
+    folder = runtime.root / forged
+    shutil.copytree(runtime.root / id, folder)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, THEY, THEY)
+    yield forged
+    shutil.rmtree(folder)
+
+
+VERBS = {
+    "exec": ["exec", "ID", "echo", "hello"],
+    "state": ["state", "ID"],
+    "ps": ["ps", "ID"],
+    "kill": ["kill", "ID", "KILL"],
+    "pause": ["pause", "ID"],
+    "delete": ["delete", "ID"],
+    "delete --force": ["delete", "--force", "ID"],
+}
+
+
+@pytest.mark.parametrize("words", VERBS.values(), ids=VERBS)
+def test_no_command_believes_it(runtime, forged, words):
+    said = runtime.refuses(*(forged if word == "ID" else word for word in words))
+    assert f"{runtime.root / forged} belongs to user {THEY} and not to user 0" in said
+    assert "choose a --root" in said
+    assert (runtime.root / forged / "state.json").exists()
+
+
+def test_list_leaves_it_out(runtime, forged):
+    assert forged not in runtime.ok("list", "--quiet").words
+
+
+def test_but_for_its_owner_it_would_be_believed(runtime, forged):
+    os.chown(runtime.root / forged, 0, 0)
+    assert runtime.ok("exec", forged, "echo", "hello").out == "hello\n"
+
+
+def test_a_link_to_a_state_of_ours_is_none(runtime, bundle):
+    id = runtime.started(bundle("sleep 100"))
+    link = runtime.new_id()
+    (runtime.root / link).symlink_to(id)
+    assert "does not exist" in runtime.refuses("exec", link, "true")
+    (runtime.root / link).unlink()
