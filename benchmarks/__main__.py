@@ -2,9 +2,8 @@
 pycontain beside its peers: `python -m benchmarks`, as root.
 
 All subjects of a workload take turns, so that a busy moment of the host hits each of them, and
-ratios are of neighbouring runs. Before each measured run of a container comes one that is not, so
-that none is measured with the caches that its neighbour has filled. Nothing is asserted on time
-unless --check asks for it: for that the machine must be quiet.
+ratios are of neighbouring runs. Nothing is asserted on time unless --check asks for it: for that
+the machine must be quiet.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
     workloads.write(large, workloads.podmans(root, large, args))
     isolated = [*subjects.runs(small), *subjects.bubblewrap(root), *subjects.library(small)]
     results = {
-        "small": _take_turns("small", [subjects.bare(), *isolated], runs, skipped, warm=True),
-        "as Podman's": _take_turns("as Podman's", subjects.runs(large), runs, skipped, warm=True),
+        "small": _take_turns("small", [subjects.bare(), *isolated], runs, skipped),
+        "as Podman's": _take_turns("as Podman's", subjects.runs(large), runs, skipped),
     }
     with subjects.Verbs(small) as verbs:
         results["verbs"] = _take_turns("verbs", [subjects.bare(), *verbs], runs, skipped)
@@ -72,9 +71,9 @@ def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
 
 
 def _take_turns(
-    workload: str, wanted: list[Subject], runs: int, skipped: dict[str, str], *, warm: bool = False
+    workload: str, wanted: list[Subject], runs: int, skipped: dict[str, str]
 ) -> dict[str, Series]:
-    """Run all that work here in turn, warm: each twice; what does not is named with its reason."""
+    """Run all that work here in turn; what does not is named with its reason."""
     able = []
     for subject in wanted:
         if failure := subject.failure():
@@ -84,8 +83,6 @@ def _take_turns(
     samples: dict[str, list[Sample]] = {subject.name: [] for subject in able}
     for _ in track(range(runs), description=workload, transient=True):
         for subject in able:
-            if warm:
-                subject.sample()
             samples[subject.name].append(subject.sample())
     return {subject.name: Series(samples[subject.name], subject.peak_memory()) for subject in able}
 
