@@ -221,7 +221,7 @@ def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:
 
 def take_user(step: steps.TakeUser, box: Box) -> None:
     """Become the user, keeping the permitted capabilities until they are set."""
-    _own_streams(step.uid)
+    _own_streams(step.uid, step.takes_files)
     calls.prctl(c.PR_SET_KEEPCAPS, 1, name="PR_SET_KEEPCAPS")
     os.setgroups(step.groups)
     os.setresgid(step.gid, step.gid, step.gid)
@@ -230,28 +230,26 @@ def take_user(step: steps.TakeUser, box: Box) -> None:
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 
 
-def _own_streams(uid: int) -> None:
+def _own_streams(uid: int, takes_files: bool) -> None:
     """
     Let the user open /dev/stdin and the like again, which need the file's permission.
 
     What is close-on-exec is a file of ours in the place of a stream that the caller had closed.
     A device stays its owner's: the container's user could read the caller's terminal afterwards.
+    So does a file, unless it was made for the container, as the logs of engines are.
     """
+    wanted = (stat.S_IFIFO, stat.S_IFSOCK, *((stat.S_IFREG,) if takes_files else ()))
     for stream in (0, 1, 2):
         try:
             if not os.get_inheritable(stream):
                 continue
             found = os.fstat(stream)
-            if found.st_uid != uid and not _is_device(found):
+            if found.st_uid != uid and stat.S_IFMT(found.st_mode) in wanted:
                 os.fchown(stream, uid, -1)
         except OSError as error:
             # closed, or on a file system that has no owners or is read-only: then it stays
             if error.errno not in (errno.EBADF, errno.EINVAL, errno.EPERM, errno.EROFS):
                 raise
-
-
-def _is_device(found: os.stat_result) -> bool:
-    return stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
 
 
 def set_capabilities(step: steps.SetCapabilities, box: Box) -> None:

@@ -271,7 +271,13 @@ class _Builder:
             freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
         make_cwd = not self.own_mounts  # else it is made before anything is read-only
         return process.become_steps(
-            self.process, self.linux, self.facts, self.profile, freeze, make_cwd
+            self.process,
+            self.linux,
+            self.facts,
+            self.profile,
+            freeze,
+            make_cwd,
+            takes_files=self.request.separate_start,  # `create` is an engine's
         )
 
     def _become_program(self) -> list[steps.Step]:

@@ -206,6 +206,27 @@ def test_ambient_ones_that_are_not_inheritable_are_left_out_in_silence(runtime, 
     assert caps(done.out) == "0 20 20 20 0"
 
 
+def test_files_of_the_callers_stay_its_own_and_pipes_are_the_programs(runtime, bundle, tmp_path):
+    made = bundle("cat && cat /dev/stdin", {"process.user": {"uid": 1000, "gid": 1000}})
+    file = tmp_path / "input"
+    file.write_text("once\n")
+    file.chmod(0o600)
+    with file.open() as stdin:
+        done = runtime.run(made, stdin=stdin)
+    assert done.out == "once\n"
+    assert "denied" in done.err  # to open it again takes the right to
+    assert {path.stat().st_uid for path in (file, runtime.folder / "command.out")} == {0}
+    with subprocess.Popen(["echo", "once"], stdout=subprocess.PIPE) as echo:
+        assert runtime.output(made, stdin=echo.stdout).out == "once\n"
+
+
+def test_files_that_an_engine_gave_are_the_users(runtime, bundle):
+    made = bundle("echo once >/dev/stdout", {"process.user": {"uid": 1000, "gid": 1000}})
+    container = runtime.started(made)
+    runtime.wait_for_text(container, "once")
+    assert (runtime.folder / f"{container}.out").stat().st_uid == 1000
+
+
 def _has_capability(number: int) -> bool:
     with open("/proc/self/status") as status:
         return bool(int(keyed(status.read())["CapPrm"], 16) >> number & 1)

@@ -522,9 +522,8 @@ def test_exec_follows_the_rules_of_identity_of_the_first_process():
         "execve",
     )
     process = FULL["process"]
-    first = [
-        step for step in plan_of({**config(), "process": process}).steps if step.name in become
-    ]
+    plan = plan_of({**config(), "process": process}, separate_start=False)
+    first = [step for step in plan.steps if step.name in become]
     later = [step for step in joined(process) if step.name in become]
     assert first == later
 
