@@ -2,7 +2,7 @@
 Containers from a Python program: `pycontain.run`, `pycontain.Container`.
 
 The program itself never forks. Its first call starts a worker (`pycontain.runtime.worker`), which
-costs as much as starting Python; from then on a container costs 5 to 10 milliseconds, in programs
+costs as much as starting Python; from then on a container costs some milliseconds, in programs
 with threads too. Calls from several threads at once use as many workers.
 """
 
