@@ -205,8 +205,8 @@ def run_hooks(step: steps.RunContainerHooks, box: Box) -> None:
     if step.kind == "startContainer":  # its programs are the container's, as is the environment
         os.environ.clear()
         os.environ.update({os.fsencode(k): os.fsencode(v) for k, v in box.env.items()})
-    for hook in step.hooks:
-        hooks.run_hook(hook, step.kind, {**box.hook_state, "status": status, "pid": os.getpid()})
+    told = {**box.hook_state, "status": status, "pid": os.getpid()}
+    hooks.run_all(step.hooks, step.kind, told)
 
 
 def await_start(step: steps.AwaitStart, box: Box) -> None:

@@ -120,4 +120,8 @@ class Container:
         state = self.state
         pid = 0 if status == "stopped" else state.pid
         shown = public_state(state, status, pid)
-        return {**shown, "rootfs": state.rootfs, "created": state.created, "owner": ""}
+        annotations = shown.pop("annotations", {})
+        shown |= {"rootfs": state.rootfs, "created": state.created}  # the order is runc's
+        if annotations:
+            shown["annotations"] = annotations
+        return {**shown, "owner": ""}

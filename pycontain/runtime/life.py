@@ -404,9 +404,8 @@ class Life:
     def _run_hooks(self, step: steps.RunHooks) -> None:
         from ..wire import hooks
 
-        for hook in step.hooks:
-            told = public_state(self.known, "creating", self.known.pid)
-            hooks.run_hook(hook, step.kind, told, self.known.bundle)
+        told = public_state(self.known, "creating", self.known.pid)
+        hooks.run_all(step.hooks, step.kind, told, self.known.bundle)
 
     def _write_pid_file(self, step: steps.WritePidFile) -> None:
         assert self.child is not None

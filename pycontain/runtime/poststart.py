@@ -14,7 +14,7 @@ def run(spec: Spec, state: State) -> None:
     """Run them all. Raises HookError for one that fails, which is an error since 1.3."""
     if spec.hooks is None:
         return
-    from ..wire.hooks import run_hook
+    from ..wire import hooks
 
-    for hook in spec.hooks.poststart:
-        run_hook(hook, "poststart", public_state(state, "running", state.pid), state.bundle)
+    told = public_state(state, "running", state.pid)
+    hooks.run_all(spec.hooks.poststart, "poststart", told, state.bundle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import HookError
 from ..wire.state import public_state
 
 TYPE_CHECKING = False
@@ -17,10 +16,9 @@ def run(spec: Spec, state: State, warn: Callable[[str], None]) -> None:
     """Run them all; one that fails is a warning, as the specification has it (runtime.md, 13)."""
     if spec.hooks is None:
         return
-    from ..wire.hooks import run_hook
+    from ..wire import hooks
 
-    for hook in spec.hooks.poststop:
-        try:
-            run_hook(hook, "poststop", public_state(state, "stopped", 0), state.bundle)
-        except HookError as error:
-            warn(str(error))
+    told = public_state(state, "stopped", 0)
+    hooks.run_all(
+        spec.hooks.poststop, "poststop", told, state.bundle, lambda error: warn(str(error))
+    )

@@ -11,13 +11,14 @@ from __future__ import annotations
 import _signal
 import errno
 import fcntl
+import time
 
 from .. import jsontext, os
 from ..errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..spec.records import Hook
 
@@ -26,7 +27,29 @@ _ALL_SIGNALS = frozenset(range(1, 65)) - {_signal.SIGKILL, _signal.SIGSTOP, 32, 
 _TAIL = 2000  # bytes of what the hook printed, for the error
 
 
-def run_hook(hook: Hook, kind: str, state: Mapping[str, object], folder: str = "") -> None:
+def run_all(
+    hooks: tuple[Hook, ...],
+    kind: str,
+    state: Mapping[str, object],
+    folder: str = "",
+    failed: Callable[[HookError], None] | None = None,
+) -> None:
+    """
+    Run the hooks of a kind, in order. One that fails is `failed` told of, or else it is the last.
+
+    Raises HookError, whose words before the path are runc's.
+    """
+    for number, hook in enumerate(hooks):
+        try:
+            run_hook(hook, state, folder)
+        except HookError as error:
+            error.fault.call = f"error running {kind} hook #{number}"
+            if failed is None:
+                raise
+            failed(error)
+
+
+def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
     """
     Run one hook to its end, with the state on its standard input.
 
@@ -34,7 +57,7 @@ def run_hook(hook: Hook, kind: str, state: Mapping[str, object], folder: str = "
     is where runc runs them. Those get none of our caller's descriptors; in the container's first
     process some are still to be its program's.
 
-    Raises HookError with its kind, path, how it ended and the tail of what it printed, when it
+    Raises HookError with its path, how it ended and when, and the tail of what it printed, when it
     cannot be started, exits with another status than 0 or runs longer than its timeout (seconds),
     and when the state does not fit into a pipe.
     """
@@ -43,18 +66,16 @@ def run_hook(hook: Hook, kind: str, state: Mapping[str, object], folder: str = "
     except OSError as error:
         raise HookError(
             f"cannot be told the state: {os.strerror(error.errno or 0).lower()}",
-            at=f"{kind} hook",
-            value=hook.path,
+            at=hook.path,
             remedy="shorten the annotations, or raise /proc/sys/fs/pipe-max-size",
         ) from None
     output = os.memfd_create("pycontain-hook", os.MFD_CLOEXEC)
     try:
-        pid = _spawn(hook, kind, stdin, output, folder)
+        pid, began = _spawn(hook, stdin, output, folder), time.monotonic()
         ended = _wait(pid, hook.timeout)
         if ended != 0:
-            raise HookError(
-                f"{_ending(ended, hook)}{_tail(output)}", at=f"{kind} hook", value=hook.path
-            )
+            how = _ending(ended, hook, time.monotonic() - began)
+            raise HookError(f"{how}{_tail(output)}", at=hook.path)
     finally:
         os.close(stdin)
         os.close(output)
@@ -79,7 +100,7 @@ def _filled_pipe(content: bytes) -> int:
     return reader
 
 
-def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
+def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
     env = (
         dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
     )
@@ -103,9 +124,7 @@ def _spawn(hook: Hook, kind: str, stdin: int, output: int, folder: str) -> int:
         )
     except OSError as error:
         why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
-        raise HookError(
-            f"cannot be executed: {why.lower()}", at=f"{kind} hook", value=hook.path
-        ) from None
+        raise HookError(f"cannot be executed: {why.lower()}", at=hook.path) from None
     finally:
         if here >= 0:
             os.fchdir(here)
@@ -144,11 +163,13 @@ def _wait(pid: int, timeout: int | None) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def _ending(status: int, hook: Hook) -> str:
+def _ending(status: int, hook: Hook, spent: float) -> str:
+    """How a hook ended, after so many seconds."""
     if status == _TIMED_OUT:
         return f"ran longer than its timeout of {hook.timeout} s"
     code = os.waitstatus_to_exitcode(status)
-    return f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+    return f"{how} after {spent * 1000:.0f} ms"
 
 
 def _tail(output: int) -> str:

@@ -81,8 +81,8 @@ def public_state(state: State, status: str, pid: int) -> dict[str, object]:
     shown: dict[str, object] = {
         "ociVersion": state.ociVersion,
         "id": state.id,
-        "status": status,
         "pid": pid,
+        "status": status,
         "bundle": state.bundle,
     }
     if state.annotations:

@@ -153,7 +153,7 @@ def test_warnings_go_to_the_log_too(engine, bundle):
     entries = engine.log()
     assert [entry["level"] for entry in entries] == ["warning", "warning"]
     assert "CAP_MADE_UP" in entries[0]["msg"]
-    assert "poststop hook = /bin/false" in entries[1]["msg"]
+    assert "error running poststop hook #0: /bin/false" in entries[1]["msg"]
 
 
 def test_without_a_file_json_goes_to_standard_error(runtime):

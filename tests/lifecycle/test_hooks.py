@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -168,8 +169,12 @@ def test_arguments_and_environment_of_a_hook(runtime, bundle):
 
 def test_a_hook_without_arguments_gets_its_path(runtime, bundle):
     made = bundle()
-    made.edit({"hooks": {"createRuntime": [{"path": "/bin/false"}]}})
-    assert "createRuntime hook = /bin/false exited with status 1" in runtime.fails(made)
+    made.edit({"hooks": {"createRuntime": [{"path": "/bin/true"}, {"path": "/bin/false"}]}})
+    line = runtime.fails(made)
+    assert re.search(
+        "error running createRuntime hook #1: /bin/false exited with status 1 after [0-9]+ ms$",
+        line,
+    )
 
 
 def test_a_hook_that_does_not_read_its_input_and_writes_much_does_not_hang(runtime, bundle):
@@ -200,8 +205,8 @@ def test_a_hook_that_fails_ends_the_container(runtime, bundle, kind):
         line = runtime.refuses("start", id)
     else:
         line = runtime.refuses("create", "-b", made.path, id)
-    assert f"{kind} hook = " in line
-    assert "exited with status 3: first line | the reason" in line
+    assert f"error running {kind} hook #1: " in line
+    assert re.search(r"exited with status 3 after [0-9]+ ms: first line \| the reason", line)
     assert runtime.ids() == []
     found = log(made)
     assert "before" in found
@@ -212,7 +217,7 @@ def test_a_hook_that_fails_ends_the_container(runtime, bundle, kind):
 @pytest.mark.parametrize("kind", FATAL)
 def test_a_hook_that_fails_ends_run(runtime, bundle, kind):
     made = with_hooks(bundle, failing(kind), "sleep 100")
-    assert f"{kind} hook = " in runtime.fails(made)
+    assert f"error running {kind} hook #1: " in runtime.fails(made)
     assert runtime.ids() == []
     assert log(made)[-1] == "poststop"
     assert log(made).count("poststop") == 1
@@ -238,8 +243,8 @@ def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(runtime, bun
         done = runtime("delete", id)
     assert done.status == 0
     assert done.err.startswith("pycontain: warning: ")
-    assert "poststop hook = " in done.err
-    assert "exited with status 4: why" in done.err
+    assert "error running poststop hook #1: " in done.err
+    assert re.search("exited with status 4 after [0-9]+ ms: why", done.err)
     assert log(made) == ["one", "three"]
     assert runtime.ids() == []
 
@@ -251,7 +256,7 @@ def test_a_hook_that_takes_longer_than_its_timeout_is_killed(runtime, bundle, ki
     made = with_hooks(bundle, {kind: ["echo still here; exec sleep 100"]}, "sleep 100")
     made.edit({f"hooks.{kind}[0].timeout": 1})
     line = runtime.fails(made)
-    assert f"{kind} hook = " in line
+    assert f"error running {kind} hook #0: " in line
     assert "ran longer than its timeout of 1 s: still here" in line
 
 
@@ -285,7 +290,7 @@ def test_a_hook_that_cannot_be_executed(runtime, bundle, kind, text, words):
     (made.rootfs / "plain").touch()
     made.edit({"hooks": {kind: [{"path": text}]}})
     line = runtime.fails(made)
-    assert f"{kind} hook = {text} cannot be executed: {words}" in line
+    assert f"error running {kind} hook #0: {text} cannot be executed: {words}" in line
 
 
 def test_a_hook_that_is_killed_says_by_which_signal(runtime, bundle):
@@ -324,7 +329,7 @@ def test_the_descriptors_of_a_program_that_runs_hooks_stay_as_they_were():
     reader, writer = os.pipe()
     os.set_inheritable(reader, True)
     show = Hook(at="", path="/bin/sh", args=("sh", "-c", f"test ! -e /proc/self/fd/{reader}"))
-    run_hook(show, "poststop", {}, "/")
+    run_hook(show, {}, "/")
     assert os.get_inheritable(reader)
     os.close(reader)
     os.close(writer)
@@ -337,9 +342,9 @@ def test_a_state_that_no_pipe_takes_is_an_error():
     most = int(Path("/proc/sys/fs/pipe-max-size").read_text())
     hook = Hook(at="", path="/bin/true", args=())
     fds = os.listdir("/proc/self/fd")
-    run_hook(hook, "poststop", {"x": "x" * (most - 100)}, "/")
+    run_hook(hook, {"x": "x" * (most - 100)}, "/")
     with pytest.raises(HookError, match="cannot be told the state: operation not permitted"):
-        run_hook(hook, "poststop", {"x": "x" * most}, "/")
+        run_hook(hook, {"x": "x" * most}, "/")
     assert os.listdir("/proc/self/fd") == fds
 
 
