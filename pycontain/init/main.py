@@ -177,6 +177,8 @@ def _carry_out_inside(step: steps.Step, box: Box) -> None:
             process.load_seccomp(step, box)
         case steps.SetRlimits():
             process.set_rlimits(step, box)
+        case steps.RaiseRlimits():
+            process.raise_rlimits(step, box)
         case steps.BoundCapabilities():
             process.bound_capabilities(step, box)
         case steps.TakeUser():

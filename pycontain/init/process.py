@@ -182,23 +182,28 @@ def load_seccomp(step: steps.LoadSeccomp, box: Box) -> None:
 
 
 def set_rlimits(step: steps.SetRlimits, box: Box) -> None:
-    """
-    Set this process's own limits: another's would need CAP_SYS_RESOURCE.
-
-    A soft limit below 0 stays what it is, and the hard one is raised if it is lower.
-    """
+    """Set this process's own limits: another's would need CAP_SYS_RESOURCE."""
     if not _MEMORY.isdisjoint(name for name, *_ in step.limits):
         _make_room(_ROOM + 4 * sum(map(len, box.env.values())))
     for name, number, soft, hard, at in step.limits:
-        try:
-            if soft >= 0:
-                calls.prlimit(0, number, soft, hard, at)
-            elif (own := calls.own_limits(number))[1] < hard:
-                calls.prlimit(0, number, own[0], hard, at)
-        except KernelError as error:
-            error.fault.value = f"{name} {soft}:{hard}" if soft >= 0 else f"{name} {hard}"
-            error.fault.remedy = "a hard limit can only be raised with CAP_SYS_RESOURCE"
-            raise
+        _limit(number, soft, hard, at, f"{name} {soft}:{hard}")
+
+
+def raise_rlimits(step: steps.RaiseRlimits, box: Box) -> None:
+    """Raise hard limits, where they are lower."""
+    for name, number, hard, at in step.limits:
+        soft, own = calls.own_limits(number)
+        if own < hard:
+            _limit(number, soft, hard, at, f"{name} {hard}")
+
+
+def _limit(number: int, soft: int, hard: int, at: str, shown: str) -> None:
+    try:
+        calls.prlimit(0, number, soft, hard, at)
+    except KernelError as error:
+        error.fault.value = shown
+        error.fault.remedy = "a hard limit can only be raised with CAP_SYS_RESOURCE"
+        raise
 
 
 def _make_room(size: int) -> None:

@@ -29,7 +29,6 @@ _IO_CLASS_SHIFT = 13
 _DEFAULT_UMASK = 0o022
 # What these limit, this very process needs to become the program: memory, and files for its hooks.
 _LATE_LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_FSIZE")
-_AS_IT_IS = -1  # a soft limit that is not changed
 _NEEDED = {"inheritable": "bounding", "effective": "permitted"}
 
 
@@ -184,11 +183,11 @@ def rlimit_steps(process: Process, profile: Profile | None) -> list[steps.Step]:
     """Resource limits, but for the soft ones of those that are set last. setrlimit(2)."""
     late = _late_limits(process, profile)
     early = tuple(limit for limit in process.rlimits if limit not in late)
-    hard = tuple(limit.but(soft=_AS_IT_IS) for limit in late)
-    return [
-        *_set_limits(early, "process.rlimits"),
-        *_set_limits(hard, "a hard limit is raised while there is the right to"),
-    ]
+    made = _set_limits(early, "process.rlimits")
+    if late:
+        hard = tuple((limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in late)
+        made.append(steps.RaiseRlimits(limits=hard, why="process.rlimits[].hard"))
+    return made
 
 
 def _late_limits(process: Process, profile: Profile | None) -> tuple[Rlimit, ...]:

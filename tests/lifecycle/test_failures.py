@@ -55,7 +55,10 @@ RICH = {
     "process.user": {"uid": 5, "gid": 5},
     "process.capabilities": {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
     "process.oomScoreAdj": 100,
-    "process.rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
+    "process.rlimits": [
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+        {"type": "RLIMIT_AS", "soft": 1 << 30, "hard": 1 << 40},
+    ],
     "process.scheduler": {"policy": "SCHED_BATCH"},
     "process.ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 5},
     "process.cwd": "/made",

@@ -436,6 +436,17 @@ class SetRlimits(Step):
         return "set " + ", ".join(f"{name} {soft}:{hard}" for name, _, soft, hard, _ in self.limits)
 
 
+class RaiseRlimits(Step):
+    """The hard limits of what is set later, when there is no right to raise them any more."""
+
+    name = "hard limits"
+    limits: tuple[tuple[str, int, int, str], ...]  # (name, number, hard, JSON path)
+
+    def what(self) -> str:
+        wanted = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
+        return f"raise, where they are lower, {wanted}"
+
+
 class AwaitStart(Step):
     """Everything is done but the program; `start` lets the child go on."""
 
