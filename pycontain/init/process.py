@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .box import Box
 
 
+_FAILED = 255
 _MEMORY = frozenset(("RLIMIT_AS", "RLIMIT_DATA"))
 _ROOM = 1 << 18  # bytes
 
@@ -46,10 +47,25 @@ def join_process(step: steps.JoinProcess, box: Box) -> None:
     box.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     box.close_others()
     if step.flags & c.CLONE_NEWPID:
-        pid, _ = calls.clone3(c.CLONE_PARENT)
-        if pid:
-            sync.report_born(box.parent, pid)
-            os._exit(0)
+        _go_on_inside(box.parent)
+
+
+def _go_on_inside(parent: sync.Channel) -> None:
+    """
+    Go on as a child, once the parent knows it: only from here does the parent learn its pid.
+
+    It waits at a pipe for us to have told, else nobody would ever end it should we be killed.
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    pid, _ = calls.clone3(c.CLONE_PARENT)
+    if pid:
+        sync.report_born(parent, pid)
+        os.write(tell, b".")
+        os._exit(0)
+    os.close(tell)
+    if not os.read(told, 1) or not sync.wait_for_go(parent):
+        os._exit(_FAILED)
+    os.close(told)
 
 
 def unshare(step: steps.Unshare, box: Box) -> None:

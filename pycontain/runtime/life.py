@@ -148,19 +148,20 @@ class Life:
 
     def _go_on_with(self, pid: int) -> None:
         """The child has made another process that goes on in its place, and ends."""
-        assert self.child is not None
-        pidfd = os.pidfd_open(pid)
-        self._bury()
-        self.child.pid, self.child.pidfd = pid, pidfd
+        before, pidfd = self.child, os.pidfd_open(pid)
+        assert before is not None
+        self._bury(before)
+        self.child = Child(pid, pidfd, before.wire)
+        sync.give_go(before.wire)
 
-    def _bury(self) -> None:
-        """Let go of a child that ends, but for the channel."""
-        assert self.child is not None
+    def _bury(self, child: Child) -> None:
+        """Wait for a child that ends, as far as it is ours to wait for."""
+        self.child = None
         try:
-            os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED)
-        except ChildProcessError:  # a worker's children are the library's to wait for
-            self.left_over.append(self.child.pid)
-        os.close(self.child.pidfd)
+            os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        except ChildProcessError:  # a worker's children are the library's
+            self.left_over.append(child.pid)
+        os.close(child.pidfd)
 
     def _early_death(self, wanted: str) -> StepError:
         assert self.child is not None
@@ -309,14 +310,14 @@ class Life:
     def _spawn(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         if any(isinstance(later, steps.AwaitStart) for later in rest):
             self._start_fifos = sync.Channel(*self.directory.make_fifos())
+        self._undo.append(self._kill_child)
         self.child = self._spawned(step, rest, self.cgroup.fd)
         if not sync.is_alive(self.child.wire) and self.cgroup.fd >= 0:
-            self._bury()
             self.child.let_go()
+            self._bury(self.child)
             self.child = self._spawned(step, rest, -1)
             self._real_cgroup().enter(self.child.pid)
             sync.is_alive(self.child.wire)
-        self._undo.append(self._kill_child)
         self._close_what_the_child_has()
 
     def _spawned(self, step: steps.Spawn, rest: tuple[steps.Step, ...], cgroup: int) -> Child:
@@ -339,20 +340,19 @@ class Life:
     def _lend(self, step: steps.Spawn, rest: tuple[steps.Step, ...]) -> None:
         """All that is left of the plan happens in the child, which borrows our memory."""
         last_resort = self.rescue or rescue(self.options, self.directory.id, self.known.created)
+        self._undo.append(self._kill_child)
         cgroup, flags = self.cgroup.fd, self._flags(step)
-        try:
-            lived = lend(self, rest, flags, last_resort, cgroup)
-            if not lived and cgroup >= 0:  # as in `_spawned`
-                self._bury()
-                self.child = None
-                entrance = self._real_cgroup().entrance()
+        lived = lend(self, rest, flags, last_resort, cgroup)
+        if not lived and cgroup >= 0:  # as in `_spawned`
+            assert self.child is not None
+            self._bury(self.child)
+            entrance = self._real_cgroup().entrance()
+            try:
                 lived = lend(self, rest, flags, last_resort, -1, entrance)
+            finally:
                 os.close(entrance)
-            if not lived:
-                raise death("was killed at its birth")
-        finally:
-            if self.child is not None:
-                self._undo.append(self._kill_child)
+        if not lived:
+            raise death("was killed at its birth")
         self._close_what_the_child_has()
 
     def _flags(self, step: steps.Spawn) -> int:
@@ -381,7 +381,8 @@ class Life:
             self._start_fifos = None
 
     def _kill_child(self) -> None:
-        assert self.child is not None
+        if self.child is None:  # there was none, or it was waited for
+            return
         try:
             calls.send_signal(self.child.pidfd, _signal.SIGKILL)
             os.waitid(os.P_PIDFD, self.child.pidfd, os.WEXITED)

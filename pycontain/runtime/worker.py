@@ -248,9 +248,9 @@ class _Worker:
 
 def _ended(life: Life | None) -> list[int]:
     """The processes of a life that failed."""
-    if life is None or life.child is None:
+    if life is None:
         return []
-    return [*life.left_over, life.child.pid]
+    return [*life.left_over, *([life.child.pid] if life.child is not None else [])]
 
 
 def _without_terminal(bundle: Bundle) -> Bundle:

@@ -18,6 +18,7 @@ works, the other waits. Messages are lines of JSON over a pair of pipes:
 
     exec: the child enters the container, makes the process that goes on in its place, and ends
                       <-  {"born": pid}
+                      {"go": true}      ->   join …
 
     instead of any message of the child:
                       <-  {"fault": {…}}              a step failed: errors.Fault as an object

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -351,3 +352,64 @@ def test_a_process_runs_on_the_cpus_it_asks_for(runtime, bundle, tmp_path):
     refused = runtime.refuses("exec", "--process", file, container)
     assert "process.execCPUAffinity.final = 1000" in refused
     assert "invalid argument" in refused
+
+
+# --- the process that makes the one inside, and ends ----------------------------------------------
+
+MIDWIFE = """
+import os, sys, time
+sys.path += {paths!r}
+from pycontain.errors import PycontainError
+from pycontain.runtime.exec import exec_
+from pycontain.runtime.options import Options
+from pycontain.wire import sync
+report = sync.report_born
+def delayed(*told):
+    {delay}
+    report(*told)
+sync.report_born = delayed
+try:
+    exec_(Options(root={root!r}), {id!r}, ("sleep", "1000"), detach=True, pid_file={file!r})
+except PycontainError as error:
+    sys.exit(str(error))
+"""
+
+
+def enter(runtime, container, file, delay):
+    """Start `sleep 1000` in a container, with something in the way of the news of its birth."""
+    paths = [path for path in sys.path if path]
+    root = str(runtime.root)
+    code = MIDWIFE.format(paths=paths, root=root, id=container, file=str(file), delay=delay)
+    quiet = subprocess.DEVNULL  # no pipe: what runs on would hold its other end
+    with (file.parent / "said").open("w+") as said:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            check=False,
+            stdin=quiet,
+            stdout=quiet,
+            stderr=said,
+            timeout=60,
+        )
+        said.seek(0)
+        return done.returncode, said.read()
+
+
+def programs(runtime, container):
+    return [line for line in runtime.ok("ps", container).lines if line.endswith("sleep 1000")]
+
+
+def test_the_pid_of_a_process_is_its_own_however_late_it_becomes_known(runtime, bundle, tmp_path):
+    container = runtime.started(bundle("sleep 2000"))
+    file = tmp_path / "pid"
+    assert enter(runtime, container, file, "time.sleep(0.3)") == (0, "")
+    [line] = programs(runtime, container)
+    assert file.read_text() == line.split()[1]
+
+
+def test_a_process_that_nobody_knows_of_does_not_run(runtime, bundle, tmp_path):
+    container = runtime.started(bundle("sleep 2000"))
+    status, said = enter(runtime, container, tmp_path / "pid", "os.kill(os.getpid(), 9)")
+    assert status == 1
+    assert "was killed by signal 9" in said
+    wait_until(lambda: len(runtime.ok("ps", container).lines) == 2, "nothing of it is left")
+    assert not (tmp_path / "pid").exists()
