@@ -348,28 +348,36 @@ def make_places(step: steps.MakePlaces, box: Box) -> None:
 def protect_paths(step: steps.ProtectPaths, box: Box) -> None:
     """Make each path read-only, with all below it; those that do not exist need no protection."""
     for path in step.paths:
-        target = box.inside.find(path)
-        if target is not None:
-            _make_read_only(target, path, box)
+        meant, *seen = box.inside.everywhere(path) or [-1]
+        if meant >= 0 and not _is_made_read_only(meant, box.inside):
+            box.inside.remember(path, _bind_read_only(meant, path).fd)
+        for target in seen:
+            _bind_read_only(target, path)
 
 
-def _make_read_only(target: int, path: str, box: Box) -> None:
+def _is_made_read_only(target: int, root: Root) -> bool:
     """
-    Bind a path on itself, read-only.
+    Make a sealed mount read-only itself, if this is one.
 
-    A sealed mount becomes read-only itself, or else it would be hidden below its copy, and what is
-    masked in it later, too.
+    A copy over it would hide what is masked in it later.
     """
-    if box.inside.is_sealed(target):
-        try:
-            return Tree(target).set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
-        except KernelError as error:
-            if error.errno != errno.EINVAL:  # the same directory, seen through another mount
-                raise
+    if not root.is_sealed(target):
+        return False
+    try:
+        Tree(target).set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:  # the same directory, seen through another mount
+            raise
+        return False
+    return True
+
+
+def _bind_read_only(target: int, path: str) -> Tree:
+    """Bind a path on itself, read-only."""
     tree = Tree.clone(target, recursive=True, at=path)
     tree.set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
     tree.attach(target, path)
-    box.inside.remember(path, tree.fd)
+    return tree
 
 
 def mask_paths(step: steps.MaskPaths, box: Box) -> None:
@@ -383,15 +391,13 @@ def mask_paths(step: steps.MaskPaths, box: Box) -> None:
     null: Tree | None = None
     empty: Tree | None = None
     for path in step.paths:
-        target = box.inside.find(path)
-        if target is None:
-            continue
-        if is_directory(target):
-            empty = Tree.clone(empty.fd) if empty else _empty_directory()
-            empty.attach(target, path)
-        else:
-            null = Tree.clone(null.fd) if null else _null()
-            null.attach(target, path)
+        for target in box.inside.everywhere(path):
+            if is_directory(target):
+                empty = Tree.clone(empty.fd) if empty else _empty_directory()
+                empty.attach(target, path)
+            else:
+                null = Tree.clone(null.fd) if null else _null()
+                null.attach(target, path)
 
 
 def _empty_directory() -> Tree:

@@ -47,6 +47,7 @@ _close_range = _shape("long(*)(long, unsigned int, unsigned int, unsigned int)")
 _pidfd_send_signal = _shape("long(*)(long, int, int, void *, unsigned int)")
 _seccomp = _shape("long(*)(long, unsigned int, unsigned int, void *)")
 _bpf = _shape("long(*)(long, int, void *, unsigned int)")
+_statx = _shape("long(*)(long, int, const char *, int, unsigned int, void *)")
 _ioprio_set = _shape("long(*)(long, int, int, int)")
 _sched_setattr = _shape("long(*)(long, int, struct sched_attr *, unsigned int)")
 _keyctl = _shape("long(*)(long, int, const char *)")
@@ -209,6 +210,13 @@ def filesystem_type(fd: int) -> int:
     buffer = ffi.new("long[32]")  # struct statfs, which begins with f_type
     _checked(_fstatfs(fd, buffer), "fstatfs")
     return int(buffer[0])
+
+
+def mount_id(fd: int) -> int:
+    """The number of the mount that a descriptor lies on, as in mountinfo (5.8). statx(2)."""
+    buffer = ffi.new("unsigned long[32]")  # struct statx, with stx_mnt_id at byte 144
+    _checked(_statx(c.SYS_statx, fd, b"", c.AT_EMPTY_PATH, c.STATX_MNT_ID, buffer), "statx")
+    return int(buffer[18])
 
 
 def getcwd() -> bytes:

@@ -21,11 +21,11 @@ SYS_mount_setattr = 442
 _OLDER = {
     "x86_64": {
         "rt_sigaction": 13, "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251,
-        "sched_setattr": 314, "seccomp": 317, "bpf": 321,
+        "sched_setattr": 314, "seccomp": 317, "bpf": 321, "statx": 332,
     },
     "aarch64": {
         "rt_sigaction": 134, "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30,
-        "sched_setattr": 274, "seccomp": 277, "bpf": 280,
+        "sched_setattr": 274, "seccomp": 277, "bpf": 280, "statx": 291,
     },
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
@@ -37,11 +37,15 @@ SYS_ioprio_set = _numbers["ioprio_set"]
 SYS_sched_setattr = _numbers["sched_setattr"]
 SYS_seccomp = _numbers["seccomp"]
 SYS_bpf = _numbers["bpf"]
+SYS_statx = _numbers["statx"]
 
 # <linux/fcntl.h>
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
+
+# <linux/stat.h>
+STATX_MNT_ID = 0x1000
 
 # <linux/openat2.h>
 RESOLVE_NO_MAGICLINKS = 0x02

@@ -63,25 +63,50 @@ class Root:
             return None
         raise calls.openat2_error(-fd, path)
 
+    def everywhere(self, path: str) -> list[int]:
+        """
+        As find, but all that a path can be taken for.
+
+        What lies in a sealed mount may not be what the container will see: a hook, or a mount whose
+        path is another name of that place, can have covered it.
+        """
+        found = self.find(path)
+        places = [] if found is None else [found]
+        place, _ = self._sealed_place(path)
+        if place and self._is_covered(place):
+            seen = calls.try_openat2(self.fd, path, os.O_PATH, _SAFE)
+            places += [seen] if seen >= 0 else []
+        return places
+
+    def _is_covered(self, place: str) -> bool:
+        """Whether another mount, or another directory, is at the place of a sealed mount."""
+        fd = calls.try_openat2(self.fd, place, os.O_PATH, _SAFE)
+        if fd < 0:
+            return True
+        try:
+            return calls.mount_id(fd) != calls.mount_id(self.mounts[place])
+        finally:
+            os.close(fd)
+
     def _try(self, path: str, flags: int) -> int:
         """A descriptor, or -errno."""
-        mount, rest = self._sealed_mount(path)
-        if mount >= 0:
-            fd = calls.try_openat2(mount, rest, flags, _WITHIN)
+        place, rest = self._sealed_place(path)
+        if place:
+            fd = calls.try_openat2(self.mounts[place], rest, flags, _WITHIN)
             if fd != -errno.EXDEV:
                 return fd
         return calls.try_openat2(self.fd, path.encode() or b".", flags, _SAFE)
 
-    def _sealed_mount(self, path: str) -> tuple[int, str]:
-        """The innermost sealed mount that a path leads into (or -1), and the rest of the path."""
+    def _sealed_place(self, path: str) -> tuple[str, str]:
+        """Where the innermost sealed mount is that a path leads into, and the rest of the path."""
         names = _names(path) if self.sealed else []
         if ".." in names:  # the kernel alone knows where that leads
-            return -1, path
+            return "", path
         for end in range(len(names), 0, -1):
             place = _joined(names[:end])
             if place in self.sealed:
-                return self.mounts[place], "/".join(names[end:]) or "."
-        return -1, path
+                return place, "/".join(names[end:]) or "."
+        return "", path
 
     def remember(self, path: str, fd: int, *, sealed: bool = False) -> None:
         """

@@ -126,19 +126,18 @@ def _switched(on: int, off: int, more_on: int, more_off: int) -> tuple[int, int]
 
 
 def mount_steps(
-    mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool, places: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool
 ) -> tuple[list[steps.Step], tuple[str, ...]]:
     """
     One step for each mount, in order, and the targets that are to be read-only later.
 
-    own_cgroup  the container has a cgroup namespace of its own, in which cgroup2 can be mounted
-    places      paths that are made after the mounts: devices, the working directory
-
+    own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
     Raises SpecError for what contradicts itself.
     """
     targets = [plain(mount.destination) for mount in mounts]
     made = [
-        _step(mount, bundle, own_cgroup, _is_filled(targets[index], targets[index + 1 :], places))
+        # what a later mount hides is never filled
+        _step(mount, bundle, own_cgroup, targets[index] not in targets[index + 1 :])
         for index, mount in enumerate(mounts)
     ]
     later = tuple(
@@ -157,13 +156,6 @@ def plain(path: str) -> str:
 def below(path: str, folder: str) -> bool:
     """Whether a plain path is that of something in a folder, as text."""
     return path.startswith(f"{folder}/")
-
-
-def _is_filled(target: str, later: list[str], places: tuple[str, ...]) -> bool:
-    """Whether something is still to be made there: devices, mount points of later mounts, ..."""
-    if target in later:
-        return False
-    return target == "/dev" or any(below(path, target) for path in (*later, *places))
 
 
 def _step(mount: Mount, bundle: str, own_cgroup: bool, filled: bool) -> steps.Step:

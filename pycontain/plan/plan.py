@@ -97,9 +97,8 @@ class _Builder:
         self.process = spec.process or Process(at="process", cwd="/")
         self.own_mounts = self.namespaces.has(c.CLONE_NEWNS)
         own_cgroup = c.CLONE_NEWCGROUP in self.namespaces.new
-        devices = (mounts.plain(device.path) for device in linux.devices)
         self.mounts, self.read_only_later = mounts.mount_steps(
-            spec.mounts, request.bundle, own_cgroup, (mounts.plain(self.process.cwd), *devices)
+            spec.mounts, request.bundle, own_cgroup
         )
         protected = [mounts.plain(path) for path in linux.readonlyPaths]
         self.protected = tuple(path for path in protected if path != "/")
@@ -271,13 +270,7 @@ class _Builder:
             freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
         make_cwd = not self.own_mounts  # else it is made before anything is read-only
         return process.become_steps(
-            self.process,
-            self.linux,
-            self.facts,
-            self.profile,
-            freeze,
-            make_cwd,
-            takes_files=self.request.separate_start,  # `create` is an engine's
+            self.process, self.linux, self.facts, self.profile, freeze, make_cwd
         )
 
     def _become_program(self) -> list[steps.Step]:

@@ -19,6 +19,7 @@ from .create import check_preserved
 from .foreground import stay
 from .host import read_facts
 from .life import ALL_SIGNALS, Life
+from .streams import Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,12 +82,13 @@ def exec_(
         life.plan = _plan(container, spec, wanted, request, facts)
         for warning in warnings(wanted, facts):
             options.warn(warning)
-        master = life.bring_up_with_terminal(wanted, detached=detach)
+        with Kept(waits=not detach):
+            master = life.bring_up_with_terminal(wanted, detached=detach)
+            return 0 if detach else stay(life, master)
     except PycontainError as error:
         if not isinstance(error, ProgramError):
             error.fault.status = _FAILED
         raise
-    return 0 if detach else stay(life, master)
 
 
 def prepare(

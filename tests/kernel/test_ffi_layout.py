@@ -21,6 +21,7 @@ HEADERS = (
     ("sys/syscall.h", "sys/socket.h", "sys/mount.h", "sys/ioctl.h", "sys/resource.h", "net/if.h"),
     ("fcntl.h", "linux/sockios.h", "sys/time.h", "sched.h", "signal.h", "sys/wait.h", "errno.h"),
     ("seccomp.h",),
+    ("linux/stat.h",),
 )
 
 # Where a number of ours has another name in C, or is put together there.
