@@ -83,15 +83,9 @@ def joined(above: str, below: str) -> str:
 
 
 def mounts(kind: str, mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[str, list[str]]]:
-    """The mount point and the file system's options of each mount of this kind. proc(5)."""
-    for line in os.fsdecode(read_bytes(mountinfo)).splitlines():
-        head, _, tail = line.partition(f" - {kind} ")
-        if tail:
-            _, options = tail.split(" ", 1)
-            yield _unescaped(head.split(" ")[4]), options.split(",")
+    """The mount point and the file system's options of each mount of this kind."""
+    from ..kernel.mounts import mounted  # late, as above
 
-
-def _unescaped(path: str) -> str:
-    for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        path = path.replace(code, letter)
-    return path
+    for point, found, options in mounted(mountinfo):
+        if found == kind:
+            yield point, options.split(",")

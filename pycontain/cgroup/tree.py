@@ -122,12 +122,14 @@ class Cgroup:
         if events["frozen"] == "1":
             raise StateError(
                 "is frozen, so that the container would hang",
+                call="container's cgroup unexpectedly frozen",  # runc's words, as below
                 at=self.directory,
                 remedy="write 0 to its cgroup.freeze, or to that of a cgroup above it",
             )
         if events["populated"] == "1":
             raise StateError(
                 f"has processes in it already: {_listed(self.pids())}",
+                call="container's cgroup is not empty",
                 at=self.directory,
                 remedy="choose another linux.cgroupsPath",
             )
@@ -212,7 +214,7 @@ class Cgroup:
         Nothing is written to an empty one: Linux counts the writes, and since 6.14 it kills a child
         that is born into a cgroup with another count than its parent's (CLONE_INTO_CGROUP).
         """
-        if self._event("populated") == "1":
+        if self.populated:
             self._put("cgroup.kill", "1")
 
     def freeze(self, seconds: float = 10) -> None:
@@ -235,6 +237,11 @@ class Cgroup:
                 at=self.directory,
                 remedy="write 0 to cgroup.freeze of the cgroup above that is frozen",
             )
+
+    @property
+    def populated(self) -> bool:
+        """Whether there are processes in it or below it."""
+        return os.path.isdir(self.directory) and self._event("populated") == "1"
 
     @property
     def frozen(self) -> bool:

@@ -8,6 +8,7 @@ file says which function does it.
 
 from __future__ import annotations
 
+import _signal
 import time
 
 from .. import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .box import Box
 
 _FAILED = 255
+_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
 def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
@@ -207,6 +209,8 @@ def run_hooks(step: steps.RunContainerHooks, box: Box) -> None:
     if step.kind == "startContainer":  # its programs are the container's, as is the environment
         os.environ.clear()
         os.environ.update({os.fsencode(k): os.fsencode(v) for k, v in box.env.items()})
+    if step.kind == "createContainer" and box.root is not None:
+        os.fchdir(box.root.fd)  # as runc does, so that they can name what is in it
     told = {**box.hook_state, "status": status, "pid": os.getpid()}
     hooks.run_all(step.hooks, step.kind, told)
 
@@ -215,4 +219,13 @@ def await_start(step: steps.AwaitStart, box: Box) -> None:
     """From here on the parent is whoever calls `start`."""
     assert box.start is not None
     box.channel = box.start
+    for number in _ENDING:
+        _signal.signal(number, _end)
     _wait(box)
+    for number in _ENDING:
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def _end(number: int, _: object) -> None:
+    """The first process of a pid namespace gets no signal that it has no handler for."""
+    os._exit(128 + number)

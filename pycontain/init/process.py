@@ -114,6 +114,8 @@ def open_terminal(step: steps.OpenTerminal, box: Box) -> None:
     master, slave = tty.open_pair(box.inside)
     if step.rows or step.columns:
         tty.set_size(master, step.rows, step.columns)
+    if step.plain:
+        tty.keep_newlines(slave)
     _own_terminal(slave, step.uid)
     if step.mount:
         place = box.inside.open("/dev/console")

@@ -15,7 +15,7 @@ from .. import os
 from ..errors import KernelError, StepError
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.mounts import Tree, fits
+from ..kernel.mounts import Tree, fits, mounted
 from ..kernel.root import Root, is_below, is_directory
 
 TYPE_CHECKING = False
@@ -166,7 +166,9 @@ def _real_directory(path: str, root: Root) -> int:
         found = root.open(path, os.O_PATH | os.O_NOFOLLOW)
     if not is_directory(found):
         raise StepError(
-            "is not a directory", at=path, remedy="make it an ordinary directory in the rootfs"
+            "is not a directory: it must be mounted on ordinary directory",  # runc's words
+            at=path,
+            remedy="make it one in the rootfs",
         )
     return found
 
@@ -451,11 +453,27 @@ def _pivot(root: int) -> None:
 
 def _move(root: int) -> None:
     """For a root that cannot be pivoted, such as an initramfs: cover "/" with the rootfs."""
+    _let_go_of_kernel_mounts(_host_path(root))
     slash = open_host("/")
     calls.move_mount(root, slash, "/")
     os.fchdir(root)
     os.chroot(".")
     os.chdir("/")
+
+
+def _let_go_of_kernel_mounts(rootfs: str) -> None:
+    """
+    Unmount the host's proc and sysfs, which stay behind when the root is not pivoted.
+
+    While one that nothing masks is there, whoever makes a user namespace may mount another: only
+    what is as visible already can be had (mount_too_revealing in the kernel's fs/namespace.c).
+    """
+    for point, kind, _ in reversed(list(mounted())):  # the innermost first
+        if kind in ("proc", "sysfs") and not is_below(point, rootfs):
+            fd = open_host(point)
+            Tree(fd).propagate(c.MS_PRIVATE)  # it is unmounted in here alone
+            os.close(fd)
+            calls.umount2(point, c.MNT_DETACH)
 
 
 def change_directory_root(step: steps.ChangeDirectoryRoot, box: Box) -> None:

@@ -163,6 +163,8 @@ CLOSE_RANGE_CLOEXEC = 4
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
 # <asm-generic/ioctls.h>, <linux/nsfs.h>, <linux/sockios.h>
+TCGETS = 0x5401
+TCSETS = 0x5402
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414

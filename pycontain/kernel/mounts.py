@@ -14,6 +14,11 @@ from .. import os
 from ..errors import KernelError
 from . import calls
 from . import const as c
+from .files import read_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _STRING_LIMIT = 255  # fsconfig(2) takes no longer value
 
@@ -87,6 +92,20 @@ class Tree:
     def attach(self, target: int, at: str = "") -> None:
         """Mount this on the file that target is open on."""
         calls.move_mount(self.fd, target, at)
+
+
+def mounted(mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[str, str, str]]:
+    """(mount point, type, the file system's options) of each mount. proc_pid_mountinfo(5)."""
+    for line in os.fsdecode(read_bytes(mountinfo)).splitlines():
+        head, _, tail = line.partition(" - ")
+        kind, _, options = tail.split(" ", 2)
+        yield _unescaped(head.split(" ")[4]), kind, options
+
+
+def _unescaped(path: str) -> str:
+    for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(code, letter)
+    return path
 
 
 def _set_option(context: int, option: str) -> None:

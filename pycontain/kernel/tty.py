@@ -29,6 +29,15 @@ def open_pair(root: Root) -> tuple[int, int]:
     return master, calls.ioctl(master, c.TIOCGPTPEER, flags, "TIOCGPTPEER")
 
 
+def keep_newlines(terminal: int) -> None:
+    """Let a newline that is written stay one, without a carriage return. termios(3), ONLCR."""
+    onlcr = 0o4
+    attributes = ffi.new("unsigned int[16]")  # the kernel's struct termios: c_oflag is the second
+    calls.ioctl(terminal, c.TCGETS, attributes, "TCGETS")
+    attributes[1] &= ~onlcr
+    calls.ioctl(terminal, c.TCSETS, attributes, "TCSETS")
+
+
 def set_size(terminal: int, rows: int, columns: int) -> None:
     """Set a terminal's size in characters."""
     size = ffi.new("struct winsize *", (rows, columns, 0, 0))

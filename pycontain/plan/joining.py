@@ -23,6 +23,7 @@ class JoinRequest(Record):
 
     console_socket: str = ""
     window: tuple[int, int] = (0, 0)
+    plain: bool = False
     pid_file: str = ""
     pidfd_socket: str = ""
     preserve_fds: int = 0
@@ -66,7 +67,7 @@ def build(
     if not flags & c.CLONE_NEWNS:
         made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
     if wanted.terminal:
-        made.append(process.terminal_step(wanted, request.window, console=False))
+        made.append(process.terminal_step(wanted, request.window, request.plain, console=False))
     made += process.become_steps(wanted, linux, facts, profile, make_cwd=False)
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds)

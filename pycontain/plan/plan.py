@@ -38,6 +38,7 @@ class Request(Record):
     separate_start: bool = True  # `start` comes as a command of its own
     console_socket: str = ""
     window: tuple[int, int] = (0, 0)  # rows and columns of the terminal it is served on, if any
+    plain: bool = False  # a terminal's output goes to what is none
     pid_file: str = ""
     pidfd_socket: str = ""
     pivot: bool = True
@@ -243,8 +244,10 @@ class _Builder:
         spec = self.spec
         if self.process.terminal:
             # without a mount namespace /dev/console may be the host's own
-            window, console = self.request.window, self.own_mounts
-            made.append(process.terminal_step(self.process, window, console=console))
+            asked, console = self.request, self.own_mounts
+            made.append(
+                process.terminal_step(self.process, asked.window, asked.plain, console=console)
+            )
         if spec.hostname or spec.domainname:  # engines write "" for none
             made.append(
                 steps.SetHostname(

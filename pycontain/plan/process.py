@@ -135,7 +135,7 @@ def become_steps(
 
 
 def terminal_step(
-    process: Process, window: tuple[int, int], *, console: bool
+    process: Process, window: tuple[int, int], plain: bool, *, console: bool
 ) -> steps.OpenTerminal:
     """A terminal for the process, as /dev/console or not, as large as the caller's when served."""
     size = process.consoleSize
@@ -145,6 +145,7 @@ def terminal_step(
         columns=columns,
         uid=process.user.uid if process.user else 0,
         mount=console,
+        plain=plain,
         why="process.terminal",
     )
 

@@ -37,6 +37,11 @@ def window(*, detached: bool) -> tuple[int, int]:
     return tty.size(0)
 
 
+def is_plain(*, detached: bool) -> bool:
+    """Whether what a terminal served here prints goes to a file or a pipe, as it does with runc."""
+    return not detached and not os.isatty(1)
+
+
 class Foreground:
     """The caller's terminal joined to the container's: raw here, cooked there."""
 

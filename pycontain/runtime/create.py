@@ -83,6 +83,10 @@ def first_state(spec: Spec, request: Request, rootfs: str) -> State:
         owner=os.geteuid(),
         annotations=spec.annotations,
         poststop=bool(spec.hooks and spec.hooks.poststop),
+        shares_pids=not any(
+            entry.type == "pid" and not entry.path
+            for entry in (spec.linux.namespaces if spec.linux else ())
+        ),
     )
 
 

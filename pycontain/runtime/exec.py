@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal
 
+from .. import os
 from ..cgroup import place
 from ..cgroup.tree import Cgroup
 from ..errors import ProgramError, PycontainError, StateError, UsageError
@@ -74,6 +75,7 @@ def exec_(
         request = JoinRequest(
             console_socket=console_socket,
             window=console.window(detached=detach),
+            plain=console.is_plain(detached=detach),
             pid_file=pid_file,
             pidfd_socket=pidfd_socket,
             preserve_fds=preserve_fds,
@@ -194,8 +196,16 @@ def _join(
     cgroup: str,
     ignore_paused: bool,
 ) -> Life:
-    allowed = ("created", "running", "paused") if ignore_paused else ("created", "running")
-    container.require(*allowed)
+    status = container.require("created", "running", "paused")
+    if status == "paused" and not ignore_paused:
+        raise StateError(
+            "is paused: cannot exec in a paused container",
+            at="container",
+            value=container.state.id,
+            remedy="resume it, or use --ignore-paused",
+        )
+    if os.path.normpath(cgroup).split("/")[0] == "..":
+        raise UsageError("is a bad sub cgroup path", at="--cgroup", value=cgroup)
     life = Life(options, container.state.id, ())
     life.target = container.pidfd()
     own = container.cgroup

@@ -20,11 +20,12 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
 
     Raises StateError for a container that is neither created nor running, UsageError for an
     unknown signal. SIGKILL alone reaches the process of a container that is being created: it is
-    the way out when that hangs.
+    the way out when that hangs. And it reaches all of one without a pid namespace of its own, in
+    which they would end with the first.
     """
     number = signal_number(signal)
     container = Container(options, id)
-    if all:
+    if all or (number == _signal.SIGKILL and _has_more(container)):
         return _signal_all(container, number)
     if not (number == _signal.SIGKILL and container.state.phase == "creating" and container.alive):
         container.require("created", "running", "paused")
@@ -33,6 +34,11 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
         _signal.pidfd_send_signal(pidfd, number)
     finally:
         os.close(pidfd)
+
+
+def _has_more(container: Container) -> bool:
+    cgroup = container.cgroup
+    return container.state.shares_pids and cgroup is not None and cgroup.populated
 
 
 def _signal_all(container: Container, number: int) -> None:

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 def ps(options: Options, id: str) -> list[int]:
     """
-    The pids of a container's processes, as the caller sees them.
+    The pids of a container's processes, as the caller sees them; none when it is stopped.
 
-    Raises StateError when it is stopped or has no cgroup to find them by.
+    Raises StateError when it has no cgroup to find them by.
     """
     container = Container(options, id)
-    container.require("created", "running", "paused")
+    if container.status == "stopped":
+        return []
     cgroup = container.cgroup
     if cgroup is None:
         raise StateError("has no cgroup to find its processes by", at="container", value=id)

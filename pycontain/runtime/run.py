@@ -59,6 +59,7 @@ def run(
         separate_start=False,
         console_socket=console_socket,
         window=console.window(detached=detach),
+        plain=console.is_plain(detached=detach),
         pid_file=pid_file,
         pidfd_socket=pidfd_socket,
         pivot=not no_pivot,

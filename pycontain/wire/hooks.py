@@ -168,7 +168,9 @@ def _ending(status: int, hook: Hook, spent: float) -> str:
     if status == _TIMED_OUT:
         return f"ran longer than its timeout of {hook.timeout} s"
     code = os.waitstatus_to_exitcode(status)
-    how = f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+    how = f"exited with status {code}"
+    if code < 0:
+        how = f"was killed by signal {-code} ({(_signal.strsignal(-code) or '?').lower()})"
     return f"{how} after {spent * 1000:.0f} ms"
 
 

@@ -51,6 +51,7 @@ class State(Record):
     cgroup      the cgroup's path below that
     made        the cgroups that this container made, outermost first
     poststop    whether it has poststop hooks
+    shares_pids whether its pid namespace is not its own, so that others outlive the first process
     """
 
     id: str
@@ -67,6 +68,7 @@ class State(Record):
     cgroup: str = ""
     made: tuple[str, ...] = ()
     poststop: bool = False
+    shares_pids: bool = False
 
 
 def state_of(fields: object) -> State:

@@ -354,6 +354,14 @@ def test_a_process_runs_on_the_cpus_it_asks_for(runtime, bundle, tmp_path):
     assert "invalid argument" in refused
 
 
+def test_a_cgroup_above_the_containers_is_refused(runtime, bundle):
+    container = runtime.started(bundle("sleep 1000"))
+    for path in ("..", "../other", "a/../.."):
+        assert "is a bad sub cgroup path" in runtime.refuses(
+            "exec", "--cgroup", path, container, "true"
+        )
+
+
 # --- the process that makes the one inside, and ends ----------------------------------------------
 
 MIDWIFE = """

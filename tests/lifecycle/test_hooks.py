@@ -359,3 +359,15 @@ def test_the_program_that_a_hook_kills_is_gone(runtime, bundle):
     pid = runtime.state(id)["pid"]
     runtime.refuses("start", id)
     assert start_time(pid) == 0, "the process has ended"
+
+
+def test_a_createContainer_hook_is_in_the_root_file_system(runtime, bundle):
+    made = bundle("cat /made/here", {})
+    hook = made.script("hook", "mkdir made && echo yes >made/here")
+    made.edit({"hooks": {"createContainer": [{"path": str(hook), "env": ["PATH=/bin:/usr/bin"]}]}})
+    assert runtime.output(made).words == ["yes"]
+
+
+def test_a_hook_that_a_signal_ends_names_it(runtime, bundle):
+    made = with_hooks(bundle, {"createRuntime": ["kill -SYS $$"]})
+    assert "was killed by signal 31 (bad system call) after" in runtime.fails(made)

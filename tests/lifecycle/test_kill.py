@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from pycontain.cgroup.place import find_mount
 from pycontain.spec.names import SIGNALS
 from tests.bundles import wait_until
 
@@ -109,9 +111,24 @@ def test_all_kills_what_a_container_without_a_pid_namespace_has_left(runtime, bu
     made = bundle("sleep 100 & echo up", {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
     id = runtime.started(made)
     runtime.wait_for_status(id, "stopped")
-    assert "is stopped" in runtime.refuses("kill", id, "KILL")
+    assert "is stopped" in runtime.refuses("kill", id, "TERM")
     runtime.ok("kill", "--all", id, "KILL")
     runtime.ok("delete", id)
+
+
+def test_without_a_pid_namespace_sigkill_is_for_all(runtime, bundle):
+    """In one of its own they would end with the first process."""
+    shared = {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]}
+    id = runtime.started(bundle("sleep 100 & sleep 100 & echo up; sleep 100", shared))
+    runtime.wait_for_text(id, "up")
+    runtime.ok("kill", id, "KILL")
+    wait_until(lambda: not runtime.ok("ps", "-f", "json", id).out.strip("[]\n"), "all are gone")
+    left = runtime.started(bundle("sleep 100 & echo up", shared))
+    runtime.wait_for_status(left, "stopped")
+    cgroup = Path(find_mount()) / left
+    assert (cgroup / "cgroup.procs").read_text()
+    runtime.ok("kill", left, "KILL")
+    wait_until(lambda: not (cgroup / "cgroup.procs").read_text(), "what it left is gone")
 
 
 def test_delete_kills_what_a_container_without_a_pid_namespace_has_left(runtime, bundle):

@@ -38,7 +38,7 @@ EFFECTS = {
     "resume": {"paused": "running"},
     "kill": {"created": "stopped", "running": "stopped", "paused": "stopped"},
     "delete": {"stopped": ""},
-    "ps": {"created": "created", "running": "running", "paused": "paused"},
+    "ps": {state: state for state in STATES},
 }
 
 
@@ -239,6 +239,21 @@ def test_ps_lists_every_process(runtime, bundle):
     assert runtime.state(id)["pid"] in pids
     assert len(runtime.ok("ps", id).lines) == 1 + 3
     assert runtime.ok("ps", id, "-o", "pid,comm").lines[0].split() == ["PID", "COMMAND"]
+
+
+def test_a_stopped_container_has_no_processes(runtime, bundle):
+    id = in_state(runtime, bundle, "stopped")
+    assert json.loads(runtime.ok("ps", "--format", "json", id).out) == []
+    assert len(runtime.ok("ps", id).lines) == 1
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "TERM"])
+def test_a_created_container_ends_by_a_signal_that_ends_programs(runtime, bundle, name):
+    """Nobody could handle it, and the first process of a pid namespace is deaf to it then."""
+    id = in_state(runtime, bundle, "created")
+    runtime.ok("kill", id, name)
+    runtime.wait_for_status(id, "stopped")
+    runtime.ok("delete", id)
 
 
 def test_a_paused_container_does_nothing_until_it_is_resumed(runtime, bundle):

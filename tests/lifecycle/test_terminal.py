@@ -149,6 +149,16 @@ def test_exec_hands_a_terminal_over_too(runtime, bundle):
     os.close(master)
 
 
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_who_is_no_terminal_gets_plain_newlines(runtime, bundle, verb):
+    if verb == "run":
+        done = runtime.run(bundle("echo one; echo two", TTY))
+    else:
+        container = runtime.started(bundle("sleep 100"))
+        done = runtime("exec", "-t", container, "sh", "-c", "echo one; echo two")
+    assert (done.status, done.out) == (0, "one\ntwo\n")
+
+
 CONTRADICTIONS = [
     (["create"], TTY, "process.terminal"),
     (["run", "--detach"], TTY, "process.terminal"),

@@ -45,6 +45,20 @@ def test_there_is_no_way_up_to_the_host(runtime, bundle, flag):
     assert runtime.output(made, *flag).out == "inside\n"
 
 
+@pytest.mark.parametrize("flag", [(), ("--no-pivot",)])
+@pytest.mark.parametrize("kind", ["proc", "sysfs"])
+def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, flag, kind):
+    """It may mount what is as visible already: the host's own must not be left behind."""
+    others = "--net" if kind == "sysfs" else "--pid --fork"
+    made = bundle(f"unshare --user --map-root-user --mount {others} mount -t {kind} none /mnt; id")
+    sys = {"destination": "/sys", "type": "sysfs", "options": ["ro"]}
+    made.edit({"mounts": [*made.config["mounts"], sys]})
+    made.edit({"linux.maskedPaths": ["/proc/keys", "/sys/firmware"]})
+    done = runtime.run(made, *flag)
+    assert "Operation not permitted" in done.err or "permission denied" in done.err.lower()
+    assert done.status == 0
+
+
 def test_the_environment_is_the_configurations(runtime, bundle):
     made = bundle("env; cat /proc/1/environ | tr '\\0' '\\n'")
     assert "of-the-host" not in runtime.output(made, **SECRET).out

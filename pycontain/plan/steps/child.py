@@ -206,6 +206,7 @@ class OpenTerminal(Step):
     columns: int = 0
     uid: int = 0
     mount: bool = True  # make it /dev/console
+    plain: bool = False  # a newline leaves it as a newline, for who is no terminal
 
     def what(self) -> str:
         return "open a terminal, send its master away" + ", make it /dev/console" * self.mount
