@@ -27,17 +27,24 @@ _PATH_MAX = 4096
 
 
 def refusal(program: str, number: int, root: Root | None = None) -> ProgramError:
-    """The error for a program whose execution failed with this errno."""
+    """
+    The error for a program that cannot be executed, with the errno that says so.
+
+    root is given when the kernel has said it; then it is looked at what is inside the program.
+    """
     status = _NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else _NOT_EXECUTABLE
-    why, remedy = _words(program, number, root)
-    return ProgramError(f'exec: "{program}": {why}', remedy=remedy, errno=number, status=status)
-
-
-def _words(program: str, number: int, root: Root | None) -> tuple[str, str]:
-    """(reason, remedy)."""
     found = _look_inside(program, number, root) if root is not None else None
     if found is not None:
-        return found
+        detail, remedy = found
+        why = f"exec {program}: {os.strerror(number).lower()}: {detail}"
+    else:
+        detail, remedy = _words(program, number)
+        why = f'exec: "{program}": {detail}'
+    return ProgramError(why, remedy=remedy, errno=number, status=status)
+
+
+def _words(program: str, number: int) -> tuple[str, str]:
+    """(reason, remedy)."""
     if number in (errno.ENOENT, errno.ENOTDIR):
         return f"stat {program}: no such file or directory", ""
     if number == errno.EISDIR:
@@ -56,14 +63,14 @@ def _look_inside(program: str, number: int, root: Root) -> tuple[str, str] | Non
         return None
     try:
         if number == errno.EACCES and os.fstatvfs(file).f_flag & os.ST_NOEXEC:
-            return "permission denied: its file system is mounted noexec", "mount it exec"
+            return "its file system is mounted noexec", "mount it exec"
         head = os.pread(file, 4096, 0)
         if head.startswith(b"#!"):
             return _script(head, root)
         if head.startswith(b"\x7fELF") and len(head) >= _ELF_HEADER:
             return _elf(file, head, root)
         if number == errno.ENOEXEC:
-            return "exec format error: it is neither ELF nor a script with #!", "add a #! line"
+            return "it is neither ELF nor a script with #!", "add a #! line"
         return None
     except (OSError, OverflowError):  # a directory, or an ELF header that points nowhere
         return None
@@ -77,12 +84,12 @@ def _script(head: bytes, root: Root) -> tuple[str, str] | None:
     interpreter = words[0].decode(errors="replace") if words else ""
     if line.endswith(b"\r"):
         return (
-            f"its first line asks for {interpreter}\\r: no such file or directory",
+            f"its first line asks for {interpreter}\\r, which does not exist",
             "convert its line endings, for example with dos2unix",
         )
     if root.find(interpreter) is None:
         return (
-            f"it is a script for {interpreter}: no such file or directory",
+            f"it is a script for {interpreter}, which does not exist",
             "add the interpreter to the rootfs",
         )
     return None
@@ -95,13 +102,13 @@ def _elf(file: int, head: bytes, root: Root) -> tuple[str, str] | None:
     own = os.uname().machine
     if name != own and not (own == "x86_64" and name == "i386"):
         return (
-            f"exec format error: it is a program for {name}, and this is {own}",
+            f"it is a program for {name}, and this is {own}",
             "use an image for this architecture",
         )
     loader = _interpreter(file, head)
     if loader and root.find(loader) is None:
         return (
-            f"it needs the loader {loader}: no such file or directory",
+            f"it needs the loader {loader}, which does not exist",
             "add the loader and its libraries to the rootfs, or link the program statically",
         )
     return None

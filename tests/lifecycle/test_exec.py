@@ -161,8 +161,8 @@ STATUSES = [
     (["/etc/passwd"], 126, "permission denied"),
     (["/etc"], 126, "permission denied"),
     (["/bin/garbage"], 126, "exec format error"),
-    (["/bin/script"], 127, "it is a script for /no/such/shell: no such file or directory"),
-    (["/bin/dos"], 127, "its first line asks for /bin/sh\\r: no such file or directory"),
+    (["/bin/script"], 127, "exec /bin/script: no such file or directory: it is a script for /no/such/shell, which does not exist"),
+    (["/bin/dos"], 127, "exec /bin/dos: no such file or directory: its first line asks for /bin/sh\\r, which does not exist"),
 ]  # fmt: skip
 
 
