@@ -61,6 +61,9 @@ def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
     }
     with subjects.Verbs(small) as verbs:
         results["verbs"] = _take_turns("verbs", [subjects.bare(), *verbs], runs, skipped)
+    asleep = workloads.write(f"{folder}/asleep", workloads.small(root, ["/bin/sleep", "3600"]))
+    with subjects.Inside(asleep) as programs:
+        results["exec"] = _take_turns("exec", programs, runs, skipped)
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         skipped["virtual machines"] = "there is no /dev/kvm"
         return results

@@ -44,6 +44,7 @@ BUDGETS = (
         for verb in ("state", "kill", "delete")
         for measure in ("cpu", "wall")
     ),
+    Budget("exec", "pycontain exec", "runc exec", "wall", 1.0),
     Budget("VM, fresh process", "tiny, kvm", "python3 -c pass", "wall", 1.8),
     Budget("VM, fresh process", "hello, kvm", "python3 -c pass", "wall", 3.5),
     Budget("VM, warm process", "tiny, kvm", "", "wall", 5),

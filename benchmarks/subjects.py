@@ -43,17 +43,17 @@ def bare() -> Subject:
     return Subject("bare python3", [BARE, "-IS", "-c", "pass"])
 
 
+def _runtimes() -> dict[str, str]:
+    """The runtimes that are installed, and where."""
+    peers = {name: shutil.which(name) for name in ("runc", "crun")}
+    return {"pycontain": PYCONTAIN, **{name: path for name, path in peers.items() if path}}
+
+
 def runs(bundle: str) -> list[Subject]:
     """The runtimes that are installed, on one bundle."""
-    found = [
-        ("pycontain", PYCONTAIN),
-        ("runc", shutil.which("runc")),
-        ("crun", shutil.which("crun")),
-    ]
     return [
         Subject(f"{name} run", [path, "run", "--bundle", bundle, _id(name)])
-        for name, path in found
-        if path
+        for name, path in _runtimes().items()
     ]
 
 
@@ -115,7 +115,27 @@ class Verbs:
         _call("run", "--keep", "--bundle", self.bundle, self.gone)
 
 
-def _call(*words: str) -> None:
+class Inside:
+    """One more program in a container that each runtime has running; of a bundle that sleeps."""
+
+    def __init__(self, bundle: str) -> None:
+        self.bundle = bundle
+
+    def __enter__(self) -> list[Subject]:
+        """The containers, made."""
+        for name, path in _runtimes().items():
+            _call("run", "--detach", "--bundle", self.bundle, _id(name), path=path)
+        return [
+            Subject(f"{name} exec", [path, "exec", _id(name), *workloads.PROGRAM])
+            for name, path in _runtimes().items()
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        for name, path in _runtimes().items():
+            _call("delete", "--force", _id(name), path=path)
+
+
+def _call(*words: str, path: str = PYCONTAIN) -> None:
     # no pipes: a created container would keep their other ends
     quiet = subprocess.DEVNULL
-    subprocess.run([PYCONTAIN, *words], check=True, stdin=quiet, stdout=quiet, stderr=quiet)
+    subprocess.run([path, *words], check=True, stdin=quiet, stdout=quiet, stderr=quiet)
