@@ -29,7 +29,6 @@ from .runtime.pause import pause
 from .runtime.pool import Pool, Process, Worker
 from .runtime.resume import resume
 from .runtime.start import start
-from .runtime.streams import Kept
 from .runtime.update import update
 
 TYPE_CHECKING = False
@@ -302,18 +301,15 @@ class _Pipes:
         self.pieces: dict[int, list[bytes]] = {1: [], 2: []}
         self.stdin = stdin
         self.theirs, self.ours = [0, 1, 2], [-1, -1, -1]
-        self.kept = Kept(waits=not capture)
         if capture:
             ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
             self.theirs = [ends[0][0], ends[1][1], ends[2][1]]
             self.ours = [ends[0][1], ends[1][0], ends[2][0]]
 
     def __enter__(self) -> Self:
-        self.kept.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kept.__exit__()
         for fd in (*self.theirs, *self.ours):
             if fd > 2:
                 os.close(fd)

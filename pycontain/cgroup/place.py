@@ -86,6 +86,6 @@ def mounts(kind: str, mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple
     """The mount point and the file system's options of each mount of this kind."""
     from ..kernel.mounts import mounted  # late, as above
 
-    for point, found, options in mounted(mountinfo):
+    for _, point, found, options in mounted(mountinfo):
         if found == kind:
             yield point, options.split(",")

@@ -36,7 +36,8 @@ def refusal(program: str, number: int, root: Root | None = None) -> ProgramError
     found = _look_inside(program, number, root) if root is not None else None
     if found is not None:
         detail, remedy = found
-        why = f"exec {program}: {os.strerror(number).lower()}: {detail}"
+        known = errno.ENOENT if number == errno.ENOTDIR else number
+        why = f"exec {program}: {os.strerror(known).lower()}: {detail}"
     else:
         detail, remedy = _words(program, number)
         why = f'exec: "{program}": {detail}'
@@ -72,7 +73,8 @@ def _look_inside(program: str, number: int, root: Root) -> tuple[str, str] | Non
         if number == errno.ENOEXEC:
             return "it is neither ELF nor a script with #!", "add a #! line"
         return None
-    except (OSError, OverflowError):  # a directory, or an ELF header that points nowhere
+    except (KernelError, OSError, OverflowError):
+        # a directory, an ELF header that points nowhere, an interpreter behind links without end
         return None
     finally:
         os.close(file)

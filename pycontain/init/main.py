@@ -15,7 +15,7 @@ from .. import os
 from ..errors import PycontainError, StepError, fault_of, from_record
 from ..plan import steps
 from ..wire import sync
-from . import guard, process, program, rootfs
+from . import change, guard, process, program, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .box import Box
 
 _FAILED = 255
-_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
 def live(plan: tuple[steps.Step, ...], box: Box) -> NoReturn:
@@ -145,9 +144,9 @@ def carry_out(step: steps.Step, box: Box) -> None:
         case steps.MaskPaths():
             rootfs.mask_paths(step, box)
         case steps.ChangeRoot():
-            rootfs.change_root(step, box)
+            change.change_root(step, box)
         case steps.ChangeDirectoryRoot():
-            rootfs.change_directory_root(step, box)
+            change.change_directory_root(step, box)
         case steps.FreezeMounts():
             rootfs.freeze_mounts(step, box)
         case _:
@@ -219,13 +218,18 @@ def await_start(step: steps.AwaitStart, box: Box) -> None:
     """From here on the parent is whoever calls `start`."""
     assert box.start is not None
     box.channel = box.start
-    for number in _ENDING:
-        _signal.signal(number, _end)
+    _heed_signals()
     _wait(box)
-    for number in _ENDING:
-        _signal.signal(number, _signal.SIG_DFL)
 
 
-def _end(number: int, _: object) -> None:
-    """The first process of a pid namespace gets no signal that it has no handler for."""
-    os._exit(128 + number)
+def _heed_signals() -> None:
+    """
+    End by what ends programs, until execve, which forgets handlers.
+
+    The first process of a pid namespace gets no signal that it has no handler for.
+    """
+    for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):
+        try:
+            _signal.signal(number, lambda number, _: os._exit(128 + number))
+        except OSError:  # a filter that is loaded already forbids it
+            return

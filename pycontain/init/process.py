@@ -244,7 +244,7 @@ def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:
 
 def take_user(step: steps.TakeUser, box: Box) -> None:
     """Become the user, keeping the permitted capabilities until they are set."""
-    _own_streams(step.uid)
+    _own_streams(step.uid, step.takes_files)
     calls.prctl(c.PR_SET_KEEPCAPS, 1, name="PR_SET_KEEPCAPS")
     os.setgroups(step.groups)
     os.setresgid(step.gid, step.gid, step.gid)
@@ -253,15 +253,16 @@ def take_user(step: steps.TakeUser, box: Box) -> None:
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 
 
-def _own_streams(uid: int) -> None:
+def _own_streams(uid: int, takes_files: bool) -> None:
     """
     Let the user open /dev/stdin and the like again, which need the file's permission.
 
     What is close-on-exec is a file of ours in the place of a stream that the caller had closed.
     A device stays its owner's: the container's user could read the caller's terminal afterwards.
-    What the caller waits for is given back to it (`runtime.streams`).
+    So does a file that was not made for the container: the user could write to what the caller had
+    opened to be read, and keep it.
     """
-    wanted = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFREG)
+    wanted = (stat.S_IFIFO, stat.S_IFSOCK, *((stat.S_IFREG,) if takes_files else ()))
     for stream in (0, 1, 2):
         try:
             if not os.get_inheritable(stream):

@@ -15,7 +15,7 @@ from .. import os
 from ..errors import KernelError, StepError
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.mounts import Tree, fits, mounted
+from ..kernel.mounts import Tree, fits
 from ..kernel.root import Root, is_below, is_directory
 
 TYPE_CHECKING = False
@@ -57,14 +57,14 @@ def bind_root(step: steps.BindRoot, box: Box) -> None:
     kind = c.MS_SLAVE if step.propagation == c.MS_SLAVE else c.MS_PRIVATE
     if not (step.recursive and step.propagation in _ONE_WAY):
         # of the mount it is on, whatever links led there
-        _stop_propagation_at(_host_path(rootfs), kind)
+        stop_propagation_at(host_path(rootfs), kind)
     tree = Tree.clone(rootfs, recursive=True, at=step.path)
     tree.attach(rootfs, step.path)
     tree.propagate(kind)  # pivot_root(2) refuses a shared root
     box.root = Root(tree.fd)
 
 
-def _stop_propagation_at(path: str, kind: int) -> None:
+def stop_propagation_at(path: str, kind: int) -> None:
     """
     Make the mount that a path lies on a slave or private: what is mounted there stays in here.
 
@@ -238,8 +238,8 @@ def _refuse_fake_proc(target: int, whole_proc: bool, step: steps.MountStep, box:
                 remedy='mount type "proc" there',
             )
     elif on_proc:
-        base = _host_path(proc) if proc is not None else ""
-        if _host_path(target).removeprefix(base + "/") not in _REPLACEABLE_IN_PROC:
+        base = host_path(proc) if proc is not None else ""
+        if host_path(target).removeprefix(base + "/") not in _REPLACEABLE_IN_PROC:
             raise StepError(
                 "is inside /proc, where only a few files may be replaced (CVE-2019-16884)",
                 at=step.target,
@@ -252,7 +252,7 @@ def _is_whole_proc(fd: int) -> bool:
     return calls.filesystem_type(fd) == c.PROC_SUPER_MAGIC and os.fstat(fd).st_ino == _PROC_ROOT_INO
 
 
-def _host_path(fd: int) -> str:
+def host_path(fd: int) -> str:
     """Where a descriptor is; /proc is still the host's own here."""
     return os.readlink(f"/proc/self/fd/{fd}")
 
@@ -395,14 +395,14 @@ def mask_paths(step: steps.MaskPaths, box: Box) -> None:
     for path in step.paths:
         for target in box.inside.everywhere(path):
             if is_directory(target):
-                empty = Tree.clone(empty.fd) if empty else _empty_directory()
+                empty = Tree.clone(empty.fd) if empty else empty_directory()
                 empty.attach(target, path)
             else:
                 null = Tree.clone(null.fd) if null else _null()
                 null.attach(target, path)
 
 
-def _empty_directory() -> Tree:
+def empty_directory() -> Tree:
     return Tree.new("tmpfs", ("size=0", "nr_inodes=1"), c.MOUNT_ATTR_RDONLY)
 
 
@@ -425,61 +425,3 @@ def freeze_mounts(step: steps.FreezeMounts, box: Box) -> None:
             tree = box.late.pop(target)
             tree.set(c.MOUNT_ATTR_RDONLY, 0)
             os.close(tree.fd)
-
-
-# --- the change ----------------------------------------------------------------------------------
-
-
-def change_root(step: steps.ChangeRoot, box: Box) -> None:
-    """Make the rootfs "/" and let the host's tree go. pivot_root(2), "pivot_root(".", ".")"."""
-    if step.pivot:
-        _pivot(box.inside.fd)
-    else:
-        _move(box.inside.fd)
-    if step.propagation:  # of this mount alone: the others have options of their own
-        Tree(box.inside.fd).propagate(step.propagation)
-    box.close_others()
-
-
-def _pivot(root: int) -> None:
-    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.fchdir(root)
-    calls.pivot_root(b".", b".")
-    os.fchdir(old)  # "." is now the old root, stacked on the new one
-    Tree(old).propagate(c.MS_SLAVE, recursive=True)  # the host's mounts stay where they are
-    calls.umount2(".", c.MNT_DETACH)
-    os.chdir("/")
-
-
-def _move(root: int) -> None:
-    """For a root that cannot be pivoted, such as an initramfs: cover "/" with the rootfs."""
-    _let_go_of_kernel_mounts(_host_path(root))
-    slash = open_host("/")
-    calls.move_mount(root, slash, "/")
-    os.fchdir(root)
-    os.chroot(".")
-    os.chdir("/")
-
-
-def _let_go_of_kernel_mounts(rootfs: str) -> None:
-    """
-    Unmount the host's proc and sysfs, which stay behind when the root is not pivoted.
-
-    While one that nothing masks is there, whoever makes a user namespace may mount another: only
-    what is as visible already can be had (mount_too_revealing in the kernel's fs/namespace.c).
-    """
-    for point, kind, _ in reversed(list(mounted())):  # the innermost first
-        if kind in ("proc", "sysfs") and not is_below(point, rootfs):
-            fd = open_host(point)
-            Tree(fd).propagate(c.MS_PRIVATE)  # it is unmounted in here alone
-            os.close(fd)
-            calls.umount2(point, c.MNT_DETACH)
-
-
-def change_directory_root(step: steps.ChangeDirectoryRoot, box: Box) -> None:
-    """Without a mount namespace there is only chroot(2)."""
-    rootfs = open_host(step.path)
-    os.fchdir(rootfs)
-    os.chroot(".")
-    box.root = Root(rootfs)
-    box.close_others()

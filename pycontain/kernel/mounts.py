@@ -94,12 +94,18 @@ class Tree:
         calls.move_mount(self.fd, target, at)
 
 
-def mounted(mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[str, str, str]]:
-    """(mount point, type, the file system's options) of each mount. proc_pid_mountinfo(5)."""
-    for line in os.fsdecode(read_bytes(mountinfo)).splitlines():
-        head, _, tail = line.partition(" - ")
-        kind, _, options = tail.split(" ", 2)
-        yield _unescaped(head.split(" ")[4]), kind, options
+def mounted(mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[int, str, str, str]]:
+    """
+    Every mount of this namespace: (number, mount point, type, the file system's options).
+
+    proc_pid_mountinfo(5). Lines end in newlines alone: names can hold other breaks.
+    """
+    for line in os.fsdecode(read_bytes(mountinfo)).split("\n"):
+        head, dash, tail = line.partition(" - ")
+        if dash:
+            number, _, _, _, point, *_ = head.split(" ")
+            kind, _, options = tail.split(" ", 2)
+            yield int(number), _unescaped(point), kind, options
 
 
 def _unescaped(path: str) -> str:

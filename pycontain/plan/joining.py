@@ -27,6 +27,7 @@ class JoinRequest(Record):
     pid_file: str = ""
     pidfd_socket: str = ""
     preserve_fds: int = 0
+    takes_files: bool = False
 
 
 def build(
@@ -68,7 +69,9 @@ def build(
         made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
     if wanted.terminal:
         made.append(process.terminal_step(wanted, request.window, request.plain, console=False))
-    made += process.become_steps(wanted, linux, facts, profile, make_cwd=False)
+    made += process.become_steps(
+        wanted, linux, facts, profile, make_cwd=False, takes_files=request.takes_files
+    )
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds)
     return (*made, *before, *after)

@@ -46,6 +46,7 @@ class Request(Record):
     preserve_fds: int = 0  # from 3 on, open for the program
     listen_fds: int = 0  # how many of them, the first, are sockets that it is told of
     cgroup: bool = True
+    takes_files: bool = True  # its streams were made for it, as an engine's logs are
 
 
 class Plan(Record):
@@ -273,7 +274,13 @@ class _Builder:
             freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
         make_cwd = not self.own_mounts  # else it is made before anything is read-only
         return process.become_steps(
-            self.process, self.linux, self.facts, self.profile, freeze, make_cwd
+            self.process,
+            self.linux,
+            self.facts,
+            self.profile,
+            freeze,
+            make_cwd,
+            self.request.takes_files,
         )
 
     def _become_program(self) -> list[steps.Step]:

@@ -69,7 +69,9 @@ def scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
     return made
 
 
-def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> list[steps.Step]:
+def identity_steps(
+    process: Process, facts: Facts, profile: Profile | None, takes_files: bool
+) -> list[steps.Step]:
     """
     From root to the container's user, in the one order that works.
 
@@ -95,6 +97,7 @@ def identity_steps(process: Process, facts: Facts, profile: Profile | None) -> l
             uid=user.uid if user else 0,
             gid=user.gid if user else 0,
             groups=user.additionalGids if user else (),
+            takes_files=takes_files,
             why="process.user",
         )
     )
@@ -111,11 +114,13 @@ def become_steps(
     profile: Profile | None,
     freeze: list[steps.Step] | None = None,
     make_cwd: bool = True,
+    takes_files: bool = False,
 ) -> list[steps.Step]:
     """
     From the runtime's process to the container's, ready for execve.
 
     freeze comes once the working directory is made, while there is still the right to mount.
+    takes_files: the files among its streams become the user's, as pipes do in any case.
     """
     made: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
@@ -123,7 +128,7 @@ def become_steps(
         steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
         *(freeze or ()),
         *rlimit_steps(process, profile),
-        *identity_steps(process, facts, profile),
+        *identity_steps(process, facts, profile, takes_files),
     ]
     if process.args:
         made.append(

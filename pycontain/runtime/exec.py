@@ -20,7 +20,6 @@ from .create import check_preserved
 from .foreground import stay
 from .host import read_facts
 from .life import ALL_SIGNALS, Life
-from .streams import Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ def exec_(
             console_socket=console_socket,
             window=console.window(detached=detach),
             plain=console.is_plain(detached=detach),
+            takes_files=detach,
             pid_file=pid_file,
             pidfd_socket=pidfd_socket,
             preserve_fds=preserve_fds,
@@ -84,13 +84,12 @@ def exec_(
         life.plan = _plan(container, spec, wanted, request, facts)
         for warning in warnings(wanted, facts):
             options.warn(warning)
-        with Kept(waits=not detach):
-            master = life.bring_up_with_terminal(wanted, detached=detach)
-            return 0 if detach else stay(life, master)
+        master = life.bring_up_with_terminal(wanted, detached=detach)
     except PycontainError as error:
         if not isinstance(error, ProgramError):
             error.fault.status = _FAILED
         raise
+    return 0 if detach else stay(life, master)
 
 
 def prepare(

@@ -25,20 +25,38 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
     """
     number = signal_number(signal)
     container = Container(options, id)
-    if all or (number == _signal.SIGKILL and _has_more(container)):
-        return _signal_all(container, number)
+    if all:
+        _signal_all(container, number)
+        return
+    if number == _signal.SIGKILL and container.state.shares_pids and _kills_all(container):
+        return
     if not (number == _signal.SIGKILL and container.state.phase == "creating" and container.alive):
         container.require("created", "running", "paused")
-    pidfd = container.pidfd()
+    _signal_by(container.pidfd(), number)
+
+
+def _kills_all(container: Container) -> bool:
+    """Kill what is in the cgroup, and the first process wherever it is; False if none is there."""
+    cgroup = container.cgroup
+    if cgroup is None or not cgroup.populated:
+        return False
+    try:
+        pidfd = container.pidfd()
+    except StateError:  # it has ended
+        cgroup.kill()
+        return True
+    cgroup.kill()
+    _signal_by(pidfd, _signal.SIGKILL)
+    return True
+
+
+def _signal_by(pidfd: int, number: int) -> None:
     try:
         _signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass  # it ended in between
     finally:
         os.close(pidfd)
-
-
-def _has_more(container: Container) -> bool:
-    cgroup = container.cgroup
-    return container.state.shares_pids and cgroup is not None and cgroup.populated
 
 
 def _signal_all(container: Container, number: int) -> None:

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 def ps(options: Options, id: str) -> list[int]:
     """
-    The pids of a container's processes, as the caller sees them; none when it is stopped.
+    The pids of a container's processes, as the caller sees them.
 
-    Raises StateError when it has no cgroup to find them by.
+    Of a stopped one there can be some, if its pid namespace is not its own. Raises StateError when
+    one that runs has no cgroup to find them by.
     """
     container = Container(options, id)
-    if container.status == "stopped":
-        return []
     cgroup = container.cgroup
+    if container.status == "stopped" and (cgroup is None or not cgroup.populated):
+        return []
     if cgroup is None:
         raise StateError("has no cgroup to find its processes by", at="container", value=id)
     return cgroup.pids()

@@ -13,7 +13,6 @@ from .bundle import Bundle
 from .create import activated, prepare
 from .foreground import stay
 from .life import ALL_SIGNALS, Life
-from .streams import Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ def run(
         console_socket=console_socket,
         window=console.window(detached=detach),
         plain=console.is_plain(detached=detach),
+        takes_files=detach,
         pid_file=pid_file,
         pidfd_socket=pidfd_socket,
         pivot=not no_pivot,
@@ -72,13 +72,12 @@ def run(
     _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
     if not (detach or no_subreaper):
         calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
-    with Kept(waits=not detach):
-        terminal = _bring_up(life, loaded.spec, detach)
-        if on_timing is not None:
-            on_timing(life.times)
-        if detach:
-            return 0
-        status = stay(life, terminal)
+    terminal = _bring_up(life, loaded.spec, detach)
+    if on_timing is not None:
+        on_timing(life.times)
+    if detach:
+        return 0
+    status = stay(life, terminal)
     if life.killed_by_oom:
         options.warn("the container ran out of memory (memory.max), the kernel killed it")
     if not keep and life.finish():

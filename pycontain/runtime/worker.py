@@ -171,6 +171,7 @@ class _Worker:
             bundle=bundle.path,
             separate_start=request["verb"] == "create",
             cgroup=options.cgroup_manager != "disabled",
+            takes_files=False,
         )
         return prepare(options, bundle, asked)
 

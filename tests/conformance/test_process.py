@@ -207,14 +207,17 @@ def test_ambient_ones_that_are_not_inheritable_are_left_out_in_silence(runtime, 
 
 
 def test_files_of_the_callers_stay_its_own_and_pipes_are_the_programs(runtime, bundle, tmp_path):
-    made = bundle("cat && cat /dev/stdin", {"process.user": {"uid": 1000, "gid": 1000}})
+    """Else the user could write to what was opened to be read, and change its mode for good."""
+    script = "cat; echo taken >/proc/self/fd/0; chmod 4777 /proc/self/fd/0"
+    made = bundle(script, {"process.user": {"uid": 1000, "gid": 1000}})
     file = tmp_path / "input"
     file.write_text("once\n")
-    file.chmod(0o600)
+    file.chmod(0o644)
     with file.open() as stdin:
         done = runtime.run(made, stdin=stdin)
-    assert done.out == "once\n" * 2
+    assert (done.out, file.read_text(), file.stat().st_mode & 0o7777) == ("once\n", "once\n", 0o644)
     assert {path.stat().st_uid for path in (file, runtime.folder / "command.out")} == {0}
+    made = bundle("cat /dev/stdin", {"process.user": {"uid": 1000, "gid": 1000}})
     with subprocess.Popen(["echo", "once"], stdout=subprocess.PIPE) as echo:
         assert runtime.output(made, stdin=echo.stdout).out == "once\n"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.errors import KernelError
-from pycontain.kernel import calls
+from pycontain.kernel import calls, mounts
 from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
 from tests.conformance import mountinfo
@@ -132,3 +132,14 @@ def test_a_clone_of_what_cannot_be_cloned_is_named(tmp_path, target, attach):
         Tree.clone(tree.fd, at="the mount")
     os.close(tree.fd)
     assert "the mount" in str(caught.value)
+
+
+def test_a_mount_point_may_have_any_name(tmp_path):
+    """Only space, tab, newline and backslash are escaped: proc_pid_mountinfo(5)."""
+    info = tmp_path / "mountinfo"
+    names = ["/x\ry", "/with\\040space\\134", "/\u2028", "/new\\012line"]
+    lines = [f"{n} 1 0:2 / {name} rw - tmpfs none rw,size=1" for n, name in enumerate(names)]
+    info.write_text("\n".join(lines) + "\n")
+    assert [found[:2] for found in mounts.mounted(str(info))] == [
+        (0, "/x\ry"), (1, "/with space\\"), (2, "/\u2028"), (3, "/new\nline"),
+    ]  # fmt: skip

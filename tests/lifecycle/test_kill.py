@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from pycontain.cgroup.place import find_mount
 from pycontain.spec.names import SIGNALS
 from tests.bundles import wait_until
 
@@ -122,13 +121,16 @@ def test_without_a_pid_namespace_sigkill_is_for_all(runtime, bundle):
     id = runtime.started(bundle("sleep 100 & sleep 100 & echo up; sleep 100", shared))
     runtime.wait_for_text(id, "up")
     runtime.ok("kill", id, "KILL")
-    wait_until(lambda: not runtime.ok("ps", "-f", "json", id).out.strip("[]\n"), "all are gone")
+    wait_until(lambda: processes(runtime, id) == [], "all are gone")
     left = runtime.started(bundle("sleep 100 & echo up", shared))
     runtime.wait_for_status(left, "stopped")
-    cgroup = Path(find_mount()) / left
-    assert (cgroup / "cgroup.procs").read_text()
+    assert len(processes(runtime, left)) == 1
     runtime.ok("kill", left, "KILL")
-    wait_until(lambda: not (cgroup / "cgroup.procs").read_text(), "what it left is gone")
+    wait_until(lambda: processes(runtime, left) == [], "what it left is gone")
+
+
+def processes(runtime, id):
+    return json.loads(runtime.ok("ps", "--format", "json", id).out)
 
 
 def test_delete_kills_what_a_container_without_a_pid_namespace_has_left(runtime, bundle):

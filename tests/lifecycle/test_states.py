@@ -361,3 +361,12 @@ def test_the_state_root_is_for_its_owner_alone(runtime, bundle):
     made = runtime.create(bundle(SLEEPER))
     assert runtime.root.stat().st_mode & 0o777 == 0o700
     assert (runtime.root / made).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_filter_that_forbids_handlers_forbids_no_start(runtime, bundle):
+    """It is loaded at create, where new privileges are allowed."""
+    deny = {"names": ["rt_sigaction"], "action": "SCMP_ACT_ERRNO"}
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [deny]}
+    made = bundle("", {"process.args": ["sleep", "100"], "process.noNewPrivileges": False})
+    made.edit({"linux.seccomp": profile})
+    assert runtime.state(runtime.started(made))["status"] == "running"

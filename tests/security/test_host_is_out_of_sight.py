@@ -59,6 +59,37 @@ def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, 
     assert done.status == 0
 
 
+SHARED_WORLD = """
+set -e
+mount --make-rshared /
+mkdir -p "$1"
+mount -t tmpfs own "$1"
+cp -a "$2/." "$1"
+shift 2
+before=$(cut -d' ' -f5 /proc/self/mountinfo)
+"$@"
+[ "$(cut -d' ' -f5 /proc/self/mountinfo)" = "$before" ]
+echo unharmed
+"""
+
+
+@pytest.mark.parametrize("kind", ["shared", "rshared", "slave", ""])
+def test_the_hosts_kernel_mounts_stay_where_the_root_is_not_pivoted(
+    runtime, bundle, tmp_path, kind
+):
+    """Unmounting propagates to the peers of the mount that the mount point is in."""
+    made = bundle("echo inside")
+    if kind:
+        made.edit({"linux.rootfsPropagation": kind})
+    copy = tmp_path / "copy"
+    run = runtime.command("run", "--no-pivot", "--bundle", copy, runtime.new_id())
+    own = ["unshare", "--mount", "--propagation", "private", "sh", "-c", SHARED_WORLD, "sh"]
+    done = subprocess.run(
+        [*own, copy, made.path, *run], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout.split(), done.stderr) == (["inside", "unharmed"], "")
+
+
 def test_the_environment_is_the_configurations(runtime, bundle):
     made = bundle("env; cat /proc/1/environ | tr '\\0' '\\n'")
     assert "of-the-host" not in runtime.output(made, **SECRET).out

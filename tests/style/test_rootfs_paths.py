@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pycontain"
 BEFORE_THE_PIVOT = (
-    "init/rootfs.py", "init/copying.py", "kernel/root.py", "kernel/mounts.py", "kernel/tty.py",
+    "init/rootfs.py", "init/change.py", "init/copying.py", "kernel/root.py", "kernel/mounts.py", "kernel/tty.py",
 )  # fmt: skip
 
 # Functions of os that resolve a path, unless it is given `dir_fd`.
@@ -38,7 +38,7 @@ MODULES = frozenset({"glob", "io", "pathlib", "shutil", "subprocess", "tempfile"
 OUR_OWN_DIRECTORY = frozenset({"/", ".", b"."})
 
 # Where a path of the host is meant, as the configuration names it, or /proc while it is the host's.
-OF_THE_HOST = {("init/rootfs.py", "open_host"), ("init/rootfs.py", "_host_path")}
+OF_THE_HOST = {("init/rootfs.py", "open_host"), ("init/rootfs.py", "host_path")}
 # Where the argument is a descriptor.
 OF_DESCRIPTORS = {("init/copying.py", "listdir"), ("init/copying.py", "utime")}
 

@@ -523,7 +523,7 @@ def test_exec_follows_the_rules_of_identity_of_the_first_process():
         "execve",
     )
     process = FULL["process"]
-    plan = plan_of({**config(), "process": process}, separate_start=False)
+    plan = plan_of({**config(), "process": process}, takes_files=False)
     first = [step for step in plan.steps if step.name in become]
     later = [step for step in joined(process) if step.name in become]
     assert first == later

@@ -384,6 +384,7 @@ class TakeUser(Step):
     uid: int
     gid: int
     groups: tuple[int, ...]
+    takes_files: bool = False  # among its streams; pipes and sockets are its own in any case
 
     def what(self) -> str:
         groups = ",".join(map(str, self.groups)) or "none"
