@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 
 import pytest
@@ -204,6 +205,21 @@ def test_ambient_ones_that_are_not_inheritable_are_left_out_in_silence(runtime, 
     sets = {**dict.fromkeys(("bounding", "permitted", "effective", "ambient"), KILL)}
     done = runtime.output(bundle(STATUS, {"process.capabilities": sets}))
     assert caps(done.out) == "0 20 20 20 0"
+
+
+def test_what_the_capabilities_of_a_user_allow_is_executed(runtime, bundle):
+    """execve(2) asks for effective rights, access(2) for those of the real user."""
+    kinds = ("bounding", "effective", "permitted", "inheritable", "ambient")
+    sets = dict.fromkeys(kinds, ["CAP_DAC_OVERRIDE"])
+    user = {"process.user": {"uid": 1000, "gid": 1000}, "process.capabilities": sets}
+    made = bundle("", {**user, "process.args": ["/private/busybox", "id", "-u"]})
+    private = made.rootfs / "private"
+    private.mkdir(mode=0o700)
+    shutil.copy(made.rootfs / "bin/busybox", private / "busybox")
+    (private / "busybox").chmod(0o700)
+    assert runtime.output(made).words == ["1000"]
+    made.edit({"process.capabilities": {}})
+    assert "permission denied" in runtime.fails(made)
 
 
 def test_files_of_the_callers_stay_its_own_and_pipes_are_the_programs(runtime, bundle, tmp_path):

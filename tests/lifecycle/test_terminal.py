@@ -159,6 +159,12 @@ def test_who_is_no_terminal_gets_plain_newlines(runtime, bundle, verb):
     assert (done.status, done.out) == (0, "one\ntwo\n")
 
 
+def test_exec_has_the_size_of_the_configuration_too(runtime, bundle):
+    made = bundle("sleep 100", {"process.consoleSize": {"height": 13, "width": 44}})
+    container = runtime.started(made)
+    assert runtime.ok("exec", "-t", container, "stty", "size").words == ["13", "44"]
+
+
 CONTRADICTIONS = [
     (["create"], TTY, "process.terminal"),
     (["run", "--detach"], TTY, "process.terminal"),
