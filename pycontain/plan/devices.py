@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import SpecError
 from . import steps
-from .mounts import below, plain
+from .mounts import plain
 from .steps import DeviceNode
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def device_steps(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[
     """The steps that make devices and links: below /dev none, when what is there is the host's."""
     given = {node.path: node for node in map(_node, devices)}
     if _is_of_the_host(mounts):
-        others = tuple(node for path, node in given.items() if not below(path, "/dev"))
+        others = tuple(node for path, node in given.items() if not path.startswith("/dev/"))
         return [steps.MakeDevices(nodes=others, why="linux.devices")] if others else []
     wanted = {node.path: node for node in DEFAULT_DEVICES} | given
     return [

@@ -136,8 +136,7 @@ def mount_steps(
     """
     targets = [plain(mount.destination) for mount in mounts]
     made = [
-        # what a later mount hides is never filled
-        _step(mount, bundle, own_cgroup, targets[index] not in targets[index + 1 :])
+        _step(mount, bundle, own_cgroup, hidden=targets[index] in targets[index + 1 :])
         for index, mount in enumerate(mounts)
     ]
     later = tuple(
@@ -153,12 +152,7 @@ def plain(path: str) -> str:
     return os.path.normpath("/" + path.lstrip("/"))
 
 
-def below(path: str, folder: str) -> bool:
-    """Whether a plain path is that of something in a folder, as text."""
-    return path.startswith(f"{folder}/")
-
-
-def _step(mount: Mount, bundle: str, own_cgroup: bool, filled: bool) -> steps.Step:
+def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps.Step:
     words = _Words(mount.options)
     target = plain(mount.destination)
     if target == "/":
@@ -182,10 +176,11 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool, filled: bool) -> steps.St
         return steps.MountCgroup(
             why=mount.at, target=target, propagation=words.propagation, **words.attributes()
         )
-    return _filesystem(mount, words, target, filled)
+    return _filesystem(mount, words, target, hidden=hidden)
 
 
-def _filesystem(mount: Mount, words: _Words, target: str, filled: bool) -> steps.MountFilesystem:
+def _filesystem(mount: Mount, words: _Words, target: str, *, hidden: bool) -> steps.MountFilesystem:
+    """The step; hidden: a later mount has the same target, and nothing will ever be put in here."""
     kind = mount.type or ""
     if kind in ("", "none", "bind"):
         raise SpecError(
@@ -194,7 +189,7 @@ def _filesystem(mount: Mount, words: _Words, target: str, filled: bool) -> steps
     kind = "cgroup2" if kind == "cgroup" else kind
     readonly = bool(words.on & c.MOUNT_ATTR_RDONLY)
     late = bool((words.on | words.recursive_on) & c.MOUNT_ATTR_RDONLY)
-    late = late and kind in _FILLED_LATER and filled
+    late = late and kind in _FILLED_LATER and not hidden
     superblock = ("ro",) if readonly and kind not in _FILLED_LATER else ()
     attributes = words.attributes()
     if late:

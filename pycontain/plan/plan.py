@@ -252,8 +252,8 @@ class _Builder:
         if spec.hostname or spec.domainname:  # engines write "" for none
             made.append(
                 steps.SetHostname(
-                    hostname=spec.hostname or None,
-                    domainname=spec.domainname or None,
+                    hostname=spec.hostname or "",
+                    domainname=spec.domainname or "",
                     why="hostname, domainname",
                 )
             )
@@ -272,15 +272,14 @@ class _Builder:
         if self.own_mounts and self.read_only_later:
             why = "read-only as a whole, now that nothing is left to be made there"
             freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
-        make_cwd = not self.own_mounts  # else it is made before anything is read-only
         return process.become_steps(
             self.process,
             self.linux,
             self.facts,
             self.profile,
-            freeze,
-            make_cwd,
-            self.request.takes_files,
+            freeze=freeze,
+            make_cwd=not self.own_mounts,  # else it is made before anything is read-only
+            takes_files=self.request.takes_files,
         )
 
     def _become_program(self) -> list[steps.Step]:

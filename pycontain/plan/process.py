@@ -112,9 +112,10 @@ def become_steps(
     linux: Linux,
     facts: Facts,
     profile: Profile | None,
+    *,
     freeze: list[steps.Step] | None = None,
-    make_cwd: bool = True,
-    takes_files: bool = False,
+    make_cwd: bool,
+    takes_files: bool,
 ) -> list[steps.Step]:
     """
     From the runtime's process to the container's, ready for execve.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _signal
+
 from .. import os
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, StateError
@@ -99,6 +101,16 @@ class Container:
                 os.close(fd)
             raise self.wrong_status("stopped")
         return fd
+
+    def send(self, number: int) -> None:
+        """Send a signal to the first process. Raises StateError when it is gone."""
+        fd = self.pidfd()
+        try:
+            _signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError:
+            pass  # it ended in between
+        finally:
+            os.close(fd)
 
     def require(self, *wanted: str) -> str:
         """The status. Raises StateError when it is none of these."""

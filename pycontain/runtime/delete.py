@@ -79,15 +79,9 @@ def _wrested(options: Options, id: str) -> StateDir:
 
 def _kill_first_process(options: Options, id: str) -> None:
     try:
-        pidfd = Container(options, id).pidfd()
+        Container(options, id).send(_signal.SIGKILL)
     except StateError:
-        return  # there is none yet, or none any more
-    try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(pidfd)
+        pass  # there is none yet, or none any more
 
 
 def _poststop_hooks(options: Options, container: Container) -> Callable[[], None]:
@@ -105,17 +99,16 @@ def _end(container: Container) -> None:
     """Kill the first process and wait for its end: a zombie's parent may take its time."""
     try:
         pidfd = container.pidfd()
+        try:
+            container.send(_signal.SIGKILL)
+            _wait_for_end(pidfd, container.state.id)
+        finally:
+            os.close(pidfd)
     except StateError:
-        return  # it has ended by itself meanwhile
-    try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
-        wait_for_end(pidfd, container.state.id)
-    finally:
-        os.close(pidfd)
+        pass  # it has ended by itself meanwhile
 
 
-def wait_for_end(pidfd: int, id: str) -> None:
-    """Wait until a process has ended. Raises Timeout when it does not."""
+def _wait_for_end(pidfd: int, id: str) -> None:
     import select
 
     watch = select.poll()

@@ -32,7 +32,7 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
         return
     if not (number == _signal.SIGKILL and container.state.phase == "creating" and container.alive):
         container.require("created", "running", "paused")
-    _signal_by(container.pidfd(), number)
+    container.send(number)
 
 
 def _kills_all(container: Container) -> bool:
@@ -40,23 +40,12 @@ def _kills_all(container: Container) -> bool:
     cgroup = container.cgroup
     if cgroup is None or not cgroup.populated:
         return False
-    try:
-        pidfd = container.pidfd()
-    except StateError:  # it has ended
-        cgroup.kill()
-        return True
     cgroup.kill()
-    _signal_by(pidfd, _signal.SIGKILL)
-    return True
-
-
-def _signal_by(pidfd: int, number: int) -> None:
     try:
-        _signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        pass  # it ended in between
-    finally:
-        os.close(pidfd)
+        container.send(_signal.SIGKILL)
+    except StateError:
+        pass  # it was among them
+    return True
 
 
 def _signal_all(container: Container, number: int) -> None:

@@ -240,7 +240,7 @@ def test_an_empty_name_is_none(names):
 
 def test_one_name_of_two_can_be_empty():
     found = find(plan_of({**config(), "hostname": "a", "domainname": ""}), steps.SetHostname)
-    assert (found.hostname, found.domainname) == ("a", None)
+    assert (found.hostname, found.domainname) == ("a", "")
 
 
 @pytest.mark.parametrize("own", [True, False])

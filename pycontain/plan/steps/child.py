@@ -275,15 +275,15 @@ class MaskPaths(Step):
 
 
 class SetHostname(Step):
-    """The name of the UTS namespace."""
+    """The names of the UTS namespace; an empty one stays what it is."""
 
     name = "hostname"
-    hostname: str | None = None
-    domainname: str | None = None
+    hostname: str = ""
+    domainname: str = ""
 
     def what(self) -> str:
         names = (("host name", self.hostname), ("domain name", self.domainname))
-        return "set " + ", ".join(f"{kind} {name}" for kind, name in names if name is not None)
+        return "set " + ", ".join(f"{kind} {name}" for kind, name in names if name)
 
 
 # --- the process -------------------------------------------------------------------------------
