@@ -7,7 +7,13 @@ what is looked up in the mount below would then be masked out of everybody's sig
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+from pycontain.kernel.root import Root
+from tests.security.attack import in_a_child
+from tests.security.test_swapped_mount_points import build_root, is_read_only
 
 pytestmark = pytest.mark.needs_root
 
@@ -25,12 +31,30 @@ def cover(tmp_path):
     return tmp_path / "cover"
 
 
-def test_what_a_mount_by_another_name_covers_is_masked(runtime, bundle, cover):
+@pytest.fixture
+def covered(bundle, cover):
+    """A bundle with a mount on /sys, and then one on a link to it."""
     made = bundle(LOOK, HIDE)
     (made.rootfs / "alias").symlink_to("/sys")
     over = {"destination": "/alias", "type": "bind", "source": str(cover), "options": ["bind"]}
     made.edit({"mounts": [*made.config["mounts"], SYS, over]})
-    check(runtime.run(made))
+    return made
+
+
+def test_what_a_mount_by_another_name_covers_is_masked(runtime, covered):
+    check(runtime.run(covered))
+
+
+def test_naive_masks_are_below_the_cover(covered, monkeypatch):
+    """A runtime that looks up a path in the mount it made there, and nowhere else."""
+    monkeypatch.setattr(Root, "_is_covered", lambda self, place: False)
+    sys = covered.rootfs / "sys"
+
+    def work():
+        build_root(covered, -1, "", "nothing is swapped")
+        return [os.listdir(sys / "firmware"), is_read_only(sys / "kernel")]
+
+    assert in_a_child(work) == [["secret"], False]
 
 
 def test_what_a_hook_covers_is_masked(runtime, bundle, cover):

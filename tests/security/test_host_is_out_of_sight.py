@@ -8,7 +8,15 @@ import subprocess
 
 import pytest
 
-from tests.security.attack import PYTHON, give_python, in_a_child, python
+from pycontain.init import change
+from tests.security.attack import (
+    PYTHON,
+    bind_by_path,
+    give_python,
+    in_a_child,
+    mount_by_path,
+    python,
+)
 
 pytestmark = pytest.mark.needs_root
 
@@ -45,18 +53,47 @@ def test_there_is_no_way_up_to_the_host(runtime, bundle, flag):
     assert runtime.output(made, *flag).out == "inside\n"
 
 
+def exploit(kind):
+    """A shell's words for a kernel's own file system, mounted with the rights of a user namespace."""
+    others = "--net" if kind == "sysfs" else "--pid --fork"
+    return (
+        f"busybox unshare --user --map-root-user --mount {others} busybox mount -t {kind} none /tmp"
+    )
+
+
 @pytest.mark.parametrize("flag", [(), ("--no-pivot",)])
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
 def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, flag, kind):
     """It may mount what is as visible already: the host's own must not be left behind."""
-    others = "--net" if kind == "sysfs" else "--pid --fork"
-    made = bundle(f"unshare --user --map-root-user --mount {others} mount -t {kind} none /mnt; id")
+    made = bundle(f"{exploit(kind)}; id")
+    sets = made.config["process"]["capabilities"]
+    for names in sets.values():
+        names.append("CAP_SETFCAP")  # to be root in a user namespace: user_namespaces(7)
+    made.edit({"process.capabilities": sets})
     sys = {"destination": "/sys", "type": "sysfs", "options": ["ro"]}
     made.edit({"mounts": [*made.config["mounts"], sys]})
     made.edit({"linux.maskedPaths": ["/proc/keys", "/sys/firmware"]})
     done = runtime.run(made, *flag)
-    assert "Operation not permitted" in done.err or "permission denied" in done.err.lower()
+    assert "mount: permission denied" in done.err
     assert done.status == 0
+
+
+@pytest.mark.parametrize("kind", ["proc", "sysfs"])
+def test_a_naive_move_of_the_root_lets_it_mount_one(bundle, tmp_path, kind, monkeypatch):
+    """What is covered by the new root still counts as visible."""
+    monkeypatch.setattr(change, "_let_go_of_kernel_mounts", lambda rootfs: None)
+    made = bundle("")
+    (tmp_path / "host").mkdir()
+
+    def run():
+        mount_by_path(kind, tmp_path / "host")
+        bind_by_path(made.rootfs, made.rootfs)
+        mount_by_path("proc", made.rootfs / "proc")
+        bind_by_path("/dev/null", made.rootfs / "proc/keys")
+        change._move(os.open(made.rootfs, os.O_PATH))
+        return subprocess.run(["/bin/sh", "-c", exploit(kind)], check=False).returncode
+
+    assert in_a_child(run) == 0
 
 
 SHARED_WORLD = """
