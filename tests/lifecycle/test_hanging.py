@@ -63,21 +63,16 @@ def test_delete_by_force_ends_a_start_that_hangs(runtime, bundle, namespaces):
         assert runtime.ids() == []
 
 
+@pytest.mark.parametrize(
+    ("verb", "kind", "status"),
+    [("create", "createContainer", "creating"), ("run", "startContainer", "running")],
+)
 @every_namespaces
-def test_delete_by_force_ends_a_create_that_hangs(runtime, bundle, namespaces):
-    made = with_hook(bundle, "createContainer", namespaces)
+def test_delete_by_force_ends_a_birth_that_hangs(runtime, bundle, namespaces, verb, kind, status):
+    made = with_hook(bundle, kind, namespaces)
     id = runtime.new_id()
-    with hanging(runtime, made, "create", "-b", made.path, id):
-        assert runtime.state(id)["status"] == "creating"
-        runtime.ok("delete", "--force", id)
-        assert runtime.ids() == []
-
-
-@every_namespaces
-def test_delete_by_force_ends_a_run_that_hangs(runtime, bundle, namespaces):
-    made = with_hook(bundle, "startContainer", namespaces)
-    id = runtime.new_id()
-    with hanging(runtime, made, "run", "-b", made.path, id):
+    with hanging(runtime, made, verb, "-b", made.path, id):
+        assert runtime.state(id)["status"] == status
         runtime.ok("delete", "--force", id)
         assert runtime.ids() == []
 
