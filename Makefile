@@ -74,7 +74,7 @@ clean: ## remove what was built here; the caches outside stay
 
 dev: packages $(READY) $(TOOLS)
 
-$(READY): pyproject.toml pycontain/kernel/_borrow.c
+$(READY): pyproject.toml pycontain/kernel/_vfork.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "pycontain needs Python 3.11: make PYTHON=python3.x" >&2; exit 1; }
 	@echo "making $(VENV)"

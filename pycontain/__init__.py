@@ -24,17 +24,18 @@ if TYPE_CHECKING:
         StepError,
         Timeout,
     )
-    from .library import Container, Result, close, run
-    from .runtime.options import Options
+    from .library.container import Container, close, run
+    from .library.result import Result
+    from .options import Options
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Container": "library",
-    "Result": "library",
-    "close": "library",
-    "run": "library",
-    "Options": "runtime.options",
+    "Container": "library.container",
+    "Result": "library.result",
+    "close": "library.container",
+    "run": "library.container",
+    "Options": "options",
     "HookError": "errors",
     "HostError": "errors",
     "KernelError": "errors",

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import errno as _errno
 
-from . import os
+from .lean import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

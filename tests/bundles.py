@@ -18,9 +18,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pycontain import frozen
 from pycontain.cgroup.place import find_mount
 from pycontain.cli import launcher
+from pycontain.lean import archive
 from tests.unit.spec_configs import edited
 
 TOKEN = f"pct{os.getpid()}"
@@ -163,9 +163,9 @@ class Bundles:
 
 COMMAND = [
     launcher.interpreter(),
-    frozen.FLAGS,
+    archive.FLAGS,
     "-c",
-    frozen.boot(f"sys.path += {launcher.directories()!r}"),
+    archive.boot(f"sys.path += {launcher.directories()!r}"),
 ]
 """The command line as its launcher starts it."""
 

@@ -7,10 +7,10 @@ set -eu
 
 cd "$(dirname "$(readlink -f "$0")")/.."
 python=/opt/pycontain/venv/bin/python
-made=pycontain/kernel/_borrow.abi3.so
-if [ ! "$made" -nt pycontain/kernel/_borrow.c ]; then
+made=pycontain/kernel/_vfork.abi3.so
+if [ ! "$made" -nt pycontain/kernel/_vfork.c ]; then
     headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-    cc -shared -fPIC -O2 -I "$headers" -o "$made" pycontain/kernel/_borrow.c
+    cc -shared -fPIC -O2 -I "$headers" -o "$made" pycontain/kernel/_vfork.c
 fi
 "$python" -m pycontain.cli.launcher /usr/local/bin/pycontain
 modprobe -q kvm-amd || modprobe -q kvm-intel || echo "tree: no KVM in this machine"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import os
 from ..kernel import bpf
 from ..kernel import const as c
+from ..lean import os
 
 _NAME = b"pycontain"  # by which `attach` knows its own programs
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import os
 from ..errors import HostError, SpecError
 from ..kernel.files import read_bytes
+from ..lean import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import time
 
-from .. import os
 from ..errors import KernelError, StateError, Timeout
 from ..kernel.files import read_bytes, read_text
+from ..lean import os
 from . import controllers
 from .place import joined
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import StateError
+from ..lean.record import Record
 from ..plan import resources
-from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _check_usage(cgroup: Cgroup, memory: Memory) -> None:
 def merge(old: Resources, new: Resources) -> Resources:
     """The old limits with the new ones on top."""
     pages = {limit.pageSize: limit for limit in (*old.hugepageLimits, *new.hugepageLimits)}
-    merged = old.but(
+    merged = old.replace(
         devices=new.devices or old.devices,
         memory=_over(old.memory, new.memory),
         cpu=_over(old.cpu, new.cpu),
@@ -64,7 +64,7 @@ def merge(old: Resources, new: Resources) -> Resources:
     newer = _files(merged) - _files(old)
     overruled = {setting.file for setting in newer}  # unified has the last word, but not for ever
     kept = {file: text for file, text in old.unified.items() if file not in overruled}
-    return merged.but(unified={**kept, **new.unified})
+    return merged.replace(unified={**kept, **new.unified})
 
 
 def _over(old: R | None, new: R | None) -> R | None:
@@ -73,8 +73,8 @@ def _over(old: R | None, new: R | None) -> R | None:
         return old or new
     unset = (None, ())
     fields = {name: value for name, value in new.fields().items() if value not in unset}
-    return old.but(**fields).but(at=old.at)  # type: ignore[attr-defined]
+    return old.replace(**fields).replace(at=old.at)  # type: ignore[attr-defined]
 
 
 def _files(limits: Resources) -> set[resources.Setting]:
-    return set(resources.files(limits.but(unified={})))
+    return set(resources.files(limits.replace(unified={})))

@@ -11,14 +11,14 @@ from __future__ import annotations
 import _signal
 import sys
 
-from .. import jsontext, os
 from ..errors import UsageError
+from ..lean import jsontext, os
 from . import table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from .log import Log
     from .table import Command, Flag, Value
@@ -229,7 +229,7 @@ def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
 
 def call(command: Command, settings: Values, values: Values) -> Result:
     """Import the function behind a command and call it."""
-    from ..runtime.options import Options
+    from ..options import Options
 
     options = Options(
         root=str(settings["root"]),
@@ -243,10 +243,18 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         from ..kernel import seal
 
         seal.ensure()
-    module, _, name = command.calls.partition(":")
-    __import__(module)  # importlib is one more module
-    function: Callable[..., Result] = getattr(sys.modules[module], name)
+    function: Callable[..., Result] = _load(command.calls)
+    if command.request:
+        return function(options, _load(command.request)(**values))
     return function(options, **values)
+
+
+def _load(name: str) -> Callable[..., Any]:
+    """What a "module:name" is the name of."""
+    module, _, attribute = name.partition(":")
+    __import__(module)  # importlib is one more module
+    found: Callable[..., Any] = getattr(sys.modules[module], attribute)
+    return found
 
 
 def _finish(result: Result) -> int:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import frozen
 from ..errors import PycontainError, UsageError, fault_of
 from ..kernel import seal
-from . import freezing
+from ..lean import archive
+from . import pack
 
 # one import from each directory: ours, the compiled binding, python-prctl, the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
@@ -49,12 +49,12 @@ def interpreter() -> str:
 
 def text() -> str:
     """The program file's text."""
-    return f"#!{interpreter()} {frozen.FLAGS}\n" + frozen.boot(f"sys.path += {directories()!r}")
+    return f"#!{interpreter()} {archive.FLAGS}\n" + archive.boot(f"sys.path += {directories()!r}")
 
 
 def write(path: str) -> None:
-    """Put the program at this path, whole or not at all, and freeze the package. Raises OSError."""
-    freezing.main()
+    """Put the program at this path, whole or not at all, and pack the package. Raises OSError."""
+    pack.main()
     half = f"{path}.{os.getpid()}"
     with open(half, "w", encoding="utf-8", opener=_executable) as file:
         file.write(text())

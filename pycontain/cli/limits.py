@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .. import jsontext
 from ..errors import UsageError
+from ..lean import jsontext
+from ..units import size
 
 _BYTES = {
     "memory": "memory.limit",
@@ -22,7 +23,6 @@ _NUMBERS = {
     "pids_limit": "pids.limit",
 }
 _TEXTS = {"cpuset_cpus": "cpu.cpus", "cpuset_mems": "cpu.mems"}
-_UNITS = "kmgtp"
 
 
 def resources(flags: dict[str, object]) -> dict[str, object]:
@@ -38,30 +38,14 @@ def resources(flags: dict[str, object]) -> dict[str, object]:
             continue
         group, name = place.split(".")
         if key in _BYTES:
-            value = size(str(value), "--" + key.replace("_", "-"))
+            value = _limit(str(value), "--" + key.replace("_", "-"))
         tree.setdefault(group, {})[name] = value
     return dict(tree)
 
 
-def size(text: str, at: str) -> int:
-    """
-    Bytes of a text such as 512m, 1.5GiB, 4096 or -1; units are powers of 1024.
-
-    Raises UsageError.
-    """
-    if text == "-1":
-        return -1
-    number = text.lower().removesuffix("b").removesuffix("i")
-    unit = number[-1:]
-    power = _UNITS.find(unit) + 1 if unit else 0
-    digits = number.rstrip(_UNITS) if power else number
-    whole, _, fraction = digits.strip().partition(".")
-    plain = (whole + fraction).isdecimal() and digits.isascii() and whole
-    if not plain or len(number) - len(digits) > 1:
-        raise UsageError(
-            "is not an amount of memory", at=at, value=text, remedy="write 512m, 2g or bytes"
-        )
-    return int(float(digits) * 1024**power) if fraction else int(whole) * 1024**power
+def _limit(text: str, at: str) -> int:
+    """Bytes, or -1 for no limit."""
+    return -1 if text == "-1" else size(text, at)
 
 
 def read(text: str, at: str) -> dict[str, object]:

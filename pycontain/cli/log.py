@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 
-from .. import jsontext, os
 from ..errors import PycontainError, fault_of
+from ..lean import jsontext, os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import jsontext
+from ..lean import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

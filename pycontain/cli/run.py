@@ -6,19 +6,17 @@ from ..runtime.run import run as run_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..runtime.options import Options
-    from .table import Value
-
-
-def run(options: Options, id: str, *, timing: bool, **flags: Value) -> int:
-    """Run a container; returns its program's exit status. --timing tells each step's time."""
-    function: Callable[..., int] = run_container  # the table's keywords are checked by a test
-    return function(options, id, on_timing=_show if timing else None, **flags)
+    from ..options import Options
+    from ..plan.request import Request
+    from ..plan.walk import Times
 
 
-def _show(timings: list[tuple[str, str, int]]) -> None:
+def run(options: Options, request: Request) -> int:
+    """Run a container; returns its program's exit status. With timing, show each step's time."""
+    return run_container(options, request, _show if request.timing else None)
+
+
+def _show(times: Times) -> None:
     from .render import timings as show
 
-    show(timings)
+    show(times)

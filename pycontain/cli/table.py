@@ -8,7 +8,7 @@ meanings are runc's, since engines speak them; crun's and our own additions are 
 
 from __future__ import annotations
 
-from ..record import Record
+from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Command(Record):
     One command.
 
     calls    "module:function"; it gets the Options, then arguments and flags by keyword
+    request  "module:Record" that these are put into first, where the function takes one
     panel    the heading it stands under in the help
     prefix   flags end at the first argument, because what follows is another program's
     enters   it puts a process of ours into a container, so the interpreter must be sealed
@@ -97,6 +98,7 @@ class Command(Record):
     help: str
     panel: str
     calls: str = ""
+    request: str = ""
     arguments: tuple[Argument, ...] = ()
     flags: tuple[Flag, ...] = ()
     prefix: bool = False
@@ -200,7 +202,7 @@ _EXEC = (
 )  # fmt: skip
 
 _UPDATE = (
-    _text("resources", "JSON file of limits, - is standard input; other flags are passed over",
+    _text("resources", "JSON file of limits, - for standard input; other flags are ignored",
           "FILE", short="r"),
     _count("blkio-weight", "share of block I/O, 10 to 1000"),
     _count("cpu-period", "period of the CPU limit", "MICROSECONDS"),
@@ -215,8 +217,8 @@ _UPDATE = (
     _text("memory", "memory limit, such as 512m; -1 is no limit", "BYTES"),
     _text("memory-reservation", "memory that is kept for it under pressure", "BYTES"),
     _text("memory-swap", "limit of memory and swap together, -1 is no limit", "BYTES"),
-    _text("kernel-memory", "passed over: no kernel has it any more", "BYTES"),
-    _text("kernel-memory-tcp", "passed over: cgroup v2 has no such limit", "BYTES"),
+    _text("kernel-memory", "ignored: removed from Linux", "BYTES"),
+    _text("kernel-memory-tcp", "ignored: cgroup v2 has no such limit", "BYTES"),
     _count("pids-limit", "how many processes, -1 is no limit"),
     Flag("l3-cache-schema", "Intel RDT cache share", kind="text", default="", value="SCHEMA",
          refusal=_RDT),
@@ -224,12 +226,14 @@ _UPDATE = (
          refusal=_RDT),
 )  # fmt: skip
 
-_LIFE, _LOOK, _CHANGE, _HOST = "Life cycle", "Looking", "Changing", "Bundles and the host"
-_OTHER_WALL = "The other wall"
+_REQUEST = "pycontain.plan.request:Request"
+_LIFE, _INSPECT, _MODIFY = "Life cycle", "Inspect", "Modify"
+_HOST, _VM = "Bundles and the host", "Virtual machines"
 
 _ALL = (
     Command(
         name="create", panel=_LIFE, enters=True, calls="pycontain.runtime.create:create",
+        request=_REQUEST,
         help="Make a container from a bundle; its program waits for start.",
         arguments=(_ID,), flags=_CREATE,
     ),
@@ -239,6 +243,7 @@ _ALL = (
     ),
     Command(
         name="run", panel=_LIFE, enters=True, calls="pycontain.cli.run:run",
+        request=_REQUEST,
         help="Create and start a container, wait for it and delete it.",
         arguments=(_ID,),
         flags=(
@@ -251,6 +256,7 @@ _ALL = (
     ),
     Command(
         name="exec", panel=_LIFE, enters=True, calls="pycontain.runtime.exec:exec_",
+        request="pycontain.plan.request:ExecRequest",
         help="Run one more program in a container.",
         arguments=(
             _ID,
@@ -273,16 +279,16 @@ _ALL = (
         flags=(Flag("force", "kill it first if it is still running", short="f"),),
     ),
     Command(
-        name="state", panel=_LOOK, calls="pycontain.runtime.state:state",
+        name="state", panel=_INSPECT, calls="pycontain.runtime.state:state",
         help="Print the state of a container as JSON.", arguments=(_ID,),
     ),
     Command(
-        name="list", panel=_LOOK, calls="pycontain.cli.verbs:list_containers",
+        name="list", panel=_INSPECT, calls="pycontain.cli.verbs:list_containers",
         help="List the containers.",
         flags=(_format("table", "json"), Flag("quiet", "names alone", short="q")),
     ),
     Command(
-        name="ps", panel=_LOOK, calls="pycontain.cli.verbs:processes",
+        name="ps", panel=_INSPECT, calls="pycontain.cli.verbs:processes",
         help="List the processes of a container.",
         arguments=(
             _ID,
@@ -292,7 +298,7 @@ _ALL = (
         flags=(_format("table", "json"),), prefix=True,
     ),
     Command(
-        name="events", panel=_LOOK, calls="pycontain.cli.verbs:events",
+        name="events", panel=_INSPECT, calls="pycontain.cli.verbs:events",
         help="Print what a container uses, as one JSON text a line.", arguments=(_ID,),
         flags=(
             _text("interval", "time between two records", "DURATION", "5s"),
@@ -300,23 +306,23 @@ _ALL = (
         ),
     ),
     Command(
-        name="pause", panel=_CHANGE, calls="pycontain.runtime.pause:pause",
+        name="pause", panel=_MODIFY, calls="pycontain.runtime.pause:pause",
         help="Freeze the processes of a container.", arguments=(_ID,),
     ),
     Command(
-        name="resume", panel=_CHANGE, calls="pycontain.runtime.resume:resume",
+        name="resume", panel=_MODIFY, calls="pycontain.runtime.resume:resume",
         help="Let the processes of a paused container go on.", arguments=(_ID,),
     ),
     Command(
-        name="update", panel=_CHANGE, calls="pycontain.cli.verbs:update",
+        name="update", panel=_MODIFY, calls="pycontain.cli.verbs:update",
         help="Change the limits of a container.", arguments=(_ID,), flags=_UPDATE,
     ),
     Command(
-        name="checkpoint", panel=_CHANGE, help="Save a running container to files.",
+        name="checkpoint", panel=_MODIFY, help="Save a running container to files.",
         refusal=_CRIU,
     ),
     Command(
-        name="restore", panel=_CHANGE, help="Bring a saved container back.", refusal=_CRIU,
+        name="restore", panel=_MODIFY, help="Bring a saved container back.", refusal=_CRIU,
     ),
     Command(
         name="spec", panel=_HOST, calls="pycontain.cli.verbs:spec",
@@ -335,7 +341,11 @@ _ALL = (
         name="plan", panel=_HOST, calls="pycontain.cli.verbs:plan",
         help="Show the steps that would run a bundle, and why each is there (ours).",
         arguments=(Argument(name="bundle", help="directory with config.json", default="."),),
-        flags=(_format("table", "json"),),
+        flags=(
+            Flag("verb", "the command whose steps to show", kind="text", default="create",
+                 value="VERB", choices=("create", "run")),
+            _format("table", "json"),
+        ),
     ),
     Command(
         name="doctor", panel=_HOST, calls="pycontain.cli.verbs:doctor",
@@ -343,7 +353,7 @@ _ALL = (
         flags=(_format("table", "json"),),
     ),
     Command(
-        name="vm", panel=_OTHER_WALL, calls="pycontain.cli.walls:vm",
+        name="vm", panel=_VM, calls="pycontain.cli.vm:vm",
         help="Run a guest or a program in a virtual machine, or say what /dev/kvm can (ours).",
         arguments=(
             Argument(name="action", help="run, or caps"),
@@ -365,7 +375,7 @@ _ALL = (
         ),
     ),
     Command(
-        name="compare", panel=_OTHER_WALL, calls="pycontain.cli.walls:compare",
+        name="compare", panel=_VM, calls="pycontain.cli.vm:compare",
         help="Run one program natively, contained, in a virtual machine and emulated (ours).",
         arguments=(
             Argument(name="program", help="a static program and its arguments, after --",

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import jsontext
 from ..errors import HostError, UsageError
+from ..lean import jsontext
+from ..units import duration
 from . import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..runtime.options import Options
+    from ..options import Options
 
 
 def list_containers(options: Options, *, format: str, quiet: bool) -> str | Iterator[str] | None:
@@ -80,23 +81,6 @@ def events(options: Options, id: str, *, interval: str, stats: bool) -> Iterator
     return (jsontext.dumps(event) for event in events(options, id, stats=stats, interval=seconds))
 
 
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-
-
-def duration(text: str, at: str) -> float:
-    """Seconds of a duration as Go writes it: 5s, 1m30s, 250ms. Raises UsageError."""
-    import re
-
-    parts = re.findall(r"([0-9.]+)(h|ms|us|ns|m|s)", text)
-    try:
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    except ValueError:  # 1.2.3s
-        seconds = 0.0
-    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
-        raise UsageError("is not a duration", at=at, value=text, remedy="write 5s, 1m30s or 250ms")
-    return seconds
-
-
 def update(options: Options, id: str, *, resources: str, **flags: object) -> None:
     """Change limits: those of a JSON file or, without one, those of the flags."""
     from ..runtime.update import update
@@ -134,11 +118,11 @@ def features(_: Options) -> dict[str, object]:
     return features(OPTIONS)
 
 
-def plan(options: Options, *, bundle: str, format: str) -> str | None:
+def plan(options: Options, *, bundle: str, verb: str, format: str) -> str | None:
     """The steps that would run a bundle."""
     from ..runtime.planning import steps
 
-    found = steps(options, os.path.basename(os.path.abspath(bundle)), bundle)
+    found = steps(options, os.path.basename(os.path.abspath(bundle)), bundle, verb=verb)
     if format == "json":
         return jsontext.pretty(found)
     from . import render

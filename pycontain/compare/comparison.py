@@ -8,7 +8,7 @@ import statistics
 import tempfile
 
 from ..errors import HostError, ProgramError, UsageError
-from ..record import Record
+from ..lean.record import Record
 from ..vm.caps import assistance
 from .measure import run
 from .walls import walls

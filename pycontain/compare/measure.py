@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from ..errors import ProgramError
-from ..record import Record
+from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import os
 import sys
 from importlib.util import find_spec
 
-from .. import frozen, jsontext
 from ..errors import KernelError
 from ..kernel import seal
-from ..record import Record
+from ..lean import archive, jsontext
+from ..lean.record import Record
 from ..spec.sample import sample
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ def walls(folder: str) -> list[Wall]:
 
 
 def _inside(engine: str, program: Sequence[str]) -> list[str]:
-    return frozen.command(sys.executable, "pycontain.compare.inside:main", engine, *program)
+    return archive.command(sys.executable, "pycontain.compare.inside:main", engine, *program)
 
 
 def _container(folder: str, program: Sequence[str]) -> list[str]:
@@ -66,7 +66,7 @@ def _container(folder: str, program: Sequence[str]) -> list[str]:
         file.write(jsontext.dumps(_config(rootfs, program)))
     name = f"compare-{os.getpid()}"
     words = ("run", "--bundle", folder, name)
-    return frozen.command(_sealed(), frozen.PROGRAM, *words)
+    return archive.command(_sealed(), archive.PROGRAM, *words)
 
 
 def _sealed() -> str:

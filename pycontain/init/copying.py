@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _stat as stat
 
-from .. import os
+from ..lean import os
 
 _PIECE = 1 << 20
 

@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import errno
 
-from .. import os
 from ..errors import KernelError, ProgramError
+from ..kernel import elf
+from ..lean import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.root import Root
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-_ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 22: "s390x"}
-_PT_INTERP = 3
-_ELF_HEADER = 64  # bytes
-_PROGRAM_HEADER = {True: 56, False: 32}  # bytes in a 64-bit file, and in one of 32 bits
-_TABLE_MAX = 1 << 16  # bytes: the kernel executes nothing with more program headers
-_PATH_MAX = 4096
 
 
 def refusal(program: str, number: int, root: Root | None = None) -> ProgramError:
@@ -68,7 +63,7 @@ def _look_inside(program: str, number: int, root: Root) -> tuple[str, str] | Non
         head = os.pread(file, 4096, 0)
         if head.startswith(b"#!"):
             return _script(head, root)
-        if head.startswith(b"\x7fELF") and len(head) >= _ELF_HEADER:
+        if elf.is_elf(head) and len(head) >= elf.HEADER_SIZE:
             return _elf(file, head, root)
         if number == errno.ENOEXEC:
             return "it is neither ELF nor a script with #!", "add a #! line"
@@ -98,39 +93,17 @@ def _script(head: bytes, root: Root) -> tuple[str, str] | None:
 
 
 def _elf(file: int, head: bytes, root: Root) -> tuple[str, str] | None:
-    order = "little" if head[5] == 1 else "big"
-    machine = int.from_bytes(head[18:20], order)  # type: ignore[arg-type]
-    name = _ELF_MACHINES.get(machine, f"machine {machine}")
+    header = elf.read_header(head)
     own = os.uname().machine
-    if name != own and not (own == "x86_64" and name == "i386"):
+    if header.machine != own and not (own == "x86_64" and header.machine == "i386"):
         return (
-            f"it is a program for {name}, and this is {own}",
+            f"it is a program for {header.machine}, and this is {own}",
             "use an image for this architecture",
         )
-    loader = _interpreter(file, head)
+    loader = elf.interpreter(file, header)
     if loader and root.find(loader) is None:
         return (
             f"it needs the loader {loader}, which does not exist",
             "add the loader and its libraries to the rootfs, or link the program statically",
         )
     return None
-
-
-def _interpreter(file: int, head: bytes) -> str:
-    """PT_INTERP of a little-endian ELF file, "" when it has none. elf(5)."""
-    wide = head[4] == 2
-    table = int.from_bytes(head[32:40] if wide else head[28:32], "little")
-    size, count = (
-        int.from_bytes(head[at : at + 2], "little") for at in ((54, 56) if wide else (42, 44))
-    )
-    if size != _PROGRAM_HEADER[wide]:
-        return ""
-    headers = os.pread(file, min(size * count, _TABLE_MAX), table)
-    for start in range(0, len(headers), size):
-        entry = headers[start : start + size]
-        if int.from_bytes(entry[:4], "little") == _PT_INTERP:
-            where = entry[8:16] if wide else entry[4:8]
-            length = int.from_bytes(entry[32:40] if wide else entry[16:20], "little")
-            name = os.pread(file, min(length, _PATH_MAX), int.from_bytes(where, "little"))
-            return name.rstrip(b"\0").decode(errors="replace")
-    return ""

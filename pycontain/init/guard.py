@@ -3,7 +3,7 @@ The child stops being an ordinary Python process.
 
 An interpreter reads code when it needs it: after the pivot it would read the container's
 (CVE-2019-14271 was this, with libraries). So everything is loaded before, and from the first step
-on nothing can be imported; the test `tests/security/test_imports_are_sealed.py` plants traps.
+on imports are blocked; the test `tests/security/test_imports_are_blocked.py` plants traps.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import errno
 import gc
 import sys
 
-from .. import os
 from ..errors import KernelError
 from ..kernel import calls
 from ..kernel import const as c
+from ..lean import os
+from ..plan import steps
+from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..plan.steps import Guard, JoinKeyring
-    from .box import Box
+    from .context import Context
 
 _LAST_WORDS = b"pycontain: code was about to be loaded inside a container; the process ends here\n"
 _FORBIDDEN = ("import", "compile", "exec", "ctypes.dlopen", "subprocess.Popen")
@@ -30,55 +31,57 @@ _EMPTY: dict[str, object] = {
 }  # fmt: skip
 
 
-class _Seal:
+class _Imports:
     """
-    What imports need, taken from the interpreter; `closed` while it is.
+    What imports need, taken from the interpreter while they are blocked.
 
     It is kept, not freed: that would write to each of its pages, which then are copied.
     """
 
     kept: dict[str, object] = {}
-    closed = False
+    blocked = False
 
 
-def guard(step: Guard, box: Box) -> None:
-    """Seal imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
+@performs(steps.Guard)
+def guard(step: steps.Guard, context: Context) -> None:
+    """Block imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
     gc.disable()  # no finaliser runs at a moment nobody chose
-    seal()
+    block_imports()
     calls.default_signals()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the parent blocked them all
     # nobody inside may look into this process (CVE-2016-9962)
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
-    box.preserved = step.preserve_fds
+    context.preserved = step.preserve_fds
     calls.close_range(3 + step.preserve_fds, on_exec=True)
     for fd in range(3, 3 + step.preserve_fds):
         os.set_inheritable(fd, True)
 
 
-def seal() -> None:
+def block_imports() -> None:
     """From here on no code can be loaded: whoever tries ends the process."""
-    if not _Seal.kept:
+    if not _Imports.kept:
         sys.addaudithook(_refuse)
-    _Seal.kept = {name: getattr(sys, name) for name in _EMPTY}
+    _Imports.kept = {name: getattr(sys, name) for name in _EMPTY}
     vars(sys).update(_EMPTY)
-    _Seal.closed = True
+    _Imports.blocked = True
 
 
-def unseal() -> None:
-    """In the parent, when a child that borrowed its memory is gone."""
-    if _Seal.closed:
-        vars(sys).update(_Seal.kept)
-        _Seal.closed = False
+def allow_imports() -> None:
+    """In the parent, once a child of vfork is gone."""
+    if _Imports.blocked:
+        vars(sys).update(_Imports.kept)
+        _Imports.blocked = False
 
 
 def _refuse(event: str, _: object) -> None:
     """An audit hook (PEP 578): it cannot be removed."""
-    if _Seal.closed and event in _FORBIDDEN:
+    if _Imports.blocked and event in _FORBIDDEN:
         os.write(2, _LAST_WORDS)
         os._exit(255)
 
 
-def join_keyring(step: JoinKeyring, box: Box) -> None:
+@performs(steps.JoinKeyring)
+def join_keyring(step: steps.JoinKeyring, context: Context) -> None:
     """Leave the caller's keyring; a kernel without keyrings (ENOSYS) has none to leak."""
     try:
         calls.new_session_keyring()

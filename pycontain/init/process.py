@@ -5,21 +5,21 @@ from __future__ import annotations
 import _stat as stat
 import errno
 
-from .. import os
 from ..errors import KernelError, StepError, reason
 from ..kernel import calls, net
 from ..kernel import const as c
 from ..kernel.mounts import Tree
 from ..kernel.root import Root
+from ..lean import os
+from ..plan import steps
 from ..wire import sync
+from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..plan import steps
-    from .box import Box
+    from .context import Context
 
 
-_FAILED = 255
 _MEMORY = frozenset(("RLIMIT_AS", "RLIMIT_DATA"))
 _ROOM = 1 << 18  # bytes
 
@@ -27,13 +27,15 @@ _ROOM = 1 << 18  # bytes
 # --- namespaces ----------------------------------------------------------------------------------
 
 
-def join_namespaces(step: steps.JoinNamespaces, box: Box) -> None:
+@performs(steps.JoinNamespaces)
+def join_namespaces(step: steps.JoinNamespaces, context: Context) -> None:
     """Enter what the parent opened."""
     for kind in step.kinds:
-        calls.setns(box.namespaces[kind], kind)
+        calls.setns(context.namespaces[kind], kind)
 
 
-def join_process(step: steps.JoinProcess, box: Box) -> None:
+@performs(steps.JoinProcess)
+def join_process(step: steps.JoinProcess, context: Context) -> None:
     """
     Enter all namespaces of a container at once; its root is then this process's.
 
@@ -43,45 +45,50 @@ def join_process(step: steps.JoinProcess, box: Box) -> None:
     """
     calls.erase_command_line()
     if step.flags:
-        calls.setns(box.target, step.flags)
-    box.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    box.close_others()
+        calls.setns(context.target, step.flags)
+    context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    context.close_others()
     if step.flags & c.CLONE_NEWPID:
-        _go_on_inside(box.parent)
+        _go_on_inside(context.parent)
 
 
 def _go_on_inside(parent: sync.Channel) -> None:
     """
-    Go on as a child, once the parent knows it: only from here does the parent learn its pid.
+    Go on as a child, once the parent knows its pid, which it learns only from here.
 
-    It waits at a pipe for us to have told, else nobody would ever end it should we be killed.
+    The new process waits at a pipe until we have reported it: nobody would ever end it if we were
+    killed before that.
     """
-    told, tell = os.pipe2(os.O_CLOEXEC)
+    reported, report = os.pipe2(os.O_CLOEXEC)
     pid, _ = calls.clone3(c.CLONE_PARENT)
     if pid:
         sync.report_born(parent, pid)
-        os.write(tell, b".")
+        os.write(report, b".")
         os._exit(0)
-    os.close(tell)
-    if not os.read(told, 1) or not sync.wait_for_go(parent):
-        os._exit(_FAILED)
-    os.close(told)
+    os.close(report)
+    if not os.read(reported, 1):
+        os._exit(sync.EXIT_FAILED)
+    sync.await_turn(parent)
+    os.close(reported)
 
 
-def unshare(step: steps.Unshare, box: Box) -> None:
+@performs(steps.Unshare)
+def unshare(step: steps.Unshare, context: Context) -> None:
     """Make namespaces from within."""
     calls.unshare(step.flags)
 
 
-def raise_loopback(step: steps.RaiseLoopback, box: Box) -> None:
+@performs(steps.RaiseLoopback)
+def raise_loopback(step: steps.RaiseLoopback, context: Context) -> None:
     """Bring `lo` up, or enter the namespace in which that was done ahead of time."""
-    if box.network >= 0:
-        calls.setns(box.network, c.CLONE_NEWNET)
+    if context.network >= 0:
+        calls.setns(context.network, c.CLONE_NEWNET)
     else:
         net.loopback_up()
 
 
-def set_hostname(step: steps.SetHostname, box: Box) -> None:
+@performs(steps.SetHostname)
+def set_hostname(step: steps.SetHostname, context: Context) -> None:
     """Name the UTS namespace."""
     if step.hostname:
         calls.sethostname(step.hostname)
@@ -89,7 +96,8 @@ def set_hostname(step: steps.SetHostname, box: Box) -> None:
         calls.setdomainname(step.domainname)
 
 
-def write_sysctls(step: steps.WriteSysctls, box: Box) -> None:
+@performs(steps.WriteSysctls)
+def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
     """Set kernel parameters through a /proc that nobody else can mount over (CVE-2025-52881)."""
     proc = Root(Tree.new("proc").fd)
     for name, value, at in step.settings:
@@ -107,20 +115,21 @@ def write_sysctls(step: steps.WriteSysctls, box: Box) -> None:
 # --- terminal and session ------------------------------------------------------------------------
 
 
-def open_terminal(step: steps.OpenTerminal, box: Box) -> None:
+@performs(steps.OpenTerminal)
+def open_terminal(step: steps.OpenTerminal, context: Context) -> None:
     """Open a terminal, send its master to who asked, make it this process's own."""
     from ..kernel import sockets, tty  # loaded by the parent
 
-    master, slave = tty.open_pair(box.inside)
+    master, slave = tty.open_pair(context.inside)
     if step.rows or step.columns:
         tty.set_size(master, step.rows, step.columns)
     if step.plain:
         tty.keep_newlines(slave)
     _own_terminal(slave, step.uid)
     if step.mount:
-        place = box.inside.open("/dev/console")
+        place = context.inside.open("/dev/console")
         Tree.clone(slave, at="/dev/console").attach(place, "/dev/console")
-    sockets.send(box.console, master, b"/dev/ptmx")
+    sockets.send(context.console, master, b"/dev/ptmx")
     os.setsid()
     tty.make_controlling(slave)
     os.close(master)
@@ -135,7 +144,8 @@ def _own_terminal(slave: int, uid: int) -> None:
             raise
 
 
-def start_session(step: steps.StartSession, box: Box) -> None:
+@performs(steps.StartSession)
+def start_session(step: steps.StartSession, context: Context) -> None:
     """Leave the caller's session, so that TIOCSTI cannot type into its terminal (CVE-2017-5226)."""
     if os.getsid(0) != os.getpid():
         os.setsid()
@@ -145,24 +155,28 @@ def start_session(step: steps.StartSession, box: Box) -> None:
 # --- scheduling ----------------------------------------------------------------------------------
 
 
-def set_affinity(step: steps.SetAffinity, box: Box) -> None:
+@performs(steps.SetAffinity)
+def set_affinity(step: steps.SetAffinity, context: Context) -> None:
     """Run on these CPUs from now on."""
     calls.set_affinity(step.cpus, step.why)
 
 
-def set_scheduler(step: steps.SetScheduler, box: Box) -> None:
+@performs(steps.SetScheduler)
+def set_scheduler(step: steps.SetScheduler, context: Context) -> None:
     """CPU scheduling."""
     calls.sched_setattr(
         step.policy, step.flags, step.nice, step.priority, step.runtime, step.deadline, step.period
     )
 
 
-def set_io_priority(step: steps.SetIoPriority, box: Box) -> None:
+@performs(steps.SetIoPriority)
+def set_io_priority(step: steps.SetIoPriority, context: Context) -> None:
     """I/O scheduling."""
     calls.ioprio_set(step.priority)
 
 
-def set_personality(step: steps.SetPersonality, box: Box) -> None:
+@performs(steps.SetPersonality)
+def set_personality(step: steps.SetPersonality, context: Context) -> None:
     """The execution domain."""
     calls.personality(step.persona)
 
@@ -170,7 +184,8 @@ def set_personality(step: steps.SetPersonality, box: Box) -> None:
 # --- identity ------------------------------------------------------------------------------------
 
 
-def enter_directory(step: steps.EnterDirectory, box: Box) -> None:
+@performs(steps.EnterDirectory)
+def enter_directory(step: steps.EnterDirectory, context: Context) -> None:
     """
     Change to the working directory, made when missing, and see that it is inside.
 
@@ -182,7 +197,7 @@ def enter_directory(step: steps.EnterDirectory, box: Box) -> None:
     except FileNotFoundError:
         if not step.make:
             raise KernelError.of("chdir", errno.ENOENT, step.path) from None
-        os.fchdir(box.inside.make_directory(step.path))
+        os.fchdir(context.inside.make_directory(step.path))
     except OSError as error:
         raise KernelError.of("chdir", error.errno or 0, step.path) from None
     check_directory(step.path)
@@ -194,20 +209,23 @@ def check_directory(path: str) -> None:
         raise StepError("leads outside of the container", at="process.cwd", value=path)
 
 
-def load_seccomp(step: steps.LoadSeccomp, box: Box) -> None:
+@performs(steps.LoadSeccomp)
+def load_seccomp(step: steps.LoadSeccomp, context: Context) -> None:
     """Install the filter that the parent compiled."""
-    calls.seccomp_filter(box.seccomp, step.flags)
+    calls.seccomp_filter(context.seccomp, step.flags)
 
 
-def set_rlimits(step: steps.SetRlimits, box: Box) -> None:
+@performs(steps.SetRlimits)
+def set_rlimits(step: steps.SetRlimits, context: Context) -> None:
     """Set this process's own limits: another's would need CAP_SYS_RESOURCE."""
     if not _MEMORY.isdisjoint(name for name, *_ in step.limits):
-        _make_room(_ROOM + 4 * sum(map(len, box.env.values())))
+        _make_room(_ROOM + 4 * sum(map(len, context.env.values())))
     for name, number, soft, hard, at in step.limits:
         _limit(number, soft, hard, at, f"{name} {soft}:{hard}")
 
 
-def raise_rlimits(step: steps.RaiseRlimits, box: Box) -> None:
+@performs(steps.RaiseRlimits)
+def raise_rlimits(step: steps.RaiseRlimits, context: Context) -> None:
     """Raise hard limits, where they are lower."""
     for name, number, hard, at in step.limits:
         soft, own = calls.own_limits(number)
@@ -235,14 +253,16 @@ def _make_room(size: int) -> None:
     [bytes(4000) for _ in range(size // 4000)]
 
 
-def bound_capabilities(step: steps.BoundCapabilities, box: Box) -> None:
+@performs(steps.BoundCapabilities)
+def bound_capabilities(step: steps.BoundCapabilities, context: Context) -> None:
     """Drop what is not kept."""
     calls.drop_from_bounding_set(
         [capability for capability in range(step.last + 1) if not step.keep >> capability & 1]
     )
 
 
-def take_user(step: steps.TakeUser, box: Box) -> None:
+@performs(steps.TakeUser)
+def take_user(step: steps.TakeUser, context: Context) -> None:
     """Become the user, keeping the permitted capabilities until they are set."""
     _own_streams(step.uid, step.takes_files)
     calls.prctl(c.PR_SET_KEEPCAPS, 1, name="PR_SET_KEEPCAPS")
@@ -276,7 +296,8 @@ def _own_streams(uid: int, takes_files: bool) -> None:
                 raise
 
 
-def set_capabilities(step: steps.SetCapabilities, box: Box) -> None:
+@performs(steps.SetCapabilities)
+def set_capabilities(step: steps.SetCapabilities, context: Context) -> None:
     """Set the four sets; ambient ones must be permitted and inheritable already."""
     calls.capset(step.effective, step.permitted, step.inheritable)
     calls.prctl(c.PR_CAP_AMBIENT, c.PR_CAP_AMBIENT_CLEAR_ALL, name="PR_CAP_AMBIENT_CLEAR_ALL")
@@ -287,6 +308,7 @@ def set_capabilities(step: steps.SetCapabilities, box: Box) -> None:
             )
 
 
-def no_new_privileges(step: steps.NoNewPrivileges, box: Box) -> None:
+@performs(steps.NoNewPrivileges)
+def no_new_privileges(step: steps.NoNewPrivileges, context: Context) -> None:
     """Set no_new_privs, which nothing can unset."""
     calls.prctl(c.PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")

@@ -5,37 +5,41 @@ from __future__ import annotations
 import _stat as stat
 import errno
 
-from .. import os
 from ..errors import KernelError, ProgramError
+from ..lean import os
+from ..plan import steps
 from . import diagnose
+from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..kernel._borrow import Program
+    from ..kernel._vfork import Program
     from ..kernel.root import Root
-    from ..plan import steps
-    from .box import Box
+    from .context import Context
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWD_LIMIT = 1 << 20
 
 
-def find_program(step: steps.FindProgram, box: Box) -> None:
+@performs(steps.FindProgram)
+def find_program(step: steps.FindProgram, context: Context) -> None:
     """
     Look the program up as execvp(3) would, in the container, as its user.
 
     Its environment is made here, too: the seccomp filter, which may come next, need not allow what
     looking for HOME takes.
     """
-    box.env = _environment(step.env, box.inside)
+    context.env = _environment(step.env, context.inside)
     name = step.args[0]
     if "/" in name:
-        problem = _problem(name, box.inside)
+        problem = _problem(name, context.inside)
         if problem:
             raise diagnose.refusal(name, problem)
-        box.program = name
+        context.program = name
     else:
-        box.program = _search(name, _variable(step.env, "PATH") or _DEFAULT_PATH, box.inside)
+        context.program = _search(
+            name, _variable(step.env, "PATH") or _DEFAULT_PATH, context.inside
+        )
 
 
 def _search(name: str, path: str, root: Root) -> str:
@@ -86,19 +90,20 @@ def _variable(env: tuple[str, ...], name: str) -> str | None:
     return found[-1] if found else None
 
 
-def execute(step: steps.Execute, box: Box) -> None:
+@performs(steps.Execute)
+def execute(step: steps.Execute, context: Context) -> None:
     """Become the program. Returns only by raising."""
     try:
-        os.execve(box.program, step.args, _with_sockets(step, box.env))
+        os.execve(context.program, step.args, _with_sockets(step, context.env))
     except OSError as error:
-        raise diagnose.refusal(box.program, error.errno or 0, box.inside) from None
+        raise diagnose.refusal(context.program, error.errno or 0, context.inside) from None
 
 
-def command(step: steps.Execute, box: Box) -> Program:
+def command(step: steps.Execute, context: Context) -> Program:
     """(path, arguments, environment) of the program, as execve(2) takes them."""
-    env = _with_sockets(step, box.env)
+    env = _with_sockets(step, context.env)
     return (
-        os.fsencode(box.program),
+        os.fsencode(context.program),
         tuple(os.fsencode(word) for word in step.args),
         tuple(os.fsencode(f"{name}={value}") for name, value in env.items()),
     )

@@ -1,9 +1,9 @@
 """
 The container's file system, built before it is "/".
 
-Nothing here uses a path inside the rootfs as a string: `box.inside` resolves it to a descriptor,
-mounts are made detached and attached onto that descriptor. What lies in /proc, /sys or /dev is
-resolved in the mount that was attached there, whatever has that name by now.
+Nothing here uses a path inside the rootfs as a string: `context.inside` resolves it to a
+descriptor, mounts are made detached and attached onto that descriptor. What lies in /proc, /sys or
+/dev is resolved in the mount that was attached there, whatever has that name by now.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import _stat as stat
 import errno
 
-from .. import os
 from ..errors import KernelError, StepError
 from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.mounts import Tree, fits
 from ..kernel.root import Root, is_below, is_directory
+from ..lean import os
+from ..plan import steps
+from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..plan import steps
-    from .box import Box
+    from .context import Context
 
 _ONE_WAY = (c.MS_SLAVE, c.MS_PRIVATE)  # what is mounted here is mounted nowhere else
 _PROC_ROOT_INO = 1  # linux/proc_fs.h
@@ -44,7 +45,8 @@ def open_host(path: str) -> int:
         raise KernelError.of("open", error.errno or 0, path) from None
 
 
-def bind_root(step: steps.BindRoot, box: Box) -> None:
+@performs(steps.BindRoot)
+def bind_root(step: steps.BindRoot, context: Context) -> None:
     """
     Make the rootfs a mount that nothing propagates out of.
 
@@ -61,7 +63,7 @@ def bind_root(step: steps.BindRoot, box: Box) -> None:
     tree = Tree.clone(rootfs, recursive=True, at=step.path)
     tree.attach(rootfs, step.path)
     tree.propagate(kind)  # pivot_root(2) refuses a shared root
-    box.root = Root(tree.fd)
+    context.root = Root(tree.fd)
 
 
 def stop_propagation_at(path: str, kind: int) -> None:
@@ -85,10 +87,11 @@ def stop_propagation_at(path: str, kind: int) -> None:
 # --- mounts --------------------------------------------------------------------------------------
 
 
-def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
+@performs(steps.MountFilesystem)
+def mount_filesystem(step: steps.MountFilesystem, context: Context) -> None:
     """Make a new file system and attach it."""
-    mode = _covered_mode(step, box)
-    target = _mount_point(step, box)
+    mode = _covered_mode(step, context)
+    target = _mount_point(step, context)
     if fits(step.options):
         on = step.on & ~c.MOUNT_ATTR_RDONLY
         tree = Tree.new(step.kind, step.options + mode, on, step.source)
@@ -103,16 +106,16 @@ def mount_filesystem(step: steps.MountFilesystem, box: Box) -> None:
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     # of other tmpfs, links such as /var/run could hide from us that one covers another
     ours = step.kind == "tmpfs" and step.target == "/dev" and not step.copy_up
-    _attach(tree, target, step, box, sealed=ours)
+    _attach(tree, target, step, context, trusted=ours)
     if step.readonly_later:
-        box.late[step.target] = tree
+        context.late[step.target] = tree
 
 
-def _covered_mode(step: steps.MountFilesystem, box: Box) -> tuple[str, ...]:
+def _covered_mode(step: steps.MountFilesystem, context: Context) -> tuple[str, ...]:
     """A tmpfs takes the mode of the directory that it covers, as with runc, unless one is given."""
     if step.kind != "tmpfs" or any(option.startswith("mode=") for option in step.options):
         return ()
-    covered = box.inside.find(step.target)
+    covered = context.inside.find(step.target)
     if covered is None:
         return ()
     mode = stat.S_IMODE(os.fstat(covered).st_mode)
@@ -143,7 +146,7 @@ def _mount_aside(target: int, step: steps.MountFilesystem) -> Tree:
     return tree
 
 
-def _mount_point(step: steps.MountFilesystem, box: Box) -> int:
+def _mount_point(step: steps.MountFilesystem, context: Context) -> int:
     """
     The directory to mount on, made when missing.
 
@@ -151,10 +154,10 @@ def _mount_point(step: steps.MountFilesystem, box: Box) -> int:
     CVE-2023-27561).
     """
     if step.kind in ("proc", "sysfs"):
-        target = _real_directory(step.target, box.inside)
+        target = _real_directory(step.target, context.inside)
     else:
-        target = box.inside.make_directory(step.target)
-    _refuse_fake_proc(target, step.kind == "proc", step, box)
+        target = context.inside.make_directory(step.target)
+    _refuse_fake_proc(target, step.kind == "proc", step, context)
     return target
 
 
@@ -173,35 +176,37 @@ def _real_directory(path: str, root: Root) -> int:
     return found
 
 
-def mount_bind(step: steps.MountBind, box: Box) -> None:
+@performs(steps.MountBind)
+def mount_bind(step: steps.MountBind, context: Context) -> None:
     """Clone a part of the host's tree and attach it."""
-    _bind(step.source, step.recursive, step, box)
+    _bind(step.source, step.recursive, step, context)
 
 
-def mount_cgroup(step: steps.MountCgroup, box: Box) -> None:
+@performs(steps.MountCgroup)
+def mount_cgroup(step: steps.MountCgroup, context: Context) -> None:
     """Show the container its own cgroup."""
-    _bind(box.cgroup, False, step, box)
+    _bind(context.cgroup, False, step, context)
 
 
-def _bind(path: str, recursive: bool, step: steps.MountStep, box: Box) -> None:
+def _bind(path: str, recursive: bool, step: steps.MountStep, context: Context) -> None:
     source = open_host(path)
     tree = Tree.clone(source, recursive=recursive, at=path)
-    inside = box.inside
+    inside = context.inside
     directory = is_directory(source)
     target = inside.make_directory(step.target) if directory else inside.make_file(step.target)
-    _refuse_fake_proc(target, _is_whole_proc(source), step, box)
+    _refuse_fake_proc(target, _is_whole_proc(source), step, context)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
-    _attach(tree, target, step, box)
+    _attach(tree, target, step, context)
 
 
 def _attach(
-    tree: Tree, target: int, step: steps.MountStep, box: Box, *, sealed: bool = False
+    tree: Tree, target: int, step: steps.MountStep, context: Context, *, trusted: bool = False
 ) -> None:
     tree.attach(target, step.target)
     for kind, recursive in step.propagation:
         tree.propagate(kind, recursive=recursive)
-    box.inside.remember(step.target, tree.fd, sealed=sealed or _is_kernel_made(tree.fd))
+    context.inside.remember(step.target, tree.fd, trusted=trusted or _is_kernel_made(tree.fd))
 
 
 def _is_kernel_made(fd: int) -> bool:
@@ -209,9 +214,10 @@ def _is_kernel_made(fd: int) -> bool:
     return calls.filesystem_type(fd) in _KERNEL_MADE and is_directory(fd)
 
 
-def remount(step: steps.Remount, box: Box) -> None:
+@performs(steps.Remount)
+def remount(step: steps.Remount, context: Context) -> None:
     """Change what is mounted: of a bind mount the attributes, otherwise the file system."""
-    tree = Tree(box.inside.mount(step.target))
+    tree = Tree(context.inside.mount(step.target))
     if step.options and not step.bind:
         tree.reconfigure(step.options, step.target)
     tree.set(step.on, step.off)
@@ -220,13 +226,15 @@ def remount(step: steps.Remount, box: Box) -> None:
         tree.propagate(kind, recursive=recursive)
 
 
-def _refuse_fake_proc(target: int, whole_proc: bool, step: steps.MountStep, box: Box) -> None:
+def _refuse_fake_proc(
+    target: int, whole_proc: bool, step: steps.MountStep, context: Context
+) -> None:
     """
     Whatever path led here: programs, and we, trust what is in /proc (CVE-2019-16884).
 
     whole_proc  what will be mounted is a proc file system from its root on
     """
-    proc = box.inside.find("/proc")
+    proc = context.inside.find("/proc")
     found, on_proc = os.fstat(target), calls.filesystem_type(target) == c.PROC_SUPER_MAGIC
     if (on_proc and found.st_ino == _PROC_ROOT_INO) or (
         proc is not None and os.path.samestat(found, os.fstat(proc))
@@ -260,7 +268,8 @@ def host_path(fd: int) -> str:
 # --- devices -------------------------------------------------------------------------------------
 
 
-def make_devices(step: steps.MakeDevices, box: Box) -> None:
+@performs(steps.MakeDevices)
+def make_devices(step: steps.MakeDevices, context: Context) -> None:
     """
     Make each device file; one that is there must be the same, and is left as it is.
 
@@ -268,13 +277,13 @@ def make_devices(step: steps.MakeDevices, box: Box) -> None:
     its files would be replaced (CVE-2026-41579). What was checked is what is used.
     """
     wanted = any(is_below(node.path, "/dev") for node in step.nodes)
-    dev = Root(_real_directory("/dev", box.inside)) if wanted else None
+    dev = Root(_real_directory("/dev", context.inside)) if wanted else None
     old = os.umask(0)
     directories: dict[str, int] = {}  # opened once each: most are in /dev
     for node in step.nodes:
         folder, _, name = node.path.rpartition("/")
         if folder not in directories:
-            directories[folder] = _device_folder(folder, dev, box.inside)
+            directories[folder] = _device_folder(folder, dev, context.inside)
         _make_device(node, directories[folder], name)
     for directory in directories.values():
         os.close(directory)
@@ -309,9 +318,10 @@ def _check_device(node: steps.DeviceNode, kind: int, device: int, found: os.stat
         )
 
 
-def link_devices(step: steps.LinkDevices, box: Box) -> None:
+@performs(steps.LinkDevices)
+def link_devices(step: steps.LinkDevices, context: Context) -> None:
     """Make the links of /dev; those that exist are the rootfs's own business, but for ptmx."""
-    directory = _real_directory("/dev", box.inside)
+    directory = _real_directory("/dev", context.inside)
     for path, target in step.links:
         name = path.removeprefix("/dev/")
         if name == "ptmx":
@@ -330,98 +340,16 @@ def _remove(directory: int, name: str) -> None:
         pass
 
 
-def make_places(step: steps.MakePlaces, box: Box) -> None:
+@performs(steps.MakePlaces)
+def make_places(step: steps.MakePlaces, context: Context) -> None:
     """Make what later steps find there, while all can still be written."""
     old = os.umask(0)
     for path in step.files:
-        os.close(box.inside.make_file(path))
+        os.close(context.inside.make_file(path))
     for path in step.directories:
         try:
-            os.close(box.inside.make_directory(path))
+            os.close(context.inside.make_directory(path))
         except KernelError as error:
             if error.errno != errno.ELOOP:  # a magic link: whoever goes there judges it
                 raise
     os.umask(old)
-
-
-# --- protection ----------------------------------------------------------------------------------
-
-
-def protect_paths(step: steps.ProtectPaths, box: Box) -> None:
-    """Make each path read-only, with all below it; those that do not exist need no protection."""
-    for path in step.paths:
-        meant, *seen = box.inside.everywhere(path) or [-1]
-        if meant >= 0 and not _is_made_read_only(meant, box.inside):
-            box.inside.remember(path, _bind_read_only(meant, path).fd)
-        for target in seen:
-            _bind_read_only(target, path)
-
-
-def _is_made_read_only(target: int, root: Root) -> bool:
-    """
-    Make a sealed mount read-only itself, if this is one.
-
-    A copy over it would hide what is masked in it later.
-    """
-    if not root.is_sealed(target):
-        return False
-    try:
-        Tree(target).set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
-    except KernelError as error:
-        if error.errno != errno.EINVAL:  # the same directory, seen through another mount
-            raise
-        return False
-    return True
-
-
-def _bind_read_only(target: int, path: str) -> Tree:
-    """Bind a path on itself, read-only."""
-    tree = Tree.clone(target, recursive=True, at=path)
-    tree.set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
-    tree.attach(target, path)
-    return tree
-
-
-def mask_paths(step: steps.MaskPaths, box: Box) -> None:
-    """
-    Cover each file with /dev/null and each directory with one empty tmpfs.
-
-    The null device is the host's: the container's could be a symlink to what the attacker wants
-    mounted here (CVE-2025-31133). It is read-only, as an inode: root in the container could
-    otherwise take it from everyone with one chmod(1).
-    """
-    null: Tree | None = None
-    empty: Tree | None = None
-    for path in step.paths:
-        for target in box.inside.everywhere(path):
-            if is_directory(target):
-                empty = Tree.clone(empty.fd) if empty else empty_directory()
-                empty.attach(target, path)
-            else:
-                null = Tree.clone(null.fd) if null else _null()
-                null.attach(target, path)
-
-
-def empty_directory() -> Tree:
-    return Tree.new("tmpfs", ("size=0", "nr_inodes=1"), c.MOUNT_ATTR_RDONLY)
-
-
-def _null() -> Tree:
-    null = open_host("/dev/null")
-    found = os.fstat(null)
-    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
-        raise StepError("is not the null device", at="/dev/null")
-    tree = Tree.clone(null, at="/dev/null")
-    tree.set(c.MOUNT_ATTR_RDONLY, 0)
-    return tree
-
-
-def freeze_mounts(step: steps.FreezeMounts, box: Box) -> None:
-    """Make mounts read-only in which nothing is left to be made, the very ones that were made."""
-    for target in step.targets:
-        if target == "/":
-            Tree(box.inside.fd).set(c.MOUNT_ATTR_RDONLY, 0)
-        else:
-            tree = box.late.pop(target)
-            tree.set(c.MOUNT_ATTR_RDONLY, 0)
-            os.close(tree.fd)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import _signal
 import errno
 
-from .. import os
 from ..errors import KernelError
+from ..lean import os
 from . import const as c
 from ._ffi import ffi
 from .files import read_bytes

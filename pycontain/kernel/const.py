@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .. import os
+from ..lean import os
+
+# <signal.h>: those that a process can block, but for the two that are libc's own.
+ALL_SIGNALS = frozenset(range(1, 65)) - {32, 33}
 
 # <sys/syscall.h>: since 5.1 new calls have one number on every architecture ...
 SYS_pidfd_send_signal = 424

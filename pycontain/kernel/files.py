@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from .. import os
+import errno
+
 from ..errors import KernelError
+from ..lean import os
 
 _MOST = 16 << 20  # bytes
 _PIECE = 1 << 16
@@ -47,3 +49,15 @@ def _rest(fd: int, at: str) -> bytes:
         if size > _MOST:
             raise KernelError(f"is longer than {_MOST >> 20} MiB", at=at)
     return b"".join(pieces)
+
+
+def start_time(pid: int) -> int:
+    """A process's start time in clock ticks since boot, 0 when it is gone or a zombie. proc(5)."""
+    try:
+        text = read_bytes(f"/proc/{pid}/stat")
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            return 0
+        raise
+    fields = text.rpartition(b")")[2].split()  # the name before it may hold anything
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

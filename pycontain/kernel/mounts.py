@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 
-from .. import os
 from ..errors import KernelError
+from ..lean import os
 from . import calls
 from . import const as c
 from .files import read_bytes

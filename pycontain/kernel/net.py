@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import os
 from ..errors import KernelError
+from ..lean import os
 from . import calls
 from . import const as c
 from ._ffi import ffi

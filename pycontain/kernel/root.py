@@ -17,8 +17,8 @@ from __future__ import annotations
 import _stat as stat
 import errno
 
-from .. import os
 from ..errors import KernelError
+from ..lean import os
 from . import calls
 from . import const as c
 
@@ -37,15 +37,15 @@ class Root:
     KernelError.
 
     mounts  path -> descriptor, of what was attached below, as `remember` was told
-    sealed  path -> (device, inode), of those of them whose content is the kernel's or our own
+    trusted  path -> (device, inode), of those of them whose content is the kernel's or our own
     """
 
-    __slots__ = ("fd", "mounts", "sealed")
+    __slots__ = ("fd", "mounts", "trusted")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.mounts: dict[str, int] = {}
-        self.sealed: dict[str, tuple[int, int]] = {}
+        self.trusted: dict[str, tuple[int, int]] = {}
 
     def open(self, path: str, flags: int = os.O_PATH) -> int:
         """Open a file below this root; a symlink at the end is followed inside the root."""
@@ -67,19 +67,19 @@ class Root:
         """
         As find, but all that a path can be taken for.
 
-        What lies in a sealed mount may not be what the container will see: a hook, or a mount whose
-        path is another name of that place, can have covered it.
+        What lies in a trusted mount may not be what the container will see: a hook, or a mount
+        whose path is another name of that place, can have covered it.
         """
         found = self.find(path)
         places = [] if found is None else [found]
-        place, _ = self._sealed_place(path)
+        place, _ = self._trusted_place(path)
         if place and self._is_covered(place):
             seen = calls.try_openat2(self.fd, path, os.O_PATH, _SAFE)
             places += [seen] if seen >= 0 else []
         return places
 
     def _is_covered(self, place: str) -> bool:
-        """Whether another mount, or another directory, is at the place of a sealed mount."""
+        """Whether another mount, or another directory, is at the place of a trusted mount."""
         fd = calls.try_openat2(self.fd, place, os.O_PATH, _SAFE)
         if fd < 0:
             return True
@@ -90,42 +90,42 @@ class Root:
 
     def _try(self, path: str, flags: int) -> int:
         """A descriptor, or -errno."""
-        place, rest = self._sealed_place(path)
+        place, rest = self._trusted_place(path)
         if place:
             fd = calls.try_openat2(self.mounts[place], rest, flags, _WITHIN)
             if fd != -errno.EXDEV:
                 return fd
         return calls.try_openat2(self.fd, path.encode() or b".", flags, _SAFE)
 
-    def _sealed_place(self, path: str) -> tuple[str, str]:
-        """Where the innermost sealed mount is that a path leads into, and the rest of the path."""
-        names = _names(path) if self.sealed else []
+    def _trusted_place(self, path: str) -> tuple[str, str]:
+        """Where the innermost trusted mount is that a path leads into, and the rest of the path."""
+        names = _names(path) if self.trusted else []
         if ".." in names:  # the kernel alone knows where that leads
             return "", path
         for end in range(len(names), 0, -1):
             place = _joined(names[:end])
-            if place in self.sealed:
+            if place in self.trusted:
                 return place, "/".join(names[end:]) or "."
         return "", path
 
-    def remember(self, path: str, fd: int, *, sealed: bool = False) -> None:
+    def remember(self, path: str, fd: int, *, trusted: bool = False) -> None:
         """
         From now on this is the mount that was attached at a path, over all that was there.
 
-        sealed  nobody but the kernel and us can have put anything into it
+        trusted  nobody but the kernel and us can have put anything into it
         """
         place = _joined(_names(path))
         covered = [known for known in self.mounts if is_below(known, place)]
         for known in covered:
             del self.mounts[known]
-            self.sealed.pop(known, None)
+            self.trusted.pop(known, None)
         self.mounts[place] = fd
-        if sealed:
-            self.sealed[place] = _identity(fd)
+        if trusted:
+            self.trusted[place] = _identity(fd)
 
-    def is_sealed(self, fd: int) -> bool:
-        """Whether a descriptor is open on the directory that is the root of a sealed mount."""
-        return _identity(fd) in self.sealed.values()
+    def is_trusted(self, fd: int) -> bool:
+        """Whether a descriptor is open on the directory that is the root of a trusted mount."""
+        return _identity(fd) in self.trusted.values()
 
     def mount(self, path: str) -> int:
         """The root of the mount that was attached at a path; what is there, if none was."""

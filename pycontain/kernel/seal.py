@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import sys
 
-from .. import os
 from ..errors import HostError, KernelError
+from ..lean import os
 from . import calls
 from . import const as c
 from .mounts import Tree
@@ -70,10 +70,10 @@ def ensure() -> None:
     Raises HostError where there is neither overlayfs nor memfd_create.
     """
     if not is_sealed():
-        from .. import frozen
+        from ..lean import archive
 
         path = interpreter()
-        os.execv(path, frozen.command(path, frozen.PROGRAM, *sys.argv[1:]))
+        os.execv(path, archive.command(path, archive.PROGRAM, *sys.argv[1:]))
 
 
 def interpreter() -> str:

@@ -13,8 +13,8 @@ import _stat as stat
 import errno
 from _blake2 import blake2b
 
-from .. import os
 from ..errors import HostError, SpecError, reason
+from ..lean import os
 from . import calls
 from . import const as c
 from ._ffi import ffi

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..record import Record
+from ..lean.record import Record
 
 
 class Facts(Record):

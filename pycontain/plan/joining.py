@@ -4,37 +4,30 @@ from __future__ import annotations
 
 from ..errors import SpecError
 from ..kernel import const as c
-from ..record import Record
 from . import process, steps
 from .namespaces import FILES, FLAGS
 from .plan import connect_steps, hand_over_steps
+from .walk import turns_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.records import Linux, Process
     from .facts import Facts
+    from .request import ExecRequest
+    from .walk import Turn
 
 
 _MOST_CPUS = 1 << 16
 
 
-class JoinRequest(Record):
-    """What the command line adds to a process."""
-
-    console_socket: str = ""
-    window: tuple[int, int] = (0, 0)
-    plain: bool = False
-    pid_file: str = ""
-    pidfd_socket: str = ""
-    preserve_fds: int = 0
-    takes_files: bool = False
+_FORK_BECAUSE = "processes of the container could look into its memory"
 
 
 def build(
-    wanted: Process, linux: Linux, rootfs: str, request: JoinRequest, facts: Facts
-) -> tuple[steps.Step, ...]:
+    wanted: Process, linux: Linux, rootfs: str, request: ExecRequest, facts: Facts
+) -> tuple[Turn, ...]:
     """
-    The steps of `exec`: the rules of identity are those of the container's first process.
+    The turns of `exec`: the rules of identity are those of the container's first process.
 
     The child is born in the container's cgroup, enters all its namespaces at once, and makes the
     process that becomes the program. Its terminal is no /dev/console: the container has one
@@ -50,7 +43,8 @@ def build(
     made += connect_steps(request.console_socket)
     affinity = wanted.execCPUAffinity
     cpus = _cpus(affinity.initial) if affinity else ()
-    made.append(steps.Spawn(flags=0, names=(), cpus=cpus, why="a child of the runtime"))
+    why = "a child of the runtime"
+    made.append(steps.Spawn(flags=0, names=(), cpus=cpus, fork_because=_FORK_BECAUSE, why=why))
     if wanted.oomScoreAdj is not None:
         made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
     made += [
@@ -74,7 +68,7 @@ def build(
     )
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds)
-    return (*made, *before, *after)
+    return turns_of([*made, *before, *after])
 
 
 def _cpus(text: str | None) -> tuple[int, ...]:

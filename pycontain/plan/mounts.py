@@ -6,9 +6,9 @@ Source: config.md, Mounts (Linux mount options); mount_setattr(2); mount(8).
 
 from __future__ import annotations
 
-from .. import os
 from ..errors import SpecError
 from ..kernel import const as c
+from ..lean import os
 from . import steps
 
 TYPE_CHECKING = False

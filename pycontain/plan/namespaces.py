@@ -70,7 +70,7 @@ class Namespaces:
         why = "linux.namespaces[].path"
         return [steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why)]
 
-    def spawn(self, *, borrows: bool) -> steps.Spawn:
+    def spawn(self, *, fork_because: str) -> steps.Spawn:
         """The child is born in what clone3 can make."""
         flags = 0
         for flag in self.new:
@@ -79,7 +79,7 @@ class Namespaces:
             why="linux.namespaces",
             flags=flags,
             names=tuple(name for name, flag in FLAGS.items() if flags & flag),
-            borrows=borrows,
+            fork_because=fork_because,
             join_pid=c.CLONE_NEWPID in self.joined,
             time_namespace=c.CLONE_NEWTIME in self.new,
             time_offsets=self.offsets,

@@ -2,65 +2,51 @@
 From a checked configuration to the list of steps that make it live.
 
 `build` is pure: the same spec, request and facts give the same list, without root and without a
-kernel. Reading `_life` is reading what happens to a container, in order. Steps of the parent and
-of the child stand in one list; where the side changes, one process waits for the other.
+kernel. Reading `life` is reading what happens to a container, in order. Steps of the parent and of
+the child stand in one list, which is then divided into turns (`plan.walk`).
 """
 
 from __future__ import annotations
 
-from .. import os
 from ..errors import SpecError
 from ..kernel import const as c
-from ..record import Record
+from ..lean import os
+from ..lean.record import Record
 from ..spec.records import Linux, Process, Spec
-from . import mounts, process, steps
+from . import mounts, process, steps, vfork
 from .device_filter import DEFAULT_RULES, program
 from .devices import device_steps, refuse_devices
 from .namespaces import Namespaces
+from .walk import Turn, turns_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Hook, Hooks, Resources, Rlimit
+    from ..spec.records import Hook, Hooks, Resources
     from .facts import Facts
+    from .request import Request
     from .resources import Setting
 
 
 _HOOKS_BEFORE = ("prestart", "createRuntime", "createContainer", "startContainer")
-_PAGE = 4096  # bytes; what is written down of a container's process is shorter
-_ROOMY = 64 << 20  # bytes; what the kernel keeps for a container's mounts is a hundredth of it
-
-
-class Request(Record):
-    """What the command line adds to a bundle."""
-
-    id: str
-    bundle: str  # absolute
-    separate_start: bool = True  # `start` comes as a command of its own
-    console_socket: str = ""
-    window: tuple[int, int] = (0, 0)  # rows and columns of the terminal it is served on, if any
-    plain: bool = False  # a terminal's output goes to what is none
-    pid_file: str = ""
-    pidfd_socket: str = ""
-    pivot: bool = True
-    keyring: bool = True
-    preserve_fds: int = 0  # from 3 on, open for the program
-    listen_fds: int = 0  # how many of them, the first, are sockets that it is told of
-    cgroup: bool = True
-    takes_files: bool = True  # its streams were made for it, as an engine's logs are
 
 
 class Plan(Record):
     """
     Everything that will be done, in order.
 
-    steps     for parent and child, up to the program
+    turns     of parent and child, up to the program
     rootfs    the absolute path of the root file system, on the host
     warnings  what the configuration asks for and cannot have, where that is no error
     """
 
-    steps: tuple[steps.Step, ...]
+    turns: tuple[Turn, ...]
     rootfs: str
     warnings: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[steps.Step, ...]:
+        """All steps, in order."""
+        return tuple(step for turn in self.turns for step in turn.steps)
 
     def describe(self) -> list[dict[str, str]]:
         """The steps as text: side, name, what and why."""
@@ -77,7 +63,7 @@ def build(spec: Spec, request: Request, facts: Facts) -> Plan:
     linux = spec.linux or Linux(at="linux")
     rootfs = os.path.normpath(os.path.join(request.bundle, spec.root.path))
     return Plan(
-        steps=tuple(_Builder(spec, linux, request, facts, rootfs).life()),
+        turns=turns_of(_Builder(spec, linux, request, facts, rootfs).life()),
         rootfs=rootfs,
         warnings=tuple(process.warnings(spec.process, facts)),
     )
@@ -131,40 +117,24 @@ class _Builder:
             made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
         made += self.namespaces.open_steps()
         made += connect_steps(self.request.console_socket)
-        made.append(self.namespaces.spawn(borrows=self._may_borrow(made)))
+        made.append(self.namespaces.spawn(fork_because=self._why_fork(made)))
         made.append(steps.RecordPid(why="a container can always be deleted"))
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
         return made
 
-    def _may_borrow(self, before: list[steps.Step]) -> bool:
-        """
-        Whether the child can live in the parent's memory until it executes its program.
-
-        Not when somebody else is to act meanwhile (start, hooks, whoever waits for the pid): the
-        parent sleeps. Not where others could look into the child, and with it into the parent: in
-        a pid namespace of theirs (the host's processes have the parent before them anyway). Not
-        when the child may well be killed among its steps: the out-of-memory killer ends all who
-        share the memory, and after a system call filter's verdict the parent would find its memory
-        half written. Not under limits that the last words about it would break. Nor into another
-        time namespace, which takes in only children with memory of their own.
-        """
-        request = self.request
-        if request.separate_start or any(self._hooks(kind) for kind in _HOOKS_BEFORE):
-            return False
-        if request.pid_file or request.pidfd_socket or (self.process.oomScoreAdj or 0) > 0:
-            return False
-        if any(_keeps_from_writing(limit) for limit in self.process.rlimits):
-            return False
-        if self.profile is not None and not self.process.noNewPrivileges:
-            return False
-        if c.CLONE_NEWPID in self.namespaces.joined or self.namespaces.has(c.CLONE_NEWTIME):
-            return False
-        copies = any(
-            isinstance(step, steps.MountFilesystem) and step.copy_up for step in self.mounts
-        )
-        return not copies and not any(
-            isinstance(step, steps.LimitCgroup) and _is_tight(step) for step in before
+    def _why_fork(self, before: list[steps.Step]) -> str:
+        limits = (step for step in before if isinstance(step, steps.LimitCgroup))
+        return vfork.why_fork(
+            vfork.Circumstances(
+                request=self.request,
+                hooks=tuple(hook for kind in _HOOKS_BEFORE for hook in self._hooks(kind)),
+                process=self.process,
+                profile=self.profile,
+                namespaces=self.namespaces,
+                limits=next(limits, None),
+                mounts=tuple(self.mounts),
+            )
         )
 
     def _give_cgroup(self) -> list[steps.Step]:
@@ -181,7 +151,7 @@ class _Builder:
                 preserve_fds=self.request.preserve_fds, why="the rootfs may hold hostile code"
             )
         ]
-        if self.request.keyring:
+        if not self.request.no_new_keyring:
             made.append(steps.JoinKeyring(why="the caller's keys stay out"))
         return made + self.namespaces.enter_steps()
 
@@ -216,7 +186,9 @@ class _Builder:
         if not self.own_mounts:
             return [steps.ChangeDirectoryRoot(path=self.rootfs, why="no mount namespace")]
         kind, _ = mounts.PROPAGATION.get(self.linux.rootfsPropagation or "", (0, False))
-        return [steps.ChangeRoot(pivot=self.request.pivot, propagation=kind, why="root.path")]
+        return [
+            steps.ChangeRoot(pivot=not self.request.no_pivot, propagation=kind, why="root.path")
+        ]
 
     def _protect_paths(self) -> list[steps.Step]:
         made = self._make_places()
@@ -268,16 +240,16 @@ class _Builder:
         return made
 
     def _become_process(self) -> list[steps.Step]:
-        freeze: list[steps.Step] = []
+        read_only: list[steps.Step] = []
         if self.own_mounts and self.read_only_later:
             why = "read-only as a whole, now that nothing is left to be made there"
-            freeze.append(steps.FreezeMounts(targets=self.read_only_later, why=why))
+            read_only.append(steps.MakeReadOnly(targets=self.read_only_later, why=why))
         return process.become_steps(
             self.process,
             self.linux,
             self.facts,
             self.profile,
-            freeze=freeze,
+            read_only=read_only,
             make_cwd=not self.own_mounts,  # else it is made before anything is read-only
             takes_files=self.request.takes_files,
         )
@@ -297,15 +269,6 @@ class _Builder:
             why = "hooks.startContainer"
             before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))
         return before + after
-
-
-def _keeps_from_writing(limit: Rlimit) -> bool:
-    return limit.type == "RLIMIT_FSIZE" and limit.soft < _PAGE
-
-
-def _is_tight(step: steps.LimitCgroup) -> bool:
-    limits = [setting.value for setting in step.settings if setting.file == "memory.max"]
-    return any(not (text.isdigit() and int(text) >= _ROOMY) for text in limits if text != "max")
 
 
 def connect_steps(console_socket: str) -> list[steps.Step]:

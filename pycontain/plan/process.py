@@ -113,21 +113,21 @@ def become_steps(
     facts: Facts,
     profile: Profile | None,
     *,
-    freeze: list[steps.Step] | None = None,
+    read_only: list[steps.Step] | None = None,
     make_cwd: bool,
     takes_files: bool,
 ) -> list[steps.Step]:
     """
     From the runtime's process to the container's, ready for execve.
 
-    freeze comes once the working directory is made, while there is still the right to mount.
+    read_only comes once the working directory is made, while there is still the right to mount.
     takes_files: the files among its streams become the user's, as pipes do in any case.
     """
     made: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
         *scheduling_steps(process, linux),
         steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
-        *(freeze or ()),
+        *(read_only or ()),
         *rlimit_steps(process, profile),
         *identity_steps(process, facts, profile, takes_files),
     ]

@@ -12,7 +12,7 @@ Source: config-linux.md, Control groups; the kernel's admin-guide/cgroup-v2.
 from __future__ import annotations
 
 from ..errors import SpecError
-from ..record import Record
+from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _swap(memory: Memory) -> Iterator[Setting]:
     swap = both if _NO_LIMIT in (limit, both) else _difference(limit, both, at)
     setting = _capped(at, "memory", "memory.swap.max", swap)
     # a kernel that does not count swap has no such file, and containers have no swap to limit
-    yield setting.but(optional=setting.optional or swap == 0)
+    yield setting.replace(optional=setting.optional or swap == 0)
 
 
 def _difference(limit: int, both: int, at: str) -> int:

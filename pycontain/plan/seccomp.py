@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from ..errors import SpecError
-from ..record import Record
+from ..lean.record import Record
 from ..spec.names import SECCOMP_ACTIONS as ACTIONS
 from ..spec.names import SECCOMP_ARCHS as ARCHITECTURES
 from ..spec.names import SECCOMP_FLAGS as FLAGS

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from .. import os
 from ..errors import KernelError, SpecError
 from ..kernel.files import read_text
+from ..lean import os
 from ..plan.plan import build
 from ..spec.check import check
 from ..spec.parse import parse
@@ -14,7 +14,8 @@ from .host import read_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..plan.plan import Plan, Request
+    from ..plan.plan import Plan
+    from ..plan.request import Request
 
 
 class Bundle:
@@ -46,7 +47,7 @@ class Bundle:
 
         Raises SpecError for what cannot be planned.
         """
-        asked = request.but(id="")
+        asked = request.replace(id="")
         if asked not in self._plans:
             self._plans[asked] = build(self.spec, request, read_facts())
         return self._plans[asked]

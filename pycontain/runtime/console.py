@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import os
 from ..errors import UsageError
+from ..lean import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import _signal
 import time
 
-from .. import os
-from ..errors import StateError, Timeout
-from ..wire.state import StateDir
-from .container import Container
+from ..errors import PycontainError, StateError, Timeout, fault_of
+from ..launch.recover import death
+from ..lean import os
+from ..state.directory import StateDir
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..wire.state import State
-    from .options import Options
+    from ..errors import StepError
+    from ..options import Options
+    from ..state.record import State
 
 _PATIENCE = 10.0  # seconds for a killed process to end, and for others to take note of it
 _PAUSE = 0.01  # seconds until a lock that somebody has is tried again
@@ -32,7 +34,7 @@ def delete(options: Options, id: str, *, force: bool = False, state: State | Non
     """
     try:
         directory = _wrested(options, id) if force else None
-        container = Container(options, id, lock=True, state=state, directory=directory)
+        container = Handle(options, id, lock=True, state=state, directory=directory)
     except StateError:
         if not force:
             raise
@@ -43,7 +45,7 @@ def delete(options: Options, id: str, *, force: bool = False, state: State | Non
         destroy(options, container)
 
 
-def destroy(options: Options, container: Container) -> None:
+def destroy(options: Options, container: Handle) -> None:
     """Kill what runs, remove cgroup and state, run the poststop hooks."""
     if container.alive:
         _end(container)
@@ -68,7 +70,7 @@ def _wrested(options: Options, id: str) -> StateDir:
         _kill_first_process(options, id)  # each time: the other may only now have made it
         if time.monotonic() > end:
             raise Timeout(
-                f"is kept by another command, which has not let go after {_PATIENCE:g} s",
+                f"is locked by another command, and still is after {_PATIENCE:g} s",
                 at="container",
                 value=id,
                 remedy="end that command, such as a create whose hook hangs, and delete again",
@@ -79,12 +81,32 @@ def _wrested(options: Options, id: str) -> StateDir:
 
 def _kill_first_process(options: Options, id: str) -> None:
     try:
-        Container(options, id).send(_signal.SIGKILL)
+        Handle(options, id).send(_signal.SIGKILL)
     except StateError:
         pass  # there is none yet, or none any more
 
 
-def _poststop_hooks(options: Options, container: Container) -> Callable[[], None]:
+def remove_unfinished(options: Options, id: str, created: str, how: str) -> StepError:
+    """
+    Remove the container that a killed child of vfork left, unless the name is another's by now.
+
+    how says how that child ended. Returns the error to report. The poststop hooks do not run,
+    since no other hooks did.
+    """
+    try:
+        container = Handle(options, id, lock=True)
+        with container.directory:
+            if container.state.created == created:
+                container.state = container.state.replace(poststop=False)
+                destroy(options, container)
+    except StateError:
+        pass  # somebody else has removed it
+    except (PycontainError, OSError) as error:
+        options.warn(f"{id} cannot be removed: {fault_of(error).line()}")
+    return death(f"{how} while it was set up")
+
+
+def _poststop_hooks(options: Options, container: Handle) -> Callable[[], None]:
     """What will run the hooks; most containers have none, and need no configuration parsed."""
     if not container.state.poststop:
         return lambda: None
@@ -95,7 +117,7 @@ def _poststop_hooks(options: Options, container: Container) -> Callable[[], None
     return lambda: poststop.run(spec, container.state, options.warn)
 
 
-def _end(container: Container) -> None:
+def _end(container: Handle) -> None:
     """Kill the first process and wait for its end: a zombie's parent may take its time."""
     try:
         pidfd = container.pidfd()

@@ -15,7 +15,7 @@ from ..errors import KernelError, reason
 from ..kernel import calls, seal
 from ..kernel import const as c
 from ..kernel._ffi import ffi
-from ..record import Record
+from ..lean.record import Record
 from ..spec.names import CAPABILITIES
 from ..vm import abi
 

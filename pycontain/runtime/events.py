@@ -6,13 +6,13 @@ import time
 
 from ..cgroup.stats import stats as statistics
 from ..errors import StateError
-from .container import Container
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .options import Options
+    from ..options import Options
 
 
 def events(
@@ -24,7 +24,7 @@ def events(
     With stats there is only the first. An "oom" event tells of a process that the kernel killed.
     Raises StateError when it is not running or has no cgroup.
     """
-    container = Container(options, id)
+    container = Handle(options, id)
     container.require("created", "running", "paused")
     cgroup = container.cgroup
     if cgroup is None:

@@ -4,112 +4,79 @@ from __future__ import annotations
 
 import _signal
 
-from .. import os
 from ..cgroup import place
+from ..cgroup.disabled import NoCgroup
 from ..cgroup.tree import Cgroup
 from ..errors import ProgramError, PycontainError, StateError, UsageError
+from ..kernel import const as c
 from ..kernel.files import read_text as read_file
-from ..plan.joining import JoinRequest, build
+from ..launch.bring_up import bring_up_with_terminal
+from ..launch.launch import Launch
+from ..lean import os
+from ..plan.joining import build
 from ..plan.process import warnings
 from ..spec.check import check_process
 from ..spec.parse import parse, read_text
 from ..spec.records import Capabilities, Linux, Process, User
 from . import console
-from .container import Container
-from .create import check_preserved
 from .foreground import stay
+from .handle import Handle
 from .host import read_facts
-from .life import ALL_SIGNALS, Life
+from .prepare import check_preserved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..plan import steps
-    from ..plan.facts import Facts
+    from ..launch.launch import Caller
+    from ..options import Options
+    from ..plan.request import ExecRequest
     from ..spec.records import Spec
-    from .options import Options
 
-_FAILED = 255  # as runc's exec, so that it cannot be mistaken for the program's own status
+_STATUS = 255  # of exec itself, as runc's: it cannot be mistaken for the program's own
 
 
-def exec_(
-    options: Options,
-    id: str,
-    args: tuple[str, ...] = (),
-    *,
-    process: str = "",
-    tty: bool = False,
-    detach: bool = False,
-    pid_file: str = "",
-    console_socket: str = "",
-    pidfd_socket: str = "",
-    cwd: str = "",
-    env: tuple[str, ...] = (),
-    user: str = "",
-    additional_gids: tuple[int, ...] = (),
-    cap: tuple[str, ...] = (),
-    no_new_privs: bool = False,
-    preserve_fds: int = 0,
-    cgroup: str = "",
-    ignore_paused: bool = False,
-) -> int:
+def exec_(options: Options, request: ExecRequest) -> int:
     """
     Start a program in a container; returns its exit status, or 0 at once when detached.
 
-    The process is that of the JSON file `process`, or the container's own with what the other
-    arguments change. Raises PycontainError with exit status 255, 126 or 127.
+    Raises PycontainError with exit status 255, 126 or 127.
     """
     try:
-        container = Container(options, id)
+        container = Handle(options, request.id)
         spec = parse(container.directory.load_config())
-        wanted = (
-            _completed(read_text(Process, read_file(process), f"{process}: process"), spec)
-            if process
-            else _process(spec, args, tty, cwd, env, user, additional_gids, cap, no_new_privs)
+        wanted = _wanted(request, spec)
+        check_preserved(request.preserve_fds)
+        console.check(wanted, request.console_socket, detached=request.detach)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
+        complete = request.replace(
+            window=console.window(detached=request.detach),
+            plain=console.is_plain(detached=request.detach),
+            takes_files=request.detach,
         )
-        check_process(wanted)
-        check_preserved(preserve_fds)
-        console.check(wanted, console_socket, detached=detach)
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
-        life = _join(options, container, cgroup, ignore_paused)
-        request = JoinRequest(
-            console_socket=console_socket,
-            window=console.window(detached=detach),
-            plain=console.is_plain(detached=detach),
-            takes_files=detach,
-            pid_file=pid_file,
-            pidfd_socket=pidfd_socket,
-            preserve_fds=preserve_fds,
-        )
-        facts = read_facts()
-        life.plan = _plan(container, spec, wanted, request, facts)
-        for warning in warnings(wanted, facts):
-            options.warn(warning)
-        master = life.bring_up_with_terminal(wanted, detached=detach)
+        launch = _launch(options, container, spec, wanted, complete)
+        master = bring_up_with_terminal(launch, wanted, detached=request.detach)
     except PycontainError as error:
         if not isinstance(error, ProgramError):
-            error.fault.status = _FAILED
+            error.fault.status = _STATUS
         raise
-    return 0 if detach else stay(life, master)
+    return 0 if request.detach else stay(launch.child, master)
 
 
-def prepare(
-    options: Options, id: str, args: tuple[str, ...], *, env: tuple[str, ...], cwd: str
-) -> Life:
-    """What the library's `exec` brings up: the container's own process with other arguments."""
-    container = Container(options, id)
+def prepare(options: Options, request: ExecRequest, caller: Caller) -> Launch:
+    """The launch of the library's `exec`: the container's own process with other arguments."""
+    container = Handle(options, request.id)
     spec = parse(container.directory.load_config())
-    wanted = _process(spec, args, False, cwd, env, "", (), (), False)
+    return _launch(options, container, spec, _wanted(request, spec), request, caller)
+
+
+def _wanted(request: ExecRequest, spec: Spec) -> Process:
+    """The process that is asked for, checked. Raises SpecError and UsageError."""
+    if request.process:
+        text = read_file(request.process)
+        wanted = _completed(read_text(Process, text, f"{request.process}: process"), spec)
+    else:
+        wanted = _process(request, spec)
     check_process(wanted)
-    life = _join(options, container, "", ignore_paused=False)
-    life.plan = _plan(container, spec, wanted, JoinRequest(), read_facts())
-    return life
-
-
-def _plan(
-    container: Container, spec: Spec, wanted: Process, request: JoinRequest, facts: Facts
-) -> tuple[steps.Step, ...]:
-    linux = spec.linux or Linux(at="linux")
-    return build(wanted, linux, container.state.rootfs, request, facts)
+    return wanted
 
 
 def _completed(wanted: Process, spec: Spec) -> Process:
@@ -118,32 +85,22 @@ def _completed(wanted: Process, spec: Spec) -> Process:
     if own is None:
         return wanted
     score = own.oomScoreAdj if wanted.oomScoreAdj is None else wanted.oomScoreAdj
-    return wanted.but(capabilities=wanted.capabilities or own.capabilities, oomScoreAdj=score)
+    return wanted.replace(capabilities=wanted.capabilities or own.capabilities, oomScoreAdj=score)
 
 
-def _process(
-    spec: Spec,
-    args: tuple[str, ...],
-    tty: bool,
-    cwd: str,
-    env: tuple[str, ...],
-    user: str,
-    additional_gids: tuple[int, ...],
-    cap: tuple[str, ...],
-    no_new_privs: bool,
-) -> Process:
+def _process(request: ExecRequest, spec: Spec) -> Process:
     """The container's own process with other arguments."""
     if spec.process is None:
         raise UsageError("has no process to start from", at="config.json", remedy="use --process")
     own = spec.process
-    return own.but(
-        args=args,
-        terminal=tty,
-        cwd=cwd or own.cwd,
-        env=own.env + env,
-        user=_user(own.user or User(at="process.user"), user, additional_gids),
-        capabilities=_capabilities(own.capabilities, cap),
-        noNewPrivileges=own.noNewPrivileges or no_new_privs,
+    return own.replace(
+        args=request.args,
+        terminal=request.tty,
+        cwd=request.cwd or own.cwd,
+        env=own.env + request.env,
+        user=_user(own.user or User(at="process.user"), request.user, request.additional_gids),
+        capabilities=_capabilities(own.capabilities, request.cap),
+        noNewPrivileges=own.noNewPrivileges or request.no_new_privs,
     )
 
 
@@ -151,13 +108,13 @@ def _user(own: User, wanted: str, additional_gids: tuple[int, ...]) -> User:
     """The user of a text UID[:GID]; names are never looked up (CVE-2016-3697)."""
     groups = own.additionalGids + additional_gids
     if not wanted:
-        return own.but(additionalGids=groups)
+        return own.replace(additionalGids=groups)
     uid, colon, gid = wanted.partition(":")
     if not _is_id(uid) or (colon and not _is_id(gid)):
         raise UsageError(
             "is not UID or UID:GID", at="--user", value=repr(wanted), remedy="use numbers"
         )
-    return own.but(uid=int(uid), gid=int(gid) if colon else own.gid, additionalGids=groups)
+    return own.replace(uid=int(uid), gid=int(gid) if colon else own.gid, additionalGids=groups)
 
 
 def _is_id(text: str) -> bool:
@@ -169,7 +126,7 @@ def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabiliti
     if not more:
         return own
     sets = own or Capabilities(at="process.capabilities")
-    return sets.but(
+    return sets.replace(
         bounding=sets.bounding + more,
         permitted=sets.permitted + more,
         effective=sets.effective + more,
@@ -189,27 +146,39 @@ def _open_to_processes(own: Cgroup, pid: int) -> Cgroup:
     return Cgroup(own.mount, path) if path.startswith(f"{own.path}/") else own
 
 
-def _join(
+def _launch(
     options: Options,
-    container: Container,
-    cgroup: str,
-    ignore_paused: bool,
-) -> Life:
+    container: Handle,
+    spec: Spec,
+    wanted: Process,
+    request: ExecRequest,
+    caller: Caller | None = None,
+) -> Launch:
+    """The launch that starts a process in a container, which must be fit for it."""
     status = container.require("created", "running", "paused")
-    if status == "paused" and not ignore_paused:
+    if status == "paused" and not request.ignore_paused:
         raise StateError(
             "is paused: cannot exec in a paused container",
             at="container",
             value=container.state.id,
             remedy="resume it, or use --ignore-paused",
         )
-    if os.path.normpath(cgroup).split("/")[0] == "..":
-        raise UsageError("is a bad sub cgroup path", at="--cgroup", value=cgroup)
-    life = Life(options, container.state.id, ())
-    life.target = container.pidfd()
+    facts = read_facts()
+    linux = spec.linux or Linux(at="linux")
+    turns = build(wanted, linux, container.state.rootfs, request, facts)
+    for warning in warnings(wanted, facts):
+        options.warn(warning)
+    cgroup = _cgroup(container, request.cgroup)
+    return Launch(options, turns, cgroup=cgroup, target=container.pidfd(), caller=caller)
+
+
+def _cgroup(container: Handle, below: str) -> Cgroup | NoCgroup:
+    """The cgroup to start in: the container's, or one below it. Raises UsageError, StateError."""
+    if os.path.normpath(below).split("/")[0] == "..":
+        raise UsageError("is a bad sub cgroup path", at="--cgroup", value=below)
     own = container.cgroup
     if own is not None:
-        life.cgroup = own.below(cgroup) if cgroup else _open_to_processes(own, container.state.pid)
-    elif cgroup:
+        return own.below(below) if below else _open_to_processes(own, container.state.pid)
+    if below:
         raise StateError("has no cgroup", at="container", value=container.state.id)
-    return life
+    return NoCgroup()

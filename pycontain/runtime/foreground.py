@@ -6,15 +6,14 @@ import _signal
 import errno
 import sys
 
-from .. import os
 from ..errors import KernelError
 from ..kernel import calls
+from ..lean import os
 from .console import Foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .life import Life
-    from .spawn import Child
+    from ..launch.launch import Child
 
 # Not the container's business: news of our own children, and what the kernel tells us alone.
 _OWN = frozenset((_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG))
@@ -25,15 +24,13 @@ _SIGINFO = 128  # bytes of struct signalfd_siginfo, which begins with the signal
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
-def stay(life: Life, master: int) -> int:
+def stay(child: Child, master: int) -> int:
     """
-    Wait for the end of what a life brought up, passing on every signal; all must be blocked.
+    Wait for the end of a child, passing on every signal; all must be blocked.
 
     Serves the terminal whose master this is, unless it is -1. Returns the exit status, or 128 and
     the number of the signal that killed it, as a shell would.
     """
-    child = life.child
-    assert child is not None
     signals = calls.all_signals()
     if master < 0:
         ended = False

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import _signal
 
-from .. import os
 from ..errors import KernelError, StateError
+from ..lean import os
 from ..spec.names import signal_number
-from .container import Container
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
 def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = False) -> None:
@@ -24,7 +24,7 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
     which they would end with the first.
     """
     number = signal_number(signal)
-    container = Container(options, id)
+    container = Handle(options, id)
     if all:
         _signal_all(container, number)
         return
@@ -35,7 +35,7 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
     container.send(number)
 
 
-def _kills_all(container: Container) -> bool:
+def _kills_all(container: Handle) -> bool:
     """Kill what is in the cgroup, and the first process wherever it is; False if none is there."""
     cgroup = container.cgroup
     if cgroup is None or not cgroup.populated:
@@ -48,7 +48,7 @@ def _kills_all(container: Container) -> bool:
     return True
 
 
-def _signal_all(container: Container, number: int) -> None:
+def _signal_all(container: Handle, number: int) -> None:
     """SIGKILL by the kernel at once, others one process after the other while none can fork."""
     cgroup = container.cgroup
     if cgroup is None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..errors import StateError
-from ..wire.state import ids
-from .container import Container
+from ..state.directory import ids
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
 def list_containers(options: Options) -> list[dict[str, object]]:
@@ -16,7 +16,7 @@ def list_containers(options: Options) -> list[dict[str, object]]:
     found = []
     for name in ids(options.root):
         try:
-            container = Container(options, name)
+            container = Handle(options, name)
             found.append({**container.public(), "owner": _user(container.state.owner)})
         except StateError:
             continue

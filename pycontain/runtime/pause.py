@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ..errors import StateError
-from .container import Container
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
 def pause(options: Options, id: str) -> None:
     """Pause a container. Raises StateError when it is in another state or has no cgroup."""
-    container = Container(options, id, lock=True)
+    container = Handle(options, id, lock=True)
     with container.directory:
         container.require("created", "running")
         cgroup = container.cgroup

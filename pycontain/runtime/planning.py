@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from ..plan.plan import Request
+from ..plan.request import Request
 from .bundle import Bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
-def steps(options: Options, id: str, bundle: str) -> list[dict[str, str]]:
-    """The steps that `create` and `start` would take: side, name, what and why."""
+def steps(options: Options, id: str, bundle: str, *, verb: str) -> list[dict[str, str]]:
+    """The steps that a verb would take, "run" or "create" and then `start`, as text."""
     loaded = Bundle(bundle)
-    request = Request(id=id, bundle=loaded.path, cgroup=options.cgroup_manager != "disabled")
+    request = Request(
+        id=id,
+        bundle=loaded.path,
+        separate_start=verb == "create",
+        cgroup=options.cgroup_manager != "disabled",
+    )
     return loaded.plan(request).describe()

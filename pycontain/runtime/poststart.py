@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from ..wire.state import public_state
+from ..state.record import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.records import Spec
-    from ..wire.state import State
+    from ..state.record import State
 
 
 def run(spec: Spec, state: State) -> None:
     """Run them all. Raises HookError for one that fails, which is an error since 1.3."""
     if spec.hooks is None:
         return
-    from ..wire import hooks
+    from .. import hooks
 
     told = public_state(state, "running", state.pid)
     hooks.run_all(spec.hooks.poststart, "poststart", told, state.bundle)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ..wire.state import public_state
+from ..state.record import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..spec.records import Spec
-    from ..wire.state import State
+    from ..state.record import State
 
 
 def run(spec: Spec, state: State, warn: Callable[[str], None]) -> None:
     """Run them all; one that fails is a warning, as the specification has it (runtime.md, 13)."""
     if spec.hooks is None:
         return
-    from ..wire import hooks
+    from .. import hooks
 
     told = public_state(state, "stopped", 0)
     hooks.run_all(

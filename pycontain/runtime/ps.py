@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..errors import StateError
-from .container import Container
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
 def ps(options: Options, id: str) -> list[int]:
@@ -17,7 +17,7 @@ def ps(options: Options, id: str) -> list[int]:
     Of a stopped one there can be some, if its pid namespace is not its own. Raises StateError when
     one that runs has no cgroup to find them by.
     """
-    container = Container(options, id)
+    container = Handle(options, id)
     cgroup = container.cgroup
     if container.status == "stopped" and (cgroup is None or not cgroup.populated):
         return []

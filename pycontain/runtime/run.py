@@ -7,92 +7,77 @@ import _signal
 from ..errors import SpecError
 from ..kernel import calls
 from ..kernel import const as c
-from ..plan.plan import Request
+from ..launch.bring_up import bring_up_with_terminal
 from . import console, poststart, poststop
 from .bundle import Bundle
-from .create import activated, prepare
 from .foreground import stay
-from .life import ALL_SIGNALS, Life
+from .prepare import activated, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..launch.launch import ContainerLaunch
+    from ..options import Options
+    from ..plan.request import Request
+    from ..plan.walk import Times
     from ..spec.records import Spec
-    from .options import Options
-
-    Timings = list[tuple[str, str, int]]
 
 
 def run(
-    options: Options,
-    id: str,
-    *,
-    bundle: str = ".",
-    console_socket: str = "",
-    pid_file: str = "",
-    pidfd_socket: str = "",
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    preserve_fds: int = 0,
-    config: str = "",
-    detach: bool = False,
-    keep: bool = False,
-    no_subreaper: bool = False,
-    on_timing: Callable[[Timings], None] | None = None,
+    options: Options, request: Request, on_timing: Callable[[Times], None] | None = None
 ) -> int:
     """
     Run a bundle; returns its program's exit status, or 0 at once when detached.
 
-    on_timing gets (side, step, microseconds) of every step once the program runs.
+    on_timing gets the times of the steps once the program runs.
+
     Raises PycontainError after undoing everything.
     """
-    loaded = Bundle(bundle, config)
-    if loaded.spec.process is None:
+    bundle = Bundle(request.bundle, request.config)
+    if bundle.spec.process is None:
         raise SpecError("is required but missing: there is nothing to run", at="process")
-    console.check(loaded.spec.process, console_socket, detached=detach)
+    console.check(bundle.spec.process, request.console_socket, detached=request.detach)
     listen_fds = activated()
-    request = Request(
-        id=id,
-        bundle=loaded.path,
+    complete = request.replace(
         separate_start=False,
-        console_socket=console_socket,
-        window=console.window(detached=detach),
-        plain=console.is_plain(detached=detach),
-        takes_files=detach,
-        pid_file=pid_file,
-        pidfd_socket=pidfd_socket,
-        pivot=not no_pivot,
-        keyring=not no_new_keyring,
-        preserve_fds=listen_fds + preserve_fds,
+        window=console.window(detached=request.detach),
+        plain=console.is_plain(detached=request.detach),
+        takes_files=request.detach,
+        preserve_fds=listen_fds + request.preserve_fds,
         listen_fds=listen_fds,
-        cgroup=options.cgroup_manager != "disabled",
     )
-    life = prepare(options, loaded, request)
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, ALL_SIGNALS)
-    if not (detach or no_subreaper):
+    launch = prepare(options, bundle, complete)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
+    if not (request.detach or request.no_subreaper):
         calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
-    terminal = _bring_up(life, loaded.spec, detach)
+    terminal = _bring_up(launch, bundle.spec, request.detach)
     if on_timing is not None:
-        on_timing(life.times)
-    if detach:
+        on_timing(launch.times)
+    if request.detach:
         return 0
-    status = stay(life, terminal)
-    if life.killed_by_oom:
+    status = stay(launch.child, terminal)
+    if launch.killed_by_oom:
         options.warn("the container ran out of memory (memory.max), the kernel killed it")
-    if not keep and life.finish():
-        poststop.run(loaded.spec, life.known, options.warn)
+    if not request.keep and launch.finish():
+        poststop.run(bundle.spec, launch.state, options.warn)
     return status
 
 
-def _bring_up(life: Life, spec: Spec, detach: bool) -> int:
+def _bring_up(launch: ContainerLaunch, spec: Spec, detach: bool) -> int:
     """Start the program and the poststart hooks; returns the terminal's master, or -1."""
-    master = life.bring_up_with_terminal(spec.process, detached=detach)
-    life.directory.unlock()  # a hook may use the container
-    try:
-        poststart.run(spec, life.known)
-    except BaseException:
-        life.undo(hooks_ran=True)
-        raise
-    life.release()
+    master = bring_up_with_terminal(launch, spec.process, detached=detach)
+    run_poststart(launch, spec)
+    launch.release()
     return master
+
+
+def run_poststart(launch: ContainerLaunch, spec: Spec) -> None:
+    """Run the poststart hooks. Raises HookError after undoing everything."""
+    launch.directory.unlock()  # a hook may use the container
+    try:
+        poststart.run(spec, launch.state)
+    except BaseException:
+        launch.hooks_ran = True
+        launch.undo()
+        raise

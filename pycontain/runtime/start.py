@@ -6,12 +6,12 @@ from ..errors import PycontainError, StateError
 from ..spec.parse import parse
 from ..wire import sync
 from . import poststart
-from .container import Container
 from .delete import delete, destroy
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
 def start(options: Options, id: str) -> None:
@@ -21,7 +21,7 @@ def start(options: Options, id: str) -> None:
     Raises StateError for a container that is not created or has no process, and the child's error
     when its last steps fail; the container is then gone.
     """
-    container = Container(options, id, lock=True)
+    container = Handle(options, id, lock=True)
     with container.directory:
         container.require("created")
         spec = parse(container.directory.load_config())
@@ -30,7 +30,7 @@ def start(options: Options, id: str) -> None:
         channel = sync.Channel(*container.directory.open_fifos())
         container.directory.remove_fifos()
         try:
-            sync.give_go(channel)
+            sync.pass_turn(channel)
             _see_it_run(channel, container)
         except PycontainError:
             destroy(options, container)
@@ -44,7 +44,7 @@ def start(options: Options, id: str) -> None:
         raise
 
 
-def _see_it_run(channel: sync.Channel, container: Container) -> None:
+def _see_it_run(channel: sync.Channel, container: Handle) -> None:
     word = ""
     while word != "end":
         before, (word, _) = word, sync.await_child(channel)

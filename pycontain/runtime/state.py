@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .container import Container
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
 def state(options: Options, id: str) -> dict[str, object]:
     """The state of a container. Raises StateError when it does not exist."""
-    return Container(options, id).public()
+    return Handle(options, id).public()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from .. import jsontext
 from ..cgroup import update as limits
 from ..cgroup.devices import attach
 from ..errors import StateError
+from ..lean import jsontext
+from ..lean.record import Record
 from ..plan.device_filter import DEFAULT_RULES, program
-from ..record import Record
 from ..spec.check import check_resources
 from ..spec.parse import parse, read
 from ..spec.records import Linux, Resources
-from .container import Container
+from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 
 def update(options: Options, id: str, resources: dict[str, object]) -> None:
@@ -27,7 +27,7 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
     """
     new = read(Resources, resources, "linux.resources")
     check_resources(new)
-    container = Container(options, id, lock=True)
+    container = Handle(options, id, lock=True)
     with container.directory:
         container.require("created", "running", "paused")
         cgroup = container.cgroup
@@ -42,7 +42,7 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
         _remember(container, merged)
 
 
-def _remember(container: Container, merged: Resources) -> None:
+def _remember(container: Handle, merged: Resources) -> None:
     """Keep the merged limits: the next update starts from them, not from the first ones."""
     config = jsontext.loads(container.directory.load_config())
     assert isinstance(config, dict)

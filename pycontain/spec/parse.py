@@ -7,9 +7,9 @@ values are not. `null` counts as absent: Go writes it for empty lists.
 
 from __future__ import annotations
 
-from .. import jsontext
 from ..errors import SpecError
-from ..record import Record
+from ..lean import jsontext
+from ..lean.record import Record
 from . import names, records
 from .problem import keyed, shown
 

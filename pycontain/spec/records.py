@@ -14,7 +14,7 @@ Source: opencontainers/runtime-spec 1.3.0, config.md and config-linux.md.
 
 from __future__ import annotations
 
-from ..record import Record
+from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

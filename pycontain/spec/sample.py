@@ -8,7 +8,7 @@ None of them is inheritable or ambient: what the program executes as another use
 
 from __future__ import annotations
 
-from .. import jsontext
+from ..lean import jsontext
 from . import names
 
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]

@@ -7,7 +7,7 @@ methods of the board; where no device is, reads give all ones and writes go nowh
 
 from __future__ import annotations
 
-from ..record import Record
+from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

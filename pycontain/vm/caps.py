@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import HostError
-from ..record import Record
+from ..lean.record import Record
 from .kvm import Kvm
 
 # KVM_CAP_* of <linux/kvm.h> that mean something on x86

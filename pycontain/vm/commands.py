@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
-from ..record import Record
+from ..lean.record import Record
 from .guests import GUESTS
 from .watch import Stats, Trace
 
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from .caps import Capabilities
 
 _STDOUT = 1
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-class Options(Record):
+class GuestOptions(Record):
     """
     The options of `pycontain vm run`.
 
@@ -72,15 +71,7 @@ def caps() -> Capabilities:
     return read()
 
 
-def memory_size(text: str) -> int:
-    """Bytes of a size such as 64M or 1G; bytes without a unit. Raises UsageError."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    if not number.isascii() or not number.isdigit() or unit not in _UNITS:
-        raise UsageError("is not a size", at="--mem", value=text, remedy="give one such as 64M")
-    return int(number) * _UNITS[unit]
-
-
-def run_guest(guest: str, options: Options) -> Report:
+def run_guest(guest: str, options: GuestOptions) -> Report:
     """
     Run a tiny guest by its name, or a flat binary by its file; its output goes to descriptor 1.
 
@@ -117,7 +108,7 @@ def run_guest(guest: str, options: Options) -> Report:
     )  # fmt: skip
 
 
-def run_program(arguments: Sequence[str], options: Options) -> Report:
+def run_program(arguments: Sequence[str], options: GuestOptions) -> Report:
     """
     Run a static program with this process's standard descriptors and environment.
 

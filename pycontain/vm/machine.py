@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import GuestError, UsageError
-from ..record import Record
+from ..lean.record import Record
 from .board import Board, Ending
 from .deadline import Deadline
 from .devices import ports, serial

@@ -10,8 +10,8 @@ import struct
 from ..errors import GuestError, KernelError, ProgramError, UsageError
 from ..kernel import const as c
 from ..kernel.calls import openat2
-from ..record import Record
-from . import elf
+from ..lean.record import Record
+from . import loader
 from .deadline import Deadline
 from .frames import Frames, OutOfFrames, pages
 from .memory import PAGE, Memory
@@ -105,7 +105,7 @@ def run_program(
     with Deadline(timeout, "the program") as deadline, Owned() as owned:
         root = owned.keep_fd(_open_root(world.root))
         file = owned.keep_fd(_open_program(root, world, arguments[0]))
-        program = elf.read(file, arguments[0])
+        program = loader.read(file, arguments[0])
         memory = owned.keep(Memory(world.memory))
         frames = Frames(LOWEST, memory.size)
         try:
@@ -173,7 +173,7 @@ def _wall(engine: str, machine: str, memory: Memory, frames: Frames) -> Wall:
     raise UsageError("is not kvm or emulate", at="engine", value=engine)
 
 
-def _load(space: Space, file: int, program: elf.Program) -> int:
+def _load(space: Space, file: int, program: loader.Program) -> int:
     """Map the segments; the address where the heap may start."""
     heap = 0
     for segment in program.segments:
@@ -187,7 +187,7 @@ def _load(space: Space, file: int, program: elf.Program) -> int:
 
 
 def _build_stack(
-    space: Space, program: elf.Program, arguments: Sequence[str], environment: Sequence[str]
+    space: Space, program: loader.Program, arguments: Sequence[str], environment: Sequence[str]
 ) -> int:
     """Arguments, environment and auxiliary vector; the stack pointer (System V ABI, 3.4.1)."""
     top = HIGHEST - PAGE
@@ -213,7 +213,7 @@ def _build_stack(
     return stack
 
 
-def _auxiliary(program: elf.Program, random: int, name: int) -> list[int]:
+def _auxiliary(program: loader.Program, random: int, name: int) -> list[int]:
     pairs = {
         _AT_PHDR: program.headers, _AT_PHENT: _PROGRAM_HEADER_SIZE,
         _AT_PHNUM: program.header_count, _AT_PAGESZ: PAGE, _AT_ENTRY: program.entry,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from ..errors import GuestError
-from ..record import Record
+from ..lean.record import Record
 from .engine_unicorn import emulate, ua, uc, ux
 from .watch import clock
 

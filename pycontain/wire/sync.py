@@ -1,17 +1,18 @@
 """
 The protocol between the runtime (parent) and a container's first process (child).
 
-Both hold the same list of steps. A baton passes between them where the side changes; who holds it
-works, the other waits. Messages are lines of JSON over a pair of pipes:
+Both hold the same turns of the plan (`plan.walk`). One side works, the other waits to be told that
+its turn has come. Messages are lines of JSON over a pair of pipes:
 
     parent                                   child
     ------                                   -----
     steps up to "spawn"
                       <-  {"alive": true}
+    record …
                       {"go": true}      ->   guard … mounts …
     hooks             <-  {"done": [[step, µs], …]}
                       {"go": true}      ->   pivot … find program
-    rlimits, created  <-  {"done": …}
+    created           <-  {"done": …}
                       {"go": true}      ->   seccomp …
                       <-  {"exec": [[step, µs], …]}   the next thing is execve
                       <-  (end of file)               execve worked: the pipe is close-on-exec
@@ -25,19 +26,19 @@ works, the other waits. Messages are lines of JSON over a pair of pipes:
                       <-  (end of file)               without "exec" before: the child died
 
 An eventfd(2) beside the pipes counts the steps that the child has begun, so that one that dies
-without a word still tells where.
+without a message still tells where.
 
 For `create` the parent ends after "created"; the child then waits at two FIFOs in the state
 directory, which both sides of this protocol treat as they treat the pipes, and `start` takes the
 parent's place. A parent that dies is an end of file to the child, which then exits.
 
-A child that borrows its parent's memory (runtime.lend) needs none of this.
+A child of vfork shares its parent's memory and needs none of this.
 """
 
 from __future__ import annotations
 
-from .. import jsontext, os
 from ..errors import PycontainError, StepError, fault_of, from_record
+from ..lean import jsontext, os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Times: TypeAlias = list[tuple[str, int]]  # (step, microseconds)
+
+EXIT_FAILED = 255  # of a child that did not become its program
 
 
 class Channel:
@@ -100,17 +103,18 @@ class Channel:
         self.reader = self.writer = self.steps = -1
 
 
-# --- the child's words ---------------------------------------------------------------------------
+# --- what the child says -------------------------------------------------------------------------
 
 
 def report_alive(channel: Channel) -> None:
-    """Say that one has come to life, which not every child does (`runtime.life`)."""
+    """Say that one has come to life, which not every child does (`launch.fork`)."""
     channel.send({"alive": True})
 
 
-def wait_for_go(channel: Channel) -> bool:
-    """Wait for the baton; False when the parent is gone."""
-    return channel.receive() is not None
+def await_turn(channel: Channel) -> None:
+    """Wait for the child's turn; exit when the parent is gone."""
+    if channel.receive() is None:
+        os._exit(EXIT_FAILED)
 
 
 def begin_step(channel: Channel) -> None:
@@ -120,7 +124,7 @@ def begin_step(channel: Channel) -> None:
 
 
 def report_done(channel: Channel, times: Times) -> None:
-    """Pass the baton back, with what each step took."""
+    """Tell the parent that its turn has come, and how long each step took."""
     channel.send({"done": times})
 
 
@@ -134,14 +138,12 @@ def report_exec(channel: Channel, times: Times) -> None:
     channel.send({"exec": times})
 
 
-def report_fault(channel: Channel, error: BaseException, step: str) -> None:
+def report_fault(channel: Channel, error: BaseException) -> None:
     """Say why nothing more will come."""
-    fault = fault_of(error)
-    fault.step = fault.step or step
-    channel.send({"fault": fault.record()})
+    channel.send({"fault": fault_of(error).record()})
 
 
-# --- the parent's words --------------------------------------------------------------------------
+# --- what the parent says ------------------------------------------------------------------------
 
 
 def is_alive(channel: Channel) -> bool:
@@ -149,8 +151,8 @@ def is_alive(channel: Channel) -> bool:
     return channel.receive() is not None
 
 
-def give_go(channel: Channel) -> None:
-    """Pass the baton to the child. One that has died left its reason to be read."""
+def pass_turn(channel: Channel) -> None:
+    """Tell the child that its turn has come. One that has died left its reason to be read."""
     try:
         channel.send({"go": True})
     except BrokenPipeError:

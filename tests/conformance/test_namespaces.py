@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.init import process
-from pycontain.init.box import Box
+from pycontain.init.context import Context
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
 from pycontain.plan import steps
@@ -244,7 +244,7 @@ def test_an_empty_name_erases_none():
         calls.unshare(c.CLONE_NEWUTS)
         calls.sethostname("kept")
         calls.setdomainname("kept.too")
-        process.set_hostname(steps.SetHostname(hostname="", domainname=""), Box(None))
+        process.set_hostname(steps.SetHostname(hostname="", domainname=""), Context(None))
         return [os.uname().nodename, Path("/proc/sys/kernel/domainname").read_text()]
 
     assert in_a_child(work) == ["kept", "kept.too\n"]

@@ -22,7 +22,7 @@ from pycontain.spec.records import DeviceRule
 pytestmark = pytest.mark.needs_root
 
 NOTHING = DeviceRule(at="r", allow=False, access="rwm")
-ANYTHING = NOTHING.but(allow=True)
+ANYTHING = NOTHING.replace(allow=True)
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def test_the_defaults_allow_null_and_making_but_not_opening_the_disk(
 
 
 def test_accesses_are_told_apart(cgroup: Cgroup) -> None:
-    null = NOTHING.but(allow=True, type="c", major=1, minor=3)
-    attach(cgroup.fd, program([null, null.but(allow=False, access="w")]))
+    null = NOTHING.replace(allow=True, type="c", major=1, minor=3)
+    attach(cgroup.fd, program([null, null.replace(allow=False, access="w")]))
     assert errno_inside(cgroup, opening("/dev/null", os.O_RDONLY)) == 0
     assert errno_inside(cgroup, opening("/dev/null", os.O_WRONLY)) == errno.EPERM
     assert errno_inside(cgroup, opening("/dev/null", os.O_RDWR)) == errno.EPERM
@@ -131,7 +131,7 @@ def test_cgroups_below_are_filtered_too(cgroup: Cgroup) -> None:
 
 def test_the_kernel_takes_thousands_of_rules(cgroup: Cgroup) -> None:
     rules = [
-        NOTHING.but(allow=bool(minor % 2), type="c", major=99, minor=minor)
+        NOTHING.replace(allow=bool(minor % 2), type="c", major=99, minor=minor)
         for minor in range(5_000)
     ]
     attach(cgroup.fd, program([*rules, *DEFAULT_RULES]))

@@ -184,8 +184,8 @@ def mount(root, place) -> Iterator[int]:
     os.close(made)
 
 
-def test_what_lies_in_a_sealed_mount_is_looked_for_in_the_mount(root, place, mount):
-    root.remember("/m", mount, sealed=True)
+def test_what_lies_in_a_trusted_mount_is_looked_for_in_the_mount(root, place, mount):
+    root.remember("/m", mount, trusted=True)
     for path in ("/m/sub", "m/sub", "//m/./sub/"):
         assert where(root.open(path)) == f"{place}/mount/sub"
     assert where(root.open("/m")) == f"{place}/mount"
@@ -202,28 +202,28 @@ def test_other_mounts_are_known_by_their_path_alone(root, place, mount):
     assert where(root.mount("/m/sub")) == f"{place}/root/m/sub"
 
 
-def test_a_link_that_leads_out_of_a_sealed_mount_is_followed_from_the_root(root, place, mount):
+def test_a_link_that_leads_out_of_a_trusted_mount_is_followed_from_the_root(root, place, mount):
     (place / "mount/absolute").symlink_to("/m/../target")
     (place / "mount/up").symlink_to("../target")
     (place / "root/target").mkdir()
     (place / "root/m/up").symlink_to("../target")
     (place / "root/m/absolute").symlink_to("/target")
-    root.remember("/m", mount, sealed=True)
+    root.remember("/m", mount, trusted=True)
     for name in ("absolute", "up"):
         assert where(root.open(f"/m/{name}")) == f"{place}/root/target"
 
 
 def test_dots_are_for_the_kernel_to_resolve(root, place, mount):
-    root.remember("/m", mount, sealed=True)
+    root.remember("/m", mount, trusted=True)
     (place / "root/a").mkdir()
     assert where(root.open("/a/../m/sub")) == f"{place}/root/m/sub"
 
 
 @pytest.mark.parametrize("path", ["/m", "/", "/m/"])
 def test_a_later_mount_covers_those_below(root, place, mount, path):
-    root.remember("/m", mount, sealed=True)
-    root.remember("/m/sub", mount, sealed=True)
-    root.remember("/mm", mount, sealed=True)
+    root.remember("/m", mount, trusted=True)
+    root.remember("/m/sub", mount, trusted=True)
+    root.remember("/mm", mount, trusted=True)
     other = root.open("/")
     root.remember(path, other)
     assert where(root.open("/m/sub")) == f"{place}/root/m/sub"

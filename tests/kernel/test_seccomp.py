@@ -165,7 +165,7 @@ def int80() -> Iterator[Callable[[int], int]]:
 def test_a_32_bit_call_is_judged_by_32_bit_numbers(int80: Callable[[int], int]) -> None:
     judge = profile(TO_END, rule("getpid"), rule("acct", action="SCMP_ACT_ERRNO", errnoRet=77),
                     architectures=DOCKERS)  # fmt: skip
-    alone = judge.but(architectures=())
+    alone = judge.replace(architectures=())
 
     def through(given: plan.Profile, number: int) -> int:
         program = seccomp.to_bpf(given)

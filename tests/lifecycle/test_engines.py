@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontain import frozen
+from pycontain.lean import archive
 from tests.bundles import CONFIG, LIMIT, Runtime, wait_until
 
 SLEEP = "echo up; sleep 100"
@@ -294,7 +294,7 @@ def test_our_own_descriptors_are_not_preserved(runtime, bundle):
 
 
 def test_a_closed_stream_makes_no_file_of_ours_the_users(runtime, bundle):
-    code = Path(frozen.file())
+    code = Path(archive.file())
     owner = code.stat().st_uid
     made = bundle("true", {"process.user": {"uid": 1234, "gid": 0}})
     command = runtime.command("run", "-b", made.path, runtime.new_id())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.wire.state import start_time
+from pycontain.kernel.files import start_time
 from tests.bundles import CONFIG, wait_until
 
 KINDS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -364,20 +364,22 @@ def test_a_cgroup_above_the_containers_is_refused(runtime, bundle):
 
 # --- the process that makes the one inside, and ends ----------------------------------------------
 
-MIDWIFE = """
+REPORTS_LATE = """
 import os, sys, time
 sys.path += {paths!r}
 from pycontain.errors import PycontainError
 from pycontain.runtime.exec import exec_
-from pycontain.runtime.options import Options
+from pycontain.options import Options
+from pycontain.plan.request import ExecRequest
 from pycontain.wire import sync
 report = sync.report_born
-def delayed(*told):
+def delayed(*arguments):
     {delay}
-    report(*told)
+    report(*arguments)
 sync.report_born = delayed
 try:
-    exec_(Options(root={root!r}), {id!r}, ("sleep", "1000"), detach=True, pid_file={file!r})
+    request = ExecRequest(id={id!r}, args=("sleep", "1000"), detach=True, pid_file={file!r})
+    exec_(Options(root={root!r}), request)
 except PycontainError as error:
     sys.exit(str(error))
 """
@@ -387,7 +389,7 @@ def enter(runtime, container, file, delay):
     """Start `sleep 1000` in a container, with something in the way of the news of its birth."""
     paths = [path for path in sys.path if path]
     root = str(runtime.root)
-    code = MIDWIFE.format(paths=paths, root=root, id=container, file=str(file), delay=delay)
+    code = REPORTS_LATE.format(paths=paths, root=root, id=container, file=str(file), delay=delay)
     quiet = subprocess.DEVNULL  # no pipe: what runs on would hold its other end
     with (file.parent / "said").open("w+") as said:
         done = subprocess.run(

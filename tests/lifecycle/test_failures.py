@@ -3,7 +3,7 @@ Whatever step fails, and however, the host is afterwards as it was.
 
 One bundle asks for every kind of step. Each of its steps is failed in turn: once by putting a step
 in its place that neither side knows, once, on the child's side, by a crash in the middle of it.
-A second bundle asks for all that a child can do which borrows its parent's memory.
+A second bundle asks for all that a child of vfork can do.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from typing import Any
 import pytest
 
 from pycontain.errors import PycontainError, StepError
-from pycontain.init import main
+from pycontain.init import program
+from pycontain.init.performers import performs
 from pycontain.kernel._ffi import ffi
+from pycontain.launch import bring_up as launching
+from pycontain.launch.launch import ContainerLaunch
+from pycontain.options import Options
 from pycontain.plan import plan as planning
 from pycontain.plan import steps
 from pycontain.plan.facts import Facts
-from pycontain.plan.plan import Request
+from pycontain.plan.request import Request
 from pycontain.runtime.bundle import Bundle as Loaded
-from pycontain.runtime.create import prepare
-from pycontain.runtime.life import Life
-from pycontain.runtime.options import Options
+from pycontain.runtime.prepare import prepare
 from pycontain.spec.parse import parse
 from tests.bundles import CONFIG, MOUNTS, TOKEN, Bundle, changed, look
 
@@ -87,7 +89,7 @@ RICH = {
 }
 
 
-LENT = {
+VFORK = {
     **RICH,
     "process.noNewPrivileges": True,
     "process.oomScoreAdj": 0,
@@ -98,27 +100,27 @@ LENT = {
 }
 
 
-def request(id: str = "x", bundle: str = "/x", *, lent: bool = False) -> Request:
+def request(id: str = "x", bundle: str = "/x", *, vfork: bool = False) -> Request:
     made = Request(id=id, bundle=bundle, separate_start=False, console_socket=f"{bundle}/sock")
     waited_for = {"pid_file": f"{bundle}/pid", "pidfd_socket": f"{bundle}/sock"}
-    return made if lent else made.but(**waited_for)
+    return made if vfork else made.replace(**waited_for)
 
 
-def planned(changes: dict[str, Any], *, lent: bool = False) -> tuple[steps.Step, ...]:
+def planned(changes: dict[str, Any], *, vfork: bool = False) -> tuple[steps.Step, ...]:
     """The steps of a bundle; which they are does not depend on where it is."""
     import json
 
     spec = parse(json.dumps(changed(CONFIG, changes)))
     facts = Facts(last_capability=40, permitted=0, bounding=0)
-    return planning.build(spec, request(lent=lent), facts).steps
+    return planning.build(spec, request(vfork=vfork), facts).steps
 
 
 def names(plan: tuple[steps.Step, ...]) -> list[str]:
     return [f"{number:02}-{step.side}-{step.name}" for number, step in enumerate(plan)]
 
 
-PLANNED, PLANNED_LENT = planned(RICH), planned(LENT, lent=True)
-NAMES, NAMES_LENT = names(PLANNED), names(PLANNED_LENT)
+PLANNED, PLANNED_VFORK = planned(RICH), planned(VFORK, vfork=True)
+NAMES, NAMES_VFORK = names(PLANNED), names(PLANNED_VFORK)
 OTHERWISE = {
     steps.MountCgroup: "without a cgroup namespace",
     steps.ChangeDirectoryRoot: "without a mount namespace",
@@ -140,9 +142,11 @@ def test_the_rich_bundle_has_every_kind_of_step():
     assert known - {type(step) for step in PLANNED} == set(OTHERWISE)
 
 
-def test_the_lent_bundle_has_every_kind_of_step_that_borrowed_memory_allows():
-    assert [step.borrows for step in PLANNED_LENT if isinstance(step, steps.Spawn)] == [True]
-    missing = {type(step) for step in PLANNED} - {type(step) for step in PLANNED_LENT}
+def test_the_vfork_bundle_has_every_kind_of_step_that_vfork_allows():
+    assert [not step.fork_because for step in PLANNED_VFORK if isinstance(step, steps.Spawn)] == [
+        True
+    ]
+    missing = {type(step) for step in PLANNED} - {type(step) for step in PLANNED_VFORK}
     hooks = {steps.RunHooks, steps.RunContainerHooks}
     assert missing == {*hooks, steps.WritePidFile, steps.SendPidfd}
 
@@ -169,9 +173,9 @@ def rich(bundle, tmp_path: Path) -> Iterator[Bundle]:
 
 
 @pytest.fixture
-def lent(bundle, tmp_path: Path) -> Iterator[Bundle]:
-    """The bundle whose child borrows memory, furnished alike."""
-    made = bundle("", LENT)
+def vfork(bundle, tmp_path: Path) -> Iterator[Bundle]:
+    """The bundle whose child shares memory, furnished alike."""
+    made = bundle("", VFORK)
     with furnished(made):
         yield made
 
@@ -188,29 +192,48 @@ def furnished(made: Bundle) -> Iterator[None]:
 
 
 @pytest.fixture
-def life(rich: Bundle, tmp_path: Path, shared_mounts: None):
+def launch(rich: Bundle, tmp_path: Path, shared_mounts: None):
     """A container that is ready to be brought up, in this very process."""
     return prepared(rich, tmp_path, PLANNED)
 
 
 @pytest.fixture
-def lent_life(lent: Bundle, tmp_path: Path, shared_mounts: None):
-    return prepared(lent, tmp_path, PLANNED_LENT)
+def vfork_launch(vfork: Bundle, tmp_path: Path, shared_mounts: None):
+    return prepared(vfork, tmp_path, PLANNED_VFORK)
 
 
-def prepared(made: Bundle, tmp_path: Path, plan: tuple[steps.Step, ...]) -> Life:
-    id = f"{TOKEN}-life"
-    asked = request(id, str(made.path), lent=plan is PLANNED_LENT)
-    life = prepare(Options(root=str(tmp_path / "state")), Loaded(str(made.path)), asked)
-    assert [step.name for step in life.plan] == [step.name for step in plan]
-    return life
+def prepared(made: Bundle, tmp_path: Path, plan: tuple[steps.Step, ...]) -> ContainerLaunch:
+    id = f"{TOKEN}-launch"
+    asked = request(id, str(made.path), vfork=plan is PLANNED_VFORK)
+    launch = prepare(Options(root=str(tmp_path / "state")), Loaded(str(made.path)), asked)
+    assert [step.name for step in all_steps(launch)] == [step.name for step in plan]
+    return launch
 
 
-def bring_up(life, rich: Bundle, tmp_path: Path) -> PycontainError:
-    """The error of a life that has to fail, after which the host has to be as before."""
+def all_steps(launch: ContainerLaunch) -> list[steps.Step]:
+    return [step for turn in launch.turns for step in turn.steps]
+
+
+def break_step(launch: ContainerLaunch, number: int) -> None:
+    """Put a step in the place of one that nobody knows."""
+    plan = all_steps(launch)
+    broken = BrokenHere() if plan[number].side == "parent" else BrokenThere()
+    before = 0
+    turns = []
+    for turn in launch.turns:
+        row = list(turn.steps)
+        if before <= number < before + len(row):
+            row[number - before] = broken
+        before += len(row)
+        turns.append(turn.replace(steps=tuple(row)))
+    launch.turns = tuple(turns)
+
+
+def bring_up(launch, rich: Bundle, tmp_path: Path) -> PycontainError:
+    """The error of a launch that has to fail, after which the host has to be as before."""
     before, blocked = look(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(PycontainError) as caught:
-        life.bring_up()
+        launching.bring_up(launch)
     after = look()
     for kind, was, now in zip(before._fields, before, after, strict=True):
         assert now == was, f"{kind} changed"
@@ -231,11 +254,9 @@ FIRST_HOOK = next(n for n, step in enumerate(PLANNED) if isinstance(step, steps.
 
 
 @pytest.mark.parametrize("number", range(len(PLANNED) - 1), ids=NAMES[:-1])
-def test_a_step_that_fails(life, rich, tmp_path, number):
-    plan = list(life.plan)
-    plan[number] = BrokenHere() if plan[number].side == "parent" else BrokenThere()
-    life.plan = tuple(plan)
-    error = bring_up(life, rich, tmp_path)
+def test_a_step_that_fails(launch, rich, tmp_path, number):
+    break_step(launch, number)
+    error = bring_up(launch, rich, tmp_path)
     assert isinstance(error, StepError)
     assert error.fault.step == "broken"
     side = "parent" if PLANNED[number].side == "parent" else "child"
@@ -243,48 +264,45 @@ def test_a_step_that_fails(life, rich, tmp_path, number):
     assert ("poststop" in ran(rich)) == (number > FIRST_HOOK)
 
 
-@pytest.mark.parametrize("number", range(len(PLANNED_LENT) - 1), ids=NAMES_LENT[:-1])
-def test_a_step_that_fails_in_borrowed_memory(lent_life, lent, tmp_path, number):
-    plan = list(lent_life.plan)
-    broken = BrokenHere() if plan[number].side == "parent" else BrokenThere()
-    plan[number] = broken
-    lent_life.plan = tuple(plan)
+@pytest.mark.parametrize("number", range(len(PLANNED_VFORK) - 1), ids=NAMES_VFORK[:-1])
+def test_a_step_that_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path, number):
+    break_step(vfork_launch, number)
     imports = sys.meta_path, sys.path, gc.isenabled()
-    error = bring_up(lent_life, lent, tmp_path)
+    error = bring_up(vfork_launch, vfork, tmp_path)
     assert isinstance(error, StepError)
     assert error.fault.step == "broken"
     assert (sys.meta_path, sys.path, gc.isenabled()) == imports
-    import colorsys  # noqa: F401  (nothing is sealed here any more)
+    import colorsys  # noqa: F401  (imports are allowed here again)
 
 
-def test_the_last_step_fails_in_borrowed_memory(lent_life, lent, tmp_path):
-    (lent.rootfs / "bin/program").write_text("garbage")
-    error = bring_up(lent_life, lent, tmp_path)
+def test_the_last_step_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path):
+    (vfork.rootfs / "bin/program").write_text("garbage")
+    error = bring_up(vfork_launch, vfork, tmp_path)
     assert error.fault.step == "execve"
     assert "exec format error" in str(error)
 
 
-def test_what_C_raises_in_borrowed_memory_names_its_step_too(
-    lent_life, lent, tmp_path, monkeypatch
+def test_what_C_raises_in_a_child_of_vfork_names_its_step_too(
+    vfork_launch, vfork, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(main.program, "command", lambda *_: (b"/x", (b"a NUL \0 inside",), ()))
-    error = bring_up(lent_life, lent, tmp_path)
+    monkeypatch.setattr(program, "command", lambda *_: (b"/x", (b"a NUL \0 inside",), ()))
+    error = bring_up(vfork_launch, vfork, tmp_path)
     assert isinstance(error, StepError)
     assert str(error) == "execve: ValueError: embedded null byte"
 
 
-def test_the_lent_bundle_is_sound(lent_life):
+def test_the_vfork_bundle_is_sound(vfork_launch):
     before = look()
-    lent_life.bring_up()
+    launching.bring_up(vfork_launch)
     assert look().processes != before.processes
-    lent_life.undo()
-    lent_life.cgroup.close()
+    vfork_launch.undo()
+    vfork_launch.cgroup.close()
     assert look() == before
 
 
-def test_the_last_step_fails(life, rich, tmp_path):
+def test_the_last_step_fails(launch, rich, tmp_path):
     (rich.rootfs / "bin/program").write_text("garbage")
-    error = bring_up(life, rich, tmp_path)
+    error = bring_up(launch, rich, tmp_path)
     assert error.fault.step == "execve"
     assert "exec format error" in str(error)
     assert ran(rich)[-1] == "poststop"
@@ -295,39 +313,37 @@ CHILD = [number for number, step in enumerate(PLANNED) if step.side == "child"][
 
 
 @pytest.mark.parametrize("number", CHILD, ids=[NAMES[number] for number in CHILD])
-def test_a_child_that_crashes_in_a_step(life, rich, tmp_path, number, monkeypatch):
-    victim, carry_out = life.plan[number], main.carry_out
+def test_a_child_that_crashes_in_a_step(launch, rich, tmp_path, number, monkeypatch):
+    victim, perform = all_steps(launch)[number], performs.perform
 
-    def crash_at_the_victim(step, box):
+    def crash_at_the_victim(step, context):
         if step is victim:
             ffi.cast("int *", 8)[0] = 1  # a signal of its own would spare process 1
-        carry_out(step, box)
+        perform(step, context)
 
-    monkeypatch.setattr(main, "carry_out", crash_at_the_victim)
-    error = bring_up(life, rich, tmp_path)
+    monkeypatch.setattr(performs, "perform", crash_at_the_victim)
+    error = bring_up(launch, rich, tmp_path)
     assert str(error).startswith(f"{victim.name}: the container's first process was killed by ")
     assert "by signal 11" in str(error)
 
 
-def test_undone_it_can_be_brought_up_after_all(life, rich, tmp_path):
+def test_undone_it_can_be_brought_up_after_all(launch, rich, tmp_path):
     """The rich bundle itself is sound: otherwise the tests above would prove little."""
     before = look()
-    life.bring_up()
+    launching.bring_up(launch)
     assert look().processes != before.processes
-    life.undo(hooks_ran=True)
-    life.cgroup.close()
+    launch.undo()
+    launch.cgroup.close()
     assert look() == before
     assert ran(rich)[:3] == ["prestart", "createRuntime", "createContainer"]
     assert ran(rich)[-1] == "poststop"
 
 
-def test_the_first_error_is_told_even_when_undoing_fails_too(life, rich, tmp_path, capfd):
+def test_the_first_error_is_told_even_when_undoing_fails_too(launch, rich, tmp_path, capfd):
     def fail() -> None:
         raise StepError("is stuck", at="something")
 
-    plan = list(life.plan)
-    plan[5] = BrokenHere()
-    life.plan = tuple(plan)
-    life._undo.append(fail)
-    assert "does not know" in str(bring_up(life, rich, tmp_path))
+    break_step(launch, 5)
+    launch.on_undo(fail)
+    assert "does not know" in str(bring_up(launch, rich, tmp_path))
     assert "warning: cannot be undone: something is stuck" in capfd.readouterr().err

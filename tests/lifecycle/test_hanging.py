@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from pycontain.errors import Timeout
+from pycontain.kernel.files import start_time
+from pycontain.options import Options
 from pycontain.runtime import delete
-from pycontain.runtime.options import Options
-from pycontain.wire.state import start_time
 from tests.bundles import LIMIT, Bundle, busybox, wait_until
 
 NAMESPACES = {
@@ -101,7 +101,7 @@ def test_delete_by_force_says_that_a_hook_of_the_host_keeps_it(runtime, bundle, 
     id = runtime.new_id()
     with hanging(runtime, made, "create", "-b", made.path, id):
         pid = runtime.state(id)["pid"]
-        with pytest.raises(Timeout, match="is kept by another command") as caught:
+        with pytest.raises(Timeout, match="is locked by another command") as caught:
             delete.delete(Options(root=str(runtime.root)), id, force=True)
         assert "a create whose hook hangs" in caught.value.fault.remedy
         assert start_time(pid) == 0, "the first process was killed all the same"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pycontain.errors import HookError
+from pycontain.hooks import run_hook
+from pycontain.kernel.files import start_time
 from pycontain.spec.records import Hook
-from pycontain.wire.hooks import run_hook
-from pycontain.wire.state import start_time
 from tests.bundles import Bundle
 
 KINDS = (

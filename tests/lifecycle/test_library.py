@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pycontain
-from pycontain import library
+from pycontain.library.pipes import Pipes
 from tests.bundles import CONFIG, Bundles, wait_until
 
 
@@ -90,7 +90,7 @@ def test_time_runs_out_and_nothing_is_left(bundle: Bundles, options) -> None:
 
 def test_time_runs_out_for_a_program_that_always_has_more_to_say() -> None:
     process = Endless()
-    with library._Pipes(b"", capture=True) as pipes, pytest.raises(pycontain.Timeout):
+    with Pipes(b"", capture=True) as pipes, pytest.raises(pycontain.Timeout):
         os.dup2(process.zero, pipes.ours[1])
         pipes.serve(process, time.perf_counter(), 0.1, "x")
     assert process.killed
@@ -112,7 +112,7 @@ class Endless:
 
 def test_who_outlives_the_program_and_goes_on_writing_holds_nobody_up(monkeypatch) -> None:
     """It writes again as soon as something was read."""
-    with library._Pipes(b"", capture=True) as pipes:
+    with Pipes(b"", capture=True) as pipes:
 
         def read_and_write(*asked: int) -> bool:
             assert len(pipes.pieces[1]) < 100
@@ -129,7 +129,7 @@ def test_who_outlives_the_program_and_goes_on_writing_holds_nobody_up(monkeypatc
 
 def test_what_was_written_last_comes_back_from_a_pipe_of_any_size(bundle: Bundles, options) -> None:
     """All of it is there when the program has ended, and nobody has read yet."""
-    with library._Pipes(b"", capture=True) as pipes:
+    with Pipes(b"", capture=True) as pipes:
         fcntl.fcntl(pipes.theirs[1], fcntl.F_SETPIPE_SZ, 1 << 20)
         os.write(pipes.theirs[1], b"x" * (1 << 20))
         pipes._drain()
@@ -261,15 +261,15 @@ def test_an_interrupted_call_leaves_the_next_its_own_answer(bundle: Bundles, opt
     made = bundle("", {"process.args": ["sleep", "100"]})
     program = f"""
 import pycontain
-from pycontain.runtime import worker
+from pycontain.library import pool
 options = pycontain.Options(root={options.root!r})
 def interrupt(*_):
     raise KeyboardInterrupt
-receive, worker.receive = worker.receive, interrupt
+receive, pool.receive = pool.receive, interrupt
 try:
     pycontain.run({str(made.path)!r}, options=options)
 except KeyboardInterrupt:
-    worker.receive = receive
+    pool.receive = receive
 print(pycontain.run({str(made.path)!r}, ["echo", "second"], options=options).stdout)
 """
     done = subprocess.run(

@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 import pycontain
-from pycontain.runtime.container import Container
+from pycontain.options import Options
 from pycontain.runtime.delete import destroy
-from pycontain.runtime.options import Options
-from pycontain.wire.state import StateDir
+from pycontain.runtime.handle import Handle
+from pycontain.state.directory import StateDir
 from tests.bundles import LIMIT, TOKEN, Runtime, wait_until
 
 # In a process of its own: what 200 containers leave is then not lost in what pytest does.
 MANY = """
 import json, os, sys
-from pycontain.runtime.options import Options
+from pycontain.options import Options
+from pycontain.plan.request import Request
 from pycontain.runtime.run import run
 
 bundle, root, token = sys.argv[1:]
@@ -37,7 +38,7 @@ def own():
     }
 
 def one(number):
-    return run(Options(root=root), f"{token}-many-{number}", bundle=bundle)
+    return run(Options(root=root), Request(id=f"{token}-many-{number}", bundle=bundle))
 
 statuses = [one("first")]
 before = own()
@@ -108,6 +109,6 @@ def test_a_lock_on_a_container_that_is_deleted_meanwhile_says_so(runtime: Runtim
         locks = Path("/proc/locks")
         blocked = re.compile(f"-> FLOCK .* {waiting.pid} ")
         wait_until(lambda: blocked.search(locks.read_text()), "start waits for the lock")
-        destroy(options, Container(options, id))
+        destroy(options, Handle(options, id))
     line = waiting.communicate(timeout=LIMIT)[1]
     assert (waiting.returncode, line) == (1, f"pycontain: container = {id} does not exist\n")

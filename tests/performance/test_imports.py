@@ -14,8 +14,8 @@ import sys
 
 import pytest
 
-from pycontain import jsontext
 from pycontain.cli import launcher
+from pycontain.lean import jsontext
 from pycontain.spec.sample import sample
 
 # Beyond what a bare `python3 -IS` has: C, or frozen into the interpreter, or one short file.

@@ -193,9 +193,10 @@ DRIVER = """
 import sys
 sys.path += {paths!r}
 from pycontain.runtime.exec import exec_
-from pycontain.runtime.options import Options
+from pycontain.options import Options
+from pycontain.plan.request import ExecRequest
 for _ in range({times}):
-    assert exec_(Options(root={root!r}), {id!r}, ("true",)) == 0
+    assert exec_(Options(root={root!r}), ExecRequest(id={id!r}, args=("true",))) == 0
 """  # one interpreter for all of them: most of the time somebody is on the way in
 
 NAIVE = """

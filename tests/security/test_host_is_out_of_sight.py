@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from pycontain.init import change
+from pycontain.init import pivot
 from tests.security.attack import (
     PYTHON,
     bind_by_path,
@@ -81,7 +81,7 @@ def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, 
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
 def test_a_naive_move_of_the_root_lets_it_mount_one(bundle, tmp_path, kind, monkeypatch):
     """What is covered by the new root still counts as visible."""
-    monkeypatch.setattr(change, "_let_go_of_kernel_mounts", lambda rootfs: None)
+    monkeypatch.setattr(pivot, "_let_go_of_kernel_mounts", lambda rootfs: None)
     made = bundle("")
     (tmp_path / "host").mkdir()
 
@@ -90,7 +90,7 @@ def test_a_naive_move_of_the_root_lets_it_mount_one(bundle, tmp_path, kind, monk
         bind_by_path(made.rootfs, made.rootfs)
         mount_by_path("proc", made.rootfs / "proc")
         bind_by_path("/dev/null", made.rootfs / "proc/keys")
-        change._move(os.open(made.rootfs, os.O_PATH))
+        pivot._move(os.open(made.rootfs, os.O_PATH))
         return subprocess.run(["/bin/sh", "-c", exploit(kind)], check=False).returncode
 
     assert in_a_child(run) == 0

@@ -19,7 +19,8 @@ from pycontain.init import copying, rootfs
 from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
 from pycontain.kernel.root import Root
-from pycontain.runtime.options import Options
+from pycontain.options import Options
+from pycontain.plan.request import Request
 from pycontain.runtime.run import run
 from tests.security.attack import filesystem_at, in_a_child, mount_by_path, snapshot
 
@@ -105,8 +106,7 @@ def make_many(made, state, times):
                 lived += (
                     run(
                         Options(root=str(state)),
-                        f"race{os.getpid()}-{number}",
-                        bundle=str(made.path),
+                        Request(id=f"race{os.getpid()}-{number}", bundle=str(made.path)),
                     )
                     == 0
                 )

@@ -52,7 +52,7 @@ def test_list_leaves_it_out(runtime, forged):
     assert forged not in runtime.ok("list", "--quiet").words
 
 
-def test_but_for_its_owner_it_would_be_believed(runtime, forged):
+def test_replace_for_its_owner_it_would_be_believed(runtime, forged):
     os.chown(runtime.root / forged, 0, 0)
     assert runtime.ok("exec", forged, "echo", "hello").out == "hello\n"
 

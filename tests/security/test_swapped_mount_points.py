@@ -16,15 +16,16 @@ import time
 
 import pytest
 
-from pycontain.init import main, rootfs
-from pycontain.init.box import Box
+from pycontain.init import main, rootfs  # noqa: F401 -- fills `performs`
+from pycontain.init.context import Context
+from pycontain.init.performers import performs
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
 from pycontain.kernel.root import Root
 from pycontain.plan import plan as planning
 from pycontain.plan import steps
 from pycontain.plan.facts import Facts
-from pycontain.plan.plan import Request
+from pycontain.plan.request import Request
 from pycontain.spec.parse import parse
 from tests.bundles import MOUNTS
 from tests.security.attack import filesystem_at, in_a_child, mount_points
@@ -75,7 +76,7 @@ def is_child_step(step):
 
 BUILDING = (
     steps.BindRoot, steps.MakeDevices, steps.LinkDevices, steps.MakePlaces, steps.ProtectPaths,
-    steps.MaskPaths, steps.FreezeMounts,
+    steps.MaskPaths, steps.MakeReadOnly,
 )  # fmt: skip
 
 
@@ -89,10 +90,10 @@ def build_root(made, outside, name, after):
     request = Request(id="x", bundle=str(made.path))
     facts = Facts(last_capability=40, permitted=0, bounding=0)
     plan = planning.build(parse(json.dumps(made.config)), request, facts)
-    box = Box(None)
+    context = Context(None)
     swaps = 0
     for step in filter(is_child_step, plan.steps):
-        main.carry_out(step, box)
+        performs.perform(step, context)
         if getattr(step, "target", "") == after and not swaps:
             swap_from(outside, made, name)
             swaps += 1
@@ -123,7 +124,7 @@ def what_is_open(made):
 
 def from_the_root(monkeypatch):
     """The naive way: each path is looked up from the root, whatever was mounted where."""
-    monkeypatch.setattr(Root, "_sealed_place", lambda self, path: ("", path))
+    monkeypatch.setattr(Root, "_trusted_place", lambda self, path: ("", path))
 
 
 OF = {"proc": [*MASKED[:2], *PROTECTED], "sys": MASKED[2:]}
@@ -234,11 +235,11 @@ def swapped_after_the_look(made, monkeypatch):
         return found
 
     def work():
-        box = Box(None)
-        box.root = Root(os.open(made.rootfs, os.O_PATH))
+        context = Context(None)
+        context.root = Root(os.open(made.rootfs, os.O_PATH))
         monkeypatch.setattr(rootfs, "_real_directory", look)
         node = steps.DeviceNode(path="/dev/net/fuse", type="c", major=10, minor=229)
-        rootfs.make_devices(steps.MakeDevices(nodes=(node,)), box)
+        rootfs.make_devices(steps.MakeDevices(nodes=(node,)), context)
 
     return work
 

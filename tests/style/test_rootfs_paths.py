@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pycontain"
 BEFORE_THE_PIVOT = (
-    "init/rootfs.py", "init/change.py", "init/copying.py", "kernel/root.py", "kernel/mounts.py", "kernel/tty.py",
+    "init/rootfs.py", "init/protection.py", "init/pivot.py", "init/copying.py", "kernel/root.py", "kernel/mounts.py", "kernel/tty.py",
 )  # fmt: skip
 
 # Functions of os that resolve a path, unless it is given `dir_fd`.

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from pycontain import frozen
 from pycontain.cli import launcher, table
+from pycontain.lean import archive
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +82,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 def test_what_is_frozen_is_not_taken_from_the_working_directory(tmp_path):
     (tmp_path / "pycontain").mkdir()
     (tmp_path / "pycontain" / "__init__.py").write_text("raise SystemExit('taken over')")
-    before = os.stat(frozen.file()).st_mtime_ns
-    command = [sys.executable, "-I", "-m", "pycontain.cli.freezing"]
+    before = os.stat(archive.file()).st_mtime_ns
+    command = [sys.executable, "-I", "-m", "pycontain.cli.pack"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    assert os.stat(frozen.file()).st_mtime_ns > before
+    assert os.stat(archive.file()).st_mtime_ns > before
 
 
 def test_compiled_modules_are_known_without_a_search(program):
     told = run(sys.executable, "-c", _SEARCHES, str(program)).stdout
-    assert told.split() == ["found", "_cffi_backend", "pycontain.kernel._borrow"]
+    assert told.split() == ["found", "_cffi_backend", "pycontain.kernel._vfork"]
 
 
 # The program's own first lines, with the finder that searches directories taken away.
@@ -102,5 +102,5 @@ before = sys.path_hooks[:]
 sys.path_hooks.clear()
 sys.path_importer_cache.clear()
 exec(text)
-print("found", *sorted({"_cffi_backend", "pycontain.kernel._borrow"} & set(sys.modules)))
+print("found", *sorted({"_cffi_backend", "pycontain.kernel._vfork"} & set(sys.modules)))
 """

@@ -12,7 +12,8 @@ import pytest
 from pycontain.cli import fast, table
 from pycontain.errors import ProgramError, StateError
 from pycontain.kernel import seal
-from pycontain.runtime.options import Options
+from pycontain.options import Options
+from pycontain.plan.request import Request
 
 
 @pytest.fixture
@@ -65,8 +66,9 @@ def test_an_object_is_printed_as_json(runtime, capfd):
 
 
 def test_the_exit_status_of_run_is_the_programs(runtime):
-    def run(options, id, *, on_timing, detach, keep, **others):
-        assert (id, on_timing, detach, keep) == ("c1", None, False, True)
+    def run(options, request, on_timing):
+        assert request == Request(id="c1", keep=True)
+        assert on_timing is None
         return 42
 
     runtime("run", run)
@@ -74,7 +76,7 @@ def test_the_exit_status_of_run_is_the_programs(runtime):
 
 
 def test_timing_is_shown_beside_the_output(runtime, capfd):
-    def run(options, id, *, on_timing, **others):
+    def run(options, request, on_timing):
         on_timing([("parent", "clone", 250), ("child", "mount /proc", 1250)])
         return 0
 
@@ -194,8 +196,8 @@ def test_events_come_as_lines_of_json(runtime, capfd):
 def test_a_plan_is_drawn_and_written(runtime, capfd, tmp_path):
     found = [{"side": "child", "name": "mount", "what": "/proc [bold]", "why": "processes"}]
 
-    def steps(options, id, bundle):
-        assert (id, bundle) == (tmp_path.name, str(tmp_path))
+    def steps(options, id, bundle, *, verb):
+        assert (id, bundle, verb) == (tmp_path.name, str(tmp_path), "create")
         return found
 
     runtime("planning", steps)
@@ -209,13 +211,21 @@ def test_a_plan_is_drawn_and_written(runtime, capfd, tmp_path):
     "command", [one for one in table.COMMANDS.values() if one.calls], ids=lambda one: one.name
 )
 def test_the_function_behind_a_command_takes_its_flags(command):
-    target, keywords = command.calls, set(fast.defaults(command.flags))
+    keywords = set(fast.defaults(command.flags))
     keywords -= {flag.key for flag in command.flags if flag.refusal}
     keywords |= {argument.name for argument in command.arguments}
-    if command.name == "run":
-        target, keywords = "pycontain.runtime.run:run", keywords - {"timing"} | {"on_timing"}
-    module, _, name = target.partition(":")
-    if not importlib.util.find_spec(module):
-        pytest.skip(f"{module} is not written yet")
-    function = getattr(importlib.import_module(module), name)
-    inspect.signature(function).bind(Options(), **dict.fromkeys(keywords))
+    function = named(command.calls)
+    if command.request:
+        record = named(command.request)
+        assert keywords <= record.FIELDS.keys()
+        assert {name: record.DEFAULTS[name] for name in keywords & record.DEFAULTS.keys()} == {
+            key: value for key, value in fast.defaults(command.flags).items() if key in keywords
+        } | {argument.name: () for argument in command.arguments if argument.rest}
+        inspect.signature(function).bind(Options(), object())
+    else:
+        inspect.signature(function).bind(Options(), **dict.fromkeys(keywords))
+
+
+def named(name):
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)

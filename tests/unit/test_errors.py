@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from pycontain import errors, jsontext
+from pycontain import errors
 from pycontain.errors import (
     Fault,
     HookError,
@@ -17,6 +17,7 @@ from pycontain.errors import (
     StepError,
     UsageError,
 )
+from pycontain.lean import jsontext
 
 
 def test_a_line_tells_the_whole_story_in_order() -> None:

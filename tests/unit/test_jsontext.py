@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycontain import jsontext
+from pycontain.lean import jsontext
 
 LEAVES = (
     st.none()
@@ -109,7 +109,7 @@ def test_a_tuple_is_written_as_a_list() -> None:
 
 def test_the_json_package_is_not_imported_until_a_text_is_broken() -> None:
     program = (
-        "import sys; from pycontain import jsontext;"
+        "import sys; from pycontain.lean import jsontext;"
         "jsontext.loads(jsontext.dumps({'a': [1.5]}));"
         "sys.exit('json' in sys.modules or 're' in sys.modules)"
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycontain import os as ours
+from pycontain.lean import os as ours
 
 PATHS = st.text(st.sampled_from("/.ab\ud800é"), max_size=12)
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from pycontain.errors import SpecError
-from pycontain.plan import joining, steps
+from pycontain.plan import joining, steps, vfork
 from pycontain.plan import plan as planning
 from pycontain.plan.facts import Facts
-from pycontain.plan.plan import Plan, Request
+from pycontain.plan.plan import Plan
+from pycontain.plan.request import ExecRequest, Request
 from pycontain.spec.parse import parse
 from tests.unit import spec_configs
 from tests.unit.spec_configs import MINIMAL, edited
@@ -90,8 +91,8 @@ ORDER = [
     ("pivot", "terminal"),
     ("terminal", "session"),
     ("sysctl", "user"),
-    ("cwd", "freeze"),  # the folder is made while the root is writable
-    ("freeze", "user"),
+    ("cwd", "read-only"),  # the folder is made while the root is writable
+    ("read-only", "user"),
     ("rlimits", "user"),
     ("bounding set", "user"),
     ("user", "capabilities"),
@@ -106,29 +107,34 @@ ORDER = [
 ]
 
 
-BORROWS = {**MINIMAL, **PROCESS}
+RUNNABLE = {**MINIMAL, **PROCESS}
 HOOK = [{"path": "/bin/true"}]
 SECCOMP = {"defaultAction": "SCMP_ACT_ALLOW"}
 TMPFS = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}
 
 
-def borrows(config: dict[str, Any], **request: Any) -> bool:
+def why_fork(config: dict[str, Any], **request: Any) -> str:
     spawn = find(plan_of(config, separate_start=False, **request), steps.Spawn)
-    assert isinstance(spawn.borrows, bool)
-    return spawn.borrows
+    return str(spawn.fork_because)
 
 
-def test_the_child_of_run_borrows_memory():
-    assert borrows(BORROWS)
-    assert not borrows(BORROWS, pid_file="/p"), "which must be there before the program"
-    assert not borrows(BORROWS, pidfd_socket="/s")
+def test_the_child_of_run_shares_memory_unless_a_supervisor_waits():
+    assert not why_fork(RUNNABLE)
+    for asked in ({"pid_file": "/p"}, {"pidfd_socket": "/s"}):
+        assert "before the program runs" in why_fork(RUNNABLE, **asked)
 
 
-def test_the_child_of_create_does_not_since_it_outlives_its_parent():
-    assert not find(plan_of(BORROWS), steps.Spawn).borrows
+def test_the_child_of_create_is_forked_since_it_outlives_its_parent():
+    assert "`start`" in find(plan_of(RUNNABLE), steps.Spawn).fork_because
 
 
-LENDING = {
+def test_the_plan_says_how_the_child_is_made_and_why():
+    run = find(plan_of(RUNNABLE, separate_start=False), steps.Spawn)
+    assert run.what().endswith("; vfork")
+    assert find(plan_of(RUNNABLE), steps.Spawn).what().endswith("sleep until `start`")
+
+
+VFORK: dict[str, dict[str, Any]] = {
     "poststart hooks": {"hooks.poststart": HOOK},
     "poststop hooks": {"hooks.poststop": HOOK},
     "a pid namespace": {"linux.namespaces": [{"type": "mount"}, {"type": "pid"}]},
@@ -141,35 +147,52 @@ LENDING = {
     "limits": {"process.rlimits": [{"type": "RLIMIT_FSIZE", "soft": 9000, "hard": 9000}]},
     "a new tmpfs": {"linux.namespaces": [{"type": "mount"}], "mounts": [TMPFS]},
 }
-NOT_LENDING = {
-    "prestart hooks": {"hooks.prestart": HOOK},
-    "createRuntime hooks": {"hooks.createRuntime": HOOK},
-    "createContainer hooks": {"hooks.createContainer": HOOK},
-    "startContainer hooks": {"hooks.startContainer": HOOK},
-    "others could look in": {"linux.namespaces": [{"type": "pid", "path": "/p"}]},
-    "time is not for borrowers": {"linux.namespaces": [{"type": "time"}]},
-    "nor is another time": {"linux.namespaces": [{"type": "time", "path": "/t"}]},
-    "the filter may kill it": {"linux.seccomp": SECCOMP, "process.noNewPrivileges": False},
-    "little memory": {"linux.resources": {"memory": {"limit": (64 << 20) - 1}}},
-    "little, in other words": {"linux.resources": {"unified": {"memory.max": "1000000"}}},
-    "little, as the kernel reads it": {"linux.resources": {"unified": {"memory.max": "4M"}}},
-    "its last words are too long": {
-        "process.rlimits": [{"type": "RLIMIT_FSIZE", "soft": 0, "hard": 9000}]
-    },
-    "the first to be killed": {"process.oomScoreAdj": 1},
-    "who knows how much to copy": {
-        "linux.namespaces": [{"type": "mount"}],
-        "mounts": [TMPFS | {"options": ["tmpcopyup"]}],
-    },
-}
+TIME = "time namespace"
+FORK: list[tuple[str, dict[str, Any]]] = [
+    ("hooks", {"hooks.prestart": HOOK}),
+    ("hooks", {"hooks.createRuntime": HOOK}),
+    ("hooks", {"hooks.createContainer": HOOK}),
+    ("hooks", {"hooks.startContainer": HOOK}),
+    ("look into", {"linux.namespaces": [{"type": "pid", "path": "/p"}]}),
+    (TIME, {"linux.namespaces": [{"type": "time"}]}),
+    (TIME, {"linux.namespaces": [{"type": "time", "path": "/t"}]}),
+    ("filter", {"linux.seccomp": SECCOMP, "process.noNewPrivileges": False}),
+    ("64 MiB", {"linux.resources": {"memory": {"limit": (64 << 20) - 1}}}),
+    ("64 MiB", {"linux.resources": {"unified": {"memory.max": "1000000"}}}),
+    ("64 MiB", {"linux.resources": {"unified": {"memory.max": "4M"}}}),
+    ("FSIZE", {"process.rlimits": [{"type": "RLIMIT_FSIZE", "soft": 0, "hard": 9000}]}),
+    ("out-of-memory", {"process.oomScoreAdj": 1}),
+    (
+        "tmpcopyup",
+        {
+            "linux.namespaces": [{"type": "mount"}],
+            "mounts": [TMPFS | {"options": ["tmpcopyup"]}],
+        },
+    ),
+]
 
 
-@pytest.mark.parametrize("what", [*LENDING, *NOT_LENDING])
-def test_who_may_borrow(what):
-    config = BORROWS
-    for path, value in (LENDING | NOT_LENDING)[what].items():
-        config = edited(config, path, value)
-    assert borrows(config) == (what in LENDING)
+def runnable(changes: dict[str, Any]) -> dict[str, Any]:
+    made = RUNNABLE
+    for path, value in changes.items():
+        made = edited(made, path, value)
+    return made
+
+
+@pytest.mark.parametrize("what", VFORK)
+def test_when_the_child_shares_memory(what):
+    assert why_fork(runnable(VFORK[what])) == ""
+
+
+@pytest.mark.parametrize(("reason", "changes"), FORK)
+def test_when_the_child_is_forked(reason, changes):
+    assert reason in why_fork(runnable(changes))
+
+
+def test_each_reason_to_fork_has_its_case():
+    tested = {reason for reason, _ in FORK} | {"before the program runs", "`start`"}
+    for why, _ in vfork.REASONS:
+        assert sum(reason in why for reason in tested) == 1, why
 
 
 @pytest.mark.parametrize(("earlier", "later"), ORDER, ids=lambda name: name)
@@ -193,9 +216,9 @@ def test_run_does_not_wait_for_start():
 
 
 def test_what_the_command_line_leaves_out():
-    found = names(plan_of(FULL, cgroup=False, keyring=False, pivot=False))
+    found = names(plan_of(FULL, cgroup=False, no_new_keyring=True, no_pivot=True))
     assert not {"cgroup", "limits", "device filter", "keyring"} & set(found)
-    assert find(plan_of(FULL, pivot=False), steps.ChangeRoot).pivot is False
+    assert find(plan_of(FULL, no_pivot=True), steps.ChangeRoot).pivot is False
 
 
 def test_the_root_is_below_the_bundle_unless_absolute():
@@ -380,9 +403,9 @@ def joined(process: dict[str, Any], **request: Any) -> list[steps.Step]:
     spec = parse(json.dumps({**config(), "process": {"cwd": "/", "args": ["x"], **process}}))
     assert spec.process
     assert spec.linux
-    return list(
-        joining.build(spec.process, spec.linux, "/r", joining.JoinRequest(**request), FACTS)
-    )
+    asked = ExecRequest(id="x", **request)
+    turns = joining.build(spec.process, spec.linux, "/r", asked, FACTS)
+    return [step for turn in turns for step in turn.steps]
 
 
 def test_exec_joins_before_it_becomes_the_user():

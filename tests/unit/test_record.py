@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pycontain.record import Record
+from pycontain.lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,11 +101,11 @@ def test_a_constant_of_the_class_is_no_field() -> None:
 
 def test_a_changed_copy_leaves_the_first_as_it_was() -> None:
     first = Named(x=1, name="a")
-    second = first.but(x=2)
+    second = first.replace(x=2)
     assert type(second) is Named
     assert (first.x, second.x, second.name) == (1, 2, "a")
     with pytest.raises(TypeError, match="has no z"):
-        first.but(z=1)
+        first.replace(z=1)
 
 
 def test_a_record_shows_how_it_is_made() -> None:

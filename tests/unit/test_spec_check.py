@@ -326,7 +326,7 @@ def test_unknown_capabilities_are_told_once_and_in_order() -> None:
     config = edited(FULL, "process.capabilities", sets)
     process = parse.parse(json.dumps(config)).process
     assert check.unknown_capabilities(process) == ["CAP_NEW", "kill"]
-    assert check.unknown_capabilities(process.but(capabilities=None)) == []
+    assert check.unknown_capabilities(process.replace(capabilities=None)) == []
 
 
 def test_every_problem_of_a_hopeless_configuration_is_found() -> None:

@@ -29,10 +29,10 @@ def test_messages_arrive_one_by_one_and_in_order(ends):
     ]
 
 
-def test_the_baton_goes_to_the_child_and_back(ends):
+def test_the_turn_passes_to_the_child_and_back(ends):
     parent, child = ends
-    sync.give_go(parent)
-    assert sync.wait_for_go(child)
+    sync.pass_turn(parent)
+    sync.await_turn(child)
     sync.report_done(child, [("mount", 7)])
     assert sync.await_child(parent) == ("done", [("mount", 7)])
     sync.report_exec(child, [])
@@ -54,19 +54,11 @@ def test_a_message_larger_than_a_pipe_arrives_whole(ends):
 def test_the_childs_error_is_raised_as_what_it_was(ends):
     parent, child = ends
     error = ProgramError('exec: "x": no such file', remedy="look", errno=2, status=126)
-    sync.report_fault(child, error, "execve")
+    sync.report_fault(child, error.in_step("execve"))
     with pytest.raises(ProgramError) as caught:
         sync.await_child(parent)
     fault = caught.value.fault
     assert (fault.step, fault.remedy, fault.errno, fault.status) == ("execve", "look", 2, 126)
-
-
-def test_an_error_keeps_the_step_that_it_names_itself(ends):
-    parent, child = ends
-    sync.report_fault(child, StepError("x", step="inner"), "outer")
-    with pytest.raises(StepError) as caught:
-        sync.await_child(parent)
-    assert caught.value.fault.step == "inner"
 
 
 @pytest.mark.parametrize(
@@ -80,24 +72,27 @@ def test_an_error_keeps_the_step_that_it_names_itself(ends):
 )
 def test_errors_of_all_kinds_reach_the_parent(ends, error, words):
     parent, child = ends
-    sync.report_fault(child, error, "step")
+    sync.report_fault(child, error)
     with pytest.raises((StepError, KernelError)) as caught:
         sync.await_child(parent)
     assert words in str(caught.value)
 
 
-def test_a_parent_that_is_gone_is_the_end(ends):
+def test_a_child_whose_parent_is_gone_exits(ends):
     parent, child = ends
     parent.close()
-    assert not sync.wait_for_go(child)
+    if (pid := os.fork()) == 0:
+        sync.await_turn(child)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == sync.EXIT_FAILED
     with pytest.raises(BrokenPipeError):
         sync.report_done(child, [])
 
 
-def test_a_child_that_is_gone_is_no_error_to_the_one_who_gives_the_baton(ends):
+def test_a_child_that_is_gone_is_no_error_to_the_one_who_passes_the_turn(ends):
     parent, child = ends
     child.close()
-    sync.give_go(parent)
+    sync.pass_turn(parent)
     assert sync.await_child(parent) == ("end", [])
 
 

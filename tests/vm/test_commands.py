@@ -27,32 +27,19 @@ def command(*arguments, **given):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("4096", 4096), ("64k", 65536), ("16M", 16 << 20), ("2G", 2 << 30)]
-)
-def test_sizes_have_units(text, size):
-    assert commands.memory_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "12X", "٣M", "0x10"])
-def test_what_is_no_size_is_refused(text):
-    with pytest.raises(UsageError, match=r"--mem.* is not a size; give one such as 64M"):
-        commands.memory_size(text)
-
-
 def test_an_unknown_guest_is_told_the_known_ones():
     with pytest.raises(UsageError, match=r"guest = nothing is neither .*; guests: tiny, real"):
-        commands.run_guest("nothing", commands.Options())
+        commands.run_guest("nothing", commands.GuestOptions())
 
 
 def test_a_guest_that_the_emulator_cannot_run_names_the_other_engine():
     with pytest.raises(UsageError, match=r"guest = timer needs interrupts .*use --engine kvm"):
-        commands.run_guest("timer", commands.Options(engine="emulate"))
+        commands.run_guest("timer", commands.GuestOptions(engine="emulate"))
 
 
 def test_a_program_given_as_guest_is_told_the_right_command():
     with pytest.raises(UsageError, match="run it with: pycontain vm run -- /bin/sh"):
-        commands.run_guest("/bin/sh", commands.Options())
+        commands.run_guest("/bin/sh", commands.GuestOptions())
 
 
 def test_a_flat_binary_of_the_user_runs_with_a_disk(engine, assemble, tmp_path, capfd):
@@ -73,7 +60,7 @@ protected:
     """)
     (tmp_path / "flat").write_bytes(image)
     (tmp_path / "disk").write_bytes(bytes(4 * 512))
-    options = commands.Options(engine=engine, timeout=20, disk=str(tmp_path / "disk"))
+    options = commands.GuestOptions(engine=engine, timeout=20, disk=str(tmp_path / "disk"))
     report = commands.run_guest(str(tmp_path / "flat"), options)
     assert (report.why, report.status, capfd.readouterr().out) == ("exit", 5, "24")
 
@@ -98,8 +85,8 @@ def test_the_names_of_the_library_are_there_and_cost_nothing_before():
 
 def test_a_tiny_guest_imports_nothing_heavy(needs_kvm):
     code = (
-        "import sys\nfrom pycontain.vm.commands import Options, run_guest\n"
-        "run_guest('tiny', Options(timeout=20))\n"
+        "import sys\nfrom pycontain.vm.commands import GuestOptions, run_guest\n"
+        "run_guest('tiny', GuestOptions(timeout=20))\n"
         "heavy = 'typing re json enum dataclasses subprocess threading pathlib struct contextlib'\n"
         "print(sorted(set(heavy.split()) & set(sys.modules)), file=sys.stderr)"
     )

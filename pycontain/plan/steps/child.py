@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...record import Record
+from ...lean.record import Record
 from .base import Step
 
 TYPE_CHECKING = False
@@ -234,10 +234,10 @@ class ChangeRoot(Step):
         return "pivot_root and detach the old root" if self.pivot else "chroot to the moved root"
 
 
-class FreezeMounts(Step):
+class MakeReadOnly(Step):
     """Mounts that had to be writable until now become read-only."""
 
-    name = "freeze"
+    name = "read-only"
     targets: tuple[str, ...]
 
     def what(self) -> str:

@@ -96,24 +96,24 @@ class ConnectConsole(ParentStep):
 
 class Spawn(ParentStep):
     """
-    The child comes to life in its new namespaces. Child steps begin after this one.
+    The child is made, in its new namespaces; its steps begin after this one.
 
-    A child that borrows the parent's memory copies none of it; the parent sleeps until it executes
-    its program, so until then the parent's steps are done in the child, too.
+    It is forked, or shares the parent's memory until execve, as a child of vfork(2) does. The
+    parent then sleeps, so that until then its steps are done in the child, too.
     """
 
     name = "spawn"
     flags: int
     names: tuple[str, ...]
-    borrows: bool = False
+    fork_because: str = ""  # why it needs memory of its own, "" when it does not
     join_pid: bool = False  # only children enter a pid namespace, so the parent joins it
     time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
     time_namespace: bool = False
     cpus: tuple[int, ...] = ()  # where the parent is at that moment, () for wherever it is
 
     def what(self) -> str:
-        memory = "; it borrows our memory" if self.borrows else ""
-        return f"clone3 with new namespaces: {', '.join(self.names) or 'none'}{memory}"
+        way = f"fork: {self.fork_because}" if self.fork_because else "vfork"
+        return f"clone3 with new namespaces: {', '.join(self.names) or 'none'}; {way}"
 
 
 class RecordPid(ParentStep):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ...record import Record
+from ...lean.record import Record
 
 
 class TinyGuest(Record):

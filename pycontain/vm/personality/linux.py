@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from ...errors import KernelError
-from ...record import Record
+from ...lean.record import Record
 from ..space import BadAddress, MapError
 from .files import Files
 from .memory import MemoryCalls

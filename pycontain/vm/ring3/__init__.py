@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 
-from ..abi import (
+from ..abi import (  # fmt: skip
     CR0_ET,
     CR0_MP,
     CR0_NE,
@@ -29,7 +29,7 @@ from ..abi import (
     MSR_LSTAR,
     MSR_SFMASK,
     MSR_STAR,
-)  # fmt: skip
+)
 from ..memory import PAGE
 from ..paging import EXECUTE, READ, WRITE
 

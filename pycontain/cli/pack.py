@@ -1,0 +1,227 @@
+"""
+Write the archive that `lean.archive` reads: `python -m pycontain.cli.pack`.
+
+The code is compiled without docstrings, annotations and column numbers for tracebacks, which make
+up half of its size.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import marshal
+import os
+import subprocess
+import sys
+
+from ..lean import archive
+from .table import COMMANDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType
+    from typing import TypeAlias, TypeVar
+
+    from .table import Command
+
+    Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
+    Body = TypeVar("Body", ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+_FOLDER = os.path.dirname(os.path.dirname(archive.__file__))
+
+# What one command imports: the modules as they are completed, and the compiled ones with their
+# files. The commands of people may take their time.
+_TRACE = """
+import marshal, posix, sys
+sys.path = {path!r}
+file = posix.open({half!r}, posix.O_RDONLY)
+size = int.from_bytes(posix.read(file, 8), "little")
+code, *tables = marshal.loads(posix.read(file, size))
+scope = {{"__name__": "pycontain.lean.archive", "__file__": {archive!r}}}
+exec(code, scope)
+scope["start"](file, 8 + size, *tables)
+finder = sys.meta_path[-2]
+make = finder.exec_module
+order = []
+def exec_module(module):
+    make(module)
+    order.append(module.__name__)
+finder.exec_module = exec_module
+before = set(sys.modules)
+import {modules}
+compiled = {{
+    name: module.__file__ for name, module in sys.modules.items()
+    if name not in before and getattr(module, "__file__", "").endswith(".so")
+}}
+print((order, compiled))
+"""
+
+
+def write() -> str:
+    """Pack the package as it is now; returns the archive's path. Raises OSError."""
+    modules = _compile_all()
+    path = archive.file()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    half = f"{path}.{os.getpid()}"
+    orders: dict[str, list[str]] = {}
+    extensions: dict[str, str] = {}
+    try:
+        _put(half, {}, {}, modules)
+        for command in COMMANDS.values():
+            if command.calls.startswith("pycontain.runtime.") or command.enters:
+                orders[command.name], compiled = _trace(half, command)
+                extensions.update(compiled)
+        _put(half, orders, extensions, modules)
+        os.replace(half, path)
+    finally:
+        if os.path.exists(half):
+            os.unlink(half)
+    return path
+
+
+def _compile_all() -> dict[str, Module]:
+    """Every module with its code."""
+    made = {}
+    for name, source in _sources():
+        found = os.stat(source)
+        package = source.endswith("__init__.py")
+        code = _code_of(source)
+        made[name] = (name, package, source, found.st_mtime_ns, found.st_size, code)
+    return made
+
+
+def _put(
+    path: str,
+    orders: dict[str, list[str]],
+    extensions: dict[str, str],
+    modules: dict[str, Module],
+) -> None:
+    """Write the parts that `lean.archive` describes."""
+    parts = _Parts()
+    groups = {
+        command: [parts.add([modules[name] for name in names]) for names in _pieces(order)]
+        for command, order in orders.items()
+    }
+    index = {name: (*about, *parts.add(code)) for name, *about, code in modules.values()}
+    where = parts.add(index)
+    head = marshal.dumps((_code_of(archive.__file__), groups, extensions, where))
+    with open(path, "wb") as file:
+        file.writelines((len(head).to_bytes(8, "little"), head, *parts.made))
+
+
+def _pieces(order: list[str]) -> Iterator[list[str]]:
+    """
+    An order in pieces, whose code is some 50 KiB each.
+
+    All are read to the same place: the more there are, the smaller it is, but what a piece shares
+    with the one before, such as names, is there twice.
+    """
+    size = 8  # modules
+    return (order[start : start + size] for start in range(0, len(order), size))
+
+
+class _Parts:
+    """Marshalled values, one after the other."""
+
+    def __init__(self) -> None:
+        self.made: list[bytes] = []
+        self.end = 0
+
+    def add(self, value: object) -> tuple[int, int]:
+        """Add a value; returns its offset and length."""
+        data = marshal.dumps(value)  # type: ignore[arg-type]
+        self.made.append(data)
+        self.end += len(data)
+        return self.end - len(data), len(data)
+
+
+def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
+    modules = ["pycontain.cli.fast", "pycontain.options"]
+    if command.enters:
+        modules.append("pycontain.kernel.seal")
+    modules += [name.partition(":")[0] for name in (command.calls, command.request) if name]
+    code = _TRACE.format(
+        path=sys.path, half=half, archive=archive.__file__, modules=", ".join(modules)
+    )
+    done = subprocess.run(
+        (sys.executable, "-IS", "-c", code), capture_output=True, text=True, check=True
+    )
+    order, compiled = ast.literal_eval(done.stdout)
+    return order, compiled
+
+
+def _sources() -> list[tuple[str, str]]:
+    """(module, source file) of the whole package, except what packs it."""
+    found = []
+    for folder, _, names in os.walk(_FOLDER):
+        prefix = os.path.relpath(folder, os.path.dirname(_FOLDER)).replace(os.sep, ".")
+        for name in names:
+            module = f"{prefix}.{name.removesuffix('.py')}".removesuffix(".__init__")
+            if name.endswith(".py") and module not in (
+                "pycontain.lean.archive",
+                "pycontain.cli.pack",
+            ):
+                found.append((module, os.path.join(folder, name)))
+    return found
+
+
+def _code_of(source: str) -> CodeType:
+    """The code of a source file, stripped."""
+    with open(source, "rb") as file:
+        tree = ast.parse(file.read(), source)
+    stripped = _Strip().visit(tree)
+    flags = __future__.annotations.compiler_flag
+    code: CodeType = compile(stripped, source, "exec", flags=flags, dont_inherit=True)
+    return code
+
+
+class _Strip(ast.NodeTransformer):
+    """
+    Drops docstrings, annotations of functions, `if TYPE_CHECKING` blocks and future imports.
+
+    Annotations of classes stay: records are made of them.
+    """
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self.generic_visit(_without_docstring(node))
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self.generic_visit(_without_docstring(node))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(_without_docstring(node))
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        """A future import is one of a file, too: the compiler is told by a flag."""
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return [self.visit(inner) for inner in node.orelse]
+        return self.generic_visit(node)
+
+
+def _without_docstring(node: Body) -> Body:
+    if ast.get_docstring(node, clean=False) is not None:
+        node.body = node.body[1:] or [ast.copy_location(ast.Pass(), node.body[0])]
+    return node
+
+
+def main() -> None:
+    """Pack, in a Python that leaves out column numbers."""
+    if "no_debug_ranges" in sys._xoptions:  # noqa: SLF001
+        write()
+    else:
+        # isolated: a checkout in the working directory is not the package to pack
+        command = (sys.executable, "-IX", "no_debug_ranges", "-m", "pycontain.cli.pack")
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

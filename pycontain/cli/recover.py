@@ -1,0 +1,29 @@
+"""What a command becomes when its child of vfork is killed half-way (`launch.recover`)."""
+
+from __future__ import annotations
+
+import sys
+
+from ..launch.recover import ending
+from ..lean import os
+from ..options import Options
+from ..runtime.delete import remove_unfinished
+from .log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """
+    Remove the container that the command line names, and say why.
+
+    All signals are blocked, as the command had them: one that is waiting must not end this first.
+    """
+    root, name, created, path, form, pid = sys.argv[1:]
+    log = Log(path, form, debug=False)
+    options = Options(root=root, log=path, log_format=form, warn=log.warning)
+    ended = os.waitid(os.P_PID, int(pid), os.WEXITED)
+    assert ended is not None  # WNOHANG was not asked for
+    sys.exit(log.error(remove_unfinished(options, name, created, ending(ended))))

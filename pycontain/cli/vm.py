@@ -1,0 +1,143 @@
+"""`pycontain vm` and `pycontain compare`: virtual machines, and containers beside them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import UsageError
+from ..kernel.elf import is_elf
+from ..lean import jsontext
+from ..units import size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..compare.comparison import Comparison
+    from ..options import Options
+    from ..vm import commands
+
+
+def vm(
+    _: Options,
+    *,
+    action: str,
+    what: tuple[str, ...],
+    mem: str,
+    cpus: int,
+    timeout: str,
+    root: str,
+    disk: str,
+    interactive: bool,
+    trace: bool,
+    stats: bool,
+    engine: str,
+    format: str,
+) -> str | int:
+    """Run a guest or a program, or report what this host's KVM offers."""
+    from ..vm import commands
+    from ..vm.watch import Stats
+
+    if action == "caps":
+        return _caps(format)
+    if action != "run":
+        raise UsageError("is neither run nor caps", value=action, remedy="see pycontain vm --help")
+    counted = Stats()
+    options = commands.GuestOptions(
+        memory=size(mem, "--mem") if mem else 0,
+        cpus=cpus,
+        timeout=_seconds(timeout),
+        engine=engine,
+        disk=disk,
+        interactive=interactive,
+        root=root,
+        stats=counted,
+        trace=sys.stderr.write if trace else None,
+    )
+    try:
+        report = _run(what, root, options)
+    finally:
+        if stats and format == "table":
+            sys.stderr.writelines(f"{row}\n" for row in commands.rows(counted))
+    if format == "json":
+        sys.stderr.write(jsontext.pretty(report.record()) + "\n")
+    if report.message:
+        sys.stderr.write(report.message + "\n")
+    return report.status
+
+
+def _run(what: tuple[str, ...], root: str, options: commands.GuestOptions) -> commands.Report:
+    """A name or a flat binary is a machine's; whatever else is a program's command line."""
+    from ..vm import commands
+    from ..vm.guests import GUESTS
+
+    if not what:
+        raise UsageError("is missing", at="what to run", remedy=f"guests: {', '.join(GUESTS)}")
+    if what[0] in GUESTS or (len(what) == 1 and root == "/" and not _is_program(what[0])):
+        return commands.run_guest(what[0], options)
+    return commands.run_program(what, options)
+
+
+def _is_program(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return is_elf(file.read(4))
+    except OSError:
+        return "/" in path  # nobody calls a guest so: the program's own error says what is wrong
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise UsageError("is not a number of seconds", at="--timeout", value=text) from None
+
+
+def _caps(format: str) -> str:
+    from ..vm import commands
+
+    report = commands.caps()
+    if format == "json":
+        return jsontext.pretty(report.record())
+    head = f"{report.device}: API version {report.api_version}, {report.assistance.kind}"
+    found = {**report.limits, **report.extensions}
+    return "\n".join([head, *(f"{name:28} {value}" for name, value in found.items())])
+
+
+def compare(
+    _: Options, *, program: tuple[str, ...], runs: int, html: str, format: str
+) -> str | None:
+    """Run a program behind every wall; a table, JSON, and a page with charts."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..compare import comparison, page
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        found = comparison.compare(
+            program,
+            runs,
+            lambda done, total, what: bar.update(
+                task, completed=done, total=total, description=what
+            ),
+        )
+    if html:
+        page.write(found, os.path.abspath(html))
+    if format == "json":
+        return jsontext.pretty(found.record())
+    _show(found)
+    return None
+
+
+def _show(comparison: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..compare.commands import rows
+
+    head, *body = rows(comparison)
+    caption = f"{comparison.runs} runs each, interleaved; /dev/kvm is {comparison.engine}"
+    table = Table(*head, caption=caption, caption_justify="left")
+    for row in body:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,181 @@
+"""
+Running a hook: the same on both sides. config.md, POSIX-platform Hooks.
+
+The state goes in by a pipe that holds all of it before the hook runs, and what the hook prints
+comes back by an anonymous file: no pipe can fill up, nothing waits for who does not read. The state
+is in no file, since a limit of its size (RLIMIT_FSIZE) would cut it off.
+"""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import fcntl
+import time
+
+from .errors import HookError
+from .kernel import const as c
+from .lean import jsontext, os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .spec.records import Hook
+
+# But for the two that nobody can ignore.
+_SIGNALS = c.ALL_SIGNALS - {_signal.SIGKILL, _signal.SIGSTOP}
+_TAIL = 2000  # bytes of what the hook printed, for the error
+
+
+def run_all(
+    hooks: tuple[Hook, ...],
+    kind: str,
+    state: Mapping[str, object],
+    folder: str = "",
+    failed: Callable[[HookError], None] | None = None,
+) -> None:
+    """
+    Run the hooks of a kind, in order. One that fails is `failed` told of, or else it is the last.
+
+    Raises HookError, whose words before the path are runc's.
+    """
+    for number, hook in enumerate(hooks):
+        try:
+            run_hook(hook, state, folder)
+        except HookError as error:
+            error.fault.call = f"error running {kind} hook #{number}"
+            if failed is None:
+                raise
+            failed(error)
+
+
+def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
+    """
+    Run one hook to its end, with the state on its standard input.
+
+    Its working directory is the folder, if there is one: the bundle's for hooks on the host, which
+    is where runc runs them. Those get none of our caller's descriptors; in the container's first
+    process some are still to be its program's.
+
+    Raises HookError with its path, how it ended and when, and the tail of what it printed, when it
+    cannot be started, exits with another status than 0 or runs longer than its timeout (seconds),
+    and when the state does not fit into a pipe.
+    """
+    try:
+        stdin = _filled_pipe(jsontext.dumps(state).encode())
+    except OSError as error:
+        raise HookError(
+            f"cannot be told the state: {os.strerror(error.errno or 0).lower()}",
+            at=hook.path,
+            remedy="shorten the annotations, or raise /proc/sys/fs/pipe-max-size",
+        ) from None
+    output = os.memfd_create("pycontain-hook", os.MFD_CLOEXEC)
+    try:
+        pid, began = _spawn(hook, stdin, output, folder), time.monotonic()
+        ended = _wait(pid, hook.timeout)
+        if ended != 0:
+            how = _ending(ended, hook, time.monotonic() - began)
+            raise HookError(f"{how}{_tail(output)}", at=hook.path)
+    finally:
+        os.close(stdin)
+        os.close(output)
+
+
+def _filled_pipe(content: bytes) -> int:
+    """The end to read from of a pipe that holds all this and then ends. Raises OSError."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.set_blocking(writer, False)
+        rest = content[os.write(writer, content) :]  # no SIGPIPE: we hold the other end
+        if rest:
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(content))
+            rest = rest[os.write(writer, rest) :]
+        if rest:
+            raise BlockingIOError(errno.EAGAIN, "")
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return reader
+
+
+def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
+    env = (
+        dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
+    )
+    actions: list[tuple[int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))
+    ]
+    if folder:
+        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()]
+    here = -1
+    try:
+        if folder and os.path.isdir(folder):
+            here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.chdir(folder)
+        return os.posix_spawn(
+            hook.path,
+            hook.args or (hook.path,),
+            env,
+            file_actions=actions,
+            setsigmask=(),
+            setsigdef=_SIGNALS,  # whatever we or our caller ignore
+        )
+    except OSError as error:
+        why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
+        raise HookError(f"cannot be executed: {why.lower()}", at=hook.path) from None
+    finally:
+        if here >= 0:
+            os.fchdir(here)
+            os.close(here)
+
+
+def _inherited() -> list[int]:
+    """The descriptors besides the standard ones that a program started here would have."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:  # that of the listing itself, or closed by another thread since
+            continue
+    return found
+
+
+_TIMED_OUT = -1
+
+
+def _wait(pid: int, timeout: int | None) -> int:
+    """The wait status of a hook, or _TIMED_OUT after which it is killed."""
+    if timeout is not None:
+        import select
+
+        pidfd = os.pidfd_open(pid)
+        watch = select.poll()
+        watch.register(pidfd, select.POLLIN)
+        ready = watch.poll(timeout * 1000)
+        os.close(pidfd)
+        if not ready:
+            os.kill(pid, 9)  # not reaped yet, so the pid is still its own
+            os.waitpid(pid, 0)
+            return _TIMED_OUT
+    return os.waitpid(pid, 0)[1]
+
+
+def _ending(status: int, hook: Hook, spent: float) -> str:
+    """How a hook ended, after so many seconds."""
+    if status == _TIMED_OUT:
+        return f"ran longer than its timeout of {hook.timeout} s"
+    code = os.waitstatus_to_exitcode(status)
+    how = f"exited with status {code}"
+    if code < 0:
+        how = f"was killed by signal {-code} ({(_signal.strsignal(-code) or '?').lower()})"
+    return f"{how} after {spent * 1000:.0f} ms"
+
+
+def _tail(output: int) -> str:
+    size = os.lseek(output, 0, os.SEEK_END)
+    text = os.pread(output, _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
+    return ": " + " | ".join(text.splitlines()) if text else ""

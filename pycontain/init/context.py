@@ -1,0 +1,85 @@
+"""What a container's first process carries from one step to the next."""
+
+from __future__ import annotations
+
+from ..kernel import calls
+from ..kernel.root import Root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.mounts import Tree
+    from ..wire.sync import Channel
+
+
+class Context:
+    """
+    The child's working state. Descriptors here live until execve closes them.
+
+    channel        to the parent; None for a child of vfork
+    start          the FIFOs at which the child waits for `start`; None for run and exec
+    namespaces     CLONE_NEW* -> descriptor, of those to join
+    network        the new network namespace, made ahead of time; -1: the child was born in it
+    target         a pidfd of the container's first process, for exec
+    cgroup         the directory of the container's cgroup
+    console        where the terminal's master is sent; -1 without a terminal
+    seccomp        the compiled system call filter
+    kept           more descriptors that are needed to the end
+    hook_state     the state that hooks get, without status and pid
+    root           the root file system, from the step that binds it
+    late           target -> mount, of those that become read-only when all is made
+    preserved      how many descriptors after the standard ones are the program's
+    program, env   what execve gets, from the step that finds the program
+    """
+
+    __slots__ = (
+        "cgroup", "channel", "console", "env", "hook_state", "kept", "late", "namespaces",
+        "network", "preserved", "program", "root", "seccomp", "start", "target",
+    )  # fmt: skip
+
+    def __init__(self, channel: Channel | None) -> None:
+        self.channel = channel
+        self.start: Channel | None = None
+        self.namespaces: dict[int, int] = {}
+        self.network = -1
+        self.target = -1
+        self.cgroup = ""
+        self.console = -1
+        self.preserved = 0
+        self.seccomp = b""
+        self.kept: tuple[int, ...] = ()
+        self.hook_state: dict[str, object] = {}
+        self.root: Root | None = None
+        self.late: dict[str, Tree] = {}
+        self.program = ""
+        self.env: dict[str, str] = {}
+
+    def close_others(self) -> None:
+        """
+        Close every descriptor that no later step needs.
+
+        Until now the child held files of the host: whoever shares a pid namespace with it could
+        have reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
+        """
+        root = self.root = Root(self.inside.fd)  # what it remembers of mounts is closed now
+        kept = {self.console, root.fd, *self.kept, *(tree.fd for tree in self.late.values())}
+        for channel in (self.channel, self.start):
+            if channel is not None:
+                kept |= channel.fds
+        first = 3 + self.preserved
+        for fd in sorted(fd for fd in kept if fd >= first):
+            if fd > first:
+                calls.close_range(first, fd - 1)
+            first = fd + 1
+        calls.close_range(first)
+
+    @property
+    def parent(self) -> Channel:
+        """The channel to the parent, of a child that has memory of its own."""
+        assert self.channel is not None
+        return self.channel
+
+    @property
+    def inside(self) -> Root:
+        """The root file system. Only steps after the one that binds it ask."""
+        assert self.root is not None
+        return self.root

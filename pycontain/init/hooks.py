@@ -1,0 +1,26 @@
+"""Hooks that run in the container's namespaces. config.md, POSIX-platform Hooks."""
+
+from __future__ import annotations
+
+from ..lean import os
+from ..plan import steps
+from .performers import performs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .context import Context
+
+
+@performs(steps.RunContainerHooks)
+def run_hooks(step: steps.RunContainerHooks, context: Context) -> None:
+    """Run hooks in the container's namespaces, where this process has the pid it sees."""
+    from .. import hooks  # loaded by the parent
+
+    status = "created" if step.kind == "startContainer" else "creating"
+    if step.kind == "startContainer":  # its programs are the container's, as is the environment
+        os.environ.clear()
+        os.environ.update({os.fsencode(k): os.fsencode(v) for k, v in context.env.items()})
+    if step.kind == "createContainer" and context.root is not None:
+        os.fchdir(context.root.fd)  # as runc does, so that they can name what is in it
+    state = {**context.hook_state, "status": status, "pid": os.getpid()}
+    hooks.run_all(step.hooks, step.kind, state)

@@ -1,0 +1,109 @@
+"""The rootfs becomes "/", and the host's tree is let go. pivot_root(2)."""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import KernelError
+from ..kernel import calls
+from ..kernel import const as c
+from ..kernel.mounts import Tree, mounted
+from ..kernel.root import Root, is_below
+from ..lean import os
+from ..plan import steps
+from .performers import performs
+from .protection import empty_directory
+from .rootfs import host_path, open_host, stop_propagation_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .context import Context
+
+_HIDDEN = -1  # below another mount, where no path leads
+_MOST_STACKED = 64  # mounts on one directory
+
+
+@performs(steps.ChangeRoot)
+def change_root(step: steps.ChangeRoot, context: Context) -> None:
+    """Make the rootfs "/" and let the host's tree go. pivot_root(2), "pivot_root(".", ".")"."""
+    if step.pivot:
+        _pivot(context.inside.fd)
+    else:
+        _move(context.inside.fd)
+    if step.propagation:  # of this mount alone: the others have options of their own
+        Tree(context.inside.fd).propagate(step.propagation)
+    context.close_others()
+
+
+def _pivot(root: int) -> None:
+    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(root)
+    calls.pivot_root(b".", b".")
+    os.fchdir(old)  # "." is now the old root, stacked on the new one
+    Tree(old).propagate(c.MS_SLAVE, recursive=True)  # the host's mounts stay where they are
+    calls.umount2(".", c.MNT_DETACH)
+    os.chdir("/")
+
+
+def _move(root: int) -> None:
+    """For a root that cannot be pivoted, such as an initramfs: cover "/" with the rootfs."""
+    _let_go_of_kernel_mounts(host_path(root))
+    slash = open_host("/")
+    calls.move_mount(root, slash, "/")
+    os.fchdir(root)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def _let_go_of_kernel_mounts(rootfs: str) -> None:
+    """
+    Unmount the host's proc and sysfs, which stay behind when the root is not pivoted.
+
+    While one that nothing masks is there, whoever makes a user namespace may mount another: only
+    what is as visible already can be had (mount_too_revealing in the kernel's fs/namespace.c).
+    """
+    for number, point, kind, _ in reversed(list(mounted())):  # the innermost first
+        if kind in ("proc", "sysfs") and not is_below(point, rootfs):
+            for _ in range(_MOST_STACKED):
+                if _let_go(point) in (number, _HIDDEN):
+                    break
+
+
+def _let_go(point: str) -> int:
+    """The number of the topmost mount at a point, which is not there any more; or _HIDDEN."""
+    place = -1
+    try:
+        place = open_host(point)
+        number = calls.mount_id(place)
+        # unmounting propagates, to the peers of what a mount lies on
+        Tree(place).propagate(c.MS_PRIVATE, recursive=True)
+        stop_propagation_at(os.path.dirname(point), c.MS_PRIVATE)
+        _unmount_or_cover(point, place)
+        return number
+    except KernelError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise
+        return _HIDDEN
+    finally:
+        if place >= 0:
+            os.close(place)
+
+
+def _unmount_or_cover(point: str, place: int) -> None:
+    """What is locked to its parent cannot be unmounted alone: mount_namespaces(7)."""
+    try:
+        calls.umount2(point, c.MNT_DETACH)
+    except KernelError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        empty_directory().attach(place, point)
+
+
+@performs(steps.ChangeDirectoryRoot)
+def change_directory_root(step: steps.ChangeDirectoryRoot, context: Context) -> None:
+    """Without a mount namespace there is only chroot(2)."""
+    rootfs = open_host(step.path)
+    os.fchdir(rootfs)
+    os.chroot(".")
+    context.root = Root(rootfs)
+    context.close_others()

@@ -1,0 +1,103 @@
+"""What the container may not write to, or not see. config-linux.md, Masked and Readonly Paths."""
+
+from __future__ import annotations
+
+import _stat as stat
+import errno
+
+from ..errors import KernelError, StepError
+from ..kernel import const as c
+from ..kernel.mounts import Tree
+from ..kernel.root import is_directory
+from ..lean import os
+from ..plan import steps
+from .performers import performs
+from .rootfs import open_host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.root import Root
+    from .context import Context
+
+
+@performs(steps.ProtectPaths)
+def protect_paths(step: steps.ProtectPaths, context: Context) -> None:
+    """Make each path read-only, with all below it; those that do not exist need no protection."""
+    for path in step.paths:
+        meant, *seen = context.inside.everywhere(path) or [-1]
+        if meant >= 0 and not _is_made_read_only(meant, context.inside):
+            context.inside.remember(path, _bind_read_only(meant, path).fd)
+        for target in seen:
+            _bind_read_only(target, path)
+
+
+def _is_made_read_only(target: int, root: Root) -> bool:
+    """
+    Make a trusted mount read-only itself, if this is one.
+
+    A copy over it would hide what is masked in it later.
+    """
+    if not root.is_trusted(target):
+        return False
+    try:
+        Tree(target).set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:  # the same directory, seen through another mount
+            raise
+        return False
+    return True
+
+
+def _bind_read_only(target: int, path: str) -> Tree:
+    """Bind a path on itself, read-only."""
+    tree = Tree.clone(target, recursive=True, at=path)
+    tree.set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
+    tree.attach(target, path)
+    return tree
+
+
+@performs(steps.MaskPaths)
+def mask_paths(step: steps.MaskPaths, context: Context) -> None:
+    """
+    Cover each file with /dev/null and each directory with one empty tmpfs.
+
+    The null device is the host's: the container's could be a symlink to what the attacker wants
+    mounted here (CVE-2025-31133). It is read-only, as an inode: root in the container could
+    otherwise take it from everyone with one chmod(1).
+    """
+    null: Tree | None = None
+    empty: Tree | None = None
+    for path in step.paths:
+        for target in context.inside.everywhere(path):
+            if is_directory(target):
+                empty = Tree.clone(empty.fd) if empty else empty_directory()
+                empty.attach(target, path)
+            else:
+                null = Tree.clone(null.fd) if null else _null()
+                null.attach(target, path)
+
+
+def empty_directory() -> Tree:
+    return Tree.new("tmpfs", ("size=0", "nr_inodes=1"), c.MOUNT_ATTR_RDONLY)
+
+
+def _null() -> Tree:
+    null = open_host("/dev/null")
+    found = os.fstat(null)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+        raise StepError("is not the null device", at="/dev/null")
+    tree = Tree.clone(null, at="/dev/null")
+    tree.set(c.MOUNT_ATTR_RDONLY, 0)
+    return tree
+
+
+@performs(steps.MakeReadOnly)
+def make_read_only(step: steps.MakeReadOnly, context: Context) -> None:
+    """Make mounts read-only in which nothing is left to be made, the very ones that were made."""
+    for target in step.targets:
+        if target == "/":
+            Tree(context.inside.fd).set(c.MOUNT_ATTR_RDONLY, 0)
+        else:
+            tree = context.late.pop(target)
+            tree.set(c.MOUNT_ATTR_RDONLY, 0)
+            os.close(tree.fd)

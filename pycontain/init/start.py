@@ -1,0 +1,36 @@
+"""The wait for `start`, in a container that `create` has made. runtime.md, Start."""
+
+from __future__ import annotations
+
+import _signal
+
+from ..lean import os
+from ..plan import steps
+from ..wire import sync
+from .performers import performs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .context import Context
+
+
+@performs(steps.AwaitStart)
+def await_start(step: steps.AwaitStart, context: Context) -> None:
+    """Wait for `start`, which is the parent from here on."""
+    assert context.start is not None, "the parent makes the FIFOs for this step"
+    context.channel = context.start
+    _die_on_terminating_signals()
+    sync.await_turn(context.parent)
+
+
+def _die_on_terminating_signals() -> None:
+    """
+    Exit on the signals that end programs, until execve, which forgets handlers.
+
+    The first process of a pid namespace gets no signal that it has no handler for.
+    """
+    for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):
+        try:
+            _signal.signal(number, lambda number, _: os._exit(128 + number))
+        except OSError:  # a filter that is loaded already forbids it
+            return

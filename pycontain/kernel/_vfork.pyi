@@ -1,0 +1,11 @@
+from collections.abc import Callable
+
+Program = tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]
+
+def spawn(
+    arguments: object,
+    live: Callable[[], Program],
+    refuse: Callable[[int], object],
+    recovery: tuple[bytes, ...],
+    /,
+) -> int: ...

@@ -1,0 +1,136 @@
+"""
+ELF files, as far as execve(2) reads them: the header and the program headers. elf(5).
+
+What is here only reads; who uses it decides what is acceptable.
+"""
+
+from __future__ import annotations
+
+from ..lean import os
+from ..lean.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+PT_LOAD, PT_INTERP, PT_PHDR = 1, 3, 6
+ET_EXEC, ET_DYN = 2, 3
+HEADER_SIZE = 64  # bytes, of a 64-bit file; one of 32 bits has 52
+
+_MACHINES = {
+    3: "i386", 8: "mips", 20: "powerpc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64",
+    183: "aarch64", 243: "riscv64",
+}  # fmt: skip
+_SEGMENT_SIZE = {True: 56, False: 32}  # bytes, of 64-bit files and of others
+_TABLE_MAX = 1 << 16  # bytes: the kernel executes nothing with more program headers
+_PATH_MAX = 4096
+
+
+class Header(Record):
+    """
+    The header of a file.
+
+    wide         whether it is a 64-bit file
+    order        its byte order
+    kind         ET_*
+    machine      the name of the architecture, as uname(1) says it
+    entry        the address of the first instruction
+    table        the offset of the program headers, in bytes
+    row, count   the size of each (bytes), and how many there are
+    """
+
+    wide: bool
+    order: Literal["little", "big"]
+    kind: int
+    machine: str
+    entry: int
+    table: int
+    row: int
+    count: int
+
+    @property
+    def has_sound_rows(self) -> bool:
+        """Whether the program headers are of the one size that there is."""
+        return self.row == _SEGMENT_SIZE[self.wide]
+
+
+class Segment(Record):
+    """A program header; offset and the two sizes in bytes."""
+
+    kind: int
+    flags: int
+    offset: int
+    address: int
+    file_size: int
+    memory_size: int
+
+
+def is_elf(start: bytes) -> bool:
+    """Whether a file that starts so claims to be ELF."""
+    return start[:4] == b"\x7fELF"
+
+
+def read_header(start: bytes) -> Header:
+    """The header at the start of an ELF file, of which there are HEADER_SIZE bytes."""
+    wide = start[4] == 2
+    order: Literal["little", "big"] = "little" if start[5] == 1 else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(start[at : at + size], order)
+
+    machine = number(18, 2)
+    sizes = 54 if wide else 42
+    return Header(
+        wide=wide,
+        order=order,
+        kind=number(16, 2),
+        machine=_MACHINES.get(machine, f"number {machine}"),
+        entry=number(24, 8 if wide else 4),
+        table=number(32, 8) if wide else number(28, 4),
+        row=number(sizes, 2),
+        count=number(sizes + 2, 2),
+    )
+
+
+def read_segments(fd: int, header: Header) -> list[Segment]:
+    """The program headers of an open file, which must have sound rows. Raises OSError."""
+    data = os.pread(fd, min(header.row * header.count, _TABLE_MAX), header.table)
+    return [
+        _segment(data[start : start + header.row], header)
+        for start in range(0, len(data) - header.row + 1, header.row)
+    ]
+
+
+def _segment(row: bytes, header: Header) -> Segment:
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(row[at : at + size], header.order)
+
+    if header.wide:
+        flags, (offset, address, _, file_size, memory_size) = (
+            number(4, 4),
+            (number(at, 8) for at in (8, 16, 24, 32, 40)),
+        )
+    else:
+        flags, (offset, address, _, file_size, memory_size) = (
+            number(24, 4),
+            (number(at, 4) for at in (4, 8, 12, 16, 20)),
+        )
+    return Segment(
+        kind=number(0, 4),
+        flags=flags,
+        offset=offset,
+        address=address,
+        file_size=file_size,
+        memory_size=memory_size,
+    )
+
+
+def interpreter(fd: int, header: Header) -> str:
+    """The loader that a dynamic program asks for, "" for a static one. Raises OSError."""
+    if not header.has_sound_rows:
+        return ""
+    for segment in read_segments(fd, header):
+        if segment.kind == PT_INTERP:
+            path = os.pread(fd, _PATH_MAX, segment.offset)
+            return path.split(b"\0", 1)[0].decode(errors="replace")
+    return ""

@@ -1,0 +1,112 @@
+"""The parent's walk through a plan: at its end the program runs, or the host is as it was."""
+
+from __future__ import annotations
+
+import _signal
+
+from ..kernel import const as c
+from ..lean import os
+from ..plan import steps as planned
+from ..plan.walk import Peer, walk
+from ..wire import sync
+from . import steps as _  # noqa: F401 -- fills `performs`
+from .launch import Child
+from .performers import performs
+from .recover import death, ending
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..errors import StepError
+    from ..plan.steps import Step
+    from ..plan.walk import Turn
+    from ..spec.records import Process
+    from .launch import Launch
+
+
+def bring_up(launch: Launch) -> None:
+    """
+    Carry out the plan: up to the wait for `start`, or until the program runs.
+
+    Raises the first error of either side, after undoing everything.
+    """
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
+    launch.on_undo(launch.close_what_the_child_has)
+    try:
+        _walk(launch)
+    except BaseException:
+        launch.undo()
+        raise
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+def bring_up_with_terminal(launch: Launch, process: Process | None, *, detached: bool) -> int:
+    """As bring_up; returns the master of a terminal that is to be served here, or -1."""
+    if detached or process is None or not process.terminal:
+        bring_up(launch)
+        return -1
+    from ..kernel import sockets
+
+    ours, launch.console = sockets.pair()
+    try:
+        bring_up(launch)
+    except BaseException:
+        os.close(ours)
+        raise
+    return sockets.receive(ours)
+
+
+def _walk(launch: Launch) -> None:
+    first, *rest = launch.turns
+
+    def perform(step: Step) -> None:
+        performs.perform(step, launch)
+
+    walk([first], {"parent": perform}, Peer(), launch.times)
+    if launch.child.channel is not None:  # a child of vfork has done the rest
+        walk(rest, {"parent": perform}, _ForkedChild(launch, launch.child.channel), launch.times)
+
+
+class _ForkedChild(Peer):
+    """The child as the other side of the parent's walk."""
+
+    def __init__(self, launch: Launch, channel: sync.Channel) -> None:
+        self.launch = launch
+        self.channel = channel
+
+    def pass_turn(self) -> None:
+        """Let the child go on."""
+        sync.pass_turn(self.channel)
+
+    def wait(self, turn: Turn) -> None:
+        """Wait for the end of a turn; that of the child that waits for `start` is not ours."""
+        kinds = {type(step) for step in turn.steps}
+        self.launch.hooks_ran |= planned.RunContainerHooks in kinds
+        if planned.AwaitStart in kinds:
+            return
+        for word in ("exec", "end") if planned.Execute in kinds else ("done",):
+            self._await(word)
+
+    def _await(self, wanted: str) -> None:
+        word, times = sync.await_child(self.channel, self._replace_child)
+        self.launch.times += [("child", name, spent) for name, spent in times]
+        if word != wanted:
+            raise self._early_death(wanted)
+
+    def _replace_child(self, pid: int) -> None:
+        """The child has made another process that goes on in its place, and ends."""
+        pidfd = os.pidfd_open(pid)
+        self.launch.bury()
+        self.launch.child = Child(pid, pidfd, self.channel)
+        sync.pass_turn(self.channel)
+
+    def _early_death(self, wanted: str) -> StepError:
+        try:
+            ended = os.waitid(os.P_PIDFD, self.launch.child.pidfd, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # a worker's children are the program's to wait for
+            ended = None
+        turns = self.launch.turns
+        ours = [step.name for turn in turns if turn.side == "child" for step in turn.steps]
+        begun = sync.steps_begun(self.channel)
+        how = ending(ended) if ended else "died"
+        return death(f"{how} before it said {wanted}", ours[begun - 1] if begun else "")

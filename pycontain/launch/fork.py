@@ -1,0 +1,176 @@
+"""
+One fork: the child is born in its cgroup and its namespaces. clone(2), namespaces(7).
+
+It has memory of its own, unlike one of `launch.vfork`; `plan.vfork` says which it is, and why.
+"""
+
+from __future__ import annotations
+
+import gc
+
+from ..cgroup.tree import Cgroup
+from ..errors import KernelError
+from ..init.context import Context
+from ..init.main import live
+from ..kernel import calls
+from ..kernel import const as c
+from ..lean import os
+from ..plan import steps
+from ..wire import sync
+from .launch import Child, ContainerLaunch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..plan.walk import Turn
+    from .launch import Launch
+
+
+def make_child(step: steps.Spawn, launch: Launch) -> None:
+    """
+    Make the child, which carries out its turns of the plan from here on.
+
+    Linux (6.14 and later) kills who is born in another cgroup than its parent's if only one of the
+    two was ever emptied by cgroup.kill: it compares the counts of that. Then the child is born in
+    the parent's, and moved, which is slower.
+    """
+    rest = launch.turns[1:]
+    load_late_imports(rest)
+    if isinstance(launch, ContainerLaunch) and _awaits_start(rest):
+        launch.start_fifos = sync.Channel(*launch.directory.make_fifos())
+    cgroup = launch.cgroup
+    channel = _forked(step, launch, cgroup.fd)
+    if not sync.is_alive(channel) and isinstance(cgroup, Cgroup):
+        channel.close()
+        launch.bury()
+        channel = _forked(step, launch, -1)
+        cgroup.enter(launch.child.pid)
+        sync.is_alive(channel)
+
+
+def _awaits_start(turns: Sequence[Turn]) -> bool:
+    return any(isinstance(step, steps.AwaitStart) for turn in turns for step in turn.steps)
+
+
+def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
+    """
+    Fork once; returns the channel to the child.
+
+    cgroup  a descriptor of the cgroup it is born in, -1 for the caller's
+    """
+    ours, theirs = sync.Channel.pair()
+    context = Context(theirs)
+    launch.fill(context)
+    gc.freeze()  # objects that are never touched stay shared pages
+    try:
+        with _Detour(step, launch.namespaces):
+            pid, pidfd = calls.clone3(clone_flags(step, launch), cgroup)
+            if pid == 0:
+                try:
+                    ours.close()  # else the child itself would keep its pipe from ending
+                    launch.close_copy()
+                    sync.report_alive(theirs)
+                    live(launch.turns[1:], context)
+                finally:  # whatever happens, the child never goes on as the parent
+                    os._exit(sync.EXIT_FAILED)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    theirs.close()
+    launch.child = Child(pid, pidfd, ours)
+    return ours
+
+
+def clone_flags(step: steps.Spawn, launch: Launch) -> int:
+    """The flags for clone3: new namespaces but for one made ahead of time, and the caller's."""
+    made_ahead = c.CLONE_NEWNET if launch.caller.network >= 0 else 0
+    return (step.flags & ~made_ahead) | launch.caller.clone_flags
+
+
+def load_late_imports(turns: Sequence[Turn]) -> None:
+    """Load now what the child's steps would import late: by then imports are blocked."""
+    for step in (step for turn in turns for step in turn.steps):
+        match step:
+            case steps.RunContainerHooks():
+                import select  # noqa: F401
+
+                from .. import hooks  # noqa: F401
+            case steps.OpenTerminal():
+                from ..kernel import sockets, tty  # noqa: F401
+            case steps.MountFilesystem(copy_up=True):
+                from ..init import copying  # noqa: F401
+
+
+class _Detour:
+    """
+    Namespaces that only children enter, and CPUs: the parent goes there, forks and comes back.
+
+    In a pid namespace that others live in they see the child from its first moment, so it is born
+    with nobody allowed to look into it (CVE-2016-9962).
+    """
+
+    def __init__(self, step: steps.Spawn, joined: dict[int, int]) -> None:
+        self.step = step
+        self.joined = joined
+        self.back: list[tuple[int, int]] = []
+        self.cpus: set[int] = set()
+        self.dumpable = calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
+
+    def __enter__(self) -> None:
+        try:
+            self._go()
+        except BaseException:  # Python calls __exit__ only after an __enter__ that succeeds
+            self.__exit__()
+            raise
+
+    def _go(self) -> None:
+        if self.step.cpus:
+            self.cpus = os.sched_getaffinity(0)
+            calls.set_affinity(self.step.cpus, "process.execCPUAffinity.initial")
+        if self.step.join_pid:
+            _set_dumpable(0)
+            self._remember("pid", c.CLONE_NEWPID)
+            calls.setns(self.joined[c.CLONE_NEWPID], c.CLONE_NEWPID)
+        if self.step.time_namespace:
+            self._remember("time", c.CLONE_NEWTIME)
+            calls.unshare(c.CLONE_NEWTIME)
+            _set_offsets(self.step.time_offsets)
+
+    def __exit__(self, *_: object) -> None:
+        for fd, kind in self.back:
+            calls.setns(fd, kind)
+            os.close(fd)
+        if self.cpus:
+            os.sched_setaffinity(0, self.cpus)
+        restore_dumpable(self.dumpable)
+
+    def _remember(self, name: str, kind: int) -> None:
+        self.back.append((os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind))
+
+
+def _set_dumpable(value: int) -> None:
+    calls.prctl(c.PR_SET_DUMPABLE, value, name="PR_SET_DUMPABLE")
+
+
+def restore_dumpable(value: int) -> None:
+    """Undo _set_dumpable(0); only 1 can be set again, 2 is the kernel's to set. prctl(2)."""
+    if value == 1:
+        _set_dumpable(1)
+
+
+def _set_offsets(offsets: dict[str, tuple[int, int]]) -> None:
+    """Clock offsets, set while nobody is inside yet. time_namespaces(7)."""
+    if not offsets:
+        return
+    lines = [f"{clock} {seconds} {nano}" for clock, (seconds, nano) in offsets.items()]
+    fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, "\n".join(lines).encode())
+    except OSError as error:
+        raise KernelError.of(
+            "write /proc/self/timens_offsets", error.errno or 0, "linux.timeOffsets"
+        ) from None
+    finally:
+        os.close(fd)

@@ -1,0 +1,204 @@
+"""
+The parent's steps, in the order of `plan.steps.parent`: what is done on the host.
+
+Each function does one step; what it changes on the host, it tells `on_undo` how to take back.
+"""
+
+from __future__ import annotations
+
+from ..cgroup.devices import attach
+from ..cgroup.place import find_mount, own, resolve
+from ..cgroup.tree import Cgroup
+from ..errors import KernelError, StateError
+from ..kernel import calls
+from ..kernel.files import start_time
+from ..lean import os
+from ..plan import steps
+from ..plan.namespaces import FILES
+from ..state.record import public_state
+from . import fork, vfork
+from .performers import performs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .launch import ContainerLaunch, Launch
+
+
+@performs(steps.Reserve)
+def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
+    """Make the state directory, which nobody else can have made, and fill it."""
+    launch.directory.reserve()
+    launch.on_undo(launch.directory.remove)
+    launch.directory.open_process()
+    launch.directory.save_config(launch.config)
+    if not any(isinstance(each, steps.MakeCgroup) for each in launch.turns[0].steps):
+        launch.directory.save(launch.state)
+
+
+@performs(steps.MakeCgroup)
+def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
+    """Make the cgroup; only then the state is complete enough to be written."""
+    mount = find_mount()
+    path = resolve(step.path, launch.directory.id, own())
+    cgroup = Cgroup(mount, path)
+    cgroup.create(step.controllers)
+    launch.cgroup = cgroup
+    launch.on_undo(cgroup.clear)  # the child may have forked
+    launch.state = launch.state.replace(mount=mount, cgroup=path, made=cgroup.made)
+    launch.directory.save(launch.state)
+
+
+@performs(steps.LimitCgroup)
+def limit_cgroup(step: steps.LimitCgroup, launch: ContainerLaunch) -> None:
+    """Write the limits, while nothing is in the cgroup yet."""
+    launch.cgroup.write(step.settings)
+
+
+@performs(steps.GiveCgroup)
+def give_cgroup(step: steps.GiveCgroup, launch: ContainerLaunch) -> None:
+    """Change the owner of the files with which a cgroup is divided."""
+    launch.own_cgroup.give(step.uid)
+
+
+@performs(steps.FilterDevices)
+def filter_devices(step: steps.FilterDevices, launch: ContainerLaunch) -> None:
+    """Attach the device filter. It goes when the cgroup goes."""
+    cgroup = launch.own_cgroup
+    attach(cgroup.fd, step.program, first=cgroup.is_new, kept=launch.caller.filters)
+
+
+@performs(steps.CompileSeccomp)
+def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
+    """Compile the system call filter, or find it in the cache."""
+    from ..kernel.seccomp import compiled
+    from ..plan.seccomp import key
+
+    cache = os.path.join(launch.options.root, ".seccomp")
+    launch.seccomp = compiled(step.profile, key(step.profile), cache)
+
+
+@performs(steps.OpenNamespaces)
+def open_namespaces(step: steps.OpenNamespaces, launch: Launch) -> None:
+    """Open the namespaces to join, each of the right type and none that is ours to change."""
+    for kind, path in step.paths.items():
+        launch.namespaces[kind] = _open_namespace(kind, path)
+        if kind in step.foreign:
+            _refuse_own(kind, path, step.foreign[kind])
+
+
+@performs(steps.ConnectConsole)
+def connect_console(step: steps.ConnectConsole, launch: Launch) -> None:
+    """Connect to the socket that is sent the terminal's master."""
+    from ..kernel import sockets
+
+    launch.console = sockets.connect(step.path)
+
+
+@performs(steps.Spawn)
+def spawn(step: steps.Spawn, launch: Launch) -> None:
+    """Make the child. With vfork, it has done all the rest when this returns."""
+    launch.on_undo(launch.kill_child)
+    if step.fork_because:
+        fork.make_child(step, launch)
+    else:
+        vfork.make_child(step, launch)
+    launch.close_what_the_child_has()
+
+
+@performs(steps.RecordPid)
+def record_pid(step: steps.RecordPid, launch: ContainerLaunch) -> None:
+    """Write pid and start time to the state directory."""
+    pid = launch.child.pid
+    launch.state = launch.state.replace(pid=pid, start_time=start_time(pid))
+    launch.directory.save_process(launch.state)
+
+
+@performs(steps.AdjustOomScore)
+def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
+    """Write oom_score_adj, from outside: in the container /proc may be missing."""
+    path = f"/proc/{launch.child.pid}/oom_score_adj"
+    _write(path, str(step.score), "process.oomScoreAdj")
+
+
+@performs(steps.RunHooks)
+def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
+    """Run hooks on the host; the bundle's folder is their working directory."""
+    from .. import hooks
+
+    launch.hooks_ran = True
+    state = public_state(launch.state, "creating", launch.state.pid)
+    hooks.run_all(step.hooks, step.kind, state, launch.state.bundle)
+
+
+@performs(steps.WritePidFile)
+def write_pid_file(step: steps.WritePidFile, launch: Launch) -> None:
+    """Write the pid file, which appears whole or not at all."""
+    folder, name = os.path.split(step.path)
+    hidden = os.path.join(folder, f".{name}.{os.getpid()}")
+    try:
+        # O_EXCL: in a folder like /tmp others could have put a link there
+        fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        os.write(fd, str(launch.child.pid).encode())
+        os.close(fd)
+        os.rename(hidden, step.path)
+    except OSError as error:
+        if os.path.lexists(hidden):
+            os.unlink(hidden)
+        raise KernelError.of("write", error.errno or 0, step.path) from None
+    launch.on_undo(lambda: os.unlink(step.path))
+
+
+@performs(steps.SendPidfd)
+def send_pidfd(step: steps.SendPidfd, launch: Launch) -> None:
+    """Send a pidfd of the child to a socket."""
+    from ..kernel import sockets
+
+    sockets.send(sockets.connect(step.path), launch.child.pidfd)
+
+
+@performs(steps.Announce)
+def announce(step: steps.Announce, launch: ContainerLaunch) -> None:
+    """Write that the container is created."""
+    launch.state = launch.state.replace(phase="created")
+    launch.directory.announce()
+
+
+def _open_namespace(kind: int, path: str) -> int:
+    """A descriptor of a namespace of this kind. Raises KernelError or StateError otherwise."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, path) from None
+    try:
+        found = calls.namespace_type(fd)
+    except KernelError:
+        found = 0
+    if found != kind:
+        os.close(fd)
+        raise StateError(
+            f"is no {FILES[kind]} namespace",
+            at=path,
+            remedy="name a file of /proc/PID/ns of that type, or a bind mount of one",
+        )
+    return fd
+
+
+def _refuse_own(kind: int, path: str, changed: str) -> None:
+    """Raises StateError when a namespace is this process's: what is changed would be the host's."""
+    if os.path.samefile(path, f"/proc/self/ns/{FILES[kind]}"):
+        raise StateError(
+            f"is the host's own {FILES[kind]} namespace, which {changed} would change",
+            at=path,
+            remedy="make the namespace new, or drop what changes it",
+        )
+
+
+def _write(path: str, text: str, at: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError.of(f"write {path}", error.errno or 0, f"{at} = {text}") from None

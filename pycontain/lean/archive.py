@@ -1,0 +1,215 @@
+"""
+The package's code in one archive file, for starts in milliseconds.
+
+Finding, opening and checking seventy modules costs Python more than running a container does. So
+`cli.pack` writes their code to one file in the byte code cache, and the first lines of the launcher
+run this module's code from it. The modules that a command is known to need are stored together, in
+the order in which they are imported: a few reads load them all. Others are loaded on first use. A
+module whose source has changed since is imported in the ordinary way, so an archive that is out of
+date or missing does no harm.
+
+    8 bytes   the length of the next part, little-endian
+    marshal   (this module's code, groups, extensions, index)
+              groups      {command: [(offset, length), ...]}
+              extensions  {compiled module: its file}, which saves listing whole directories
+              index       (offset, length)
+    marshal   for each part of a group [(module, package?, source, mtime in ns, size, code), ...]
+    marshal   each module's code
+    marshal   the index: {module: (package?, source, mtime in ns, size, offset, length)}
+
+Offsets count from the end of the second part, lengths are in bytes.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sys
+from posix import pread, preadv, stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _frozen_importlib import ModuleSpec
+    from collections.abc import Iterator
+    from types import CodeType, ModuleType
+    from typing import TypeAlias
+
+    Part: TypeAlias = tuple[int, int]
+    Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
+    Index: TypeAlias = dict[str, tuple[bool, str, int, int, int, int]]
+
+# Isolated, without site-packages, and UTF-8 whatever the locale, which saves loading one. In one
+# word, because the first line of a script has room for no more.
+FLAGS = "-ISXutf8"
+PROGRAM = "pycontain.cli.fast:program"
+
+_PACKAGE = __file__.removesuffix("lean/archive.py")
+
+_Module = type(sys)
+
+
+def file() -> str:
+    """The path of the archive for this version of Python."""
+    return __file__.replace("archive.py", f"__pycache__/archive.{sys.implementation.cache_tag}")
+
+
+def boot(path: str, main: str = PROGRAM) -> str:
+    """
+    Source code that loads the archive, if there is one, and calls a function.
+
+    path is a statement that makes the package's directories known.
+    """
+    module, _, function = main.partition(":")
+    return f"""\
+import gc, marshal, posix, sys
+gc.disable()
+for stream in 0, 1, 2:  # one that is closed would be the next file that is opened
+    try:
+        posix.fstat(stream)
+    except OSError:
+        posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
+{path}
+try:
+    file = posix.open({file()!r}, posix.O_RDONLY | posix.O_CLOEXEC)
+except FileNotFoundError:
+    pass
+else:
+    size = int.from_bytes(posix.read(file, 8), "little")
+    code, *tables = marshal.loads(posix.read(file, size))
+    scope = {{"__name__": "pycontain.lean.archive", "__file__": {__file__!r}}}
+    exec(code, scope)
+    scope["start"](file, 8 + size, *tables)
+from {module} import {function}
+sys.exit({function}())
+"""
+
+
+def command(interpreter: str, main: str, *arguments: str) -> list[str]:
+    """The command line that calls a function in another Python, with the import path of this."""
+    return [interpreter, FLAGS, "-c", boot(f"sys.path = {sys.path!r}", main), *arguments]
+
+
+def start(
+    file: int, base: int, groups: dict[str, list[Part]], extensions: dict[str, str], index: Part
+) -> None:
+    """
+    Load modules from the archive that was just opened, starting with those of this command.
+
+    base  the position that offsets are relative to
+    """
+    finder = _Finder(file, base, extensions, index)
+    sys.meta_path.insert(-1, finder)  # before the one that searches sys.path
+    for word in sys.argv[1:]:
+        if word in groups:
+            return finder.preload(groups[word])
+
+
+class _Spec:
+    """What importlib wants to know of a module that is there: less than a ModuleSpec costs."""
+
+    __slots__ = (
+        "_uninitialized_submodules", "has_location", "loader", "name", "origin", "parent",
+        "submodule_search_locations",
+    )  # fmt: skip
+    _initializing = False
+
+    def __init__(self, name: str, parent: str, loader: _Finder, origin: str) -> None:
+        self.name = name
+        self.parent = parent
+        self.loader = loader
+        self.origin = origin
+        self.has_location = True
+        self.submodule_search_locations: list[str] | None = None
+        self._uninitialized_submodules: list[str] = []  # importlib's own, since 3.11
+
+
+class _Finder:
+    """A finder and loader, as importlib wants them."""
+
+    def __init__(self, file: int, base: int, extensions: dict[str, str], index: Part) -> None:
+        self._file = file
+        self._base = base
+        self._extensions = extensions
+        self._where = index
+        self._index: Index = {}
+
+    def preload(self, group: list[Part]) -> None:
+        """Make modules without asking importlib, up to the first whose source has changed."""
+        for name, package, source, mtime, size, code in self._modules(group):
+            if not _is_current(source, mtime, size):
+                return
+            parent, _, last = name.rpartition(".")
+            module = _Module(name)
+            module.__file__ = source
+            module.__package__ = name if package else parent
+            spec = _Spec(name, module.__package__, self, source)
+            if package:
+                module.__path__ = spec.submodule_search_locations = _paths(source)
+            module.__spec__ = spec  # type: ignore[assignment]
+            sys.modules[name] = module
+            exec(code, module.__dict__)  # noqa: S102
+            if parent in sys.modules:  # a package that imports its modules comes after them
+                setattr(sys.modules[parent], last, module)
+
+    def _modules(self, group: list[Part]) -> Iterator[Module]:
+        # all are read to one place: each page of a new one would cost a microsecond or three
+        space = memoryview(bytearray(max(length for _, length in group)))
+        for offset, length in group:
+            preadv(self._file, [space[:length]], self._base + offset)
+            yield from marshal.loads(space[:length])
+
+    def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:
+        """The module, unless its source is another by now."""
+        from _frozen_importlib import ModuleSpec
+
+        if name in self._extensions and _is_ours(self._extensions[name]):
+            return self._extension(name)
+        if name.partition(".")[0] != "pycontain":
+            return None
+        self._index = self._index or marshal.loads(self._read(self._where))
+        if name not in self._index or not _is_current(*self._index[name][1:4]):
+            return None
+        package, source, *_ = self._index[name]
+        spec = ModuleSpec(name, self, origin=source, is_package=package)  # type: ignore[arg-type]
+        spec.has_location = True
+        if package:
+            spec.submodule_search_locations = _paths(source)
+        return spec
+
+    def _extension(self, name: str) -> ModuleSpec:
+        from _frozen_importlib import ModuleSpec
+        from _frozen_importlib_external import ExtensionFileLoader
+
+        path = self._extensions[name]
+        spec = ModuleSpec(name, ExtensionFileLoader(name, path), origin=path)
+        spec.has_location = True
+        return spec
+
+    def create_module(self, _: ModuleSpec) -> None:
+        """Python makes the module object itself."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run a module's code."""
+        _, _, _, _, offset, length = self._index[module.__name__]
+        exec(marshal.loads(self._read((offset, length))), module.__dict__)  # noqa: S102
+
+    def _read(self, part: Part) -> bytes:
+        offset, length = part
+        return pread(self._file, length, self._base + offset)
+
+
+def _is_current(source: str, mtime: int, size: int) -> bool:
+    try:
+        found = stat(source)
+    except FileNotFoundError:
+        return False
+    return found.st_mtime_ns == mtime and found.st_size == size
+
+
+def _is_ours(extension: str) -> bool:
+    """Whether a compiled module's file is not of another environment, or one that was here."""
+    folder = extension.rpartition("/")[0]
+    return folder in sys.path or folder.startswith(_PACKAGE)
+
+
+def _paths(source: str) -> list[str]:
+    return [source.removesuffix("/__init__.py")]

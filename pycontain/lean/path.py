@@ -1,0 +1,88 @@
+"""The part of `os.path` that the engines' path uses (see `pycontain.lean.os`), for text alone."""
+
+from __future__ import annotations
+
+from _stat import S_ISDIR
+from posix import getcwd, lstat, stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import stat_result
+
+
+def join(folder: str, *names: str) -> str:
+    """One path after another; an absolute one begins anew."""
+    path = folder
+    for name in names:
+        if name.startswith("/") or not path:
+            path = name
+        else:
+            path += name if path.endswith("/") else f"/{name}"
+    return path
+
+
+def split(path: str) -> tuple[str, str]:
+    """What is before the last slash, and what is behind it."""
+    head, slash, name = path.rpartition("/")
+    return head.rstrip("/") or head + slash, name
+
+
+def dirname(path: str) -> str:
+    """What is before the last slash."""
+    return split(path)[0]
+
+
+def normpath(path: str) -> str:
+    """The path without "//", "." and "..", as text: links are not looked at."""
+    root = "/" if path.startswith("/") else ""
+    if path.startswith("//") and not path.startswith("///"):
+        root = "//"  # POSIX leaves it to the system what this means
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", ".") and not (root and part == ".."):
+            parts.append(part)
+    return root + "/".join(parts) or "."
+
+
+def abspath(path: str) -> str:
+    """The path from the root, normal."""
+    return normpath(path if path.startswith("/") else join(getcwd(), path))
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file; a broken link is none."""
+    return _found(path) is not None
+
+
+def lexists(path: str) -> bool:
+    """Whether there is a file or a link."""
+    try:
+        lstat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def isdir(path: str) -> bool:
+    """Whether there is a directory."""
+    found = _found(path)
+    return found is not None and S_ISDIR(found.st_mode)
+
+
+def _found(path: str) -> stat_result | None:
+    try:
+        return stat(path)
+    except (OSError, ValueError):  # a path with a NUL is no file's
+        return None
+
+
+def samefile(one: str, other: str) -> bool:
+    """Whether both paths are of one file. Raises OSError."""
+    return samestat(stat(one), stat(other))
+
+
+def samestat(one: stat_result, other: stat_result) -> bool:
+    """Whether both are of one file."""
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)

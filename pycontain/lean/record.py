@@ -1,0 +1,99 @@
+"""
+Immutable slotted records, without the 24 ms that importing dataclasses costs.
+
+A record names its fields once, as annotations:
+
+    class Rlimit(Record):
+        type: str
+        soft: int
+        hard: int = 0
+
+    Rlimit(type="RLIMIT_NOFILE", soft=1024)
+
+Type checkers see a frozen keyword-only dataclass (PEP 681). The annotations are kept as text
+(`from __future__ import annotations` is required), where `pycontain.spec.parse` reads them.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar, NoReturn, Self, dataclass_transform
+else:
+
+    def dataclass_transform(**_: object):
+        return lambda cls: cls
+
+
+_fill = object.__setattr__  # what is read-only is filled once
+
+
+class _RecordType(type):
+    """Turns annotations into slots and class-level values into defaults."""
+
+    def __new__(meta, name: str, bases: tuple[type, ...], space: dict[str, object]) -> _RecordType:
+        # one loop: a hundred records are made at each start
+        fields: dict[str, str] = {}
+        defaults: dict[str, object] = {}
+        if bases:
+            fields.update(getattr(bases[0], "FIELDS", ()))
+            defaults.update(getattr(bases[0], "DEFAULTS", ()))
+        slots = []
+        own = space.get("__annotations__", {})
+        assert isinstance(own, dict)
+        for key, text in own.items():
+            if text[:8] == "ClassVar":
+                continue
+            if key not in fields:
+                slots.append(key)
+            fields[key] = text
+            if key in space:
+                defaults[key] = space.pop(key)
+        space["__slots__"] = tuple(slots)
+        space["FIELDS"] = fields
+        space["DEFAULTS"] = defaults
+        return super().__new__(meta, name, bases, space)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Record(metaclass=_RecordType):
+    """
+    The base of all records: keyword-only, compared by value, read-only.
+
+    Raises TypeError for a field that is missing or unknown.
+    """
+
+    FIELDS: ClassVar[dict[str, str]]
+    DEFAULTS: ClassVar[dict[str, object]]
+
+    def __init__(self, **given: object) -> None:
+        values = {**self.DEFAULTS, **given}
+        try:
+            for name in self.FIELDS:
+                _fill(self, name, values[name])
+        except KeyError as missing:
+            raise TypeError(f"{type(self).__name__} needs {missing}") from None
+        if len(values) > len(self.FIELDS):
+            unknown = ", ".join(name for name in given if name not in self.FIELDS)
+            raise TypeError(f"{type(self).__name__} has no {unknown}")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is read-only: make a new one to set {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.fields() == other.fields()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.fields().values()))
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={value!r}" for name, value in self.fields().items())
+        return f"{type(self).__name__}({inner})"
+
+    def fields(self) -> dict[str, object]:
+        """Each field's name and value, in order."""
+        return {name: getattr(self, name) for name in self.FIELDS}
+
+    def replace(self, **changes: object) -> Self:
+        """The same record with some fields changed."""
+        return type(self)(**{**self.fields(), **changes})

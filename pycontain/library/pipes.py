@@ -1,0 +1,105 @@
+"""The standard streams of a program: its caller's, or pipes that are served here."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import sys
+import termios
+import time
+
+from ..errors import Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .pool import Process
+
+_PIECE = 1 << 16  # bytes
+
+
+class Pipes:
+    """The standard streams of a program: the caller's, or pipes whose other ends are served."""
+
+    def __init__(self, stdin: bytes, capture: bool) -> None:
+        self.pieces: dict[int, list[bytes]] = {1: [], 2: []}
+        self.stdin = stdin
+        self.theirs, self.ours = [0, 1, 2], [-1, -1, -1]
+        if capture:
+            ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+            self.theirs = [ends[0][0], ends[1][1], ends[2][1]]
+            self.ours = [ends[0][1], ends[1][0], ends[2][0]]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (*self.theirs, *self.ours):
+            if fd > 2:
+                os.close(fd)
+
+    def serve(self, process: Process, began: float, timeout: float | None, id: str) -> None:
+        """Feed and read until the process has ended. Raises Timeout, with the process killed."""
+        for stream, fd in enumerate(self.theirs):
+            if fd > 2:
+                os.close(fd)
+                self.theirs[stream] = -1
+        watch = select.poll()
+        watch.register(process.pidfd, select.POLLIN)
+        self._register(watch)
+        ended = False
+        while not ended:
+            left = None if timeout is None else timeout - (time.perf_counter() - began)
+            ready = dict(watch.poll(None if left is None else max(left, 0) * 1000))
+            ended = process.pidfd in ready
+            if not ended and (not ready or (left is not None and left <= 0)):
+                process.kill()
+                raise Timeout(f"ran longer than {timeout:g} s", at="container", value=id)
+            self._move(ready, watch)
+        self._drain()
+
+    def _register(self, watch: select.poll) -> None:
+        for stream, fd in enumerate(self.ours):
+            if fd >= 0:
+                os.set_blocking(fd, False)
+                watch.register(fd, select.POLLIN if stream else select.POLLOUT)
+
+    def _move(self, ready: dict[int, int], watch: select.poll) -> None:
+        for stream, fd in enumerate(self.ours):
+            if fd not in ready or fd < 0:
+                continue
+            done = self._read(stream) if stream else self._write()
+            if done:
+                watch.unregister(fd)
+                os.close(fd)
+                self.ours[stream] = -1
+
+    def _write(self) -> bool:
+        """Give the program what it can take now; whether that was all."""
+        try:
+            self.stdin = self.stdin[os.write(self.ours[0], self.stdin[:_PIECE]) :]
+        except BrokenPipeError:
+            return True
+        return not self.stdin
+
+    def _read(self, stream: int, limit: int = _PIECE) -> bool:
+        """Take what there is, up to so many bytes; whether the stream has ended."""
+        try:
+            piece = os.read(self.ours[stream], limit)
+        except BlockingIOError:
+            return False
+        self.pieces[stream].append(piece)
+        return not piece
+
+    def _drain(self) -> None:
+        """What is there now. A process that outlives the first may go on writing for ever."""
+        for stream in (1, 2):
+            if self.ours[stream] >= 0 and (held := self._held(stream)):
+                self._read(stream, held)  # a pipe gives all that it is asked for and has
+
+    def _held(self, stream: int) -> int:
+        """How many bytes wait to be read. ioctl_tty(2), FIONREAD; pipe(7)."""
+        size = fcntl.ioctl(self.ours[stream], termios.FIONREAD, bytes(4))
+        return int.from_bytes(size, sys.byteorder)

@@ -1,0 +1,264 @@
+"""
+A worker: a warm interpreter that makes containers for a Python program.
+
+A program with threads must not fork: the child would find locks held by threads that do not exist
+there. So the library starts this process once, from a sealed interpreter, and sends it one request
+after the other (`library.messages`).
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import sys
+
+import prctl
+
+from ..errors import KernelError, PycontainError, fault_of
+from ..kernel import const as c
+from ..kernel import net
+from ..launch import recover
+from ..launch.bring_up import bring_up
+from ..launch.launch import Caller, ContainerLaunch
+from ..lean import jsontext, os
+from ..options import Options
+from ..plan import steps
+from ..plan.request import ExecRequest, Request
+from ..runtime import exec as runtime_exec
+from ..runtime.bundle import Bundle
+from ..runtime.delete import delete, remove_unfinished
+from ..runtime.prepare import prepare
+from ..runtime.run import run_poststart
+from .messages import receive, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ..launch.launch import Launch
+    from ..state.record import State
+    from .messages import Message
+
+SOCKET = 3  # the descriptor that the library leaves for us
+_STREAMS = (0, 1, 2)
+_SPECS_KEPT = 16
+
+
+def serve() -> NoReturn:
+    """Serve requests until the program closes its end."""
+    socket = _prepare()
+    _serve(socket, Server())
+
+
+def recovered() -> NoReturn:
+    """
+    Go on serving after a child of vfork was killed, which shared the memory of this worker.
+
+    The command line holds what is worth knowing of it (`Server._recovery`), and the child's pid.
+    """
+    socket = _prepare()
+    text, *mine, pid = sys.argv[1:]
+    known = jsontext.loads(text)
+    assert isinstance(known, dict)
+    _take_streams(known["streams"])
+    server = Server()
+    for name, root, manager in zip(mine[::3], mine[1::3], mine[2::3], strict=True):
+        server.mine[name] = Options(root=root, cgroup_manager=manager)
+    options = Options(root=known["root"], cgroup_manager=known["cgroup_manager"])
+    death = remove_unfinished(options, known["id"], known["created"], "was killed")
+    _reply(socket, {"fault": death.fault.record(), "ended": [int(pid)]}, [])
+    _serve(socket, server)
+
+
+def _prepare() -> _socket.socket:
+    prctl.set_name("pycontain")
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
+    os.set_inheritable(SOCKET, False)
+    return _socket.socket(fileno=SOCKET)
+
+
+def _serve(socket: _socket.socket, server: Server) -> NoReturn:
+    while True:
+        try:
+            request, fds = receive(socket, len(_STREAMS))
+        except ConnectionResetError:  # the program has ended with an answer unread
+            request = None
+        if request is None:
+            server.clean_up()
+            os._exit(0)
+        if request["verb"] == "forget":
+            server.mine.pop(str(request["id"]), None)
+            continue
+        with _Streams(fds) as ours:
+            reply, pidfd = server.answer(request, ours)
+        _reply(socket, reply, [] if pidfd < 0 else [pidfd])
+        if pidfd >= 0:
+            os.close(pidfd)
+        server.look_ahead()
+
+
+def _reply(socket: _socket.socket, reply: Message, fds: list[int]) -> None:
+    try:
+        send(socket, reply, fds)
+    except BrokenPipeError:
+        pass  # the next receive says the same
+
+
+class Server:
+    """
+    What is kept from one request to the next.
+
+    mine     the containers made here and not forgotten yet, and where their state is
+    bundles  (path, configuration) -> what was read
+    filters  the device filters of those bundles: the verifier takes longer than clone3
+    network  a new network namespace for the next container: making one takes most of clone3's time
+    """
+
+    def __init__(self) -> None:
+        self.mine: dict[str, Options] = {}
+        self.bundles: dict[tuple[str, str], Bundle] = {}
+        self.filters: dict[bytes, int] = {}
+        self.network = -1
+        self.network_used = False
+
+    def answer(self, request: Message, ours: list[int]) -> tuple[Message, int]:
+        """Do what is asked; the reply, and a pidfd or -1. ours are the worker's own streams."""
+        launch: Launch | None = None
+        try:
+            launch = self._launch(request, ours)
+            bring_up(launch)
+            if isinstance(launch, ContainerLaunch):
+                self._finish(launch, request)
+            child = launch.child
+            launch.release()
+            state = launch.state.fields() if isinstance(launch, ContainerLaunch) else None
+            reply: Message = {
+                "pid": child.pid, "ended": launch.left_over, "times": launch.times, "state": state,
+            }  # fmt: skip
+            return reply, child.pidfd
+        except Exception as error:  # whatever it is, the containers made before need this worker
+            return {"fault": fault_of(error).record(), "ended": _ended(launch)}, -1
+
+    def _launch(self, message: Message, ours: list[int]) -> Launch:
+        """The launch that is asked for."""
+        options = Options(root=str(message["root"]), cgroup_manager=str(message["cgroup_manager"]))
+        caller = Caller(
+            clone_flags=c.CLONE_PARENT,
+            filters=self.filters,
+            network=self.network,
+            recovery=lambda options, state: self._recovery(options, state, ours),
+        )
+        name = str(message["id"])
+        if message["verb"] == "exec":
+            args, env = message["args"], message["env"]
+            assert isinstance(args, list)
+            assert isinstance(env, list)
+            request = ExecRequest(
+                id=name, args=tuple(args), env=tuple(env), cwd=str(message["cwd"])
+            )
+            return runtime_exec.prepare(options, request, caller)
+        bundle = self._bundle(str(message["bundle"]), str(message["config"]))
+        wanted = Request(id=name, separate_start=message["verb"] == "create")
+        return prepare(options, bundle, wanted, caller)
+
+    def _bundle(self, path: str, text: str) -> Bundle:
+        """A bundle; the last ones are kept, because parsing takes as long as running."""
+        key = path, text or Bundle.read(path)
+        if key not in self.bundles:
+            if len(self.bundles) >= _SPECS_KEPT:
+                self.bundles.clear()
+                self._forget_filters()
+            self.bundles[key] = _without_terminal(Bundle(path, text=key[1]))
+        return self.bundles[key]
+
+    def _forget_filters(self) -> None:
+        for program in self.filters.values():
+            os.close(program)
+        self.filters.clear()
+
+    def _finish(self, launch: ContainerLaunch, message: Message) -> None:
+        """What follows when a container is made, or its program runs."""
+        self.network_used = any(
+            isinstance(step, steps.Spawn) and step.flags & c.CLONE_NEWNET
+            for step in launch.turns[0].steps
+        )
+        if message["verb"] == "run":
+            bundle = self._bundle(str(message["bundle"]), str(message["config"]))
+            run_poststart(launch, bundle.spec)
+        self.mine[launch.state.id] = launch.options
+
+    def _recovery(self, options: Options, state: State, ours: list[int]) -> recover.Recovery:
+        """`recovered`, with what this worker knows."""
+        known = {
+            "id": state.id,
+            "created": state.created,
+            "root": options.root,
+            "cgroup_manager": options.cgroup_manager,
+            "streams": ours,
+        }
+        # words of their own: one word can be 128 KiB, execve(2)
+        mine = [
+            word
+            for name, options in self.mine.items()
+            for word in (name, options.root, options.cgroup_manager)
+        ]
+        command = recover.python(f"{__name__}:recovered", jsontext.dumps(known), *mine)
+        return recover.Recovery(command=command, inherited=(SOCKET, *ours))
+
+    def look_ahead(self) -> None:
+        """While nobody waits: if the last container had a network namespace, so will the next."""
+        if not self.network_used:
+            return
+        self.network_used = False
+        if self.network >= 0:
+            os.close(self.network)
+        try:
+            self.network = net.new_namespace()
+        except KernelError:
+            self.network = -1  # the next container makes its own, or says why it cannot
+
+    def clean_up(self) -> None:
+        """The program is gone: so is what it left."""
+        for name, options in self.mine.items():
+            try:
+                delete(options, name, force=True)
+            except (PycontainError, OSError) as error:
+                os.write(2, f"pycontain: {name}: {error}\n".encode())
+
+
+def _ended(launch: Launch | None) -> list[int]:
+    """The processes of a launch that failed."""
+    if launch is None:
+        return []
+    return [*launch.left_over, *([launch.child.pid] if launch.has_child else [])]
+
+
+def _without_terminal(bundle: Bundle) -> Bundle:
+    """The bundle with streams instead of a terminal, which nobody here would serve."""
+    process = bundle.spec.process
+    if process is not None and process.terminal:
+        plain = process.replace(terminal=False, consoleSize=None)
+        bundle.spec = bundle.spec.replace(process=plain)
+    return bundle
+
+
+class _Streams:
+    """The standard streams of the next container, in the place of ours."""
+
+    def __init__(self, fds: list[int]) -> None:
+        self.fds = fds
+
+    def __enter__(self) -> list[int]:
+        self.saved = [os.dup(stream) for stream in _STREAMS]
+        _take_streams(self.fds)
+        return self.saved
+
+    def __exit__(self, *_: object) -> None:
+        _take_streams(self.saved)
+
+
+def _take_streams(streams: list[int]) -> None:
+    """Make these the standard streams."""
+    for fd, stream in zip(streams, _STREAMS, strict=True):
+        os.dup2(fd, stream)
+        os.close(fd)

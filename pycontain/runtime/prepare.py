@@ -1,0 +1,98 @@
+"""What create, run and the library do before a container is launched."""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import UsageError
+from ..launch.launch import ContainerLaunch
+from ..lean import os
+from ..state.directory import StateDir
+from ..state.record import State
+from . import poststop
+from .bundle import check_rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..launch.launch import Caller
+    from ..options import Options
+    from ..plan.request import Request
+    from ..spec.records import Spec
+    from .bundle import Bundle
+
+
+def prepare(
+    options: Options, bundle: Bundle, request: Request, caller: Caller | None = None
+) -> ContainerLaunch:
+    """A launch that is ready to be brought up. Raises SpecError and UsageError."""
+    check_preserved(request.preserve_fds, request.listen_fds)
+    cgroup = options.cgroup_manager != "disabled"
+    request = request.replace(bundle=bundle.path, cgroup=cgroup)
+    plan = bundle.plan(request)
+    check_rootfs(plan.rootfs)
+    for warning in plan.warnings:
+        options.warn(warning)
+    return ContainerLaunch(
+        options,
+        plan.turns,
+        directory=StateDir(options.root, request.id),
+        state=first_state(bundle.spec, request, plan.rootfs),
+        config=bundle.text,
+        poststop=lambda state: poststop.run(bundle.spec, state, options.warn),
+        caller=caller,
+    )
+
+
+def first_state(spec: Spec, request: Request, rootfs: str) -> State:
+    """The state of a container that does not exist yet."""
+    return State(
+        id=request.id,
+        ociVersion=spec.ociVersion,
+        bundle=request.bundle,
+        rootfs=rootfs,
+        created=now(),
+        owner=os.geteuid(),
+        annotations=spec.annotations,
+        poststop=bool(spec.hooks and spec.hooks.poststop),
+        shares_pids=not any(
+            entry.type == "pid" and not entry.path
+            for entry in (spec.linux.namespaces if spec.linux else ())
+        ),
+    )
+
+
+def now() -> str:
+    """The time in RFC 3339 with microseconds, UTC."""
+    seconds, micro = divmod(time.time_ns() // 1000, 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{micro:06d}Z"
+
+
+def activated() -> int:
+    """How many sockets systemd has passed on to us, from descriptor 3 on. sd_listen_fds(3)."""
+    if os.environ.get(b"LISTEN_PID") != str(os.getpid()).encode():
+        return 0
+    count = os.environ.get(b"LISTEN_FDS", b"")
+    return int(count) if count.isdigit() else 0
+
+
+def check_preserved(count: int, activated: int = 0) -> None:
+    """
+    Raises UsageError unless the descriptors to preserve are open, and the caller's.
+
+    activated is how many of them, the first, systemd passes. Ours are all close-on-exec; those
+    that came through execve(2) are not.
+    """
+    if count < 0:
+        raise UsageError("is less than 0", at="--preserve-fds", value=str(count))
+    for fd in range(3, 3 + count):
+        try:
+            passed = os.get_inheritable(fd)
+        except OSError:
+            passed = False
+        if not passed:
+            systemds = fd < 3 + activated
+            raise UsageError(
+                f"asks for descriptor {fd}, which is not open",
+                at="LISTEN_FDS" if systemds else "--preserve-fds",
+                value=str(activated if systemds else count - activated),
+            )
