@@ -117,7 +117,7 @@ def _pieces(order: list[str]) -> Iterator[list[str]]:
     All are read to the same place: the more there are, the smaller it is, but what a piece shares
     with the one before, such as names, is there twice.
     """
-    size = 8  # modules
+    size = 16  # modules
     return (order[start : start + size] for start in range(0, len(order), size))
 
 

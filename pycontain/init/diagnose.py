@@ -93,7 +93,7 @@ def _script(head: bytes, root: Root) -> tuple[str, str] | None:
 
 
 def _elf(file: int, head: bytes, root: Root) -> tuple[str, str] | None:
-    header = elf.read_header(head)
+    header = elf.Header(head)
     own = os.uname().machine
     if header.machine != own and not (own == "x86_64" and header.machine == "i386"):
         return (

@@ -18,7 +18,7 @@ from ..kernel import calls
 from ..kernel import const as c
 from ..lean import os
 from ..plan import steps
-from .performers import performs
+from ..plan.walk import child_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Imports:
     blocked = False
 
 
-@performs(steps.Guard)
+@child_step(steps.Guard)
 def guard(step: steps.Guard, context: Context) -> None:
     """Block imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
     gc.disable()  # no finaliser runs at a moment nobody chose
@@ -80,7 +80,7 @@ def _refuse(event: str, _: object) -> None:
         os._exit(255)
 
 
-@performs(steps.JoinKeyring)
+@child_step(steps.JoinKeyring)
 def join_keyring(step: steps.JoinKeyring, context: Context) -> None:
     """Leave the caller's keyring; a kernel without keyrings (ENOSYS) has none to leak."""
     try:

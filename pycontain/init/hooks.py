@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from .. import hooks
 from ..lean import os
 from ..plan import steps
-from .performers import performs
+from ..plan.walk import child_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
 
 
-@performs(steps.RunContainerHooks)
+@child_step(steps.RunContainerHooks)
 def run_hooks(step: steps.RunContainerHooks, context: Context) -> None:
     """Run hooks in the container's namespaces, where this process has the pid it sees."""
-    from .. import hooks  # loaded by the parent
-
     status = "created" if step.kind == "startContainer" else "creating"
     if step.kind == "startContainer":  # its programs are the container's, as is the environment
         os.environ.clear()

@@ -1,27 +1,17 @@
 """
 The life of a container's first process, from its fork to execve.
 
-The plan says which steps there are; the modules of this package register the function of each
-(`init.performers`). A child of vfork does not begin here but in `launch.vfork`.
+The plan says which steps there are; the modules of this package hold the function of each, marked
+by `child_step`. A child of vfork does not begin here but in `launch.vfork`.
 """
 
 from __future__ import annotations
 
 from ..lean import os
 from ..plan import steps
-from ..plan.walk import Peer, walk
+from ..plan.walk import Peer, child_step, walk
 from ..wire import sync
-from . import (  # noqa: F401 -- they fill `performs`
-    guard,
-    hooks,
-    pivot,
-    process,
-    program,
-    protection,
-    rootfs,
-    start,
-)  # fmt: skip
-from .performers import performs
+from . import guard, pivot, process, program, protection, rootfs  # noqa: F401 -- their steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +51,7 @@ class _Parent(Peer):
         if isinstance(step, steps.Execute):
             sync.report_exec(channel, self._new_times())
         sync.begin_step(channel)
-        performs.perform(step, self.context)
+        child_step.perform(step, self.context)
 
     def wait(self, turn: Turn) -> None:  # noqa: ARG002 -- the parent's turns are all alike
         """Wait for the end of the parent's turn."""

@@ -11,7 +11,7 @@ from ..kernel.mounts import Tree, mounted
 from ..kernel.root import Root, is_below
 from ..lean import os
 from ..plan import steps
-from .performers import performs
+from ..plan.walk import child_step
 from .protection import empty_directory
 from .rootfs import host_path, open_host, stop_propagation_at
 
@@ -23,7 +23,7 @@ _HIDDEN = -1  # below another mount, where no path leads
 _MOST_STACKED = 64  # mounts on one directory
 
 
-@performs(steps.ChangeRoot)
+@child_step(steps.ChangeRoot)
 def change_root(step: steps.ChangeRoot, context: Context) -> None:
     """Make the rootfs "/" and let the host's tree go. pivot_root(2), "pivot_root(".", ".")"."""
     if step.pivot:
@@ -99,7 +99,7 @@ def _unmount_or_cover(point: str, place: int) -> None:
         empty_directory().attach(place, point)
 
 
-@performs(steps.ChangeDirectoryRoot)
+@child_step(steps.ChangeDirectoryRoot)
 def change_directory_root(step: steps.ChangeDirectoryRoot, context: Context) -> None:
     """Without a mount namespace there is only chroot(2)."""
     rootfs = open_host(step.path)

@@ -12,8 +12,8 @@ from ..kernel.mounts import Tree
 from ..kernel.root import Root
 from ..lean import os
 from ..plan import steps
+from ..plan.walk import child_step
 from ..wire import sync
-from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ _ROOM = 1 << 18  # bytes
 # --- namespaces ----------------------------------------------------------------------------------
 
 
-@performs(steps.JoinNamespaces)
+@child_step(steps.JoinNamespaces)
 def join_namespaces(step: steps.JoinNamespaces, context: Context) -> None:
     """Enter what the parent opened."""
     for kind in step.kinds:
         calls.setns(context.namespaces[kind], kind)
 
 
-@performs(steps.JoinProcess)
+@child_step(steps.JoinProcess)
 def join_process(step: steps.JoinProcess, context: Context) -> None:
     """
     Enter all namespaces of a container at once; its root is then this process's.
@@ -72,13 +72,13 @@ def _go_on_inside(parent: sync.Channel) -> None:
     os.close(reported)
 
 
-@performs(steps.Unshare)
+@child_step(steps.Unshare)
 def unshare(step: steps.Unshare, context: Context) -> None:
     """Make namespaces from within."""
     calls.unshare(step.flags)
 
 
-@performs(steps.RaiseLoopback)
+@child_step(steps.RaiseLoopback)
 def raise_loopback(step: steps.RaiseLoopback, context: Context) -> None:
     """Bring `lo` up, or enter the namespace in which that was done ahead of time."""
     if context.network >= 0:
@@ -87,7 +87,7 @@ def raise_loopback(step: steps.RaiseLoopback, context: Context) -> None:
         net.loopback_up()
 
 
-@performs(steps.SetHostname)
+@child_step(steps.SetHostname)
 def set_hostname(step: steps.SetHostname, context: Context) -> None:
     """Name the UTS namespace."""
     if step.hostname:
@@ -96,7 +96,7 @@ def set_hostname(step: steps.SetHostname, context: Context) -> None:
         calls.setdomainname(step.domainname)
 
 
-@performs(steps.WriteSysctls)
+@child_step(steps.WriteSysctls)
 def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
     """Set kernel parameters through a /proc that nobody else can mount over (CVE-2025-52881)."""
     proc = Root(Tree.new("proc").fd)
@@ -115,7 +115,7 @@ def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
 # --- terminal and session ------------------------------------------------------------------------
 
 
-@performs(steps.OpenTerminal)
+@child_step(steps.OpenTerminal)
 def open_terminal(step: steps.OpenTerminal, context: Context) -> None:
     """Open a terminal, send its master to who asked, make it this process's own."""
     from ..kernel import sockets, tty  # loaded by the parent
@@ -144,7 +144,7 @@ def _own_terminal(slave: int, uid: int) -> None:
             raise
 
 
-@performs(steps.StartSession)
+@child_step(steps.StartSession)
 def start_session(step: steps.StartSession, context: Context) -> None:
     """Leave the caller's session, so that TIOCSTI cannot type into its terminal (CVE-2017-5226)."""
     if os.getsid(0) != os.getpid():
@@ -155,13 +155,13 @@ def start_session(step: steps.StartSession, context: Context) -> None:
 # --- scheduling ----------------------------------------------------------------------------------
 
 
-@performs(steps.SetAffinity)
+@child_step(steps.SetAffinity)
 def set_affinity(step: steps.SetAffinity, context: Context) -> None:
     """Run on these CPUs from now on."""
     calls.set_affinity(step.cpus, step.why)
 
 
-@performs(steps.SetScheduler)
+@child_step(steps.SetScheduler)
 def set_scheduler(step: steps.SetScheduler, context: Context) -> None:
     """CPU scheduling."""
     calls.sched_setattr(
@@ -169,13 +169,13 @@ def set_scheduler(step: steps.SetScheduler, context: Context) -> None:
     )
 
 
-@performs(steps.SetIoPriority)
+@child_step(steps.SetIoPriority)
 def set_io_priority(step: steps.SetIoPriority, context: Context) -> None:
     """I/O scheduling."""
     calls.ioprio_set(step.priority)
 
 
-@performs(steps.SetPersonality)
+@child_step(steps.SetPersonality)
 def set_personality(step: steps.SetPersonality, context: Context) -> None:
     """The execution domain."""
     calls.personality(step.persona)
@@ -184,7 +184,7 @@ def set_personality(step: steps.SetPersonality, context: Context) -> None:
 # --- identity ------------------------------------------------------------------------------------
 
 
-@performs(steps.EnterDirectory)
+@child_step(steps.EnterDirectory)
 def enter_directory(step: steps.EnterDirectory, context: Context) -> None:
     """
     Change to the working directory, made when missing, and see that it is inside.
@@ -209,13 +209,13 @@ def check_directory(path: str) -> None:
         raise StepError("leads outside of the container", at="process.cwd", value=path)
 
 
-@performs(steps.LoadSeccomp)
+@child_step(steps.LoadSeccomp)
 def load_seccomp(step: steps.LoadSeccomp, context: Context) -> None:
     """Install the filter that the parent compiled."""
     calls.seccomp_filter(context.seccomp, step.flags)
 
 
-@performs(steps.SetRlimits)
+@child_step(steps.SetRlimits)
 def set_rlimits(step: steps.SetRlimits, context: Context) -> None:
     """Set this process's own limits: another's would need CAP_SYS_RESOURCE."""
     if not _MEMORY.isdisjoint(name for name, *_ in step.limits):
@@ -224,7 +224,7 @@ def set_rlimits(step: steps.SetRlimits, context: Context) -> None:
         _limit(number, soft, hard, at, f"{name} {soft}:{hard}")
 
 
-@performs(steps.RaiseRlimits)
+@child_step(steps.RaiseRlimits)
 def raise_rlimits(step: steps.RaiseRlimits, context: Context) -> None:
     """Raise hard limits, where they are lower."""
     for name, number, hard, at in step.limits:
@@ -253,7 +253,7 @@ def _make_room(size: int) -> None:
     [bytes(4000) for _ in range(size // 4000)]
 
 
-@performs(steps.BoundCapabilities)
+@child_step(steps.BoundCapabilities)
 def bound_capabilities(step: steps.BoundCapabilities, context: Context) -> None:
     """Drop what is not kept."""
     calls.drop_from_bounding_set(
@@ -261,7 +261,7 @@ def bound_capabilities(step: steps.BoundCapabilities, context: Context) -> None:
     )
 
 
-@performs(steps.TakeUser)
+@child_step(steps.TakeUser)
 def take_user(step: steps.TakeUser, context: Context) -> None:
     """Become the user, keeping the permitted capabilities until they are set."""
     _own_streams(step.uid, step.takes_files)
@@ -296,7 +296,7 @@ def _own_streams(uid: int, takes_files: bool) -> None:
                 raise
 
 
-@performs(steps.SetCapabilities)
+@child_step(steps.SetCapabilities)
 def set_capabilities(step: steps.SetCapabilities, context: Context) -> None:
     """Set the four sets; ambient ones must be permitted and inheritable already."""
     calls.capset(step.effective, step.permitted, step.inheritable)
@@ -308,7 +308,7 @@ def set_capabilities(step: steps.SetCapabilities, context: Context) -> None:
             )
 
 
-@performs(steps.NoNewPrivileges)
+@child_step(steps.NoNewPrivileges)
 def no_new_privileges(step: steps.NoNewPrivileges, context: Context) -> None:
     """Set no_new_privs, which nothing can unset."""
     calls.prctl(c.PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")

@@ -8,8 +8,8 @@ import errno
 from ..errors import KernelError, ProgramError
 from ..lean import os
 from ..plan import steps
+from ..plan.walk import child_step
 from . import diagnose
-from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWD_LIMIT = 1 << 20
 
 
-@performs(steps.FindProgram)
+@child_step(steps.FindProgram)
 def find_program(step: steps.FindProgram, context: Context) -> None:
     """
     Look the program up as execvp(3) would, in the container, as its user.
@@ -90,7 +90,7 @@ def _variable(env: tuple[str, ...], name: str) -> str | None:
     return found[-1] if found else None
 
 
-@performs(steps.Execute)
+@child_step(steps.Execute)
 def execute(step: steps.Execute, context: Context) -> None:
     """Become the program. Returns only by raising."""
     try:

@@ -11,7 +11,7 @@ from ..kernel.mounts import Tree
 from ..kernel.root import is_directory
 from ..lean import os
 from ..plan import steps
-from .performers import performs
+from ..plan.walk import child_step
 from .rootfs import open_host
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 
-@performs(steps.ProtectPaths)
+@child_step(steps.ProtectPaths)
 def protect_paths(step: steps.ProtectPaths, context: Context) -> None:
     """Make each path read-only, with all below it; those that do not exist need no protection."""
     for path in step.paths:
@@ -56,7 +56,7 @@ def _bind_read_only(target: int, path: str) -> Tree:
     return tree
 
 
-@performs(steps.MaskPaths)
+@child_step(steps.MaskPaths)
 def mask_paths(step: steps.MaskPaths, context: Context) -> None:
     """
     Cover each file with /dev/null and each directory with one empty tmpfs.
@@ -91,7 +91,7 @@ def _null() -> Tree:
     return tree
 
 
-@performs(steps.MakeReadOnly)
+@child_step(steps.MakeReadOnly)
 def make_read_only(step: steps.MakeReadOnly, context: Context) -> None:
     """Make mounts read-only in which nothing is left to be made, the very ones that were made."""
     for target in step.targets:

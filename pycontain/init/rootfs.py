@@ -18,7 +18,7 @@ from ..kernel.mounts import Tree, fits
 from ..kernel.root import Root, is_below, is_directory
 from ..lean import os
 from ..plan import steps
-from .performers import performs
+from ..plan.walk import child_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_host(path: str) -> int:
         raise KernelError.of("open", error.errno or 0, path) from None
 
 
-@performs(steps.BindRoot)
+@child_step(steps.BindRoot)
 def bind_root(step: steps.BindRoot, context: Context) -> None:
     """
     Make the rootfs a mount that nothing propagates out of.
@@ -87,7 +87,7 @@ def stop_propagation_at(path: str, kind: int) -> None:
 # --- mounts --------------------------------------------------------------------------------------
 
 
-@performs(steps.MountFilesystem)
+@child_step(steps.MountFilesystem)
 def mount_filesystem(step: steps.MountFilesystem, context: Context) -> None:
     """Make a new file system and attach it."""
     mode = _covered_mode(step, context)
@@ -176,13 +176,13 @@ def _real_directory(path: str, root: Root) -> int:
     return found
 
 
-@performs(steps.MountBind)
+@child_step(steps.MountBind)
 def mount_bind(step: steps.MountBind, context: Context) -> None:
     """Clone a part of the host's tree and attach it."""
     _bind(step.source, step.recursive, step, context)
 
 
-@performs(steps.MountCgroup)
+@child_step(steps.MountCgroup)
 def mount_cgroup(step: steps.MountCgroup, context: Context) -> None:
     """Show the container its own cgroup."""
     _bind(context.cgroup, False, step, context)
@@ -214,7 +214,7 @@ def _is_kernel_made(fd: int) -> bool:
     return calls.filesystem_type(fd) in _KERNEL_MADE and is_directory(fd)
 
 
-@performs(steps.Remount)
+@child_step(steps.Remount)
 def remount(step: steps.Remount, context: Context) -> None:
     """Change what is mounted: of a bind mount the attributes, otherwise the file system."""
     tree = Tree(context.inside.mount(step.target))
@@ -268,7 +268,7 @@ def host_path(fd: int) -> str:
 # --- devices -------------------------------------------------------------------------------------
 
 
-@performs(steps.MakeDevices)
+@child_step(steps.MakeDevices)
 def make_devices(step: steps.MakeDevices, context: Context) -> None:
     """
     Make each device file; one that is there must be the same, and is left as it is.
@@ -318,7 +318,7 @@ def _check_device(node: steps.DeviceNode, kind: int, device: int, found: os.stat
         )
 
 
-@performs(steps.LinkDevices)
+@child_step(steps.LinkDevices)
 def link_devices(step: steps.LinkDevices, context: Context) -> None:
     """Make the links of /dev; those that exist are the rootfs's own business, but for ptmx."""
     directory = _real_directory("/dev", context.inside)
@@ -340,7 +340,7 @@ def _remove(directory: int, name: str) -> None:
         pass
 
 
-@performs(steps.MakePlaces)
+@child_step(steps.MakePlaces)
 def make_places(step: steps.MakePlaces, context: Context) -> None:
     """Make what later steps find there, while all can still be written."""
     old = os.umask(0)

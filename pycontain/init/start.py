@@ -6,15 +6,15 @@ import _signal
 
 from ..lean import os
 from ..plan import steps
+from ..plan.walk import child_step
 from ..wire import sync
-from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
 
 
-@performs(steps.AwaitStart)
+@child_step(steps.AwaitStart)
 def await_start(step: steps.AwaitStart, context: Context) -> None:
     """Wait for `start`, which is the parent from here on."""
     assert context.start is not None, "the parent makes the FIFOs for this step"

@@ -7,7 +7,6 @@ What is here only reads; who uses it decides what is acceptable.
 from __future__ import annotations
 
 from ..lean import os
-from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +25,9 @@ _TABLE_MAX = 1 << 16  # bytes: the kernel executes nothing with more program hea
 _PATH_MAX = 4096
 
 
-class Header(Record):
+class Header:
     """
-    The header of a file.
+    The header of a file that starts with these bytes, HEADER_SIZE of them.
 
     wide         whether it is a 64-bit file
     order        its byte order
@@ -39,14 +38,23 @@ class Header(Record):
     row, count   the size of each (bytes), and how many there are
     """
 
-    wide: bool
-    order: Literal["little", "big"]
-    kind: int
-    machine: str
-    entry: int
-    table: int
-    row: int
-    count: int
+    __slots__ = ("count", "entry", "kind", "machine", "order", "row", "table", "wide")
+
+    def __init__(self, start: bytes) -> None:
+        self.wide = start[4] == 2
+        self.order: Literal["little", "big"] = "little" if start[5] == 1 else "big"
+
+        def number(at: int, size: int) -> int:
+            return int.from_bytes(start[at : at + size], self.order)
+
+        machine = number(18, 2)
+        sizes = 54 if self.wide else 42
+        self.kind = number(16, 2)
+        self.machine = _MACHINES.get(machine, f"number {machine}")
+        self.entry = number(24, 8 if self.wide else 4)
+        self.table = number(32, 8) if self.wide else number(28, 4)
+        self.row = number(sizes, 2)
+        self.count = number(sizes + 2, 2)
 
     @property
     def has_sound_rows(self) -> bool:
@@ -54,15 +62,22 @@ class Header(Record):
         return self.row == _SEGMENT_SIZE[self.wide]
 
 
-class Segment(Record):
-    """A program header; offset and the two sizes in bytes."""
+class Segment:
+    """A program header of a file with this header: PT_*, PF_*, bytes, an address, bytes."""
 
-    kind: int
-    flags: int
-    offset: int
-    address: int
-    file_size: int
-    memory_size: int
+    __slots__ = ("address", "file_size", "flags", "kind", "memory_size", "offset")
+
+    def __init__(self, row: bytes, header: Header) -> None:
+        def number(at: int, size: int) -> int:
+            return int.from_bytes(row[at : at + size], header.order)
+
+        wide = header.wide
+        self.kind = number(0, 4)
+        self.flags = number(4 if wide else 24, 4)
+        self.offset = number(8, 8) if wide else number(4, 4)
+        self.address = number(16, 8) if wide else number(8, 4)
+        self.file_size = number(32, 8) if wide else number(16, 4)
+        self.memory_size = number(40, 8) if wide else number(20, 4)
 
 
 def is_elf(start: bytes) -> bool:
@@ -70,59 +85,13 @@ def is_elf(start: bytes) -> bool:
     return start[:4] == b"\x7fELF"
 
 
-def read_header(start: bytes) -> Header:
-    """The header at the start of an ELF file, of which there are HEADER_SIZE bytes."""
-    wide = start[4] == 2
-    order: Literal["little", "big"] = "little" if start[5] == 1 else "big"
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(start[at : at + size], order)
-
-    machine = number(18, 2)
-    sizes = 54 if wide else 42
-    return Header(
-        wide=wide,
-        order=order,
-        kind=number(16, 2),
-        machine=_MACHINES.get(machine, f"number {machine}"),
-        entry=number(24, 8 if wide else 4),
-        table=number(32, 8) if wide else number(28, 4),
-        row=number(sizes, 2),
-        count=number(sizes + 2, 2),
-    )
-
-
 def read_segments(fd: int, header: Header) -> list[Segment]:
     """The program headers of an open file, which must have sound rows. Raises OSError."""
     data = os.pread(fd, min(header.row * header.count, _TABLE_MAX), header.table)
     return [
-        _segment(data[start : start + header.row], header)
+        Segment(data[start : start + header.row], header)
         for start in range(0, len(data) - header.row + 1, header.row)
     ]
-
-
-def _segment(row: bytes, header: Header) -> Segment:
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(row[at : at + size], header.order)
-
-    if header.wide:
-        flags, (offset, address, _, file_size, memory_size) = (
-            number(4, 4),
-            (number(at, 8) for at in (8, 16, 24, 32, 40)),
-        )
-    else:
-        flags, (offset, address, _, file_size, memory_size) = (
-            number(24, 4),
-            (number(at, 4) for at in (4, 8, 12, 16, 20)),
-        )
-    return Segment(
-        kind=number(0, 4),
-        flags=flags,
-        offset=offset,
-        address=address,
-        file_size=file_size,
-        memory_size=memory_size,
-    )
 
 
 def interpreter(fd: int, header: Header) -> str:

@@ -7,11 +7,10 @@ import _signal
 from ..kernel import const as c
 from ..lean import os
 from ..plan import steps as planned
-from ..plan.walk import Peer, walk
+from ..plan.walk import Peer, parent_step, walk
 from ..wire import sync
-from . import steps as _  # noqa: F401 -- fills `performs`
+from . import steps as _  # noqa: F401 -- the parent's steps
 from .launch import Child
-from .performers import performs
 from .recover import death, ending
 
 TYPE_CHECKING = False
@@ -60,7 +59,7 @@ def _walk(launch: Launch) -> None:
     first, *rest = launch.turns
 
     def perform(step: Step) -> None:
-        performs.perform(step, launch)
+        parent_step.perform(step, launch)
 
     walk([first], {"parent": perform}, Peer(), launch.times)
     if launch.child.channel is not None:  # a child of vfork has done the rest

@@ -36,7 +36,7 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
     the parent's, and moved, which is slower.
     """
     rest = launch.turns[1:]
-    load_late_imports(rest)
+    import_rare_steps(rest)
     if isinstance(launch, ContainerLaunch) and _awaits_start(rest):
         launch.start_fifos = sync.Channel(*launch.directory.make_fifos())
     cgroup = launch.cgroup
@@ -89,14 +89,20 @@ def clone_flags(step: steps.Spawn, launch: Launch) -> int:
     return (step.flags & ~made_ahead) | launch.caller.clone_flags
 
 
-def load_late_imports(turns: Sequence[Turn]) -> None:
-    """Load now what the child's steps would import late: by then imports are blocked."""
+def import_rare_steps(turns: Sequence[Turn]) -> None:
+    """
+    Import what only some plans need, before the child blocks imports.
+
+    The steps that most plans have are imported by `init.main`.
+    """
     for step in (step for turn in turns for step in turn.steps):
         match step:
             case steps.RunContainerHooks():
                 import select  # noqa: F401
 
-                from .. import hooks  # noqa: F401
+                from ..init import hooks  # noqa: F401
+            case steps.AwaitStart():
+                from ..init import start  # noqa: F401
             case steps.OpenTerminal():
                 from ..kernel import sockets, tty  # noqa: F401
             case steps.MountFilesystem(copy_up=True):

@@ -15,16 +15,16 @@ from ..kernel.files import start_time
 from ..lean import os
 from ..plan import steps
 from ..plan.namespaces import FILES
+from ..plan.walk import parent_step
 from ..state.record import public_state
 from . import fork, vfork
-from .performers import performs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .launch import ContainerLaunch, Launch
 
 
-@performs(steps.Reserve)
+@parent_step(steps.Reserve)
 def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
     """Make the state directory, which nobody else can have made, and fill it."""
     launch.directory.reserve()
@@ -35,7 +35,7 @@ def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
         launch.directory.save(launch.state)
 
 
-@performs(steps.MakeCgroup)
+@parent_step(steps.MakeCgroup)
 def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
     """Make the cgroup; only then the state is complete enough to be written."""
     mount = find_mount()
@@ -48,26 +48,26 @@ def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
     launch.directory.save(launch.state)
 
 
-@performs(steps.LimitCgroup)
+@parent_step(steps.LimitCgroup)
 def limit_cgroup(step: steps.LimitCgroup, launch: ContainerLaunch) -> None:
     """Write the limits, while nothing is in the cgroup yet."""
     launch.cgroup.write(step.settings)
 
 
-@performs(steps.GiveCgroup)
+@parent_step(steps.GiveCgroup)
 def give_cgroup(step: steps.GiveCgroup, launch: ContainerLaunch) -> None:
     """Change the owner of the files with which a cgroup is divided."""
     launch.own_cgroup.give(step.uid)
 
 
-@performs(steps.FilterDevices)
+@parent_step(steps.FilterDevices)
 def filter_devices(step: steps.FilterDevices, launch: ContainerLaunch) -> None:
     """Attach the device filter. It goes when the cgroup goes."""
     cgroup = launch.own_cgroup
     attach(cgroup.fd, step.program, first=cgroup.is_new, kept=launch.caller.filters)
 
 
-@performs(steps.CompileSeccomp)
+@parent_step(steps.CompileSeccomp)
 def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
     """Compile the system call filter, or find it in the cache."""
     from ..kernel.seccomp import compiled
@@ -77,7 +77,7 @@ def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
     launch.seccomp = compiled(step.profile, key(step.profile), cache)
 
 
-@performs(steps.OpenNamespaces)
+@parent_step(steps.OpenNamespaces)
 def open_namespaces(step: steps.OpenNamespaces, launch: Launch) -> None:
     """Open the namespaces to join, each of the right type and none that is ours to change."""
     for kind, path in step.paths.items():
@@ -86,7 +86,7 @@ def open_namespaces(step: steps.OpenNamespaces, launch: Launch) -> None:
             _refuse_own(kind, path, step.foreign[kind])
 
 
-@performs(steps.ConnectConsole)
+@parent_step(steps.ConnectConsole)
 def connect_console(step: steps.ConnectConsole, launch: Launch) -> None:
     """Connect to the socket that is sent the terminal's master."""
     from ..kernel import sockets
@@ -94,7 +94,7 @@ def connect_console(step: steps.ConnectConsole, launch: Launch) -> None:
     launch.console = sockets.connect(step.path)
 
 
-@performs(steps.Spawn)
+@parent_step(steps.Spawn)
 def spawn(step: steps.Spawn, launch: Launch) -> None:
     """Make the child. With vfork, it has done all the rest when this returns."""
     launch.on_undo(launch.kill_child)
@@ -105,7 +105,7 @@ def spawn(step: steps.Spawn, launch: Launch) -> None:
     launch.close_what_the_child_has()
 
 
-@performs(steps.RecordPid)
+@parent_step(steps.RecordPid)
 def record_pid(step: steps.RecordPid, launch: ContainerLaunch) -> None:
     """Write pid and start time to the state directory."""
     pid = launch.child.pid
@@ -113,14 +113,14 @@ def record_pid(step: steps.RecordPid, launch: ContainerLaunch) -> None:
     launch.directory.save_process(launch.state)
 
 
-@performs(steps.AdjustOomScore)
+@parent_step(steps.AdjustOomScore)
 def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
     """Write oom_score_adj, from outside: in the container /proc may be missing."""
     path = f"/proc/{launch.child.pid}/oom_score_adj"
     _write(path, str(step.score), "process.oomScoreAdj")
 
 
-@performs(steps.RunHooks)
+@parent_step(steps.RunHooks)
 def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
     """Run hooks on the host; the bundle's folder is their working directory."""
     from .. import hooks
@@ -130,7 +130,7 @@ def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
     hooks.run_all(step.hooks, step.kind, state, launch.state.bundle)
 
 
-@performs(steps.WritePidFile)
+@parent_step(steps.WritePidFile)
 def write_pid_file(step: steps.WritePidFile, launch: Launch) -> None:
     """Write the pid file, which appears whole or not at all."""
     folder, name = os.path.split(step.path)
@@ -148,7 +148,7 @@ def write_pid_file(step: steps.WritePidFile, launch: Launch) -> None:
     launch.on_undo(lambda: os.unlink(step.path))
 
 
-@performs(steps.SendPidfd)
+@parent_step(steps.SendPidfd)
 def send_pidfd(step: steps.SendPidfd, launch: Launch) -> None:
     """Send a pidfd of the child to a socket."""
     from ..kernel import sockets
@@ -156,7 +156,7 @@ def send_pidfd(step: steps.SendPidfd, launch: Launch) -> None:
     sockets.send(sockets.connect(step.path), launch.child.pidfd)
 
 
-@performs(steps.Announce)
+@parent_step(steps.Announce)
 def announce(step: steps.Announce, launch: ContainerLaunch) -> None:
     """Write that the container is created."""
     launch.state = launch.state.replace(phase="created")

@@ -15,16 +15,14 @@ from ..errors import PycontainError
 from ..init import guard, program
 from ..init.context import Context
 from ..init.diagnose import refusal
-from ..init.performers import performs as child_performs
 from ..kernel import calls, vfork
 from ..kernel import const as c
 from ..lean import os
 from ..plan.steps import Execute
-from ..plan.walk import Peer, Turn, in_step, walk
+from ..plan.walk import Peer, Turn, child_step, in_step, parent_step, walk
 from ..wire import sync
-from .fork import clone_flags, load_late_imports, restore_dumpable
+from .fork import clone_flags, import_rare_steps, restore_dumpable
 from .launch import Child, ContainerLaunch
-from .performers import performs
 from .recover import death
 
 TYPE_CHECKING = False
@@ -68,7 +66,7 @@ def _lived(
     entrance  of the cgroup that it enters then, -1 for none: what `Cgroup.entrance` opens
     """
     turns, execute = _split(launch.turns[1:])
-    load_late_imports(turns)
+    import_rare_steps(turns)
     context = Context(None)
     launch.fill(context)
     lifeline, ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -123,10 +121,10 @@ def _carry_out(
     def perform_parents(step: Step) -> None:
         if _has_ended(lifeline):
             os._exit(sync.EXIT_FAILED)  # as a forked child does, which waits for its parent
-        performs.perform(step, launch)
+        parent_step.perform(step, launch)
 
     def perform_childs(step: Step) -> None:
-        child_performs.perform(step, context)
+        child_step.perform(step, context)
 
     performers = {"parent": perform_parents, "child": perform_childs}
     try:

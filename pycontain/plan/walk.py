@@ -114,7 +114,8 @@ class Performers:
     """
     Which function performs which step, for one side.
 
-    Used as a decorator: `@performs(steps.SetHostname)` above the function that does it.
+    Used as a decorator: `@child_step(steps.SetHostname)` above the function that does it. Modules
+    that perform steps fill it when they are imported.
     """
 
     def __init__(self, side: str) -> None:
@@ -138,3 +139,7 @@ class Performers:
         if function is None:
             raise StepError(f"is a step that the {self.side} does not know", value=step.name)
         function(step, context)
+
+
+parent_step = Performers("parent")
+child_step = Performers("child")

@@ -79,7 +79,7 @@ def _checked(start: bytes) -> elf.Header:
         raise GuestError("is not an ELF program")
     if len(start) < elf.HEADER_SIZE:
         raise GuestError("is truncated: it ends within its ELF header")
-    header = elf.read_header(start)
+    header = elf.Header(start)
     if not header.wide or start[5] != 1:
         raise GuestError("is not a 64-bit little-endian program")
     if header.machine not in _MACHINES:

@@ -22,7 +22,6 @@ import pytest
 
 from pycontain.errors import PycontainError, StepError
 from pycontain.init import program
-from pycontain.init.performers import performs
 from pycontain.kernel._ffi import ffi
 from pycontain.launch import bring_up as launching
 from pycontain.launch.launch import ContainerLaunch
@@ -31,6 +30,7 @@ from pycontain.plan import plan as planning
 from pycontain.plan import steps
 from pycontain.plan.facts import Facts
 from pycontain.plan.request import Request
+from pycontain.plan.walk import child_step
 from pycontain.runtime.bundle import Bundle as Loaded
 from pycontain.runtime.prepare import prepare
 from pycontain.spec.parse import parse
@@ -314,14 +314,14 @@ CHILD = [number for number, step in enumerate(PLANNED) if step.side == "child"][
 
 @pytest.mark.parametrize("number", CHILD, ids=[NAMES[number] for number in CHILD])
 def test_a_child_that_crashes_in_a_step(launch, rich, tmp_path, number, monkeypatch):
-    victim, perform = all_steps(launch)[number], performs.perform
+    victim, perform = all_steps(launch)[number], child_step.perform
 
     def crash_at_the_victim(step, context):
         if step is victim:
             ffi.cast("int *", 8)[0] = 1  # a signal of its own would spare process 1
         perform(step, context)
 
-    monkeypatch.setattr(performs, "perform", crash_at_the_victim)
+    monkeypatch.setattr(child_step, "perform", crash_at_the_victim)
     error = bring_up(launch, rich, tmp_path)
     assert str(error).startswith(f"{victim.name}: the container's first process was killed by ")
     assert "by signal 11" in str(error)

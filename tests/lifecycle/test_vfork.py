@@ -138,18 +138,18 @@ def test_without_a_child_there_is_an_error():
 RUN = """
 import os, sys, time
 sys.path = {path!r}
-from pycontain.init.performers import performs
+from pycontain.plan.walk import child_step
 from pycontain.kernel._ffi import ffi
 from pycontain.options import Options
 from pycontain.plan.request import Request
 from pycontain.runtime.run import run
 
-perform = performs.perform
+perform = child_step.perform
 def perform_until(step, context):
     if step.name == {step!r}:
         {deed}
     perform(step, context)
-performs.perform = perform_until
+child_step.perform = perform_until
 options = Options(root={root!r}, log={root!r} + ".log", log_format="json")
 run(options, Request(id={id!r}, bundle={bundle!r}))
 print("the parent went on")
@@ -268,16 +268,16 @@ def test_the_times_of_the_steps_add_up_to_less_than_the_whole(bundle, tmp_path):
 
 
 CRASHING = """
-from pycontain.init.performers import performs
+from pycontain.plan.walk import child_step
 from pycontain.kernel._ffi import ffi
 from pycontain.library.worker import serve
 
-perform = performs.perform
+perform = child_step.perform
 def perform_or_crash(step, context):
     if step.name == "pivot" and context.hook_state["id"] == "victim":
         ffi.cast("int *", 8)[0] = 1
     perform(step, context)
-performs.perform = perform_or_crash
+child_step.perform = perform_or_crash
 """
 
 

@@ -16,9 +16,8 @@ import time
 
 import pytest
 
-from pycontain.init import main, rootfs  # noqa: F401 -- fills `performs`
+from pycontain.init import main, rootfs  # noqa: F401 -- the steps
 from pycontain.init.context import Context
-from pycontain.init.performers import performs
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
 from pycontain.kernel.root import Root
@@ -26,6 +25,7 @@ from pycontain.plan import plan as planning
 from pycontain.plan import steps
 from pycontain.plan.facts import Facts
 from pycontain.plan.request import Request
+from pycontain.plan.walk import child_step
 from pycontain.spec.parse import parse
 from tests.bundles import MOUNTS
 from tests.security.attack import filesystem_at, in_a_child, mount_points
@@ -93,7 +93,7 @@ def build_root(made, outside, name, after):
     context = Context(None)
     swaps = 0
     for step in filter(is_child_step, plan.steps):
-        performs.perform(step, context)
+        child_step.perform(step, context)
         if getattr(step, "target", "") == after and not swaps:
             swap_from(outside, made, name)
             swaps += 1

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pycontain.errors import KernelError, StepError
-from pycontain.init import main  # noqa: F401 -- fills `performs`
-from pycontain.init.performers import performs as childs
-from pycontain.launch import bring_up  # noqa: F401 -- fills `performs`
-from pycontain.launch.performers import performs as parents
+from pycontain.init import hooks, main, start  # noqa: F401 -- the child's steps
+from pycontain.launch import bring_up  # noqa: F401 -- the parent's steps
 from pycontain.plan import steps
-from pycontain.plan.walk import Peer, turns_of, walk
+from pycontain.plan.walk import Peer, child_step, parent_step, turns_of, walk
 
 
 class Here(steps.ParentStep):
@@ -118,14 +116,14 @@ def kinds(of):
         yield from kinds(kind)
 
 
-@pytest.mark.parametrize("performers", [parents, childs], ids=["parent", "child"])
+@pytest.mark.parametrize("performers", [parent_step, child_step], ids=["parent", "child"])
 def test_every_step_has_exactly_one_function_and_on_its_own_side(performers):
     wanted = {kind for kind in kinds(steps.Step) if kind.side == performers.side}
     assert set(performers.functions) == wanted
     assert len(set(performers.functions.values())) == len(wanted)
 
 
-@pytest.mark.parametrize("performers", [parents, childs], ids=["parent", "child"])
+@pytest.mark.parametrize("performers", [parent_step, child_step], ids=["parent", "child"])
 def test_a_step_without_a_function_is_refused(performers):
     class Strange(steps.Step):
         name = "strange"
