@@ -1,7 +1,8 @@
-# Everything from one place: `make help` lists it. What is in place already is not done again.
+# `make help` lists the targets. Steps that are already done are not repeated.
 
 PREFIX ?= /usr/local
-# The distribution's Python: built with profiles, it starts a third faster than most others.
+# The distribution's Python is built with profile-guided optimization and starts a third faster
+# than most others.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -14,7 +15,7 @@ TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell
 BENCH_PACKAGES := runc crun bubblewrap time
 
-# $(call need,PACKAGES): install what dpkg does not have, quietly, or say what to do.
+# $(call need,PACKAGES): quietly install the missing packages, or print which ones to install.
 define need
 @missing=$$(for name in $(1); do \
 	dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || echo $$name; \
@@ -25,10 +26,10 @@ define need
 	{ $(SUDO) apt-get update -qq && \
 	  $(SUDO) apt-get install -qq --no-install-recommends $$missing; } </dev/null >build.log 2>&1 \
 	&& rm build.log || { tail -n 3 build.log; \
-	  echo "cannot install, as root or with sudo:" $$missing >&2; exit 1; }; }
+	  echo "cannot install (needs root or sudo):" $$missing >&2; exit 1; }; }
 endef
 
-.PHONY: help root run test test-unit lint rootfs rootfs-debian bench install clean dev \
+.PHONY: help root run test mutate test-unit lint rootfs rootfs-debian bench install clean dev \
 	packages test-packages bench-packages ffi
 
 help: ## list the targets
@@ -39,25 +40,29 @@ run: root packages $(READY) ## run the demo bundle: a container shows what it se
 	echo "$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo" && \
 	$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo
 
-test: root lint test-packages ## everything that any host can prove
+test: root lint test-packages ## run the linters and all tests that this host supports
 	@mkdir -p build/reports
 	$(SUDO) $(PY) -m pytest --junitxml build/reports/host.xml $(TESTS)
 
-test-unit: dev ## the tests that need no root
+mutate: root dev test-packages ## replace each step with a no-op; a test must fail each time
+	$(SUDO) $(PY) -m tests.mutation $(STEPS)
+
+test-unit: dev ## run the unit tests, which need no root
 	$(PY) -m pytest tests/unit
 
-lint: dev ## ruff and mypy --strict
+lint: dev ## run ruff, mypy --strict and codespell
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --check --quiet pycontain tests benchmarks vagrant
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/codespell
 
-bench: root dev bench-packages ## pycontain beside runc, crun and bubblewrap
+bench: root dev bench-packages ## compare pycontain with runc, crun and bubblewrap
 	$(SUDO) $(PY) -m benchmarks $(BENCH)
 
-rootfs: packages ## the busybox root file system and the demo bundle
+rootfs: packages ## create the busybox root file system and the demo bundle
 	@rootfs/make.sh demo
 
-rootfs-debian: packages ## a minimal Debian root file system
+rootfs-debian: packages ## create a minimal Debian root file system
 	$(call need,debootstrap)
 	@$(SUDO) rootfs/make.sh debian
 
@@ -68,7 +73,7 @@ install: root packages ## install to PREFIX (/usr/local)
 	$(SUDO) $(PREFIX)/lib/pycontain/bin/python -IB -m pycontain.cli.launcher $(PREFIX)/bin/pycontain
 	@$(PREFIX)/bin/pycontain --version
 
-clean: ## remove what was built here; the caches outside stay
+clean: ## remove what was built here, but not the caches outside
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f pycontain/kernel/*.so
 
@@ -102,7 +107,7 @@ test-packages:
 bench-packages:
 	$(call need,$(BENCH_PACKAGES))
 
-ffi: dev ## write the generated bindings again
+ffi: dev ## regenerate the C bindings
 	$(PY) -m pycontain.kernel.ffi_source
 	$(PY) -m pycontain.vm.ffi_source
 

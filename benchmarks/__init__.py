@@ -1,1 +1,1 @@
-"""Measurements, side by side with the peers."""
+"""Benchmarks of pycontain and its peers."""

@@ -1,9 +1,9 @@
 """
-pycontain beside its peers: `python -m benchmarks`, as root.
+Compare pycontain with its peers: `python -m benchmarks`, as root.
 
-All subjects of a workload take turns, so that a busy moment of the host hits each of them, and
-ratios are of neighbouring runs. Nothing is asserted on time unless --check asks for it: for that
-the machine must be quiet.
+All subjects of a workload take turns, so that load on the host affects each of them, and ratios
+are those of neighbouring runs. Times are not checked against the budgets unless --check is given,
+which needs an idle machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> int:
     """Measure and report; returns the exit status."""
     options = _options()
     if os.geteuid() != 0:
-        print("benchmarks: needs root, as containers do", file=sys.stderr)
+        print("benchmarks: needs root, because containers do", file=sys.stderr)
         return 2
     subjects.enter_usual_host()
     skipped = dict.fromkeys(subjects.missing(), "is not installed")
@@ -44,7 +44,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
     parser.add_argument("--runs", type=int, default=60, help="rounds of each workload (60)")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a budget is missed")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a budget is exceeded")
     return parser.parse_args()
 
 
@@ -65,7 +65,7 @@ def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
     with subjects.Inside(asleep) as programs:
         results["exec"] = _take_turns("exec", programs, runs, skipped)
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        skipped["virtual machines"] = "there is no /dev/kvm"
+        skipped["virtual machines"] = "/dev/kvm is not accessible"
         return results
     fewer = max(3, runs // 8)  # an emulated loop takes seconds
     for workload, wanted in vm.subjects(folder).items():
@@ -76,18 +76,20 @@ def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
 def _take_turns(
     workload: str, wanted: list[Subject], runs: int, skipped: dict[str, str]
 ) -> dict[str, Series]:
-    """Run all that work here in turn; what does not is named with its reason."""
-    able = []
+    """Run the subjects that work here in turn; the others are added to skipped, with the reason."""
+    usable = []
     for subject in wanted:
         if failure := subject.failure():
             skipped[f"{subject.name} ({workload})"] = failure
         else:
-            able.append(subject)
-    samples: dict[str, list[Sample]] = {subject.name: [] for subject in able}
+            usable.append(subject)
+    samples: dict[str, list[Sample]] = {subject.name: [] for subject in usable}
     for _ in track(range(runs), description=workload, transient=True):
-        for subject in able:
+        for subject in usable:
             samples[subject.name].append(subject.sample())
-    return {subject.name: Series(samples[subject.name], subject.peak_memory()) for subject in able}
+    return {
+        subject.name: Series(samples[subject.name], subject.peak_memory()) for subject in usable
+    }
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 TIME = shutil.which("time", path="/usr/bin:/bin")
-_PEAKS = 7  # runs; a garbage collector differs by some percent from one to the next
+_PEAKS = 7  # runs; with a garbage collector the peak varies by a few percent
 
 
 class Sample(NamedTuple):
@@ -26,9 +26,9 @@ class Subject(NamedTuple):
     """
     Something to measure.
 
-    prepare  makes ready what the command needs, unmeasured
-    act      is done in this process, instead of a command; what it returns, if it is a number, are
-             the milliseconds that count
+    prepare  sets up what the command needs; not measured
+    act      is called in this process instead of running a command; if it returns a float, that is
+             taken as the milliseconds
     """
 
     name: str
@@ -42,13 +42,13 @@ class Subject(NamedTuple):
         if self.act is None:
             return spawned(self.command)
         began, cpu = time.perf_counter(), _own_cpu()
-        told = self.act()
-        if isinstance(told, float):
-            return Sample(told, told)
+        measured = self.act()
+        if isinstance(measured, float):
+            return Sample(measured, measured)
         return Sample((time.perf_counter() - began) * 1e3, (_own_cpu() - cpu) * 1e3)
 
     def failure(self) -> str:
-        """Why it cannot be measured here, the last line it says; empty when it can."""
+        """Why it cannot be measured here: the last line of its output; empty when it can."""
         try:
             self.sample()
         except (RuntimeError, OSError) as error:
@@ -59,8 +59,8 @@ class Subject(NamedTuple):
         """
         The largest resident set of any of its processes, in KiB: the median of some runs.
 
-        A process begins with the peak of the one that started it (setmax_mm_hiwater_rss in the
-        kernel's fs/exec.c), here of a Python; so a small program, time(1), starts and reports it.
+        A process starts with the peak of the one that spawned it (setmax_mm_hiwater_rss in the
+        kernel's fs/exec.c), which would be Python's; so the small time(1) spawns it and reports.
         """
         if self.act is not None or TIME is None:
             return None
@@ -74,13 +74,13 @@ class Subject(NamedTuple):
 
 
 def _own_cpu() -> float:
-    """Seconds of this process and the children it has waited for; not of a worker that lives on."""
+    """CPU seconds of this process and the children it reaped; not of a worker that still runs."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, who))
 
 
 def spawned(command: Sequence[str]) -> Sample:
-    """Run a command to its end, its output out of sight. Raises RuntimeError when it fails."""
+    """Run a command until it exits, hiding its output. Raises RuntimeError when it fails."""
     with tempfile.TemporaryFile() as output:
         streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         copies = [(os.POSIX_SPAWN_DUP2, output.fileno(), fd) for fd in (1, 2)]
@@ -92,6 +92,6 @@ def spawned(command: Sequence[str]) -> Sample:
         wall = time.perf_counter() - began
         if status:
             output.seek(0)
-            said = output.read().decode(errors="replace").strip().splitlines() or [str(status)]
-            raise RuntimeError(said[-1])
+            lines = output.read().decode(errors="replace").strip().splitlines() or [str(status)]
+            raise RuntimeError(lines[-1])
     return Sample(wall * 1e3, (usage.ru_utime + usage.ru_stime) * 1e3)

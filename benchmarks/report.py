@@ -1,4 +1,4 @@
-"""What was measured, as a table, as JSON and as a chart."""
+"""The results as a table, as JSON and as a chart."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _COLUMNS = ("workload", "what", "against", "measure", "at most", "ratio")
 
 class Budget(NamedTuple):
     """
-    A promise: the ratio of what to whose measure is at most this.
+    An upper limit on the ratio of the measure of `what` to that of its peer.
 
-    Without a peer the limit is one of milliseconds.
+    Without a peer the limit is in milliseconds.
     """
 
     workload: str
@@ -67,7 +67,7 @@ class Series:
         return [getattr(sample, measure) for sample in self.samples]
 
     def summary(self) -> dict[str, object]:
-        """Median, minimum and quartiles of both times, and the rest."""
+        """Median, minimum and quartiles of both times, the number of runs and the peak memory."""
         parts = {name: _summary(self.values(name)) for name in ("wall", "cpu")}
         return {"runs": len(self.samples), "memory_kib": self.memory, **parts}
 
@@ -114,7 +114,7 @@ def show(results: Results, skipped: dict[str, str]) -> None:
         table.add_row(*budget[:4], f"{budget.limit:g}", value)
     console.print(table)
     for name, why in skipped.items():
-        console.print(f"left out: {name}: {why}", markup=False, highlight=False)
+        console.print(f"skipped: {name}: {why}", markup=False, highlight=False)
 
 
 def _shown(summary: dict[str, float]) -> str:
@@ -123,7 +123,7 @@ def _shown(summary: dict[str, float]) -> str:
 
 
 def missed(results: Results) -> list[Budget]:
-    """The budgets that were measured and not held."""
+    """The budgets that were measured and exceeded."""
     found = ((budget, ratio(results, budget)) for budget in BUDGETS)
     return [budget for budget, value in found if value is not None and value > budget.limit]
 

@@ -1,4 +1,4 @@
-"""Who is measured, with equal isolation, in a mount namespace that is as most hosts are."""
+"""The programs to measure, with equal isolation, in a mount namespace set up as on most hosts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CGROUP = "/sys/fs/cgroup"
 
 def enter_usual_host() -> None:
     """
-    Give this process and all it starts what hosts have: pure cgroup v2, and a tmpfs on /run.
+    Set up what most hosts have, for this process and its children: cgroup v2 alone, tmpfs on /run.
 
-    On a hybrid host crun refuses to run and runc works with v1; here everybody does the same. All
-    of them keep their state below /run, where another file system could cost more than the rest.
+    On a hybrid host crun refuses to run and runc uses v1; this way all runtimes do the same work.
+    All keep their state below /run, where anything but a tmpfs could cost more than the rest.
     """
     calls.unshare(c.CLONE_NEWNS)
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
@@ -39,7 +39,7 @@ def _id(name: str) -> str:
 
 
 def bare() -> Subject:
-    """The floor of everything in Python."""
+    """The minimum that any Python program takes."""
     return Subject("bare python3", [BARE, "-IS", "-c", "pass"])
 
 
@@ -76,9 +76,9 @@ def bubblewrap(root: str) -> list[Subject]:
 
 def library(bundle: str) -> list[Subject]:
     """
-    A container from a warm worker: from call to reaped exit, and until it is deleted.
+    A container from a warm worker: from the call until it is reaped, and until it is deleted.
 
-    Warm is who has just done it: one call before each that is measured.
+    The worker is warmed up by one call before each measured one.
     """
 
     def run() -> pycontain.Result:
@@ -99,11 +99,11 @@ class Verbs:
         self.gone = _id("gone")
 
     def __enter__(self) -> list[Subject]:
-        """One container stays for state and kill, another is made for each delete."""
+        """One container is kept for state and kill, another is created for each delete."""
         _call("create", "--bundle", self.bundle, self.kept)
         return [
             Subject("state", [PYCONTAIN, "state", self.kept]),
-            Subject("kill", [PYCONTAIN, "kill", self.kept, "WINCH"]),  # which nobody minds
+            Subject("kill", [PYCONTAIN, "kill", self.kept, "WINCH"]),  # ignored
             Subject("delete", [PYCONTAIN, "delete", self.gone], prepare=self._stopped),
         ]
 
@@ -116,13 +116,13 @@ class Verbs:
 
 
 class Inside:
-    """One more program in a container that each runtime has running; of a bundle that sleeps."""
+    """`exec` of each runtime in its running container; the bundle's own program sleeps."""
 
     def __init__(self, bundle: str) -> None:
         self.bundle = bundle
 
     def __enter__(self) -> list[Subject]:
-        """The containers, made."""
+        """Start the containers."""
         for name, path in _runtimes().items():
             _call("run", "--detach", "--bundle", self.bundle, _id(name), path=path)
         return [
@@ -136,6 +136,6 @@ class Inside:
 
 
 def _call(*words: str, path: str = PYCONTAIN) -> None:
-    # no pipes: a created container would keep their other ends
+    # no pipes: a created container would keep them open
     quiet = subprocess.DEVNULL
     subprocess.run([path, *words], check=True, stdin=quiet, stdout=quiet, stderr=quiet)

@@ -1,4 +1,4 @@
-"""Virtual machines beside the alternatives: native, container, KVM, emulator, qemu-user."""
+"""Virtual machines and their alternatives: native, container, KVM, emulator, qemu-user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 _RUN = [PYCONTAIN, "vm", "run", "--engine"]
 
 HELLO = '#include <unistd.h>\nint main(void) { write(1, "hello\\n", 6); return 0; }\n'
-# Programs that measure a part of themselves and print its milliseconds.
+# Programs that time a part of themselves and print the milliseconds.
 _MEASURED = """
 #include <stdio.h>
 #include <time.h>
@@ -42,7 +42,7 @@ LOOP = _MEASURED % (
 
 
 def subjects(folder: str) -> dict[str, list[Subject]]:
-    """The workloads; what they need is made in a folder. Needs gcc and a static busybox."""
+    """The workloads; folder is for their files. Needs gcc and a static busybox."""
     hello = _compiled(folder, "hello", HELLO)
     calls = _compiled(folder, "calls", CALLS)
     loop = _compiled(folder, "loop", LOOP)
@@ -53,14 +53,14 @@ def subjects(folder: str) -> dict[str, list[Subject]]:
         "VM, fresh process": list(_fresh(hello)),
         "VM, warm process": list(_warm(hello)),
         "hello": list(_each(folder, hello)),
-        "one system call": [_told(subject) for subject in _each(folder, calls)],
-        "loop": [_told(subject) for subject in _each(folder, loop)],
+        "one system call": [_self_timed(subject) for subject in _each(folder, calls)],
+        "loop": [_self_timed(subject) for subject in _each(folder, loop)],
         "sha256sum of 30 MB": list(_each(folder, BUSYBOX, "sha256sum", data)),
     }
 
 
 def _fresh(hello: str) -> Iterator[Subject]:
-    """From the start of Python to its end."""
+    """From the start of Python to its exit."""
     yield Subject("python3 -c pass", [BARE, "-c", "pass"])
     for engine in _engines():
         yield Subject(f"tiny, {engine}", [*_RUN, engine, "tiny"])
@@ -76,7 +76,7 @@ def _warm(hello: str) -> Iterator[Subject]:
 
 
 def _each(folder: str, *command: str) -> Iterator[Subject]:
-    """The same program behind each wall, in fresh processes; the folder is for the bundle."""
+    """The same program with each kind of isolation, in fresh processes; folder is for a bundle."""
     yield Subject("native", command)
     for wall in walls(tempfile.mkdtemp(dir=folder)):
         if wall.name == "container" and not wall.missing:
@@ -88,8 +88,8 @@ def _each(folder: str, *command: str) -> Iterator[Subject]:
         yield Subject("qemu-user", [qemu, *command])
 
 
-def _told(subject: Subject) -> Subject:
-    """The milliseconds that a program prints, in the place of those that it took."""
+def _self_timed(subject: Subject) -> Subject:
+    """The milliseconds that a program prints, instead of those that it took."""
     return Subject(subject.name, act=_printed(list(subject.command)))
 
 

@@ -1,4 +1,4 @@
-"""What is run: a small bundle, and one as Podman writes it, on a busybox root file system."""
+"""The bundles: a small one, and one as Podman writes it, on a busybox root file system."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _PTS = {
     "destination": "/dev/pts", "type": "devpts", "source": "devpts",
     "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
 }  # fmt: skip
-_SYSTEM_CALLS = 350  # of the profile that Podman and Docker give by default
+_SYSTEM_CALLS = 350  # the size of the default profile of Podman and Docker
 
 
 def rootfs() -> str:
-    """The busybox root file system, made when it is missing."""
+    """The busybox root file system, created if it is missing."""
     command = [str(ROOT / "rootfs" / "make.sh"), "busybox"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def write(folder: str, config: dict[str, object]) -> str:
-    """Make a bundle of a configuration; returns its folder."""
+    """Write a bundle with a configuration; returns its folder."""
     os.makedirs(folder)
     with open(f"{folder}/config.json", "w") as file:
         json.dump(config, file, indent=1)
@@ -50,7 +50,7 @@ def write(folder: str, config: dict[str, object]) -> str:
 
 
 def small(root: str, args: list[str]) -> dict[str, object]:
-    """What `runc spec` writes, less its device rules, which crun wants CAP_SYS_RESOURCE for."""
+    """What `runc spec` writes, minus its device rules, for which crun needs CAP_SYS_RESOURCE."""
     flags = ["nosuid", "noexec", "nodev"]
     return {
         "ociVersion": "1.0.2",
@@ -77,7 +77,7 @@ def small(root: str, args: list[str]) -> dict[str, object]:
 
 
 def podmans(root: str, folder: str, args: list[str]) -> dict[str, object]:
-    """As Podman writes it: a profile of Docker's size, files bound in, one more of everything."""
+    """As Podman writes it: a seccomp profile of Docker's size, bind mounts, more of the rest."""
     flags = ["nosuid", "noexec", "nodev"]
     config = small(root, args)
     config["process"] = _process(args, _PODMANS) | {"oomScoreAdj": 0}
@@ -120,7 +120,7 @@ def _tmpfs(target: str, source: str, options: list[str]) -> dict[str, object]:
 
 
 def _bound(folder: str, name: str) -> dict[str, object]:
-    """A file of the host on one that the root file system has not, below the writable /run."""
+    """A bind mount of a host file; its mount point is created in /dev, the root is read-only."""
     source = f"{folder}.{name}"
     with open(source, "w") as file:
         file.write(f"# {name}\n")
@@ -148,7 +148,7 @@ def _seccomp() -> dict[str, object]:
 
 
 def _names() -> list[str]:
-    """The first system calls of x86-64 by libseccomp, those with conditions left out."""
+    """The first system calls of x86-64 from libseccomp, without those that have conditions."""
     ffi = cffi.FFI()
     ffi.cdef("char *seccomp_syscall_resolve_num_arch(uint32_t, int);")
     library = ffi.dlopen("libseccomp.so.2")

@@ -1,12 +1,12 @@
 """
-pycontain: containers, and virtual machines beside them, in Python.
+pycontain: containers and virtual machines in Python.
 
     import pycontain
 
     result = pycontain.run("bundle", ["echo", "hello"])
     print(result.status, result.stdout)
 
-Importing this costs nothing; what is used is loaded then.
+Importing this package costs nothing; its parts are loaded on first use.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load what is asked for (PEP 562)."""
+    """Load a name on first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -78,5 +78,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """What can be asked for."""
+    """The public names."""
     return __all__

@@ -1,19 +1,20 @@
 """
 The exceptions of pycontain and the record they carry.
 
-    PycontainError              one line says all; .fault has the parts
+    PycontainError              str() is one line; .fault has the parts
     ├── UsageError              the command line cannot be understood
-    ├── SpecError               config.json is missing, broken, or asks for what cannot be
-    ├── StateError              the container is not in the state that the verb needs
-    ├── HostError               this host lacks something that the container needs
-    ├── KernelError             a system call was refused; .errno says how
-    ├── StepError               a step of a container's life failed
+    ├── SpecError               config.json is missing, broken, or requests the impossible
+    ├── StateError              the container is not in the state that the command needs
+    ├── HostError               this host does not have what the container needs
+    ├── KernelError             a system call failed; .errno is its error number
+    ├── StepError               a step of bringing up a container failed
     │   ├── HookError           a hook failed
     │   └── ProgramError        the container's program cannot be executed (status 126 or 127)
-    ├── GuestError              a virtual machine's guest went wrong
-    └── Timeout                 the time that was given ran out
+    ├── GuestError              a virtual machine's guest failed
+    ├── Timeout                 the time limit was exceeded
+    └── Interrupted             a signal ended the command (status 128 + its number)
 
-Every error answers: in which step, at which file or field, what value, what can be done.
+Every error names the step, the file or field, the value found there, and the remedy.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 def reason(number: int) -> str:
     """
-    Say an errno in words.
+    The message for an errno.
 
-    Podman and Docker read "no such file or directory" as "the program was not found"
-    (exit status 127), so of everything else pycontain says "does not exist".
+    Podman and Docker take "no such file or directory" for "the program was not found"
+    (exit status 127), so pycontain uses "does not exist" for everything else.
     """
     if number == _errno.ENOENT:
         return "does not exist"
@@ -44,7 +45,7 @@ class Fault:
     """
     What went wrong, as data.
 
-    step    the step of the container's life, such as "mount" (empty outside of one)
+    step    the step that failed, such as "mount" ("" outside of the steps)
     call    the system call or action that failed
     at      the file, or the JSON path in config.json
     value   the value found there, as text
@@ -52,7 +53,7 @@ class Fault:
     remedy  what can be done
     errno   the kernel's number, or 0
     status  the exit status the command ends with
-    kind    the name of the exception class that stands for it
+    kind    the name of the exception class
     """
 
     __slots__ = ("at", "call", "errno", "kind", "remedy", "status", "step", "value", "why")
@@ -81,18 +82,18 @@ class Fault:
         self.kind = kind
 
     def line(self) -> str:
-        """The whole story on one line, without the remedy."""
+        """Everything but the remedy, on one line."""
         subject = " = ".join(part for part in (self.at, self.value) if part)
         sentence = " ".join(part for part in (subject, self.why) if part)
         return ": ".join(part for part in (self.step, self.call, sentence) if part)
 
     def record(self) -> dict[str, object]:
-        """The parts that are set, for JSON and for the way from child to parent."""
+        """The parts that are set, for JSON and for passing from child to parent."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
 
 
 class PycontainError(Exception):
-    """The base of all; raised itself only when no subclass fits."""
+    """The base of all errors; raised itself only if no subclass fits."""
 
     status = 1
 
@@ -131,7 +132,7 @@ class PycontainError(Exception):
         return f"{fault.line()}; {fault.remedy}" if fault.remedy else fault.line()
 
     def in_step(self, name: str) -> Self:
-        """The same error, with the step it happened in (an inner step's name is kept)."""
+        """The same error, with the step in which it occurred (an inner step's name is kept)."""
         self.fault.step = self.fault.step or name
         return self
 
@@ -141,28 +142,28 @@ class UsageError(PycontainError):
 
 
 class SpecError(PycontainError):
-    """config.json is missing, broken, or asks for what cannot be."""
+    """config.json is missing, broken, or requests the impossible."""
 
 
 class StateError(PycontainError):
-    """The container is not in the state that the verb needs."""
+    """The container is not in the state that the command needs."""
 
 
 class HostError(PycontainError):
-    """This host lacks something that the container needs."""
+    """This host does not have what the container needs."""
 
 
 class KernelError(PycontainError):
-    """A system call was refused."""
+    """A system call failed."""
 
     @classmethod
     def of(cls, call: str, number: int, at: str = "", remedy: str = "") -> KernelError:
-        """The error of a call that failed with this errno on this file."""
+        """The error for a call that failed with this errno on this file."""
         return cls(reason(number), call=call, at=at, errno=number, remedy=remedy)
 
 
 class StepError(PycontainError):
-    """A step of a container's life failed."""
+    """A step of bringing up a container failed."""
 
 
 class HookError(StepError):
@@ -176,15 +177,24 @@ class ProgramError(StepError):
 
 
 class GuestError(PycontainError):
-    """A virtual machine's guest went wrong."""
+    """A virtual machine's guest failed."""
 
 
 class Timeout(PycontainError):
-    """The time that was given ran out."""
+    """The time limit was exceeded."""
+
+
+class Interrupted(PycontainError):
+    """A signal ended the command, which has undone what it had done."""
+
+    @classmethod
+    def by(cls, number: int) -> Interrupted:
+        """The error for a signal of this number."""
+        return cls(f"interrupted by signal {number}", status=128 + number)
 
 
 def fault_of(error: BaseException) -> Fault:
-    """The fault of any exception, so that nothing is lost on the way to the user."""
+    """The fault of any exception, so that every one can be reported."""
     if isinstance(error, PycontainError):
         return error.fault
     if isinstance(error, OSError) and error.errno:
@@ -196,9 +206,9 @@ def fault_of(error: BaseException) -> Fault:
 
 def from_record(record: Mapping[str, object]) -> PycontainError:
     """
-    The exception for a fault that came from another process.
+    The exception for a fault of another process.
 
-    Raises KeyError or TypeError when the record is not one that Fault.record() made.
+    Raises KeyError or TypeError if the record does not come from Fault.record().
     """
     parts = dict(record)
     kind = str(parts.pop("kind", "StepError"))

@@ -1,9 +1,9 @@
 """
 Running a hook: the same on both sides. config.md, POSIX-platform Hooks.
 
-The state goes in by a pipe that holds all of it before the hook runs, and what the hook prints
-comes back by an anonymous file: no pipe can fill up, nothing waits for who does not read. The state
-is in no file, since a limit of its size (RLIMIT_FSIZE) would cut it off.
+The state is passed through a pipe that is filled before the hook runs, and the hook's output goes
+to an anonymous file: no pipe can fill up, and nothing waits for a hook that does not read. The
+state is not passed in a file, since a limit of file sizes (RLIMIT_FSIZE) would truncate it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from .spec.records import Hook
 
-# But for the two that nobody can ignore.
+# All but the two that cannot be ignored.
 _SIGNALS = c.ALL_SIGNALS - {_signal.SIGKILL, _signal.SIGSTOP}
-_TAIL = 2000  # bytes of what the hook printed, for the error
+_TAIL = 2000  # bytes of the hook's output, for the error
 
 
 def run_all(
@@ -36,9 +36,10 @@ def run_all(
     failed: Callable[[HookError], None] | None = None,
 ) -> None:
     """
-    Run the hooks of a kind, in order. One that fails is `failed` told of, or else it is the last.
+    Run the hooks of a kind, in order.
 
-    Raises HookError, whose words before the path are runc's.
+    If a hook fails, `failed` is called and the others still run; without it, raises HookError. The
+    error's text before the path is runc's.
     """
     for number, hook in enumerate(hooks):
         try:
@@ -54,19 +55,19 @@ def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
     """
     Run one hook to its end, with the state on its standard input.
 
-    Its working directory is the folder, if there is one: the bundle's for hooks on the host, which
-    is where runc runs them. Those get none of our caller's descriptors; in the container's first
-    process some are still to be its program's.
+    Its working directory is the folder, if given: that of the bundle for hooks on the host, as in
+    runc. Those inherit none of our caller's descriptors; in the container's first process, some are
+    kept for its program.
 
-    Raises HookError with its path, how it ended and when, and the tail of what it printed, when it
-    cannot be started, exits with another status than 0 or runs longer than its timeout (seconds),
-    and when the state does not fit into a pipe.
+    Raises HookError with its path, how and when it ended and the tail of its output, if it cannot
+    be started, exits with a status other than 0 or runs longer than its timeout (seconds), and if
+    the state does not fit into a pipe.
     """
     try:
         stdin = _filled_pipe(jsontext.dumps(state).encode())
     except OSError as error:
         raise HookError(
-            f"cannot be told the state: {os.strerror(error.errno or 0).lower()}",
+            f"cannot be given the state: {os.strerror(error.errno or 0).lower()}",
             at=hook.path,
             remedy="shorten the annotations, or raise /proc/sys/fs/pipe-max-size",
         ) from None
@@ -83,11 +84,11 @@ def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
 
 
 def _filled_pipe(content: bytes) -> int:
-    """The end to read from of a pipe that holds all this and then ends. Raises OSError."""
+    """The read end of a pipe that contains this and then an end of file. Raises OSError."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(writer, False)
-        rest = content[os.write(writer, content) :]  # no SIGPIPE: we hold the other end
+        rest = content[os.write(writer, content) :]  # no SIGPIPE: the read end is open
         if rest:
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(content))
             rest = rest[os.write(writer, rest) :]
@@ -121,7 +122,7 @@ def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
             env,
             file_actions=actions,
             setsigmask=(),
-            setsigdef=_SIGNALS,  # whatever we or our caller ignore
+            setsigdef=_SIGNALS,  # even those that we or our caller ignore
         )
     except OSError as error:
         why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
@@ -133,13 +134,13 @@ def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
 
 
 def _inherited() -> list[int]:
-    """The descriptors besides the standard ones that a program started here would have."""
+    """The descriptors, besides the standard ones, that a program started here would inherit."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
             if int(name) > 2 and os.get_inheritable(int(name)):
                 found.append(int(name))
-        except OSError:  # that of the listing itself, or closed by another thread since
+        except OSError:  # the listing's own descriptor, or one closed by another thread
             continue
     return found
 
@@ -148,7 +149,7 @@ _TIMED_OUT = -1
 
 
 def _wait(pid: int, timeout: int | None) -> int:
-    """The wait status of a hook, or _TIMED_OUT after which it is killed."""
+    """The wait status of a hook, or _TIMED_OUT if it had to be killed."""
     if timeout is not None:
         import select
 
@@ -158,14 +159,14 @@ def _wait(pid: int, timeout: int | None) -> int:
         ready = watch.poll(timeout * 1000)
         os.close(pidfd)
         if not ready:
-            os.kill(pid, 9)  # not reaped yet, so the pid is still its own
+            os.kill(pid, 9)  # not reaped yet, so the pid cannot have been reused
             os.waitpid(pid, 0)
             return _TIMED_OUT
     return os.waitpid(pid, 0)[1]
 
 
 def _ending(status: int, hook: Hook, spent: float) -> str:
-    """How a hook ended, after so many seconds."""
+    """How a hook ended; spent is in seconds."""
     if status == _TIMED_OUT:
         return f"ran longer than its timeout of {hook.timeout} s"
     code = os.waitstatus_to_exitcode(status)

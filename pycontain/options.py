@@ -1,4 +1,4 @@
-"""What holds for a whole invocation."""
+"""The options of a whole invocation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def to_stderr(text: str) -> None:
-    """Say something that is no error."""
+    """Print a warning."""
     os.write(2, f"pycontain: warning: {text}\n".encode())
 
 
@@ -21,10 +21,10 @@ class Options(Record):
 
     root            where the state of containers is kept
     cgroup_manager  "cgroupfs", or "disabled": containers stay in the caller's cgroup
-    debug           say more
+    debug           print more
     log             the file that errors and warnings go to, "" for standard error alone
     log_format      "text" or "json"
-    warn            told what is worth knowing and no error
+    warn            called with each warning
     """
 
     root: str = "/run/pycontain"

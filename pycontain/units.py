@@ -1,4 +1,4 @@
-"""Amounts as people write them on a command line: 512m, 1m30s."""
+"""Sizes and durations as written on a command line: 512m, 1m30s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9
 
 def size(text: str, at: str) -> int:
     """
-    Bytes of a text such as 512m, 1.5GiB or 4096; units are powers of 1024.
+    The bytes in a text such as 512m, 1.5GiB or 4096; units are powers of 1024.
 
     Raises UsageError.
     """
@@ -28,7 +28,7 @@ def size(text: str, at: str) -> int:
 
 
 def duration(text: str, at: str) -> float:
-    """Seconds of a duration as Go writes it: 5s, 1m30s, 250ms. Raises UsageError."""
+    """The seconds in a duration as Go writes it: 5s, 1m30s, 250ms. Raises UsageError."""
     import re
 
     parts = re.findall(r"([0-9.]+)(h|ms|us|ns|m|s)", text)

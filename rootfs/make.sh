@@ -1,11 +1,11 @@
 #!/bin/sh
-# Make a root file system or a bundle, cached outside of git:
+# Create a root file system or a bundle, cached outside of git:
 #
 #   rootfs/make.sh busybox   a root file system of busybox alone, from the package busybox-static
 #   rootfs/make.sh debian    a minimal Debian, by debootstrap
 #   rootfs/make.sh demo      a bundle on the busybox root that shows what a container sees
 #
-# Prints the folder. What is there already is not made again.
+# Prints the folder's path. An existing root file system is reused.
 set -eu
 
 cache=${PYCONTAIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pycontain}
@@ -25,7 +25,7 @@ make_busybox() {
         echo 'root:x:0:' >"$fresh/etc/group"
         chmod 755 "$fresh"
         chmod 1777 "$fresh/tmp"
-        mv -T "$fresh" "$root" 2>/dev/null || rm -rf "$fresh" # somebody else was faster
+        mv -T "$fresh" "$root" 2>/dev/null || rm -rf "$fresh" # another run was faster
     fi
     echo "$root"
 }
@@ -44,7 +44,7 @@ make_debian() {
     echo "$root"
 }
 
-# The bundle's root is the shared busybox one, read-only: nothing a demo does can spoil it.
+# The bundle's root is the shared busybox one, mounted read-only so that the demo can't change it.
 make_demo() {
     bundle=$cache/bundles/demo
     root=$(make_busybox)

@@ -1,8 +1,8 @@
 """
-What the tests of containers are made of: bundles, the command line, a look at the host.
+The toolkit of the container tests: bundles, the command line, and a snapshot of the host.
 
-A bundle has a busybox root of its own, so that no test sees another's files. Every container's id
-begins with `TOKEN`, by which its processes and cgroups are found again wherever they are.
+Each bundle has its own busybox root, so that no test sees another's files. Every container id
+begins with `TOKEN`, which identifies the container's processes and cgroups wherever they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.unit.spec_configs import edited
 
 TOKEN = f"pct{os.getpid()}"
 LIMIT = 60.0
-"""Seconds until a command that hangs is called a failure."""
+"""Seconds after which a hanging command fails its test."""
 
 APPLETS = tuple(
     "ash awk cat chmod chown cut date dd df du echo env expr false find free grep head hostname id"
@@ -81,7 +81,7 @@ CONFIG: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
     },
 }
-"""What every bundle starts from."""
+"""The configuration that every bundle starts from."""
 
 
 class Bundle(NamedTuple):
@@ -96,7 +96,7 @@ class Bundle(NamedTuple):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What config.json says now."""
+        """The current content of config.json."""
         return json.loads((self.path / "config.json").read_text())
 
     def write(self, config: Mapping[str, Any]) -> None:
@@ -108,7 +108,7 @@ class Bundle(NamedTuple):
         self.write(changed(self.config, changes))
 
     def script(self, name: str, text: str, mode: int = 0o755) -> Path:
-        """Put a shell script of this name into the bundle, for hooks; its path on the host."""
+        """Put a shell script of this name into the bundle, for hooks; returns its path."""
         path = self.path / name
         path.write_text(f"#!{busybox()} sh\n{text}\n")
         path.chmod(mode)
@@ -116,7 +116,7 @@ class Bundle(NamedTuple):
 
 
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration with other values: JSON path -> value."""
+    """A copy of a configuration with some values changed: JSON path -> value."""
     made = copy.deepcopy(dict(config))
     for path, value in changes.items():
         made = edited(made, path, value)
@@ -142,7 +142,7 @@ def fill_rootfs(rootfs: Path) -> None:
 
 
 class Bundles:
-    """Makes bundles below one folder."""
+    """Creates bundles below one folder."""
 
     def __init__(self, folder: Path, rootfs: Path) -> None:
         self.folder = folder
@@ -150,7 +150,7 @@ class Bundles:
         self._numbers = count(1)
 
     def __call__(self, script: str = "", changes: Mapping[str, Any] | None = None) -> Bundle:
-        """A bundle that runs a shell script (or what the changes say) in a root of its own."""
+        """A bundle that runs a shell script (or what the changes specify) in its own root."""
         made = Bundle(self.folder / f"bundle-{next(self._numbers)}")
         made.path.mkdir()
         shutil.copytree(self.rootfs, made.rootfs, symlinks=True, copy_function=os.link)
@@ -171,7 +171,7 @@ COMMAND = [
 
 
 class Done(NamedTuple):
-    """How a command ended."""
+    """The outcome of a command."""
 
     status: int
     out: str
@@ -189,7 +189,7 @@ class Done(NamedTuple):
 
 
 class Runtime:
-    """pycontain's command line with a state root of its own."""
+    """pycontain's command line with its own state root."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -206,9 +206,9 @@ class Runtime:
 
     def __call__(self, *words: str | Path, name: str = "command", **how: Any) -> Done:
         """
-        Run one command to its end.
+        Run one command to completion.
 
-        The output goes to files, since the container it may leave behind keeps them open.
+        The output goes to files: a container left running would keep the ends of pipes open.
         """
         out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
         for path in (out, err):
@@ -227,41 +227,41 @@ class Runtime:
         return Done(done.returncode, *texts)
 
     def ok(self, *words: str | Path, **how: Any) -> Done:
-        """Run a command that has to succeed."""
+        """Run a command that must succeed."""
         done = self(*words, **how)
         assert done.status == 0, f"{words} ended with {done.status}: {done.err}{done.out}"
         return done
 
     def refuses(self, *words: str | Path, **how: Any) -> str:
-        """Run a command that has to fail; returns its one line."""
+        """Run a command that must fail; returns its one-line error."""
         done = self(*words, **how)
-        assert done.status != 0, f"{words} should fail, and printed {done.out}"
+        assert done.status != 0, f"{words} should have failed; it printed {done.out}"
         assert done.err.startswith("pycontain: "), done.err
-        assert done.err.count("\n") == 1, f"one line was wanted: {done.err}"
+        assert done.err.count("\n") == 1, f"expected one line: {done.err}"
         return done.err
 
     def run(self, bundle: Bundle, *flags: str | Path, **how: Any) -> Done:
-        """Run a bundle in the foreground, whatever becomes of it."""
+        """Run a bundle in the foreground, whether it succeeds or not."""
         return self("run", "--bundle", bundle.path, *flags, self.new_id(), **how)
 
     def output(self, bundle: Bundle, *flags: str | Path, **how: Any) -> Done:
-        """Run a bundle in the foreground; it has to succeed and say nothing on standard error."""
+        """Run a bundle in the foreground; it must succeed and print nothing on standard error."""
         done = self.run(bundle, *flags, **how)
         assert (done.status, done.err) == (0, ""), done
         return done
 
     def fails(self, bundle: Bundle, *flags: str | Path) -> str:
-        """Run a bundle that cannot become a container; returns the one line."""
+        """Run a bundle whose container must fail to start; returns the one-line error."""
         return self.refuses("run", "--bundle", bundle.path, *flags, self.new_id())
 
     def create(self, bundle: Bundle, *flags: str | Path, **how: Any) -> str:
-        """A created container; what it prints is found by `printed`."""
+        """Create a container; `printed` returns its output."""
         id = self.new_id()
         self.ok("create", "--bundle", bundle.path, *flags, id, name=id, **how)
         return id
 
     def started(self, bundle: Bundle, *flags: str | Path, **how: Any) -> str:
-        """A running container."""
+        """Create and start a container."""
         id = self.create(bundle, *flags, **how)
         self.ok("start", id)
         return id
@@ -287,16 +287,16 @@ class Runtime:
         return sorted(name for name in _names(self.root) if not name.startswith("."))
 
     def close(self) -> None:
-        """Delete what the test has left."""
+        """Delete the containers that the test left behind."""
         for id in self.ids():
             self.ok("delete", "--force", id)
 
 
 def wait_until(true: Callable[[], object], what: str) -> None:
-    """Wait for something that has to happen."""
+    """Wait until a condition holds."""
     end = time.monotonic() + LIMIT
     while not true():
-        assert time.monotonic() < end, f"waited {LIMIT} s in vain: {what}"
+        assert time.monotonic() < end, f"not within {LIMIT} s: {what}"
         time.sleep(0.005)
 
 
@@ -311,7 +311,7 @@ def _names(folder: Path) -> list[str]:
 
 
 class Host(NamedTuple):
-    """What containers change of a host, as far as it is ours."""
+    """The parts of the host's state that our containers could change."""
 
     mounts: tuple[str, ...]
     cgroups: tuple[str, ...]
@@ -321,7 +321,7 @@ class Host(NamedTuple):
 
 
 def look() -> Host:
-    """The host as it is now."""
+    """The current state of the host."""
     return Host(
         mounts=tuple(Path("/proc/self/mountinfo").read_text().splitlines()),
         cgroups=tuple(sorted(_cgroups(find_mount()))),
@@ -341,7 +341,7 @@ def _cgroups(mount: str) -> Iterator[str]:
 
 
 def _processes() -> Iterator[str]:
-    """Processes of our containers, or of a runtime on its way to one."""
+    """Processes of our containers, or of a runtime that is creating one."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
@@ -358,5 +358,5 @@ def _descriptors() -> Iterator[str]:
     for fd in os.listdir("/proc/self/fd"):
         try:
             yield f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}"
-        except FileNotFoundError:  # that of the listing itself
+        except FileNotFoundError:  # the descriptor of the listing itself
             continue

@@ -1,15 +1,15 @@
 """
-Where a test runs: the marks `needs_…`, what they ask of a host, and the report of what ran where.
+Where a test runs: the marks `needs_…`, their probes, and the report of what ran where.
 
-A test says what it needs, not where it runs:
+A test states what it needs, not where it runs:
 
     @pytest.mark.needs_cgroup2
     def test_the_hog_is_killed() -> None: ...
 
-On a host that lacks it the test is skipped with the name of what is missing. Every test that needs
-more than root and a package gets the mark `machine` besides, by which `make lab-test` chooses what
-to run inside the integration machine. As a program this module compares JUnit reports of several
-places and fails when a test was skipped in all of them:
+On a host without it the test is skipped, and the reason names what is missing. A test that needs
+more than root and a package also gets the mark `machine`, by which `make lab-test` selects what to
+run in the integration machine. Run as a program, this module compares the JUnit reports of several
+places and fails if a test was skipped in all of them:
 
     python -m tests.capabilities build/reports/host.xml build/reports/lab.xml
 """
@@ -29,7 +29,7 @@ CONTROLLERS = frozenset({"cpu", "cpuset", "io", "memory", "pids"})
 """What a cgroup v2 hierarchy must offer for the tests of limits."""
 
 Missing = str | None
-"""What a host lacks, in words; None when it lacks nothing."""
+"""What a host is missing, in words; None when nothing is."""
 
 
 def root() -> Missing:
@@ -38,7 +38,7 @@ def root() -> Missing:
 
 
 def cgroup2() -> Missing:
-    """Unified cgroup v2 with every controller of the tests."""
+    """Unified cgroup v2 with every controller that the tests use."""
     try:
         found = Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="ascii").split()
     except OSError:
@@ -64,7 +64,7 @@ def svm() -> Missing:
 
 
 def bare_kvm() -> Missing:
-    """A KVM that QEMU does not emulate: there a triple fault freezes it, and all is 20 x slower."""
+    """A KVM that QEMU does not emulate: QEMU hangs on a triple fault and is 20 times slower."""
     emulated = "QEMU TCG" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return "a KVM that is not QEMU's emulation" if emulated else kvm()
 
@@ -102,7 +102,7 @@ def _path() -> str:
 
 
 def lab() -> Missing:
-    """The integration machine's image and minutes to boot it: `make lab-test` grants both."""
+    """The integration machine's image and minutes to boot it: `make lab-test` provides both."""
     return None if os.environ.get("PYCONTAIN_LAB") else "`make lab-test`, which sets PYCONTAIN_LAB"
 
 
@@ -125,7 +125,7 @@ NEEDS: dict[str, tuple[str, Callable[[], Missing]]] = {
     "needs_cc": ("a C compiler", program("gcc")),
     "needs_lab": ("a host that boots the integration machine", lab),
 }
-"""Every mark, in words, and the probe behind it. A mark that is not here is an error."""
+"""Every mark, in words, and the probe behind it. A mark that is not listed here is an error."""
 
 OUTSIDE = frozenset({"needs_lab"})
 """Needs that the machine itself can't meet."""
@@ -141,12 +141,12 @@ ANYWHERE = frozenset(
         "needs_strace",
     }  # fmt: skip
 )
-"""Needs that `make test` meets on any host: alone they don't ask for the machine."""
+"""Needs that `make test` meets on any host: on their own they don't require the machine."""
 
 
 @cache
 def missing(need: str) -> Missing:
-    """What this host lacks for one mark; None when nothing. Each probe is run once."""
+    """What this host is missing for one mark, or None. Each probe runs once."""
     return NEEDS[need][1]()
 
 
@@ -159,9 +159,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """
-    Leave out files without any need when only the machine's tests are wanted.
+    Ignore files without needs when only the machine's tests are selected.
 
-    Importing them all costs a minute under emulation. So a file names its needs itself.
+    Importing them all takes a minute under emulation. So a file must name its needs in its own text.
     """
     if config.getoption("markexpr") != "machine" or collection_path.suffix != ".py":
         return None
@@ -170,10 +170,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this host can't run, and mark what the machine is to run."""
+    """Skip what this host can't run, and mark what the machine should run."""
     for item in items:
-        asked = {mark.name for mark in item.iter_markers()} | set(getattr(item, "fixturenames", ()))
-        needs = sorted(asked & NEEDS.keys())
+        named = {mark.name for mark in item.iter_markers()} | set(getattr(item, "fixturenames", ()))
+        needs = sorted(named & NEEDS.keys())
         if set(needs) - ANYWHERE and not OUTSIDE & set(needs):
             item.add_marker(pytest.mark.machine)
         lacking = [what for what in map(missing, needs) if what]
@@ -182,7 +182,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Places:
-    """What became of each test in each place, from JUnit reports named after the places."""
+    """The outcome of each test in each place, from JUnit reports named after the places."""
 
     def __init__(self, reports: Sequence[Path]) -> None:
         self.names = [path.stem for path in reports]

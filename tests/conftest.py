@@ -19,9 +19,9 @@ pytest_plugins = ["tests.capabilities"]
 @pytest.fixture(scope="session")
 def shared_mounts() -> None:
     """
-    A mount namespace for the whole session, in which every mount is shared, as systemd has it.
+    A mount namespace for the whole session, in which every mount is shared, as under systemd.
 
-    What escapes a container is then seen by the tests, and by nobody else.
+    The tests then see what escapes a container, and the host does not.
     """
     calls.unshare(c.CLONE_NEWNS)
     slash = os.open("/", os.O_PATH)
@@ -33,7 +33,7 @@ def shared_mounts() -> None:
 
 @pytest.fixture(scope="session")
 def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A busybox root that bundles are made from."""
+    """The busybox root that every bundle gets a copy of."""
     rootfs = tmp_path_factory.mktemp("busybox")
     fill_rootfs(rootfs)
     return rootfs
@@ -41,18 +41,18 @@ def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bundle(tmp_path: Path, busybox_root: Path) -> Bundles:
-    """Makes bundles: bundle(script, {JSON path: value})."""
-    tmp_path.chmod(0o755)  # a container's user passes through
+    """Creates bundles: bundle(script, {JSON path: value})."""
+    tmp_path.chmod(0o755)  # a container's user must be able to traverse it
     return Bundles(tmp_path, busybox_root)
 
 
 @pytest.fixture
 def runtime(tmp_path: Path, shared_mounts: None) -> Iterator[Runtime]:
-    """The command line; afterwards the host has to be as it was."""
+    """The command line; afterwards the host must be unchanged."""
     before = look()
     runtime = Runtime(tmp_path)
     yield runtime
     runtime.close()
     after = look()
     for kind, was, now in zip(before._fields, before, after, strict=True):
-        assert now == was, f"the test has changed the host's {kind}"
+        assert now == was, f"the test changed the host's {kind}"

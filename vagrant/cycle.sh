@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole life of a Vagrant machine: add the box, up, the machine's own tests, halt, destroy.
+# The whole lifecycle of a Vagrant machine: add the box, up, the machine's own tests, halt, destroy.
 #
 # usage: cycle.sh BOX [PYTEST OPTION...]    with VAGRANT_HOME and VAGRANT_DOTFILE_PATH set
 set -eu

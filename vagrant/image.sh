@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the tree of the integration machine's image: what provision.sh does, plus a kernel and what
-# a machine without a boot loader, a network and a long life can do without.
+# Completes the tree of the integration machine's image: runs provision.sh, adds a kernel, and
+# disables what a short-lived machine without boot loader and network does not need.
 #
-# usage: image.sh TREE     as a customize hook of mmdebstrap; the recipe lies beside this script
+# usage: image.sh TREE     as a customize hook of mmdebstrap; the recipe is next to this script
 set -eu
 
 tree=$1
@@ -18,8 +18,8 @@ provision() {
 }
 
 kernel() {
-    # The package is unpacked, not installed: installing it would make an initrd nobody boots.
-    # By tar, since dpkg-deb -x would put a folder in the place of the link /lib -> /usr/lib.
+    # The package is unpacked, not installed: installing it would build an initrd that is not used.
+    # With tar, since dpkg-deb -x would replace the symlink /lib -> /usr/lib with a directory.
     name=$(inside apt-cache depends linux-image-cloud-amd64 |
         sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p')
     inside sh -c "cd /tmp && apt-get download -qq $name &&
@@ -40,7 +40,7 @@ keys() {
     rm -f "$tree"/etc/ssh/ssh_host_*
     install -m 600 "$recipe/host_key" "$tree/etc/ssh/ssh_host_ed25519_key"
     install -m 644 "$recipe/host_key.pub" "$tree/etc/ssh/ssh_host_ed25519_key.pub"
-    # without PAM a command is no login session, which spares systemd's user manager and seconds
+    # without PAM no login session is opened, so systemd starts no user manager; this saves seconds
     {
         echo 'HostKey /etc/ssh/ssh_host_ed25519_key'
         echo 'PermitRootLogin prohibit-password'
@@ -60,9 +60,9 @@ boot() {
         'StandardOutput=tty' 'TTYPath=/dev/ttyS0' 'ExecStart=/bin/echo pycontain-lab: ready' \
         '[Install]' 'WantedBy=multi-user.target' > "$tree/etc/systemd/system/lab-ready.service"
     inside systemctl enable -q lab-ready
-    # the RAM disk mounts the root; a line here would make systemd wait for the disk
+    # the initrd mounts the root; an entry here would make systemd wait for the disk
     : > "$tree/etc/fstab"
-    # an empty id would be filled in, and its units presets applied, on each and every boot
+    # with an empty id, every boot would generate one and apply the unit presets
     echo 5075636f6e7461696e6c616200000001 > "$tree/etc/machine-id"
 }
 

@@ -1,5 +1,5 @@
 # The integration machine; see vagrant/README.md. Included by the top Makefile, whose `need`
-# installs packages and whose `dev` makes the Python that all of this runs on.
+# installs packages and whose `dev` target creates the virtual environment that this runs in.
 
 LAB := $(PY) -m vagrant.lab
 LAB_REPORTS := build/reports
@@ -14,14 +14,14 @@ lab: RUN ?= uname -a; cat /sys/fs/cgroup/cgroup.controllers; systemctl is-system
 lab: dev lab-packages ## run RUN="..." in a fresh integration machine
 	$(LAB) run -- sh -c '$(RUN)'
 
-lab-image: dev lab-packages ## build the machine's image, unless this recipe's is there
+lab-image: dev lab-packages ## build the machine's image unless the recipe is unchanged
 	$(LAB) image
 
-lab-shell: dev lab-packages ## a prompt in a fresh machine
+lab-shell: dev lab-packages ## open a shell in a fresh machine
 	$(LAB) shell
 
-# With TESTS="..." only these run, in the machine, and nothing is reported.
-lab-test: dev lab-packages ## the tests that need the machine, and what ran where
+# With TESTS="..." only these run, in the machine, without the report of what ran where.
+lab-test: dev lab-packages ## run the tests that need the machine; report what ran where
 	$(LAB) test -- $(TESTS)
 ifndef TESTS
 	PYCONTAIN_LAB=1 $(PY) -m pytest -q tests/lab -m needs_lab --junitxml $(LAB_REPORTS)/driver.xml
@@ -29,10 +29,10 @@ ifndef TESTS
 		$(LAB_REPORTS)/lab.xml $(LAB_REPORTS)/driver.xml
 endif
 
-vagrant-box: dev lab-packages vagrant-packages ## the same image as a box for Vagrant
+vagrant-box: dev lab-packages vagrant-packages ## build the same image as a Vagrant box; add it
 	$(LAB) box
 
-vagrant-test: dev lab-packages vagrant-packages ## a Vagrant machine's whole life, with tests
+vagrant-test: dev lab-packages vagrant-packages ## run a Vagrant machine's whole lifecycle, with tests
 	$(LAB) vagrant-test
 
 lab-packages:

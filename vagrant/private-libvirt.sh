@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command beside a libvirtd of its own, for hosts (CI) where none runs. Bridge, dnsmasq,
+# Runs a command with a private libvirtd, for hosts (CI) where none is running. Bridge, dnsmasq,
 # packet filter rules, mounts and processes belong to new namespaces and vanish with them; the
 # host's cgroups and its libvirt's files are not touched.
 #
@@ -14,7 +14,7 @@ mkdir -p /run/libvirt /var/lib/libvirt
 mount --bind "$folder/etc" /etc/libvirt
 mount --bind "$folder/run" /run/libvirt
 mount --bind "$folder/var" /var/lib/libvirt
-# /sys shows the network that it was mounted in; a fresh one also leaves the cgroups out
+# sysfs shows the network namespace it was mounted in; a fresh one also hides the cgroups
 mount -t sysfs sysfs /sys
 ip link set lo up
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Turns a Debian system into pycontain's integration machine. Used twice: on the bare tree while
-# the image is built (offline afterwards), and by `vagrant up` on whatever box it is given.
+# the image is built (offline afterwards), and by `vagrant up` on any box.
 # Running it again changes nothing.
 #
 # usage: provision.sh [WHEELS]     WHEELS: a folder of Python packages, used instead of an index
@@ -46,7 +46,7 @@ python() {
     fi
     say "Python environment in $venv"
     python3 -m venv "$venv"
-    # setuptools and wheel compile the packages that come as source only
+    # setuptools and wheel build the packages that are only available as source
     set -- setuptools wheel
     from=
     if [ -n "$wheels" ]; then from="--no-index --find-links=$wheels"; fi
@@ -59,8 +59,8 @@ python() {
     rm "$list"
 }
 
-places() {
-    # the tree under test is importable wherever one is; tree.sh makes its program
+configuration() {
+    # the tree under test is importable from any directory; tree.sh installs its program
     mkdir -p "$source" /etc/containers
     for site in "$venv"/lib/python3*/site-packages; do echo "$source" > "$site/pycontain-source.pth"; done
     cat > /etc/containers/containers.conf <<-END
@@ -70,13 +70,13 @@ places() {
 	pycontain = ["/usr/local/bin/pycontain"]
 	END
     echo "PATH=$venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" > /etc/environment
-    # the mark by which the tests know where they are
+    # marks this system as the machine
     echo debian > /etc/pycontain-lab
 }
 
-people() {
+user() {
     id vagrant >/dev/null 2>&1 || useradd --create-home --shell /bin/bash vagrant
-    # "*" is no password at all, but unlike "!" doesn't lock the account for ssh
+    # "*" matches no password but, unlike "!", does not lock the account for ssh
     usermod --password '*' vagrant
     echo 'vagrant ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/vagrant
     chmod 440 /etc/sudoers.d/vagrant
@@ -84,6 +84,6 @@ people() {
 
 packages
 python
-places
-people
+configuration
+user
 say "done"

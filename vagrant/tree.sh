@@ -1,8 +1,9 @@
 #!/bin/sh
-# In the machine, once the source tree has been copied in: makes the `pycontain` program of this
-# tree, and loads the KVM that the processor has.
+# Runs in the machine after the source tree has been copied in: installs this tree's `pycontain`
+# program and loads the KVM module for the processor.
 #
-# The compiled part comes with a tree that was installed where it came from; otherwise it is made.
+# If the tree was installed on the host, it already contains the compiled module; otherwise it is
+# built here.
 set -eu
 
 cd "$(dirname "$(readlink -f "$0")")/.."

@@ -1,8 +1,8 @@
 """
-Controllers: which a cgroup has, switching them on for its children, and why one is missing.
+Controllers: which ones a cgroup has, enabling them for its children, and why one is missing.
 
-A controller works in a cgroup only if every cgroup above names it in cgroup.subtree_control, and
-in v2 only if no v1 hierarchy holds it (cgroups(7)).
+A controller works in a cgroup only if every cgroup above enables it in cgroup.subtree_control, and
+in v2 only if no v1 hierarchy uses it (cgroups(7)).
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..plan.resources import Setting
 
-_OLD_NAMES = {"io": "blkio"}  # what v1 calls it, where that differs
+_OLD_NAMES = {"io": "blkio"}  # the v1 name, where it differs
 
 _REMEDIES = {
     errno.EBUSY: "move the processes of {cgroup} into a cgroup below it",
-    errno.EINVAL: "move realtime processes into the root cgroup: the cpu controller needs that",
+    errno.EINVAL: "move realtime processes into the root cgroup: the cpu controller requires it",
     errno.EACCES: "run as root, or have the cgroup delegated",
     errno.EROFS: "mount cgroup2 read-write",
 }
 
 
 def of(directory: str) -> list[str]:
-    """The controllers that work in this cgroup."""
+    """The controllers that are available in this cgroup."""
     return _words(f"{directory}/cgroup.controllers")
 
 
 def enable(directory: str, wanted: set[str]) -> None:
     """
-    Switch on, for the cgroups below this one, what is wanted and available.
+    Enable the wanted controllers that are available, for the cgroups below this one.
 
-    What the kernel refuses stays off: it matters only if a limit is then written, and that error
+    A refusal by the kernel is ignored: it matters only if a limit is then written, and that error
     can name the limit (`provide`).
     """
     missing = wanted.difference(_words(f"{directory}/cgroup.subtree_control"))
@@ -47,7 +47,7 @@ def enable(directory: str, wanted: set[str]) -> None:
 
 
 def _enable(directory: str, names: list[str]) -> int:
-    """Switch controllers on; returns 0 or the errno of the refusal."""
+    """Enable controllers; returns 0 or the errno of the refusal."""
     try:
         with open(f"{directory}/cgroup.subtree_control", "wb", buffering=0) as file:
             file.write(" ".join(f"+{name}" for name in names).encode())
@@ -60,9 +60,9 @@ def provide(
     mount: str, path: str, setting: Setting, mountinfo: str = "/proc/self/mountinfo"
 ) -> None:
     """
-    Switch the controller of a limit on in every cgroup above this one.
+    Enable the controller of a limit in every cgroup above this one.
 
-    Raises HostError that names the limit, the controller and who keeps it from there.
+    Raises HostError that names the limit, the controller and what prevents it.
     """
     if setting.controller == "cgroup":  # the core's own files need none
         return
@@ -90,7 +90,7 @@ def _not_in_v2(setting: Setting, mountinfo: str) -> HostError:
 
 def _refused(setting: Setting, directory: str, number: int) -> HostError:
     file = f"{directory}/cgroup.subtree_control"
-    why = f"{file} does not take +{setting.controller}: {reason(number)}"
+    why = f"{file} does not accept +{setting.controller}: {reason(number)}"
     return cannot(setting, why, _REMEDIES.get(number, "").format(cgroup=directory))
 
 

@@ -1,4 +1,4 @@
-"""The device filter of a cgroup: putting what `plan.device_filter` makes there or away. bpf(2)."""
+"""Attach and detach the device filters that `plan.device_filter` generates. bpf(2)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from ..kernel import bpf
 from ..kernel import const as c
 from ..lean import os
 
-_NAME = b"pycontain"  # by which `attach` knows its own programs
+_NAME = b"pycontain"  # by which `attach` recognizes its own programs
 
 
 def attach(
     cgroup: int, code: bytes, *, first: bool = False, kept: dict[bytes, int] | None = None
 ) -> None:
     """
-    Make this program a cgroup's filter, in place of one that pycontain attached before.
+    Attach this program to a cgroup, in place of one that pycontain attached before.
 
     Programs of others, such as systemd's, stay: a device must pass all of them. cgroup is a
-    descriptor of its directory; `first` says that there can be none of pycontain's on it yet.
-    `kept` are descriptors of programs that the caller attaches to one cgroup after the other;
-    what is loaded here is added. Raises KernelError, with the verifier's words if it has any.
+    descriptor of its directory; `first` means that no program of pycontain's can be on it yet.
+    `kept` are descriptors of programs that the caller attaches to one cgroup after the other; a
+    program loaded here is added. Raises KernelError, with the verifier's message if there is one.
     """
     new = kept[code] if kept and code in kept else _load(code)
     old = -1
@@ -28,7 +28,7 @@ def attach(
         bpf.attach(cgroup, c.BPF_CGROUP_DEVICE, new, old)
     finally:
         if kept is None:
-            os.close(new)  # the cgroup keeps the program
+            os.close(new)  # the cgroup keeps the program loaded
         else:
             kept[code] = new
         if old >= 0:
@@ -36,7 +36,7 @@ def attach(
 
 
 def detach(cgroup: int) -> None:
-    """Take pycontain's filter away from a cgroup that outlives the container, if one is there."""
+    """Detach pycontain's filter, if any, from a cgroup that outlives the container."""
     program = bpf.attached(cgroup, c.BPF_CGROUP_DEVICE, _NAME)
     if program >= 0:
         try:

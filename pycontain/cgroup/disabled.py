@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 class NoCgroup:
-    """What stands for a `Cgroup` then: it holds no limit."""
+    """Takes the place of a `Cgroup`, without any limits."""
 
     __slots__ = ()
 
-    fd = -1  # which calls.clone3 takes for "born in the parent's"
+    fd = -1  # to calls.clone3: the child starts in the cgroup of its parent
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no descriptor is open."""
 
     def write(self, settings: Iterable[Setting]) -> None:
-        """Raise HostError for the first limit, which nothing could hold."""
+        """Raise HostError for the first limit, which nothing could enforce."""
         for setting in settings:
             raise controllers.cannot(setting, "the cgroup manager is disabled")

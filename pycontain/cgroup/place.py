@@ -1,4 +1,4 @@
-"""Where cgroups are: the mount point of cgroup2, a process's own, a container's."""
+"""Where cgroups are: the mount point of cgroup2, the cgroup of a process, that of a container."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _places = ["/sys/fs/cgroup"]  # where to look first, and where it was found
 
 def find_mount() -> str:
     """
-    Where cgroup2 is mounted: /sys/fs/cgroup, or beside v1 wherever mountinfo says.
+    Where cgroup2 is mounted: /sys/fs/cgroup or, beside v1, a place found in mountinfo.
 
     Raises HostError if it is mounted nowhere.
     """
@@ -32,7 +32,7 @@ def find_mount() -> str:
 
 
 def _is_cgroup2(directory: str) -> bool:
-    from ..kernel import calls  # late: commands on a state file never come here
+    from ..kernel import calls  # late: commands that only need a state file do not get here
     from ..kernel import const as c
 
     try:
@@ -51,16 +51,16 @@ def own(pid: int | str = "self") -> str:
     for line in os.fsdecode(read_bytes(file)).splitlines():
         if line.startswith("0::"):
             return line[3:]
-    raise HostError("names no cgroup of cgroup2", at=file)
+    raise HostError("has no entry for cgroup2", at=file)
 
 
 def resolve(cgroups_path: str | None, id: str, runtime: str) -> str:
     """
     The path of a container's cgroup, by the rules of runc.
 
-    An absolute linux.cgroupsPath is below the mount point. A relative one, or none (then it is the
-    id), is beside the runtime's own cgroup, not below it: a cgroup with processes in it cannot
-    pass controllers on. The services of systemd keep /system.slice to themselves.
+    An absolute linux.cgroupsPath is below the mount point. A relative one, or the id if there is
+    none, is beside the runtime's own cgroup, not below it: a cgroup with processes in it cannot
+    enable controllers for its children. /system.slice is reserved for the services of systemd.
     """
     wanted = cgroups_path or id
     if wanted.startswith("/"):
@@ -71,13 +71,13 @@ def resolve(cgroups_path: str | None, id: str, runtime: str) -> str:
     path = joined(above, wanted)
     if path == joined(above, ""):
         raise SpecError(
-            "names no cgroup of the container's own", at="linux.cgroupsPath", value=wanted
+            "does not name a cgroup of the container's own", at="linux.cgroupsPath", value=wanted
         )
     return path
 
 
 def joined(above: str, below: str) -> str:
-    """One cgroup's path after another's; ".." leads out of neither."""
+    """One cgroup path appended to another; ".." cannot leave either of them."""
     parts = (os.path.normpath(f"/{part}").strip("/") for part in (above, below))
     return "/" + "/".join(part for part in parts if part)
 

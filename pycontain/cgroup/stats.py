@@ -1,8 +1,8 @@
 """
-What a cgroup has used, in the JSON shape of `runc events --stats` (its `data`).
+The resource usage of a cgroup, in the JSON format of `runc events --stats` (its `data`).
 
 runc's names are those of cgroup v1; the files are those of cgroup v2 (the kernel's
-admin-guide/cgroup-v2). Whatever a cgroup has no file for is left out.
+admin-guide/cgroup-v2). Values whose file a cgroup does not have are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Json: TypeAlias = dict[str, object]
 
-_UNLIMITED = 2**64 - 1  # how runc says that there is no limit of memory
+_UNLIMITED = 2**64 - 1  # runc's value for unlimited memory
 _NO_RDMA_LIMIT = 2**32 - 1
 
 
@@ -26,7 +26,7 @@ def stats(cgroup: Cgroup) -> Json:
     """
     The statistics of a cgroup: cpu, memory, pids, blkio, hugetlb and rdma.
 
-    Times are in nanoseconds, sizes in bytes. Raises KernelError if the cgroup is gone.
+    Times are in nanoseconds, sizes in bytes. Raises KernelError if the cgroup was deleted.
     """
     parts = {
         "cpu": _cpu(cgroup),
@@ -108,7 +108,7 @@ def _block_io(cgroup: Cgroup) -> Json:
 
 
 def _hugetlb(cgroup: Cgroup) -> Json:
-    """By size of page; what is reserved, since that is what the limit stops first."""
+    """By page size; usage counts reservations, since the limit applies to those first."""
     found: Json = {}
     for file in cgroup.files():
         if file.startswith("hugetlb.") and file.endswith(".rsvd.current"):
@@ -135,7 +135,7 @@ def _rdma_entry(device: str, counts: dict[str, str]) -> Json:
 
 
 def _with_pressure(cgroup: Cgroup, file: str, found: Json) -> Json:
-    """With the pressure stall information (PSI), unless the kernel has it switched off."""
+    """Add the pressure stall information (PSI), unless the kernel has it disabled."""
     psi = {
         kind: {key: float(value) if "." in value else int(value) for key, value in row.items()}
         for kind, row in _nested(cgroup, file)
@@ -147,7 +147,7 @@ def _with_pressure(cgroup: Cgroup, file: str, found: Json) -> Json:
 
 
 def _text(cgroup: Cgroup, file: str) -> str:
-    """A file's content; nothing if there is no such file, or PSI is off (EOPNOTSUPP)."""
+    """A file's content; empty if there is no such file, or PSI is off (EOPNOTSUPP)."""
     try:
         return cgroup.read(file)
     except KernelError as error:

@@ -1,9 +1,9 @@
 """
 Cgroups as directories of the cgroup2 file system. cgroups(7), the kernel's admin-guide/cgroup-v2.
 
-A cgroup is named by its path below the mount point, as /proc/PID/cgroup says it; its files are
-reached through one descriptor of its directory, which is also what clone3(2) takes
-(CLONE_INTO_CGROUP) and what the device filter is attached to.
+A cgroup is named by its path below the mount point, as in /proc/PID/cgroup; its files are opened
+through one descriptor of its directory, which is also passed to clone3(2) (CLONE_INTO_CGROUP) and
+to bpf(2) for the device filter.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENODEV)  # ENODEV: the file is open, its cgroup removed
 
-# Switched on wherever they are available, for `events` and the count of OOM kills.
+# Enabled wherever they are available, for `events` and the count of OOM kills.
 ACCOUNTING = ("cpu", "io", "memory", "pids")
 
 
 class Cgroup:
     """
-    A cgroup, there or yet to be made.
+    A cgroup, which need not exist yet.
 
     mount  where cgroup2 is mounted
     path   the cgroup's path below that
-    made   the paths that `create` made, outermost first: what `remove` removes
+    made   the paths that `create` created, outermost first, for `remove`
     """
 
     __slots__ = ("_fd", "made", "mount", "path")
@@ -57,7 +57,7 @@ class Cgroup:
 
     @property
     def fd(self) -> int:
-        """An O_PATH descriptor of the directory, opened when it is first asked for."""
+        """An O_PATH descriptor of the directory, opened on first use."""
         if self._fd < 0:
             try:
                 self._fd = os.open(self.directory, os.O_PATH | _DIRECTORY)
@@ -66,7 +66,7 @@ class Cgroup:
         return self._fd
 
     def close(self) -> None:
-        """Close the descriptor; it is opened again when it is asked for."""
+        """Close the descriptor; the next use opens it again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -75,13 +75,13 @@ class Cgroup:
         """The cgroup at this path inside this one."""
         return Cgroup(self.mount, joined(self.path, name))
 
-    # making and removing
+    # creation and removal
 
     def create(self, wanted: Iterable[str] = ()) -> None:
         """
-        Make the cgroup and those above it, with these controllers switched on.
+        Create the cgroup and those above it, with these controllers enabled.
 
-        Raises StateError for a cgroup that is frozen or has processes in it already.
+        Raises StateError for a cgroup that is frozen or already has processes in it.
         """
         try:
             self._make({*wanted, *ACCOUNTING}, retries=10)
@@ -92,7 +92,7 @@ class Cgroup:
 
     @property
     def is_new(self) -> bool:
-        """Whether `create` made it: then nobody else has put anything in it."""
+        """Whether `create` created it: then it contains nothing of anyone else's."""
         return self.path in self.made
 
     def _make(self, wanted: set[str], retries: int) -> None:
@@ -121,14 +121,14 @@ class Cgroup:
         events = table(self.read("cgroup.events"))
         if events["frozen"] == "1":
             raise StateError(
-                "is frozen, so that the container would hang",
+                "is frozen: the container would hang",
                 call="container's cgroup unexpectedly frozen",  # runc's words, as below
                 at=self.directory,
                 remedy="write 0 to its cgroup.freeze, or to that of a cgroup above it",
             )
         if events["populated"] == "1":
             raise StateError(
-                f"has processes in it already: {_listed(self.pids())}",
+                f"already has processes in it: {_listed(self.pids())}",
                 call="container's cgroup is not empty",
                 at=self.directory,
                 remedy="choose another linux.cgroupsPath",
@@ -138,20 +138,20 @@ class Cgroup:
         """
         Kill what is left in the cgroup, and remove it. Raises Timeout if processes are left.
 
-        One that was there before stays, without our device filter. Limits that were written to it
-        stay too: what it had instead of them is not known.
+        One that existed before stays, without our device filter. Limits that were written to it
+        stay too: their earlier values are not known.
         """
         if not self.is_new:
             self._empty()
-        elif _rmdir(self.directory):  # as most can be by now
+        elif _rmdir(self.directory):  # most are empty
             self.made = tuple(path for path in self.made if path != self.path)
         else:
             self.kill()
         self.remove()
 
     def _empty(self, seconds: float = 10) -> None:
-        """Take out what a container has left; the filter last, so that nobody does without it."""
-        from . import devices  # late: it loads the binding, and most cgroups are removed
+        """Remove what a container left; the filter last, so that no process runs without it."""
+        from . import devices  # late: it loads the binding, which most cgroups do not need
 
         if os.path.isdir(self.directory):
             self.kill()
@@ -161,9 +161,9 @@ class Cgroup:
 
     def remove(self, seconds: float = 10) -> None:
         """
-        Remove what `create` made, and what the container made below it.
+        Remove what `create` created, and what the container created below it.
 
-        Processes that are being killed are waited for. A cgroup above that others use by now stays.
+        Waits for processes that are being killed. A cgroup above stays if others are using it.
         Raises Timeout if processes are left.
         """
         if self.is_new:
@@ -193,7 +193,7 @@ class Cgroup:
     # processes
 
     def entrance(self) -> int:
-        """A descriptor of cgroup.procs: who writes 0 to it enters the cgroup."""
+        """A descriptor of cgroup.procs: a process that writes 0 to it enters the cgroup."""
         return self._open("cgroup.procs", os.O_WRONLY)
 
     def enter(self, pid: int) -> None:
@@ -211,8 +211,8 @@ class Cgroup:
         """
         Kill every process in the cgroup and below it, at once (5.14).
 
-        Nothing is written to an empty one: Linux counts the writes, and since 6.14 it kills a child
-        that is born into a cgroup with another count than its parent's (CLONE_INTO_CGROUP).
+        An empty one is not written to: Linux counts the writes, and since 6.14 it kills a child
+        created in a cgroup whose count differs from its parent's (CLONE_INTO_CGROUP).
         """
         if self.populated:
             self._put("cgroup.kill", "1")
@@ -221,7 +221,7 @@ class Cgroup:
         """
         Stop every process in the cgroup, and wait until they have stopped.
 
-        Raises Timeout, and thaws them, if one does not stop: it is in the kernel, uninterruptible.
+        Raises Timeout, and thaws them, if one does not stop: it is in uninterruptible sleep.
         """
         self._put("cgroup.freeze", "1")
         if not self._until("frozen", "1", seconds):
@@ -229,7 +229,7 @@ class Cgroup:
             raise Timeout(f"is not frozen after {seconds:g} s", at=self.directory)
 
     def thaw(self, seconds: float = 10) -> None:
-        """Let the processes go on. Raises Timeout if a cgroup above is frozen."""
+        """Let the processes continue. Raises Timeout if a cgroup above is frozen."""
         self._put("cgroup.freeze", "0")
         if not self._until("frozen", "0", seconds):
             raise Timeout(
@@ -249,7 +249,7 @@ class Cgroup:
         return self._event("frozen") == "1"
 
     def oom_kills(self) -> int | None:
-        """How many processes the OOM killer ended here; None without the memory controller."""
+        """How many processes the OOM killer killed here; None without the memory controller."""
         try:
             return int(table(self.read("memory.events"))["oom_kill"])
         except KernelError as error:
@@ -261,7 +261,7 @@ class Cgroup:
         return table(self.read("cgroup.events"))[name]
 
     def _until(self, event: str, value: str, seconds: float) -> bool:
-        """Wait until cgroup.events says so; the kernel wakes poll(2) when the file changes."""
+        """Wait for a value in cgroup.events; poll(2) returns when the file changes."""
         import select
 
         fd = self._open("cgroup.events", os.O_RDONLY)
@@ -284,7 +284,7 @@ class Cgroup:
         """
         Write the limits, in order.
 
-        Raises HostError for a limit whose controller is not to be had here, and KernelError for a
+        Raises HostError for a limit whose controller is not available, and KernelError for a
         value that the kernel refuses; both name the limit's JSON path.
         """
         for setting in settings:
@@ -315,15 +315,15 @@ class Cgroup:
 
     def give(self, uid: int) -> None:
         """
-        Let a user divide this cgroup: the directory and the files for that become theirs.
+        Delegate this cgroup to a user, who then owns its directory and the files for that.
 
-        cgroups(7), Cgroup delegation: which files is for the kernel to say; limits are not theirs.
+        cgroups(7), Cgroup delegation: the kernel lists those files; they do not include limits.
         """
         for name in (".", *_delegated()):
             try:
                 os.chown(name, uid, -1, dir_fd=self.fd, follow_symlinks=False)
             except FileNotFoundError:
-                continue  # of a controller that is not switched on
+                continue  # of a controller that is not enabled
             except OSError as error:
                 where = f"{self.directory}/{name}"
                 raise KernelError.of("chown", error.errno or 0, where) from None
@@ -365,7 +365,7 @@ def table(text: str) -> dict[str, str]:
 
 
 def _delegated() -> list[str]:
-    """The files of a cgroup that belong to whom it is delegated to (Linux 4.15)."""
+    """The files of a cgroup that change owner when it is delegated (Linux 4.15)."""
     try:
         return read_text("/sys/kernel/cgroup/delegate").split()
     except KernelError as error:
@@ -396,7 +396,7 @@ def _pids_in(parent: int, name: str) -> list[int]:
     try:
         return [int(line) for line in read_bytes(f"{name}/cgroup.procs", parent).split()]
     except KernelError as error:
-        # in a threaded cgroup: the cgroup above that is not threaded lists its processes
+        # EOPNOTSUPP: a threaded cgroup, whose processes the nearest domain cgroup above lists
         if error.errno in (*_GONE, errno.EOPNOTSUPP):
             return []
         raise
@@ -407,7 +407,7 @@ def _descendants(top: int) -> Iterator[tuple[int, str]]:
     (descriptor of its parent, name) of every cgroup below, the deepest first.
 
     One descriptor is open at a time and no path is ever built: a container that owns its cgroup
-    can nest more deeply than there are descriptors, recursion or PATH_MAX for.
+    can nest deeper than the limits of descriptors, recursion and PATH_MAX.
     """
     here = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=top)
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""What `update` does: new limits on top of the old, checked, written."""
+"""The limits of `update`: merged with the old ones, checked, written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def update(cgroup: Cgroup, old: Resources, new: Resources) -> Resources:
     """
-    Make a cgroup hold the old limits with the new on top; returns both, merged.
+    Apply the old limits with the new ones on top to a cgroup; returns them merged.
 
-    All are written again, as runc does, so that a value someone else wrote meanwhile does not
-    stay. Device rules are merged but not applied (`devices.attach`). Raises StateError for a limit
-    that is used up already, if `checkBeforeUpdate` asks for that, and what `resources.files` and
+    All are written again, as runc does, so that values written by others meanwhile do not stay.
+    Device rules are merged but not applied (`devices.attach`). Raises StateError for a limit that
+    usage has already reached, if `checkBeforeUpdate` is set, and what `resources.files` and
     `Cgroup.write` raise.
     """
     merged = merge(old, new)
@@ -34,9 +34,9 @@ def update(cgroup: Cgroup, old: Resources, new: Resources) -> Resources:
 
 
 def _check_usage(cgroup: Cgroup, memory: Memory) -> None:
-    """config-linux.md, Memory: a limit below the usage would have the OOM killer called."""
+    """config-linux.md, Memory: a limit below the usage would trigger the OOM killer."""
     if "memory.current" not in cgroup.files():
-        return  # writing the limit will say why
+        return  # writing the limit will fail with the reason
     used = int(cgroup.read("memory.current"))
     for field, limit in (("limit", memory.limit), ("swap", memory.swap)):
         if limit and 0 < limit <= used:
@@ -62,13 +62,13 @@ def merge(old: Resources, new: Resources) -> Resources:
         rdma={**old.rdma, **new.rdma},
     )
     newer = _files(merged) - _files(old)
-    overruled = {setting.file for setting in newer}  # unified has the last word, but not for ever
-    kept = {file: text for file, text in old.unified.items() if file not in overruled}
+    overridden = {setting.file for setting in newer}  # unified takes precedence, but not if older
+    kept = {file: text for file, text in old.unified.items() if file not in overridden}
     return merged.replace(unified={**kept, **new.unified})
 
 
 def _over(old: R | None, new: R | None) -> R | None:
-    """One record with the fields that another one sets."""
+    """One record, with the fields that another one sets taken from that."""
     if old is None or new is None:
         return old or new
     unset = (None, ())

@@ -1,9 +1,9 @@
 """
-The way from the command line to the function that does it, for engines and people alike.
+From the command line to the function that implements it, for engines and people alike.
 
-Flags are read as Go's flag package reads them, because engines write them so: `--name value`,
-`--name=value`, one dash or two, `--switch=false`. Nothing heavy is imported on the way: typer, for
-help and completion, and rich, for tables, cost more than running a container.
+Flags are parsed as by Go's flag package, since that is how engines write them: `--name value`,
+`--name=value`, one dash or two, `--switch=false`. Nothing heavy is imported on this path: importing
+typer, for help and completion, or rich, for tables, takes longer than running a container.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _TRUTH = {
 }  # fmt: skip
 _COMPLETION = ("--install-completion", "--show-completion")  # typer's own flags
 _STDOUT = 1
-_INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+_INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def program() -> NoReturn:
-    """Run the command line of this process; exit without the interpreter's slow farewell."""
+    """Run the command line of this process; exit without the interpreter's slow finalization."""
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a caller's SIG_IGN would reap our children
     _forget_coercion()
     os._exit(main(sys.argv[1:]))
@@ -45,9 +45,9 @@ def program() -> NoReturn:
 
 def _forget_coercion() -> None:
     """
-    Take out what Python has put into the environment, which hooks inherit.
+    Remove what Python has added to the environment, which hooks inherit.
 
-    In the C locale it sets LC_CTYPE (PEP 538), in its own copy: /proc/self/environ is the caller's.
+    In the C locale it sets LC_CTYPE (PEP 538), but /proc/self/environ stays what the caller passed.
     """
     if b"LC_CTYPE" in os.environ:
         from ..kernel.files import read_bytes
@@ -60,7 +60,7 @@ def main(words: list[str]) -> int:
     """
     Run one command line; returns the exit status.
 
-    Whatever goes wrong becomes one line on standard error and in the log.
+    Any error becomes one line on standard error and in the log.
     """
     settings = defaults(table.GLOBALS)
     try:
@@ -76,7 +76,7 @@ def _run(words: list[str], settings: Values) -> int:
         return _human_main(words)
     rest = take_flags(table.GLOBALS, words, settings, prefix=True)
     if settings["debug"]:
-        _log(settings).detail(f"called as {' '.join(words)}")
+        _log(settings).detail(f"arguments: {' '.join(words)}")
     if settings["version"]:
         return _finish(_version())
     if settings["help"] or rest in ([], ["help"]):
@@ -91,7 +91,7 @@ def _run(words: list[str], settings: Values) -> int:
 
 
 def _version() -> str:
-    """Engines read this: "NAME version X" first, then "key: value" lines."""
+    """The version as engines parse it: "NAME version X" first, then "key: value" lines."""
     from ..spec.names import OCI_VERSION
 
     return f"{table.PROGRAM} version {table.VERSION}\nspec: {OCI_VERSION}"
@@ -115,7 +115,7 @@ def find(name: str) -> Command:
 
 def parse(command: Command, words: list[str]) -> Values | None:
     """
-    The values of a command's arguments and flags, by key; None if help is asked for.
+    The values of a command's arguments and flags, by key; None if help is requested.
 
     Raises UsageError that names the flag, the value and the reason.
     """
@@ -128,12 +128,12 @@ def parse(command: Command, words: list[str]) -> Values | None:
 
 
 def _unbuilt(command: Command) -> set[str]:
-    """The keys of flags that can only have their default, which no function takes."""
+    """The keys of flags that accept only their default, which are not passed on."""
     return {flag.key for flag in command.flags if flag.refusal}
 
 
 def defaults(flags: Iterable[Flag]) -> Values:
-    """The value of each flag when it is not given."""
+    """The default value of each flag."""
     return {flag.key: flag.default for flag in flags}
 
 
@@ -141,9 +141,9 @@ def take_flags(
     flags: Iterable[Flag], words: list[str], values: Values, *, prefix: bool
 ) -> list[str]:
     """
-    Put the flags among these words into values; returns the words that are none.
+    Put the flags among these words into values; returns the other words.
 
-    With `prefix` the first word that is no flag ends them, as `--` always does.
+    With `prefix` the first other word ends the flags, as `--` always does.
     """
     known = {name: flag for flag in flags for name in (flag.name, flag.short) if name}
     rest: list[str] = []
@@ -175,7 +175,7 @@ def _truth(flag: Flag, text: str) -> bool:
 
 
 def _value(flag: Flag, text: str | None, before: Value) -> Value:
-    """The value of a flag that takes one; lists grow by what was there before."""
+    """The value of a flag that takes one; lists are appended to."""
     at = f"--{flag.name}"
     if text is None:
         raise UsageError(f"needs a {flag.value}", at=at)
@@ -220,7 +220,7 @@ def _usage(command: Command) -> str:
 
 
 def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
-    """A remedy: the known name that is most like this one."""
+    """A remedy: the known name that is most similar."""
     import difflib
 
     near = difflib.get_close_matches(name, known, 1)
@@ -250,7 +250,7 @@ def call(command: Command, settings: Values, values: Values) -> Result:
 
 
 def _load(name: str) -> Callable[..., Any]:
-    """What a "module:name" is the name of."""
+    """The object that a "module:name" refers to."""
     module, _, attribute = name.partition(":")
     __import__(module)  # importlib is one more module
     found: Callable[..., Any] = getattr(sys.modules[module], attribute)
@@ -261,8 +261,8 @@ def _finish(result: Result) -> int:
     """
     Print what a command returned; returns the exit status.
 
-    A number is the status itself, an object is printed as JSON, text as it is, and a stream of
-    texts line by line as they come.
+    An int is the status itself, a dict is printed as JSON, a str unchanged, and an iterator line by
+    line as it produces them.
     """
     if result is None:
         return 0
@@ -279,7 +279,7 @@ def _finish(result: Result) -> int:
 
 
 def _print(line: str) -> None:
-    """Not print(): whatever the locale, JSON and names leave as UTF-8, and nothing is buffered."""
+    """Unlike print(): the output is UTF-8 whatever the locale, and unbuffered."""
     data = (line + "\n").encode(errors="surrogateescape")
     while data:
         data = data[os.write(_STDOUT, data) :]

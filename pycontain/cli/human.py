@@ -1,8 +1,8 @@
 """
-Help and shell completion: a typer application made from the table.
+Help and shell completion: a typer application generated from the table.
 
-The application describes; it does not parse what is run. People and engines are understood by the
-same parser, `fast.py`, and a test holds that both know the same commands and flags.
+The application only describes the command line. `fast.py` parses it, for people and engines alike,
+and a test checks that both have the same commands and flags.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ _TYPES = {
 }
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ABOUT = """
-An OCI container runtime: a bundle, which is a directory with a config.json and a root file
-system, becomes a container.
+An OCI container runtime. It runs bundles: directories with a config.json and a root file system.
 """
 
 
 def main(words: list[str]) -> int:
-    """Show the help or the completions that these words ask for; returns the exit status."""
+    """Show the help or completions that these words request; returns the exit status."""
     try:
         application()(args=words, prog_name=table.PROGRAM)
     except SystemExit as end:
@@ -68,7 +67,7 @@ def _help(command: Command) -> str:
 
 
 def _described(parameters: list[inspect.Parameter]) -> Callable[..., None]:
-    """A function with these parameters for typer to read, which does nothing."""
+    """A function that does nothing, with these parameters for typer to read."""
 
     def function(**_: object) -> None:
         pass
@@ -125,11 +124,11 @@ def _completer(flag: Flag) -> Callable[[str], list[str]] | None:
 
 
 def _containers(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The ids below the --root of the line that is completed."""
+    """The ids below the --root of the command line being completed."""
     settings = ctx.parent.params if ctx.parent else {}
     try:
         return _starting(incomplete, os.listdir(settings["root"]))
-    except OSError:  # no container was made yet, or the root is another user's
+    except OSError:  # no container was created yet, or the root belongs to another user
         return []
 
 

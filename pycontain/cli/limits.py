@@ -27,7 +27,7 @@ _TEXTS = {"cpuset_cpus": "cpu.cpus", "cpuset_mems": "cpu.mems"}
 
 def resources(flags: dict[str, object]) -> dict[str, object]:
     """
-    What these flags ask for; a flag that was not given (None or "") changes nothing.
+    The limits that these flags set; a flag that was not given (None or "") changes nothing.
 
     Raises UsageError for an amount of memory that cannot be understood.
     """

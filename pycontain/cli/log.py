@@ -1,8 +1,8 @@
 """
 Errors and warnings: to standard error for people, to the file of --log for engines.
 
-Podman and containerd read the log as one JSON object a line and fail on the first broken one, so
-each message is one complete line, written by one write(2) to a file opened for appending.
+Podman and containerd read the log as one JSON object per line and fail on the first broken one, so
+each message is one complete line, written with one write(2) to a file opened for appending.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ..errors import Fault
 
 _STDERR = 2
-# What a terminal obeys: text of an image would move the cursor, or set the window's title.
+# Control characters: with them, text from an image could move the cursor or set the window title.
 _ESCAPES = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in b"\t\n"
 }
 
 
 class Log:
-    """Where messages go. `path` empty is standard error alone; `form` is "text" or "json"."""
+    """Where messages go; an empty path is standard error alone, form is "text" or "json"."""
 
     __slots__ = ("debug", "form", "path")
 
@@ -34,10 +34,10 @@ class Log:
         self.debug = debug
 
     def error(self, error: BaseException) -> int:
-        """Report what ended the command; returns the exit status. Never raises."""
+        """Report the error that ends the command; returns the exit status. Never raises."""
         fault = fault_of(error)
         self._put("error", _one_line(fault), _for_people(fault, os.isatty(_STDERR)))
-        if self.path:  # the file is the engine's; whoever typed the command sees it too
+        if self.path:  # the file is for the engine; the user should see the error, too
             _tell(_for_people(fault))
         if self.debug and not isinstance(error, PycontainError):
             import traceback
@@ -47,18 +47,18 @@ class Log:
         return fault.status
 
     def warning(self, text: str) -> None:
-        """Report what the user should know although the command goes on."""
+        """Report a problem that does not end the command."""
         self._put("warning", text, f"pycontain: warning: {_flat(text)}\n")
 
     def detail(self, text: str) -> None:
-        """Report what helps to find a mistake, if --debug asks for it."""
+        """Report a detail for debugging, with --debug only."""
         if self.debug:
             self._put("debug", text, f"pycontain: debug: {_flat(text)}\n")
 
     def _put(self, level: str, text: str, for_people: str) -> None:
         if self.path:
             self._to_file(level, text)
-        elif self.form == "json":  # standard error is the log, and a program reads it
+        elif self.form == "json":  # standard error is the log, read by a program
             self._append(_STDERR, level, text)
         else:
             _tell(for_people)
@@ -87,7 +87,7 @@ class Log:
 
 
 def _one_line(fault: Fault) -> str:
-    """The fault and its remedy; a value may hold line breaks."""
+    """The fault and its remedy; a value may contain line breaks."""
     text = f"{fault.line()}; {fault.remedy}" if fault.remedy else fault.line()
     return _flat(text)
 
@@ -103,12 +103,12 @@ def _flat(text: str) -> str:
 
 
 def _tell(text: str) -> None:
-    """Say something to people, who see control characters instead of what those do."""
+    """Print to standard error for people, with control characters escaped."""
     _write(_STDERR, text.translate(_ESCAPES))
 
 
 def _write(fd: int, text: str) -> None:
     try:
         os.write(fd, text.encode(errors="backslashreplace"))
-    except OSError:  # standard error is closed, or the log's disk is full: nobody is left to tell
+    except OSError:  # standard error is closed, or the log's disk is full: nothing can be done
         pass

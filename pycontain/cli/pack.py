@@ -1,8 +1,8 @@
 """
 Write the archive that `lean.archive` reads: `python -m pycontain.cli.pack`.
 
-The code is compiled without docstrings, annotations and column numbers for tracebacks, which make
-up half of its size.
+The code is compiled without docstrings, annotations and the column numbers for tracebacks, which
+are half of its size.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _FOLDER = os.path.dirname(os.path.dirname(archive.__file__))
 
-# What one command imports: the modules as they are completed, and the compiled ones with their
-# files. The commands of people may take their time.
+# Prints what one command imports: the modules in the order in which they are completed, and the
+# compiled ones with their files. It is not done for commands that only people use.
 _TRACE = """
 import marshal, posix, sys
 sys.path = {path!r}
@@ -59,7 +59,7 @@ print((order, compiled))
 
 
 def write() -> str:
-    """Pack the package as it is now; returns the archive's path. Raises OSError."""
+    """Pack the current package; returns the archive's path. Raises OSError."""
     modules = _compile_all()
     path = archive.file()
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -112,17 +112,17 @@ def _put(
 
 def _pieces(order: list[str]) -> Iterator[list[str]]:
     """
-    An order in pieces, whose code is some 50 KiB each.
+    The modules of a command in pieces of some 50 KiB of code each.
 
-    All are read to the same place: the more there are, the smaller it is, but what a piece shares
-    with the one before, such as names, is there twice.
+    All are read into the same buffer: more pieces make it smaller, but what two pieces have in
+    common, such as names, is stored twice.
     """
     size = 16  # modules
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
 class _Parts:
-    """Marshalled values, one after the other."""
+    """Marshalled values, concatenated."""
 
     def __init__(self) -> None:
         self.made: list[bytes] = []
@@ -152,7 +152,7 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
 
 
 def _sources() -> list[tuple[str, str]]:
-    """(module, source file) of the whole package, except what packs it."""
+    """(module, source file) of the whole package, except the two modules that pack and load it."""
     found = []
     for folder, _, names in os.walk(_FOLDER):
         prefix = os.path.relpath(folder, os.path.dirname(_FOLDER)).replace(os.sep, ".")
@@ -180,7 +180,7 @@ class _Strip(ast.NodeTransformer):
     """
     Drops docstrings, annotations of functions, `if TYPE_CHECKING` blocks and future imports.
 
-    Annotations of classes stay: records are made of them.
+    Annotations of classes are kept: records get their fields from them.
     """
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
@@ -198,7 +198,7 @@ class _Strip(ast.NodeTransformer):
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        """A future import is one of a file, too: the compiler is told by a flag."""
+        """Drop future imports: the compiler gets a flag instead."""
         return None if node.module == "__future__" else node
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
@@ -214,11 +214,11 @@ def _without_docstring(node: Body) -> Body:
 
 
 def main() -> None:
-    """Pack, in a Python that leaves out column numbers."""
+    """Pack, in a Python process that omits column numbers."""
     if "no_debug_ranges" in sys._xoptions:  # noqa: SLF001
         write()
     else:
-        # isolated: a checkout in the working directory is not the package to pack
+        # isolated, so that it does not pack a checkout in the working directory
         command = (sys.executable, "-IX", "no_debug_ranges", "-m", "pycontain.cli.pack")
         subprocess.run(command, check=True)
 

@@ -1,4 +1,4 @@
-"""What a command becomes when its child of vfork is killed half-way (`launch.recover`)."""
+"""What a command executes if its child of vfork is killed half-way (`launch.recover`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """
-    Remove the container that the command line names, and say why.
+    Remove the container that the command line names, and report why.
 
-    All signals are blocked, as the command had them: one that is waiting must not end this first.
+    All signals are still blocked, as in the command: a pending one must not end this process first.
     """
     root, name, created, path, form, pid = sys.argv[1:]
     log = Log(path, form, debug=False)
     options = Options(root=root, log=path, log_format=form, warn=log.warning)
     ended = os.waitid(os.P_PID, int(pid), os.WEXITED)
-    assert ended is not None  # WNOHANG was not asked for
+    assert ended is not None  # no WNOHANG
     sys.exit(log.error(remove_unfinished(options, name, created, ending(ended))))

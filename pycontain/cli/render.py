@@ -1,4 +1,4 @@
-"""Tables for people. A pipe gets the same columns as plain text, never cut to a width."""
+"""Tables for people. A pipe gets the same columns as plain text, never truncated."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def containers(found: Iterable[Mapping[str, object]]) -> None:
 
 
 def plan(bundle: str, steps: Iterable[Mapping[str, object]]) -> None:
-    """`pycontain plan`: each step with its side, what it does and why."""
+    """`pycontain plan`: each step with its side, what it does and the reason."""
     table = _table("", "SIDE", "STEP", "WHAT", "WHY", title=f"the steps that run {bundle}")
     table.columns[0].justify = "right"
     styles = {"parent": "cyan", "child": "magenta"}
@@ -68,7 +68,7 @@ def plan(bundle: str, steps: Iterable[Mapping[str, object]]) -> None:
 
 
 def findings(found: Iterable[Finding]) -> None:
-    """`pycontain doctor`: what was looked for, what was found, what can be done."""
+    """`pycontain doctor`: what was checked, what was found, and the remedy."""
     table = _table("CHECK", "", "FOUND", "REMEDY")
     for finding in found:
         table.add_row(
@@ -81,12 +81,12 @@ def findings(found: Iterable[Finding]) -> None:
 
 
 def timings(steps: Iterable[tuple[str, str, int]]) -> None:
-    """`pycontain run --timing`, on standard error: the output is the container's."""
+    """`pycontain run --timing`, on standard error: standard output belongs to the container."""
     table = _table("SIDE", "STEP", "MICROSECONDS")
     table.columns[2].justify = "right"
     total = 0
     for side, step, microseconds in steps:
         total += microseconds
         table.add_row(side, Text(step), str(microseconds))
-    table.add_row("", Text("together", "bold"), Text(str(total), "bold"))
+    table.add_row("", Text("total", "bold"), Text(str(total), "bold"))
     _console(stderr=True).print(table)

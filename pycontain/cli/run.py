@@ -1,4 +1,4 @@
-"""`pycontain run`: a module of its own, because engines take this way (CONTRIBUTING, habit 7)."""
+"""`pycontain run`: a separate module, because engines use it (CONTRIBUTING, habit 7)."""
 
 from __future__ import annotations
 

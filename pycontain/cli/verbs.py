@@ -1,5 +1,5 @@
 """
-The commands that do more than call the runtime: they read, reshape or draw.
+The commands that do more than call the runtime: they read input or format output.
 
 Each returns what `fast.py` prints: text, JSON, lines, or an exit status.
 """
@@ -39,7 +39,7 @@ def list_containers(options: Options, *, format: str, quiet: bool) -> str | Iter
 def processes(
     options: Options, id: str, *, ps_options: tuple[str, ...], format: str
 ) -> str | Iterator[str]:
-    """The processes of a container: their ids, or the lines that ps(1) has for them."""
+    """The processes of a container: their ids, or the lines that ps(1) prints for them."""
     from ..runtime.ps import ps
 
     pids = ps(options, id)
@@ -63,7 +63,7 @@ def _ps_lines(pids: list[int], ps_options: tuple[str, ...]) -> Iterator[str]:
 
 
 def _lines_of(pids: list[int], lines: list[str]) -> Iterator[str]:
-    """The heading and the lines whose PID column holds one of these."""
+    """The heading and the lines whose PID column contains one of these."""
     heading = lines[0].split()
     if "PID" not in heading:
         raise UsageError("leave out the PID column", at="ps options", remedy="add -o pid")
@@ -74,7 +74,7 @@ def _lines_of(pids: list[int], lines: list[str]) -> Iterator[str]:
 
 
 def events(options: Options, id: str, *, interval: str, stats: bool) -> Iterator[str]:
-    """What a container uses, again and again or, with stats, once."""
+    """The resource usage of a container, repeatedly or, with stats, once."""
     from ..runtime.events import events
 
     seconds = duration(interval, "--interval")
@@ -82,7 +82,7 @@ def events(options: Options, id: str, *, interval: str, stats: bool) -> Iterator
 
 
 def update(options: Options, id: str, *, resources: str, **flags: object) -> None:
-    """Change limits: those of a JSON file or, without one, those of the flags."""
+    """Change limits, given by a JSON file or else by flags."""
     from ..runtime.update import update
 
     update(options, id, _resources_of(resources) if resources else limits.resources(flags))
@@ -99,7 +99,7 @@ def _resources_of(path: str) -> dict[str, object]:
 
 
 def spec(_: Options, *, bundle: str) -> None:
-    """Write a sample config.json into a bundle; one that is there is kept."""
+    """Write a sample config.json into a bundle. Raises UsageError if one exists."""
     from ..spec.sample import sample
 
     path = os.path.join(bundle, "config.json")
@@ -111,7 +111,7 @@ def spec(_: Options, *, bundle: str) -> None:
 
 
 def features(_: Options) -> dict[str, object]:
-    """What this runtime can do (features.md)."""
+    """The features of this runtime (features.md)."""
     from ..plan.mounts import OPTIONS
     from ..spec.features import features
 
@@ -132,7 +132,7 @@ def plan(options: Options, *, bundle: str, verb: str, format: str) -> str | None
 
 
 def doctor(_: Options, *, format: str) -> int:
-    """Print what this host has and lacks; the status is 1 if something essential lacks."""
+    """Print what this host has and does not have; returns 1 if something essential is missing."""
     from ..runtime import doctor
     from . import render
 

@@ -1,1 +1,1 @@
-"""One program behind every wall: natively, in a container, in a virtual machine, emulated."""
+"""One program compared: run natively, in a container, in a virtual machine, and emulated."""

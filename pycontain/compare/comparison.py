@@ -1,4 +1,4 @@
-"""What `pycontain compare` measures, interleaved, and what a program sees behind each wall."""
+"""What `pycontain compare` measures, interleaved, and what a program sees in each environment."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _TURNS = 60_000  # of a loop in awk
 
 class Figure(Record):
     """
-    One quantity behind one wall: the median of the runs.
+    One quantity in one environment: the median of the runs.
 
-    spread  from the least to the greatest, as a part of the median
+    spread  the range from minimum to maximum, as a fraction of the median
     """
 
     median: float
@@ -40,9 +40,9 @@ class Figure(Record):
 
 class Column(Record):
     """
-    One wall.
+    One environment.
 
-    figures  quantity -> what was measured; QUANTITIES says the units
+    figures  quantity -> its measurement, in the unit from QUANTITIES
     sees     question -> what the program sees
     missing  why there are no figures, or ""
     """
@@ -54,7 +54,7 @@ class Column(Record):
 
 
 class Comparison(Record):
-    """The whole table. engine is what stands behind /dev/kvm."""
+    """The whole table. engine is what /dev/kvm is based on."""
 
     program: tuple[str, ...]
     runs: int
@@ -92,14 +92,14 @@ def compare(
     program: Sequence[str] = (), runs: int = 5, progress: Progress | None = None
 ) -> Comparison:
     """
-    Run a static program behind every wall, `runs` times, interleaved.
+    Run a static program in every environment, `runs` times, interleaved.
 
-    Without a program it is busybox sha256sum of a file of 4 MB. progress is called with how many
-    runs are done, of how many, and what comes next.
+    Without a program, busybox computes the SHA-256 of a file of 4 MB. progress is called with the
+    number of finished runs, their total number, and what comes next.
 
-    Raises UsageError for runs that are no number of runs, HostError without busybox, which the
-    small measurements are made with, ProgramError when the program cannot be run natively or
-    prints something else behind a wall.
+    Raises UsageError for an invalid number of runs, HostError without busybox, which the small
+    measurements need, ProgramError when the program cannot be run natively or behaves differently
+    in another environment.
     """
     if not 1 <= runs <= 1000:
         raise UsageError("is not 1 to 1000", at="--runs", value=str(runs))
@@ -128,7 +128,7 @@ def _default(busybox: str, folder: str) -> list[str]:
 
 
 def _jobs(busybox: str, program: Sequence[str]) -> dict[str, Sequence[str]]:
-    """What is run behind each wall: the program, and three small ones for the costs."""
+    """What is run in each environment: the program, and three small ones for the costs."""
     dd = [busybox, "dd", "if=/dev/zero", "bs=1", f"count={_CALLS}"]
     loop = f"BEGIN {{ for (i = 0; i < {_TURNS}; i++) sum += i; print sum }}"
     return {
@@ -142,7 +142,7 @@ def _jobs(busybox: str, program: Sequence[str]) -> dict[str, Sequence[str]]:
 def _measure(
     ways: Sequence[Wall], jobs: dict[str, Sequence[str]], runs: int, progress: Progress
 ) -> dict[str, dict[str, list[Run]]]:
-    """Wall -> job -> its runs; what is taken in turns meets the same busy moments."""
+    """Environment -> job -> its runs; interleaved, so that load on the host affects all alike."""
     present = [way for way in ways if not way.missing]
     samples: dict[str, dict[str, list[Run]]] = {
         way.name: {job: [] for job in jobs} for way in present
@@ -165,9 +165,9 @@ def _sample(
     reference = samples["native"][job][0] if samples["native"][job] else result
     same = result.output == reference.output or job == "calls"  # dd prints its speed
     if result.status != reference.status or not same:
-        said = result.output[-200:].decode(errors="replace").strip().replace("\n", " | ")
+        shown = result.output[-200:].decode(errors="replace").strip().replace("\n", " | ")
         raise ProgramError(
-            f"ends with status {result.status} and does not print what it prints natively: {said}",
+            f"behaves differently than natively: status {result.status}, output {shown}",
             at=f"{program[0]} ({way.name})",
         )
     return result
@@ -197,7 +197,7 @@ def _figure(values: list[float]) -> Figure:
 
 
 def _sees(way: Wall, busybox: str) -> dict[str, str]:
-    """What busybox finds out behind a wall."""
+    """What busybox finds out in an environment."""
 
     def ask(*words: str) -> str:
         return run(way.command([busybox, *words]), [busybox]).output.decode(errors="replace")

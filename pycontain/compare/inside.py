@@ -1,4 +1,4 @@
-"""A program behind an engine of vm/, as a process of its own: ENGINE PROGRAM..."""
+"""Run a program on an engine of vm/, in a process of its own: ENGINE PROGRAM..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..vm.program import World, run_program
 
 
 def main() -> int:
-    """The exit status of the program."""
+    """Run it, and return the exit status of the program."""
     engine, *arguments = sys.argv[1:]
     environment = [f"{name}={value}" for name, value in os.environ.items()]
     try:

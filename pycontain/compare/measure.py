@@ -1,4 +1,4 @@
-"""Running one command and looking at it: when it speaks, when it ends, what memory it takes."""
+"""Run one command and measure it: time to first output and to exit, and memory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LOOK_EVERY = 0.005  # seconds between two looks at the memory
+_SAMPLE_EVERY = 0.005  # seconds between two samples of the memory
 
 
 class Run(Record):
     """
     One run.
 
-    first_output  seconds to its first byte, or to the end for a silent program
+    first_output  seconds to its first byte, or to its end without output
     seconds       to its end
-    memory        greatest resident memory of the program and its monitor together, in bytes
-    program       the part of it that is the program's own process, or 0 where there is none
+    memory        peak resident memory of the program and its monitor together, in bytes
+    program       the peak of the program's own process alone, or 0 where it has none
     """
 
     first_output: float
@@ -37,7 +37,7 @@ class Run(Record):
 
 def run(command: Sequence[str], native: Sequence[str]) -> Run:
     """
-    Run a command to its end; native is the program behind it, to tell it from its monitor.
+    Run a command to its end; native is the program it runs, to tell it from its monitor.
 
     Raises ProgramError when the command itself cannot be executed.
     """
@@ -50,8 +50,8 @@ def run(command: Sequence[str], native: Sequence[str]) -> Run:
     output, first, memory = bytearray(), 0.0, _Memory(child.pid, native[0])
     fd = child.stdout.fileno()
     while True:
-        ready, _, _ = select.select([fd], [], [], _LOOK_EVERY)
-        memory.look()
+        ready, _, _ = select.select([fd], [], [], _SAMPLE_EVERY)
+        memory.sample()
         if not ready:
             continue
         piece = os.read(fd, 65536)
@@ -80,11 +80,11 @@ class _Memory:
     def total(self) -> int:
         return sum(mark for _, mark in self._marks.values())
 
-    def look(self) -> None:
+    def sample(self) -> None:
         for pid in _tree(self._pid):
             name, mark = _status(pid)
             before, most = self._marks.get(pid, (name, 0))
-            # what it was before execve, a copy of the monitor that shares its pages, does not count
+            # before execve it is a copy of the monitor that shares its pages: not counted
             self._marks[pid] = name, max(mark, most) if name == before or not mark else mark
             if name == self._name:
                 self.program = max(self.program, mark)
@@ -98,12 +98,12 @@ def _tree(pid: int) -> list[int]:
             with open(f"/proc/{parent}/task/{parent}/children") as file:
                 found += map(int, file.read().split())
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has exited
     return found
 
 
 def _status(pid: int) -> tuple[str, int]:
-    """The name and the high-water mark in bytes of a process, 0 when it is gone."""
+    """The name and the high-water mark in bytes of a process, 0 when it has exited."""
     try:
         with open(f"/proc/{pid}/status") as file:
             fields = dict(line.split(":", 1) for line in file if ":" in line)

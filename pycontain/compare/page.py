@@ -1,4 +1,4 @@
-"""The comparison as one HTML file that needs nothing else: tables, and charts as inline SVG."""
+"""The comparison as one self-contained HTML file: tables, and charts as inline SVG."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _CHARTS = (
     # title, quantities of one unit
     ("Time to first output and to exit", ("first output", "exit")),
-    ("A loop that only computes", ("CPU-bound loop",)),
+    ("A CPU-bound loop", ("CPU-bound loop",)),
     ("One system call", ("system call",)),
-    ("Greatest memory, program and monitor", ("memory",)),
+    ("Peak memory, program and monitor", ("memory",)),
 )
 
 _STYLE = """
@@ -33,15 +33,15 @@ small { color: #666; } svg { max-width: 100%; height: auto; }
 
 def page(comparison: Comparison) -> str:
     """The text of the file. Raises HostError without matplotlib."""
-    title = "One program behind four walls"
+    title = "One program in four environments"
     program = html.escape(" ".join(comparison.program))
     parts = [
         "<!DOCTYPE html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{title}</h1>",
-        f"<p><code>{program}</code>: medians of {comparison.runs} interleaved runs for each wall,",
-        "and half the way from the least to the greatest.",
+        f"<p><code>{program}</code>: medians of {comparison.runs} interleaved runs,",
+        "± half the range from minimum to maximum.",
         f"Behind <code>/dev/kvm</code>: {html.escape(comparison.engine)}.</p>",
         "<h2>What it costs</h2>", _figures(comparison),
         "<h2>What the program sees</h2>", _sights(comparison),
@@ -52,11 +52,11 @@ def page(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, path: str) -> None:
-    """Put the page at this path, whole or not at all."""
-    text, half = page(comparison), f"{path}.{os.getpid()}"
-    with open(half, "w", encoding="utf-8") as file:
+    """Write the page to this path atomically."""
+    text, temporary = page(comparison), f"{path}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
-    os.replace(half, path)
+    os.replace(temporary, path)
 
 
 def _table(columns: tuple[Column, ...], rows: list[str]) -> str:

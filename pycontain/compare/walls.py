@@ -1,4 +1,4 @@
-"""The four ways to run a program, as commands for a fresh process each."""
+"""The four environments for a program, each as a command for a new process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NOT_SHARED = {"proc", "sys", "dev", "lost+found"}  # the container has its own
 
 class Wall(Record):
     """
-    One way to run a program.
+    One environment to run a program in.
 
-    command  what to execute for it, given the program and its arguments
-    missing  why this host cannot, or ""
+    command  builds the command to execute from the program and its arguments
+    missing  why this host does not provide it, or ""
     """
 
     name: str
@@ -33,7 +33,7 @@ class Wall(Record):
 
 
 def walls(folder: str) -> list[Wall]:
-    """All four; folder is an empty directory for the bundle of the container."""
+    """All four; folder is an empty directory for the container's bundle."""
     return [
         Wall(name="native", command=list),
         Wall(
@@ -59,7 +59,7 @@ def _inside(engine: str, program: Sequence[str]) -> list[str]:
 
 
 def _container(folder: str, program: Sequence[str]) -> list[str]:
-    """Write the bundle for this program, and say how to run it."""
+    """Write the bundle for this program, and return the command that runs it."""
     rootfs = f"{folder}/rootfs"
     os.makedirs(rootfs, exist_ok=True)
     with open(f"{folder}/config.json", "w", encoding="utf-8") as file:
@@ -70,7 +70,7 @@ def _container(folder: str, program: Sequence[str]) -> list[str]:
 
 
 def _sealed() -> str:
-    """The interpreter as the installed program has it; any other would begin itself again."""
+    """The interpreter's sealed copy where possible: the runtime would re-execute any other."""
     try:
         return seal.mounted(os.path.realpath(sys.executable))
     except (KernelError, OSError):

@@ -1,4 +1,4 @@
-"""What a container's first process carries from one step to the next."""
+"""What a container's first process keeps from one step to the next."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Context:
     channel        to the parent; None for a child of vfork
     start          the FIFOs at which the child waits for `start`; None for run and exec
     namespaces     CLONE_NEW* -> descriptor, of those to join
-    network        the new network namespace, made ahead of time; -1: the child was born in it
+    network        the new network namespace, if created ahead of time; -1: the child starts in it
     target         a pidfd of the container's first process, for exec
     cgroup         the directory of the container's cgroup
     console        where the terminal's master is sent; -1 without a terminal
     seccomp        the compiled system call filter
-    kept           more descriptors that are needed to the end
+    kept           more descriptors that are needed until the end
     hook_state     the state that hooks get, without status and pid
     root           the root file system, from the step that binds it
-    late           target -> mount, of those that become read-only when all is made
+    late           target -> mount, of those that become read-only once everything is created
     preserved      how many descriptors after the standard ones are the program's
     program, env   what execve gets, from the step that finds the program
     """
@@ -57,10 +57,10 @@ class Context:
         """
         Close every descriptor that no later step needs.
 
-        Until now the child held files of the host: whoever shares a pid namespace with it could
-        have reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
+        Until now the child held files of the host: any process in its pid namespace could have
+        reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
         """
-        root = self.root = Root(self.inside.fd)  # what it remembers of mounts is closed now
+        root = self.root = Root(self.inside.fd)  # the mounts that the old one remembers are closed
         kept = {self.console, root.fd, *self.kept, *(tree.fd for tree in self.late.values())}
         for channel in (self.channel, self.start):
             if channel is not None:
@@ -74,12 +74,12 @@ class Context:
 
     @property
     def parent(self) -> Channel:
-        """The channel to the parent, of a child that has memory of its own."""
+        """The channel to the parent; only a child that has its own memory has one."""
         assert self.channel is not None
         return self.channel
 
     @property
     def inside(self) -> Root:
-        """The root file system. Only steps after the one that binds it ask."""
+        """The root file system; only for steps after the one that binds it."""
         assert self.root is not None
         return self.root

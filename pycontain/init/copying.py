@@ -1,4 +1,4 @@
-"""Fill a new tmpfs with what it covers (the mount option tmpcopyup), by descriptors alone."""
+"""Fill a new tmpfs with what it covers (the mount option tmpcopyup), using only descriptors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def copy_tree(source: int, target: int) -> None:
     """
     Copy a directory's content into another, with owners, modes and times of files.
 
-    Regular files, directories, symlinks, device files and FIFOs; sockets are left out, since a
-    socket's file without its server is nothing, and so is a file that turns into something else
-    while it is copied. Mode and owner of the top come along too.
+    Regular files, directories, symlinks, device files and FIFOs; sockets are left out, since they
+    are useless without their server, and so is a file that turns into something else while it is
+    copied. Mode and owner of the top directory are copied, too.
     """
     _copy_directory(source, os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=target))
 
@@ -48,7 +48,7 @@ def _copy_one(name: str, found: os.stat_result, source: int, target: int) -> Non
 
 def _copy_file(name: str, source: int, target: int) -> None:
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
-    # a FIFO that has taken its place meanwhile would let us wait for somebody to write
+    # opening a FIFO that has replaced it meanwhile would wait for a writer
     reader = os.open(name, os.O_RDONLY | os.O_NONBLOCK | flags, dir_fd=source)
     found = os.fstat(reader)
     if stat.S_ISREG(found.st_mode):

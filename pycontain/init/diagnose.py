@@ -1,9 +1,9 @@
 """
-Why a program cannot be executed, in words that say what to do.
+Why a program cannot be executed, and what to do about it.
 
-execve(2) answers ENOENT for a script whose interpreter is missing, and EACCES for a file system
-mounted noexec; users then look for the wrong thing. The phrases "no such file or directory",
-"executable file not found" and "permission denied" are those that engines look for.
+execve(2) fails with ENOENT for a script whose interpreter is missing, and with EACCES on a file
+system mounted noexec; users then look for the wrong problem. The phrases "no such file or
+directory", "executable file not found" and "permission denied" are those that engines look for.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 def refusal(program: str, number: int, root: Root | None = None) -> ProgramError:
     """
-    The error for a program that cannot be executed, with the errno that says so.
+    The error for a program that cannot be executed, for the errno of the failure.
 
-    root is given when the kernel has said it; then it is looked at what is inside the program.
+    root is given when the errno is execve's own; then the program file itself is examined.
     """
     status = _NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else _NOT_EXECUTABLE
     found = _look_inside(program, number, root) if root is not None else None
@@ -34,12 +34,12 @@ def refusal(program: str, number: int, root: Root | None = None) -> ProgramError
         known = errno.ENOENT if number == errno.ENOTDIR else number
         why = f"exec {program}: {os.strerror(known).lower()}: {detail}"
     else:
-        detail, remedy = _words(program, number)
+        detail, remedy = _reason(program, number)
         why = f'exec: "{program}": {detail}'
     return ProgramError(why, remedy=remedy, errno=number, status=status)
 
 
-def _words(program: str, number: int) -> tuple[str, str]:
+def _reason(program: str, number: int) -> tuple[str, str]:
     """(reason, remedy)."""
     if number in (errno.ENOENT, errno.ENOTDIR):
         return f"stat {program}: no such file or directory", ""
@@ -69,7 +69,7 @@ def _look_inside(program: str, number: int, root: Root) -> tuple[str, str] | Non
             return "it is neither ELF nor a script with #!", "add a #! line"
         return None
     except (KernelError, OSError, OverflowError):
-        # a directory, an ELF header that points nowhere, an interpreter behind links without end
+        # a directory, an ELF header with bad offsets, an interpreter behind a loop of links
         return None
     finally:
         os.close(file)
@@ -81,7 +81,7 @@ def _script(head: bytes, root: Root) -> tuple[str, str] | None:
     interpreter = words[0].decode(errors="replace") if words else ""
     if line.endswith(b"\r"):
         return (
-            f"its first line asks for {interpreter}\\r, which does not exist",
+            f"its first line names {interpreter}\\r, which does not exist",
             "convert its line endings, for example with dos2unix",
         )
     if root.find(interpreter) is None:

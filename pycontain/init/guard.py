@@ -1,9 +1,10 @@
 """
-The child stops being an ordinary Python process.
+The child stops being able to load code.
 
-An interpreter reads code when it needs it: after the pivot it would read the container's
+An interpreter loads code when it needs it: after the pivot it would load the container's
 (CVE-2019-14271 was this, with libraries). So everything is loaded before, and from the first step
-on imports are blocked; the test `tests/security/test_imports_are_blocked.py` plants traps.
+on imports are blocked; `tests/security/test_imports_are_blocked.py` plants files that would be
+loaded otherwise.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
 
-_LAST_WORDS = b"pycontain: code was about to be loaded inside a container; the process ends here\n"
+_MESSAGE = b"pycontain: a process inside a container tried to load code; it ends here\n"
 _FORBIDDEN = ("import", "compile", "exec", "ctypes.dlopen", "subprocess.Popen")
 _EMPTY: dict[str, object] = {
     "meta_path": [], "path_hooks": [], "path": [], "path_importer_cache": {},
@@ -35,7 +36,7 @@ class _Imports:
     """
     What imports need, taken from the interpreter while they are blocked.
 
-    It is kept, not freed: that would write to each of its pages, which then are copied.
+    It is kept, not freed: freeing would write to each of its pages, which would then be copied.
     """
 
     kept: dict[str, object] = {}
@@ -45,11 +46,11 @@ class _Imports:
 @child_step(steps.Guard)
 def guard(step: steps.Guard, context: Context) -> None:
     """Block imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
-    gc.disable()  # no finaliser runs at a moment nobody chose
+    gc.disable()  # no finaliser runs at an unexpected moment
     block_imports()
     calls.default_signals()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # the parent blocked them all
-    # nobody inside may look into this process (CVE-2016-9962)
+    # no process inside may inspect this one (CVE-2016-9962)
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
     context.preserved = step.preserve_fds
     calls.close_range(3 + step.preserve_fds, on_exec=True)
@@ -58,7 +59,7 @@ def guard(step: steps.Guard, context: Context) -> None:
 
 
 def block_imports() -> None:
-    """From here on no code can be loaded: whoever tries ends the process."""
+    """From here on no code can be loaded: an attempt ends the process."""
     if not _Imports.kept:
         sys.addaudithook(_refuse)
     _Imports.kept = {name: getattr(sys, name) for name in _EMPTY}
@@ -67,7 +68,7 @@ def block_imports() -> None:
 
 
 def allow_imports() -> None:
-    """In the parent, once a child of vfork is gone."""
+    """Allow imports again, in the parent, once a child of vfork has gone."""
     if _Imports.blocked:
         vars(sys).update(_Imports.kept)
         _Imports.blocked = False
@@ -76,13 +77,13 @@ def allow_imports() -> None:
 def _refuse(event: str, _: object) -> None:
     """An audit hook (PEP 578): it cannot be removed."""
     if _Imports.blocked and event in _FORBIDDEN:
-        os.write(2, _LAST_WORDS)
+        os.write(2, _MESSAGE)
         os._exit(255)
 
 
 @child_step(steps.JoinKeyring)
 def join_keyring(step: steps.JoinKeyring, context: Context) -> None:
-    """Leave the caller's keyring; a kernel without keyrings (ENOSYS) has none to leak."""
+    """Leave the caller's keyring; a kernel without keyrings fails with ENOSYS, which is ignored."""
     try:
         calls.new_session_keyring()
     except KernelError as error:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @child_step(steps.RunContainerHooks)
 def run_hooks(step: steps.RunContainerHooks, context: Context) -> None:
-    """Run hooks in the container's namespaces, where this process has the pid it sees."""
+    """Run hooks in the container's namespaces, with this process's pid as seen there."""
     status = "created" if step.kind == "startContainer" else "creating"
-    if step.kind == "startContainer":  # its programs are the container's, as is the environment
+    if step.kind == "startContainer":  # runs the container's programs, in its environment
         os.environ.clear()
         os.environ.update({os.fsencode(k): os.fsencode(v) for k, v in context.env.items()})
     if step.kind == "createContainer" and context.root is not None:
-        os.fchdir(context.root.fd)  # as runc does, so that they can name what is in it
+        os.fchdir(context.root.fd)  # as runc does, so that relative paths start in the rootfs
     state = {**context.hook_state, "status": status, "pid": os.getpid()}
     hooks.run_all(step.hooks, step.kind, state)

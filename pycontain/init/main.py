@@ -1,8 +1,8 @@
 """
-The life of a container's first process, from its fork to execve.
+The container's first process, from its fork to execve.
 
-The plan says which steps there are; the modules of this package hold the function of each, marked
-by `child_step`. A child of vfork does not begin here but in `launch.vfork`.
+The plan lists the steps; the modules of this package contain the function of each, marked with
+`child_step`. A child of vfork does not start here but in `launch.vfork`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def live(turns: Sequence[Turn], context: Context) -> NoReturn:
 
 
 class _Parent(Peer):
-    """The parent as the other side of the child's walk, which is told how far it has come."""
+    """The parent as the other side of the child's walk; it is notified of the child's progress."""
 
     def __init__(self, context: Context, times: Times) -> None:
         self.context = context
         self.times = times
 
     def perform(self, step: Step) -> None:
-        """Do a step, counted as begun; the last one, execve, is announced."""
+        """Perform a step after counting it as begun; the last one, execve, is announced."""
         channel = self.context.parent
         if isinstance(step, steps.Execute):
             sync.report_exec(channel, self._new_times())
@@ -62,7 +62,7 @@ class _Parent(Peer):
         sync.report_done(self.context.parent, self._new_times())
 
     def _new_times(self) -> list[tuple[str, int]]:
-        """The times that the parent does not know yet."""
+        """The times that were not sent to the parent yet."""
         new = [(name, spent) for _, name, spent in self.times]
         self.times.clear()
         return new
@@ -72,6 +72,6 @@ def _report(error: BaseException, context: Context) -> None:
     try:
         sync.report_fault(context.parent, error)
     except BrokenPipeError:
-        pass  # nobody is left to tell
+        pass  # the parent has exited
     finally:
         os._exit(sync.EXIT_FAILED)

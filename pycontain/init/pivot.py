@@ -1,4 +1,4 @@
-"""The rootfs becomes "/", and the host's tree is let go. pivot_root(2)."""
+"""The rootfs becomes "/", and the host's tree is detached. pivot_root(2)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
 
-_HIDDEN = -1  # below another mount, where no path leads
+_HIDDEN = -1  # below another mount, not reachable by a path
 _MOST_STACKED = 64  # mounts on one directory
 
 
 @child_step(steps.ChangeRoot)
 def change_root(step: steps.ChangeRoot, context: Context) -> None:
-    """Make the rootfs "/" and let the host's tree go. pivot_root(2), "pivot_root(".", ".")"."""
+    """Make the rootfs "/" and detach the host's tree. pivot_root(2), "pivot_root(".", ".")"."""
     if step.pivot:
         _pivot(context.inside.fd)
     else:
         _move(context.inside.fd)
-    if step.propagation:  # of this mount alone: the others have options of their own
+    if step.propagation:  # of this mount alone: the others have their own options
         Tree(context.inside.fd).propagate(step.propagation)
     context.close_others()
 
@@ -40,14 +40,14 @@ def _pivot(root: int) -> None:
     os.fchdir(root)
     calls.pivot_root(b".", b".")
     os.fchdir(old)  # "." is now the old root, stacked on the new one
-    Tree(old).propagate(c.MS_SLAVE, recursive=True)  # the host's mounts stay where they are
+    Tree(old).propagate(c.MS_SLAVE, recursive=True)  # so that nothing is unmounted on the host
     calls.umount2(".", c.MNT_DETACH)
     os.chdir("/")
 
 
 def _move(root: int) -> None:
     """For a root that cannot be pivoted, such as an initramfs: cover "/" with the rootfs."""
-    _let_go_of_kernel_mounts(host_path(root))
+    _detach_kernel_mounts(host_path(root))
     slash = open_host("/")
     calls.move_mount(root, slash, "/")
     os.fchdir(root)
@@ -55,27 +55,27 @@ def _move(root: int) -> None:
     os.chdir("/")
 
 
-def _let_go_of_kernel_mounts(rootfs: str) -> None:
+def _detach_kernel_mounts(rootfs: str) -> None:
     """
-    Unmount the host's proc and sysfs, which stay behind when the root is not pivoted.
+    Unmount the host's proc and sysfs, which remain when the root is not pivoted.
 
-    While one that nothing masks is there, whoever makes a user namespace may mount another: only
-    what is as visible already can be had (mount_too_revealing in the kernel's fs/namespace.c).
+    While an unmasked one exists, a process in a new user namespace may mount another: the kernel
+    allows what is already fully visible (mount_too_revealing in fs/namespace.c).
     """
     for number, point, kind, _ in reversed(list(mounted())):  # the innermost first
         if kind in ("proc", "sysfs") and not is_below(point, rootfs):
             for _ in range(_MOST_STACKED):
-                if _let_go(point) in (number, _HIDDEN):
+                if _detach(point) in (number, _HIDDEN):
                     break
 
 
-def _let_go(point: str) -> int:
-    """The number of the topmost mount at a point, which is not there any more; or _HIDDEN."""
+def _detach(point: str) -> int:
+    """Remove the topmost mount at a point; returns its number, or _HIDDEN."""
     place = -1
     try:
         place = open_host(point)
         number = calls.mount_id(place)
-        # unmounting propagates, to the peers of what a mount lies on
+        # unmounting propagates to the peers of the parent mount
         Tree(place).propagate(c.MS_PRIVATE, recursive=True)
         stop_propagation_at(os.path.dirname(point), c.MS_PRIVATE)
         _unmount_or_cover(point, place)
@@ -90,7 +90,7 @@ def _let_go(point: str) -> int:
 
 
 def _unmount_or_cover(point: str, place: int) -> None:
-    """What is locked to its parent cannot be unmounted alone: mount_namespaces(7)."""
+    """A mount that is locked to its parent cannot be unmounted alone: mount_namespaces(7)."""
     try:
         calls.umount2(point, c.MNT_DETACH)
     except KernelError as error:
@@ -101,7 +101,7 @@ def _unmount_or_cover(point: str, place: int) -> None:
 
 @child_step(steps.ChangeDirectoryRoot)
 def change_directory_root(step: steps.ChangeDirectoryRoot, context: Context) -> None:
-    """Without a mount namespace there is only chroot(2)."""
+    """Without a mount namespace, only chroot(2) is possible."""
     rootfs = open_host(step.path)
     os.fchdir(rootfs)
     os.chroot(".")

@@ -29,7 +29,7 @@ _ROOM = 1 << 18  # bytes
 
 @child_step(steps.JoinNamespaces)
 def join_namespaces(step: steps.JoinNamespaces, context: Context) -> None:
-    """Enter what the parent opened."""
+    """Enter the namespaces that the parent opened."""
     for kind in step.kinds:
         calls.setns(context.namespaces[kind], kind)
 
@@ -37,11 +37,11 @@ def join_namespaces(step: steps.JoinNamespaces, context: Context) -> None:
 @child_step(steps.JoinProcess)
 def join_process(step: steps.JoinProcess, context: Context) -> None:
     """
-    Enter all namespaces of a container at once; its root is then this process's.
+    Enter all namespaces of a container at once, which also changes this process's root.
 
-    Into a pid namespace come only children. So this process, which nobody inside can see, lets go
-    of all that is the host's, makes one and ends: what they see of that, whatever capabilities they
-    have, is as much inside as they are (CVE-2016-9962).
+    Only children enter a pid namespace. So this process, which is not visible inside, closes
+    everything of the host, creates a child and exits: what processes inside see of the child,
+    whatever capabilities they have, is as confined as they are (CVE-2016-9962).
     """
     calls.erase_command_line()
     if step.flags:
@@ -49,15 +49,15 @@ def join_process(step: steps.JoinProcess, context: Context) -> None:
     context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     context.close_others()
     if step.flags & c.CLONE_NEWPID:
-        _go_on_inside(context.parent)
+        _continue_as_child(context.parent)
 
 
-def _go_on_inside(parent: sync.Channel) -> None:
+def _continue_as_child(parent: sync.Channel) -> None:
     """
-    Go on as a child, once the parent knows its pid, which it learns only from here.
+    Continue as a child, once the parent has been sent its pid, which only this process knows.
 
-    The new process waits at a pipe until we have reported it: nobody would ever end it if we were
-    killed before that.
+    The new process waits on a pipe until we have reported it: otherwise, if we were killed before
+    that, it would run on unsupervised.
     """
     reported, report = os.pipe2(os.O_CLOEXEC)
     pid, _ = calls.clone3(c.CLONE_PARENT)
@@ -74,13 +74,13 @@ def _go_on_inside(parent: sync.Channel) -> None:
 
 @child_step(steps.Unshare)
 def unshare(step: steps.Unshare, context: Context) -> None:
-    """Make namespaces from within."""
+    """Create namespaces from within."""
     calls.unshare(step.flags)
 
 
 @child_step(steps.RaiseLoopback)
 def raise_loopback(step: steps.RaiseLoopback, context: Context) -> None:
-    """Bring `lo` up, or enter the namespace in which that was done ahead of time."""
+    """Bring `lo` up, or enter a namespace in which it was brought up ahead of time."""
     if context.network >= 0:
         calls.setns(context.network, c.CLONE_NEWNET)
     else:
@@ -98,7 +98,7 @@ def set_hostname(step: steps.SetHostname, context: Context) -> None:
 
 @child_step(steps.WriteSysctls)
 def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
-    """Set kernel parameters through a /proc that nobody else can mount over (CVE-2025-52881)."""
+    """Set kernel parameters through a private /proc, where nothing can mount (CVE-2025-52881)."""
     proc = Root(Tree.new("proc").fd)
     for name, value, at in step.settings:
         try:
@@ -109,7 +109,7 @@ def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
             number = error.errno or 0
             why = f"is refused by the kernel: {reason(number)}"
             raise StepError(why, at=at, value=repr(value), errno=number) from None
-    os.close(proc.fd)  # no masked path is masked there
+    os.close(proc.fd)  # masked paths are visible in it
 
 
 # --- terminal and session ------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
 
 @child_step(steps.OpenTerminal)
 def open_terminal(step: steps.OpenTerminal, context: Context) -> None:
-    """Open a terminal, send its master to who asked, make it this process's own."""
+    """Open a terminal, send its master to the caller, make it the controlling terminal."""
     from ..kernel import sockets, tty  # loaded by the parent
 
     master, slave = tty.open_pair(context.inside)
@@ -136,7 +136,7 @@ def open_terminal(step: steps.OpenTerminal, context: Context) -> None:
 
 
 def _own_terminal(slave: int, uid: int) -> None:
-    """Let the user open its terminal by name; where /dev/pts is a read-only path, root keeps it."""
+    """Let the user open its terminal by name; if /dev/pts is read-only, root stays the owner."""
     try:
         os.fchown(slave, uid, -1)
     except OSError as error:
@@ -187,10 +187,10 @@ def set_personality(step: steps.SetPersonality, context: Context) -> None:
 @child_step(steps.EnterDirectory)
 def enter_directory(step: steps.EnterDirectory, context: Context) -> None:
     """
-    Change to the working directory, made when missing, and see that it is inside.
+    Change to the working directory, created if missing, and check that it is inside the root.
 
-    A descriptor of the host that leaked in would make /proc/self/fd/N a way out (CVE-2024-21626):
-    the kernel then names a path that begins with "(unreachable)".
+    With a leaked descriptor of the host, /proc/self/fd/N would lead outside (CVE-2024-21626): the
+    kernel then returns a path that begins with "(unreachable)".
     """
     try:
         os.chdir(step.path)
@@ -244,10 +244,10 @@ def _limit(number: int, soft: int, hard: int, at: str, shown: str) -> None:
 
 def _make_room(size: int) -> None:
     """
-    Let malloc(3) keep so much (bytes) for execve, which copies what it is given.
+    Make malloc(3) keep this many bytes for execve, which copies its arguments.
 
-    A large piece that is freed raises what the heap takes and keeps from then on (mallopt(3),
-    M_MMAP_THRESHOLD); small ones fill it.
+    Freeing a large block raises the size that the heap serves and keeps from then on (mallopt(3),
+    M_MMAP_THRESHOLD); small blocks then fill it.
     """
     bytes(size)
     [bytes(4000) for _ in range(size // 4000)]
@@ -255,7 +255,7 @@ def _make_room(size: int) -> None:
 
 @child_step(steps.BoundCapabilities)
 def bound_capabilities(step: steps.BoundCapabilities, context: Context) -> None:
-    """Drop what is not kept."""
+    """Drop all but the given capabilities from the bounding set."""
     calls.drop_from_bounding_set(
         [capability for capability in range(step.last + 1) if not step.keep >> capability & 1]
     )
@@ -263,24 +263,24 @@ def bound_capabilities(step: steps.BoundCapabilities, context: Context) -> None:
 
 @child_step(steps.TakeUser)
 def take_user(step: steps.TakeUser, context: Context) -> None:
-    """Become the user, keeping the permitted capabilities until they are set."""
+    """Become the user; the permitted capabilities are kept until the sets are set."""
     _own_streams(step.uid, step.takes_files)
     calls.prctl(c.PR_SET_KEEPCAPS, 1, name="PR_SET_KEEPCAPS")
     os.setgroups(step.groups)
     os.setresgid(step.gid, step.gid, step.gid)
     os.setresuid(step.uid, step.uid, step.uid)
-    # with fs.suid_dumpable the new uid could look in: proc_sys_fs(5)
+    # with fs.suid_dumpable the new uid could inspect this process: proc_sys_fs(5)
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 
 
 def _own_streams(uid: int, takes_files: bool) -> None:
     """
-    Let the user open /dev/stdin and the like again, which need the file's permission.
+    Let the user reopen /dev/stdin and the like, which needs permission on the file.
 
-    What is close-on-exec is a file of ours in the place of a stream that the caller had closed.
-    A device stays its owner's: the container's user could read the caller's terminal afterwards.
-    So does a file that was not made for the container: the user could write to what the caller had
-    opened to be read, and keep it.
+    A close-on-exec descriptor is a file of ours in place of a stream that the caller had closed.
+    The owner of a device is not changed: the container's user could read the caller's terminal
+    afterwards. Nor is that of a file not created for the container: the user could write to a file
+    that the caller had opened for reading only, and would keep it.
     """
     wanted = (stat.S_IFIFO, stat.S_IFSOCK, *((stat.S_IFREG,) if takes_files else ()))
     for stream in (0, 1, 2):
@@ -291,7 +291,7 @@ def _own_streams(uid: int, takes_files: bool) -> None:
             if found.st_uid != uid and stat.S_IFMT(found.st_mode) in wanted:
                 os.fchown(stream, uid, -1)
         except OSError as error:
-            # closed, or on a file system that has no owners or is read-only: then it stays
+            # closed, or on a file system without owners or read-only: leave it unchanged
             if error.errno not in (errno.EBADF, errno.EINVAL, errno.EPERM, errno.EROFS):
                 raise
 

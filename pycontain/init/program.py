@@ -1,4 +1,4 @@
-"""The last step: the program is found, and the child becomes it."""
+"""The last steps: the program is found, and the child becomes it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def find_program(step: steps.FindProgram, context: Context) -> None:
     """
     Look the program up as execvp(3) would, in the container, as its user.
 
-    Its environment is made here, too: the seccomp filter, which may come next, need not allow what
-    looking for HOME takes.
+    Its environment is built here, too: a seccomp filter, which may be loaded next, need not allow
+    the calls that find HOME.
     """
     context.env = _environment(step.env, context.inside)
     name = step.args[0]
@@ -57,10 +57,10 @@ def _search(name: str, path: str, root: Root) -> str:
 
 def _problem(path: str, root: Root) -> int:
     """
-    The errno that executing this file would give, as far as can be seen; 0 when none.
+    The errno with which executing this file would fail, as far as can be known; 0 for none.
 
-    A program that is /proc/self/exe or reached through such a magic link would be this very
-    interpreter (CVE-2019-5736): the kernel answers ELOOP.
+    A program that is /proc/self/exe, or reached through such a magic link, would be this very
+    interpreter (CVE-2019-5736): opening it fails with ELOOP.
     """
     try:
         absolute = path if path.startswith("/") else os.path.join(os.getcwd(), path)
@@ -78,13 +78,13 @@ def _may_execute(path: str) -> bool:
     """
     As execve(2) decides, by the effective ids and capabilities, which are not always the real ones.
 
-    The real ones are asked for first: a filter can be older than faccessat2(2).
+    The real ones are checked first: a filter can be older than faccessat2(2).
     """
     return os.access(path, os.X_OK) or os.access(path, os.X_OK, effective_ids=True)
 
 
 def _variable(env: tuple[str, ...], name: str) -> str | None:
-    """The last value of a variable, as execve's callers treat doubles."""
+    """The value of a variable; the last one if it is set twice."""
     prefix = f"{name}="
     found = [entry[len(prefix) :] for entry in env if entry.startswith(prefix)]
     return found[-1] if found else None
@@ -92,7 +92,7 @@ def _variable(env: tuple[str, ...], name: str) -> str | None:
 
 @child_step(steps.Execute)
 def execute(step: steps.Execute, context: Context) -> None:
-    """Become the program. Returns only by raising."""
+    """Become the program. Does not return; raises ProgramError if execve fails."""
     try:
         os.execve(context.program, step.args, _with_sockets(step, context.env))
     except OSError as error:
@@ -110,7 +110,7 @@ def command(step: steps.Execute, context: Context) -> Program:
 
 
 def _with_sockets(step: steps.Execute, env: dict[str, str]) -> dict[str, str]:
-    """The environment, with what sd_listen_fds(3) reads; the pid is that which the program sees."""
+    """The environment plus what sd_listen_fds(3) reads; the pid is the one the program sees."""
     if not step.listen_fds:
         return env
     return env | {"LISTEN_FDS": str(step.listen_fds), "LISTEN_PID": str(os.getpid())}
@@ -125,9 +125,9 @@ def _environment(entries: tuple[str, ...], root: Root) -> dict[str, str]:
 
 def _open(path: str, flags: int, root: Root) -> int:
     """
-    Open a file of the container, whose root this process has by now.
+    Open a file of the container; the root of this process must be the container's already.
 
-    A filter that is loaded already may be older than openat2(2).
+    A filter that is already loaded may be older than openat2(2).
     """
     try:
         return root.open(path, flags)
@@ -142,10 +142,10 @@ def _open(path: str, flags: int, root: Root) -> int:
 
 def _home(root: Root) -> str:
     """
-    The user's home from the container's passwd, "/" when it does not say. passwd(5).
+    The user's home from the container's passwd file, "/" if it has none. passwd(5).
 
-    The file is read by descriptor: the C library's own look-up would load the container's name
-    services into this process.
+    The file is parsed here: the C library's own look-up would load the container's name services
+    into this process.
     """
     uid = str(os.getuid())
     try:
@@ -154,7 +154,7 @@ def _home(root: Root) -> str:
         return "/"
     try:
         text = os.read(file, _PASSWD_LIMIT).decode(errors="surrogateescape")
-    except OSError:  # a directory, or a pipe that somebody holds
+    except OSError:  # a directory, or a FIFO with a writer but no data
         return "/"
     finally:
         os.close(file)
@@ -162,5 +162,5 @@ def _home(root: Root) -> str:
         fields = line.split(":")
         if len(fields) >= 6 and fields[2] == uid:
             home = fields[5]
-            return "/" if not home or "\0" in home else home  # no environment can hold a NUL
+            return "/" if not home or "\0" in home else home  # an environment cannot contain a NUL
     return "/"

@@ -1,4 +1,4 @@
-"""What the container may not write to, or not see. config-linux.md, Masked and Readonly Paths."""
+"""Paths that are read-only or hidden. config-linux.md, Masked and Readonly Paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @child_step(steps.ProtectPaths)
 def protect_paths(step: steps.ProtectPaths, context: Context) -> None:
-    """Make each path read-only, with all below it; those that do not exist need no protection."""
+    """Make each path read-only, with everything below it; paths that do not exist are ignored."""
     for path in step.paths:
         meant, *seen = context.inside.everywhere(path) or [-1]
         if meant >= 0 and not _is_made_read_only(meant, context.inside):
@@ -33,9 +33,9 @@ def protect_paths(step: steps.ProtectPaths, context: Context) -> None:
 
 def _is_made_read_only(target: int, root: Root) -> bool:
     """
-    Make a trusted mount read-only itself, if this is one.
+    If this is a trusted mount, make the mount itself read-only.
 
-    A copy over it would hide what is masked in it later.
+    A read-only bind mount on top of it would hide what is masked in it later.
     """
     if not root.is_trusted(target):
         return False
@@ -49,7 +49,7 @@ def _is_made_read_only(target: int, root: Root) -> bool:
 
 
 def _bind_read_only(target: int, path: str) -> Tree:
-    """Bind a path on itself, read-only."""
+    """Bind a path to itself, read-only."""
     tree = Tree.clone(target, recursive=True, at=path)
     tree.set(c.MOUNT_ATTR_RDONLY, 0, recursive=True)
     tree.attach(target, path)
@@ -61,9 +61,9 @@ def mask_paths(step: steps.MaskPaths, context: Context) -> None:
     """
     Cover each file with /dev/null and each directory with one empty tmpfs.
 
-    The null device is the host's: the container's could be a symlink to what the attacker wants
-    mounted here (CVE-2025-31133). It is read-only, as an inode: root in the container could
-    otherwise take it from everyone with one chmod(1).
+    The null device is the host's: the container's could be a symlink to what an attacker wants
+    mounted here (CVE-2025-31133). The mount is read-only: otherwise root in the container could
+    make it unusable for the whole host with one chmod(1).
     """
     null: Tree | None = None
     empty: Tree | None = None
@@ -93,7 +93,7 @@ def _null() -> Tree:
 
 @child_step(steps.MakeReadOnly)
 def make_read_only(step: steps.MakeReadOnly, context: Context) -> None:
-    """Make mounts read-only in which nothing is left to be made, the very ones that were made."""
+    """Make mounts read-only now that everything in them exists, by their own descriptors."""
     for target in step.targets:
         if target == "/":
             Tree(context.inside.fd).set(c.MOUNT_ATTR_RDONLY, 0)

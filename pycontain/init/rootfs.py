@@ -2,8 +2,8 @@
 The container's file system, built before it is "/".
 
 Nothing here uses a path inside the rootfs as a string: `context.inside` resolves it to a
-descriptor, mounts are made detached and attached onto that descriptor. What lies in /proc, /sys or
-/dev is resolved in the mount that was attached there, whatever has that name by now.
+descriptor, mounts are created detached and attached onto that descriptor. What is in /proc, /sys or
+/dev is resolved in the mount that was attached there, whatever that name leads to now.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
 
-_ONE_WAY = (c.MS_SLAVE, c.MS_PRIVATE)  # what is mounted here is mounted nowhere else
+_ONE_WAY = (c.MS_SLAVE, c.MS_PRIVATE)  # what is mounted here does not propagate
 _PROC_ROOT_INO = 1  # linux/proc_fs.h
 _KERNEL_MADE = (c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC, c.CGROUP2_SUPER_MAGIC)
 
-# What lxcfs and the like bind over single files of /proc.
+# The files of /proc that lxcfs and the like bind over.
 _REPLACEABLE_IN_PROC = frozenset(
     (
         "cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps",
@@ -50,7 +50,7 @@ def bind_root(step: steps.BindRoot, context: Context) -> None:
     """
     Make the rootfs a mount that nothing propagates out of.
 
-    As a slave it still receives what the host mounts there, as with runc.
+    As a slave it still receives what the host mounts below it, as with runc.
     """
     Tree(open_host("/")).propagate(step.propagation, recursive=step.recursive)
     rootfs = open_host(step.path)
@@ -58,7 +58,7 @@ def bind_root(step: steps.BindRoot, context: Context) -> None:
         raise StepError("is not a directory", at=step.path)
     kind = c.MS_SLAVE if step.propagation == c.MS_SLAVE else c.MS_PRIVATE
     if not (step.recursive and step.propagation in _ONE_WAY):
-        # of the mount it is on, whatever links led there
+        # of the mount that contains it, whatever links lead there
         stop_propagation_at(host_path(rootfs), kind)
     tree = Tree.clone(rootfs, recursive=True, at=step.path)
     tree.attach(rootfs, step.path)
@@ -68,9 +68,9 @@ def bind_root(step: steps.BindRoot, context: Context) -> None:
 
 def stop_propagation_at(path: str, kind: int) -> None:
     """
-    Make the mount that a path lies on a slave or private: what is mounted there stays in here.
+    Make the mount that contains a path slave or private, so that mounting on it does not propagate.
 
-    The mount's root is found by walking up: mount_setattr(2) takes nothing else (EINVAL).
+    The mount's root is found by walking up: mount_setattr(2) accepts nothing else (EINVAL).
     """
     while True:
         fd = open_host(path)
@@ -89,7 +89,7 @@ def stop_propagation_at(path: str, kind: int) -> None:
 
 @child_step(steps.MountFilesystem)
 def mount_filesystem(step: steps.MountFilesystem, context: Context) -> None:
-    """Make a new file system and attach it."""
+    """Create a new file system and attach it."""
     mode = _covered_mode(step, context)
     target = _mount_point(step, context)
     if fits(step.options):
@@ -104,7 +104,7 @@ def mount_filesystem(step: steps.MountFilesystem, context: Context) -> None:
         copying.copy_tree(os.open(".", flags, dir_fd=target), tree.fd)
     tree.set(step.on & c.MOUNT_ATTR_RDONLY, 0)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
-    # of other tmpfs, links such as /var/run could hide from us that one covers another
+    # not other tmpfs: with links such as /var/run, one could cover another unnoticed
     ours = step.kind == "tmpfs" and step.target == "/dev" and not step.copy_up
     _attach(tree, target, step, context, trusted=ours)
     if step.readonly_later:
@@ -112,7 +112,7 @@ def mount_filesystem(step: steps.MountFilesystem, context: Context) -> None:
 
 
 def _covered_mode(step: steps.MountFilesystem, context: Context) -> tuple[str, ...]:
-    """A tmpfs takes the mode of the directory that it covers, as with runc, unless one is given."""
+    """A tmpfs gets the mode of the directory that it covers, as with runc, unless one is given."""
     if step.kind != "tmpfs" or any(option.startswith("mode=") for option in step.options):
         return ()
     covered = context.inside.find(step.target)
@@ -127,9 +127,9 @@ def _mount_aside(target: int, step: steps.MountFilesystem) -> Tree:
     """
     Mount with options that are too long for fsconfig(2), such as an overlay's many layers.
 
-    mount(2) takes 4095 bytes of them, and a path: the descriptor's own, in the host's /proc. It
-    leads into a tmpfs that covers the target for as long as that takes: what is mounted there is
-    what is opened again, since nobody else is in there.
+    mount(2) takes 4095 bytes of them, and a path: here that of a descriptor, in the host's /proc.
+    It is a directory of a tmpfs that covers the target meanwhile. Nobody else can change anything
+    in there, so what is opened again is what was mounted.
     """
     data = ",".join(step.options)
     aside = Tree.new("tmpfs")
@@ -148,10 +148,10 @@ def _mount_aside(target: int, step: steps.MountFilesystem) -> Tree:
 
 def _mount_point(step: steps.MountFilesystem, context: Context) -> int:
     """
-    The directory to mount on, made when missing.
+    The directory to mount on, created if missing.
 
-    /proc and /sys as symlinks would put the new file system elsewhere (CVE-2019-19921,
-    CVE-2023-27561).
+    If /proc or /sys were a symlink, the new file system would be mounted elsewhere
+    (CVE-2019-19921, CVE-2023-27561).
     """
     if step.kind in ("proc", "sysfs"):
         target = _real_directory(step.target, context.inside)
@@ -162,7 +162,7 @@ def _mount_point(step: steps.MountFilesystem, context: Context) -> int:
 
 
 def _real_directory(path: str, root: Root) -> int:
-    """A directory that is no link to one, made when missing."""
+    """A directory, not a symlink to one, created if missing."""
     found = root.find(path, os.O_PATH | os.O_NOFOLLOW)
     if found is None:
         os.close(root.make_directory(path))
@@ -184,7 +184,7 @@ def mount_bind(step: steps.MountBind, context: Context) -> None:
 
 @child_step(steps.MountCgroup)
 def mount_cgroup(step: steps.MountCgroup, context: Context) -> None:
-    """Show the container its own cgroup."""
+    """Bind the container's own cgroup."""
     _bind(context.cgroup, False, step, context)
 
 
@@ -210,13 +210,13 @@ def _attach(
 
 
 def _is_kernel_made(fd: int) -> bool:
-    """Whether this is a directory whose content nobody but the kernel can have made."""
+    """Whether this is a directory whose content only the kernel can have created."""
     return calls.filesystem_type(fd) in _KERNEL_MADE and is_directory(fd)
 
 
 @child_step(steps.Remount)
 def remount(step: steps.Remount, context: Context) -> None:
-    """Change what is mounted: of a bind mount the attributes, otherwise the file system."""
+    """Change a mount: its attributes and, unless it is a bind mount, the file system's options."""
     tree = Tree(context.inside.mount(step.target))
     if step.options and not step.bind:
         tree.reconfigure(step.options, step.target)
@@ -230,9 +230,9 @@ def _refuse_fake_proc(
     target: int, whole_proc: bool, step: steps.MountStep, context: Context
 ) -> None:
     """
-    Whatever path led here: programs, and we, trust what is in /proc (CVE-2019-16884).
+    Refuse to cover /proc or files in it, whatever path led there: programs, and we, trust them.
 
-    whole_proc  what will be mounted is a proc file system from its root on
+    CVE-2019-16884. whole_proc: a proc file system is to be mounted, from its root.
     """
     proc = context.inside.find("/proc")
     found, on_proc = os.fstat(target), calls.filesystem_type(target) == c.PROC_SUPER_MAGIC
@@ -241,7 +241,7 @@ def _refuse_fake_proc(
     ):
         if not whole_proc:
             raise StepError(
-                "would cover /proc with what is no proc file system (CVE-2019-16884)",
+                "would cover /proc with something other than a proc file system (CVE-2019-16884)",
                 at=step.target,
                 remedy='mount type "proc" there',
             )
@@ -261,7 +261,7 @@ def _is_whole_proc(fd: int) -> bool:
 
 
 def host_path(fd: int) -> str:
-    """Where a descriptor is; /proc is still the host's own here."""
+    """The path of a descriptor; /proc is still the host's here."""
     return os.readlink(f"/proc/self/fd/{fd}")
 
 
@@ -271,10 +271,10 @@ def host_path(fd: int) -> str:
 @child_step(steps.MakeDevices)
 def make_devices(step: steps.MakeDevices, context: Context) -> None:
     """
-    Make each device file; one that is there must be the same, and is left as it is.
+    Create each device file; an existing one must be the same device, and is left unchanged.
 
-    /dev as a symlink could lead into a directory of the host that is bound into the container:
-    its files would be replaced (CVE-2026-41579). What was checked is what is used.
+    If /dev were a symlink into a directory of the host that is bound into the container, files
+    there would be replaced (CVE-2026-41579). The descriptor that was checked is the one used.
     """
     wanted = any(is_below(node.path, "/dev") for node in step.nodes)
     dev = Root(_real_directory("/dev", context.inside)) if wanted else None
@@ -320,7 +320,7 @@ def _check_device(node: steps.DeviceNode, kind: int, device: int, found: os.stat
 
 @child_step(steps.LinkDevices)
 def link_devices(step: steps.LinkDevices, context: Context) -> None:
-    """Make the links of /dev; those that exist are the rootfs's own business, but for ptmx."""
+    """Create the links of /dev; existing ones are kept, except ptmx."""
     directory = _real_directory("/dev", context.inside)
     for path, target in step.links:
         name = path.removeprefix("/dev/")
@@ -342,7 +342,7 @@ def _remove(directory: int, name: str) -> None:
 
 @child_step(steps.MakePlaces)
 def make_places(step: steps.MakePlaces, context: Context) -> None:
-    """Make what later steps find there, while all can still be written."""
+    """Create what later steps need, while everything is still writable."""
     old = os.umask(0)
     for path in step.files:
         os.close(context.inside.make_file(path))
@@ -350,6 +350,6 @@ def make_places(step: steps.MakePlaces, context: Context) -> None:
         try:
             os.close(context.inside.make_directory(path))
         except KernelError as error:
-            if error.errno != errno.ELOOP:  # a magic link: whoever goes there judges it
+            if error.errno != errno.ELOOP:  # a magic link: the step `cwd` checks where it leads
                 raise
     os.umask(old)

@@ -1,4 +1,4 @@
-"""The wait for `start`, in a container that `create` has made. runtime.md, Start."""
+"""The wait for `start`, in a container that was created with `create`. runtime.md, Start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @child_step(steps.AwaitStart)
 def await_start(step: steps.AwaitStart, context: Context) -> None:
-    """Wait for `start`, which is the parent from here on."""
+    """Wait for `start`, which takes the parent's place from here on."""
     assert context.start is not None, "the parent makes the FIFOs for this step"
     context.channel = context.start
     _die_on_terminating_signals()
@@ -25,12 +25,12 @@ def await_start(step: steps.AwaitStart, context: Context) -> None:
 
 def _die_on_terminating_signals() -> None:
     """
-    Exit on the signals that end programs, until execve, which forgets handlers.
+    Exit on terminating signals, until execve, which resets handlers.
 
-    The first process of a pid namespace gets no signal that it has no handler for.
+    The first process of a pid namespace is not sent signals that it has no handler for.
     """
     for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):
         try:
             _signal.signal(number, lambda number, _: os._exit(128 + number))
-        except OSError:  # a filter that is loaded already forbids it
+        except OSError:  # forbidden by a filter that is already loaded
             return

@@ -1,34 +1,39 @@
 /*
  * A child that shares its parent's memory until execve(2), as one of vfork(2) does.
  *
- * fork(2) would copy the page tables, and then every page that either side writes: half of what a
- * container's child written in Python costs. Here nothing is copied: the parent sleeps in clone3(2)
- * while the child runs Python in its memory, on its stack, in its interpreter, and what the child
- * leaves there (times, an error) the parent finds.
+ * fork(2) would copy the page tables, and then every page that either side writes: half the cost of
+ * a container's child written in Python. Here nothing is copied: the parent sleeps in clone3(2)
+ * while the child runs Python in the parent's memory, on its stack, in its interpreter. The parent
+ * then finds what the child has stored there (times, an error).
  *
- * This cannot be Python: the child must have left the interpreter, by returning, when it executes
- * its program, or the parent would wake up among the frames of a child that is gone.
+ * This cannot be Python: the child must have returned from the interpreter when it executes its
+ * program, or the parent would resume among the stack frames of a child that no longer exists.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { FAILED = 255 };
+enum { FAILED = 255, WATCH_STACK = 128 << 10 };
 
 extern char **environ;
 
 struct shared {
-    PyObject *live;                      /* what the child does */
-    PyObject *refuse;                    /* what it does when execve fails, with the errno */
+    PyObject *live;                      /* called in the child */
+    PyObject *refuse;                    /* called in the child if execve fails, with the errno */
     PyObject *program;                   /* what `live` returned */
     char *path, **arguments, **environment;
-    int begun;                           /* the child has come to life: not every one does */
-    int whole;                           /* its last Python function has returned */
+    int started;                         /* the child has run: it may be killed before that */
+    int outside;                         /* the child is not inside a Python function */
 };
 
 /*
@@ -57,11 +62,11 @@ __attribute__((always_inline)) static inline long clone3(void *arguments, size_t
     __asm__ volatile("ecall" : "+r"(first) : "r"(second), "r"(number) : "memory");
     return first;
 #else
-#error "write down how this architecture makes a system call"
+#error "add the system call instruction of this architecture"
 #endif
 }
 
-/* The pointers of a tuple of bytes, ended by NULLs; NULL with an exception otherwise. */
+/* The pointers of a tuple of bytes, followed by NULLs; NULL with an exception on failure. */
 static char **vector(PyObject *tuple, int nulls)
 {
     Py_ssize_t count = PyTuple_Size(tuple);
@@ -71,7 +76,7 @@ static char **vector(PyObject *tuple, int nulls)
     if (made == NULL)
         return (char **)PyErr_NoMemory();
     for (Py_ssize_t index = 0; index < count; index++) {
-        /* without a place for the length it refuses a NUL inside */
+        /* with NULL for the length it refuses embedded NULs */
         if (PyBytes_AsStringAndSize(PyTuple_GetItem(tuple, index), &made[index], NULL) < 0) {
             PyMem_Free(made);
             return NULL;
@@ -97,15 +102,15 @@ static int prepare(struct shared *shared)
 /* Never inlined: what it writes to the stack must lie below the parent's own frame. */
 __attribute__((noinline, noreturn)) static void child(struct shared *shared)
 {
-    shared->begun = 1;
+    shared->started = 1;
     if (prepare(shared) == 0) {
-        shared->whole = 1;
+        shared->outside = 1;
         execve(shared->path, shared->arguments, shared->environment);
-        shared->whole = 0;
+        shared->outside = 0;
         PyObject *result = PyObject_CallFunction(shared->refuse, "i", errno);
         Py_XDECREF(result);
     }
-    shared->whole = 1;
+    shared->outside = 1;
     _exit(FAILED);
 }
 
@@ -117,8 +122,8 @@ static void release(struct shared *shared)
 }
 
 /*
- * The child was killed among its Python functions: no one can tell what they were writing to. What
- * is left to do is done by another program.
+ * The child was killed inside a Python function, which may have left any of the shared memory half
+ * written. Another program does what is left to do.
  */
 __attribute__((noreturn)) static void become_recovery(char **recovery, long pid)
 {
@@ -132,17 +137,73 @@ __attribute__((noreturn)) static void become_recovery(char **recovery, long pid)
     _exit(FAILED);
 }
 
+/*
+ * Ends the wait for a child that does not come to its execve, because somebody has stopped it: while
+ * the parent sleeps in clone3(2), only another thread of its can act on a signal or a deadline. That
+ * thread runs no Python, since the parent holds the interpreter's lock.
+ */
+struct watch {
+    int signals;                         /* readable when the child is to be killed; -1 for never */
+    int timeout;                         /* milliseconds until it is; -1 for never */
+    volatile int *pidfd;                 /* of the child; clone3 fills it in */
+    int ended;                           /* an eventfd: the wait is over */
+    pthread_t thread;
+};
+
+static void *watch(void *argument)
+{
+    struct watch *watch = argument;
+    struct pollfd polled[] = {{watch->ended, POLLIN, 0}, {watch->signals, POLLIN, 0}};
+    poll(polled, 2, watch->timeout);
+    while (!polled[0].revents && *watch->pidfd < 0)
+        poll(polled, 1, 1);              /* the child is about to be created */
+    if (!polled[0].revents)
+        syscall(SYS_pidfd_send_signal, *watch->pidfd, SIGKILL, NULL, 0);
+    return NULL;
+}
+
+/* Returns 0, or an errno. */
+static int start_watch(struct watch *started)
+{
+    if (started->signals < 0 && started->timeout < 0)
+        return 0;
+    started->ended = eventfd(0, EFD_CLOEXEC);
+    if (started->ended < 0)
+        return errno;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, WATCH_STACK);
+    int failed = pthread_create(&started->thread, &attributes, watch, started);
+    pthread_attr_destroy(&attributes);
+    if (failed) {
+        close(started->ended);
+        started->ended = -1;
+    }
+    return failed;
+}
+
+static void end_watch(struct watch *started)
+{
+    if (started->ended < 0)
+        return;
+    eventfd_write(started->ended, 1);
+    pthread_join(started->thread, NULL);
+    close(started->ended);
+}
+
 PyDoc_STRVAR(spawn_doc,
-"spawn(arguments, live, refuse, recovery, /)\n--\n\n"
-"Make a child with clone3(2); returns its pid once it has executed its program, or was killed\n"
+"spawn(arguments, live, refuse, recovery, signals, timeout, /)\n--\n\n"
+"Create a child with clone3(2); returns its pid once it has executed its program, or was killed\n"
 "before it called anything.\n\n"
 "arguments  a struct clone_args, with CLONE_VM and CLONE_VFORK among its flags\n"
 "live       called in the child; returns (path, arguments, environment) for execve(2), as bytes\n"
 "           and tuples of bytes\n"
-"refuse     called in the child with the errno of an execve that failed\n"
-"recovery   (path, arguments...), what this process becomes when the child is killed in `live`;\n"
-"           the child's pid is the last argument\n\n"
-"Raises what either of them raises, with the child gone; without a child returns -errno.");
+"refuse     called in the child with the errno if execve fails\n"
+"recovery   (path, arguments...) of the program that this process executes if the child is killed\n"
+"           in `live`; the child's pid is the last argument\n"
+"signals    a descriptor that is readable when the child is to be killed, -1 for none\n"
+"timeout    milliseconds until it is, -1 for never\n\n"
+"Raises what either function raises, after the child has exited; returns -errno if clone3 fails.");
 
 static PyObject *spawn(PyObject *module, PyObject *args)
 {
@@ -150,19 +211,23 @@ static PyObject *spawn(PyObject *module, PyObject *args)
     Py_buffer arguments;
     PyObject *last;
     struct shared shared = {0};
-    if (!PyArg_ParseTuple(args, "y*OOO!", &arguments, &shared.live, &shared.refuse, &PyTuple_Type,
-                          &last))
+    struct watch watch = {.ended = -1};
+    if (!PyArg_ParseTuple(args, "y*OOO!ii", &arguments, &shared.live, &shared.refuse, &PyTuple_Type,
+                          &last, &watch.signals, &watch.timeout))
         return NULL;
     char **recovery = vector(last, 2);
     if (recovery == NULL) {
         PyBuffer_Release(&arguments);
         return NULL;
     }
-    long pid = clone3(arguments.buf, arguments.len);
+    watch.pidfd = (int *)(uintptr_t)((uint64_t *)arguments.buf)[1];  /* struct clone_args */
+    int failed = start_watch(&watch);
+    long pid = failed ? -failed : clone3(arguments.buf, arguments.len);
     if (pid == 0)
         child(&shared);
-    if (pid > 0 && shared.begun && !shared.whole)
+    if (pid > 0 && shared.started && !shared.outside)
         become_recovery(recovery, pid);
+    end_watch(&watch);
     PyMem_Free(recovery);
     PyBuffer_Release(&arguments);
     release(&shared);

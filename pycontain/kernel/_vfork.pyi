@@ -7,5 +7,7 @@ def spawn(
     live: Callable[[], Program],
     refuse: Callable[[int], object],
     recovery: tuple[bytes, ...],
+    signals: int,
+    timeout: int,
     /,
 ) -> int: ...

@@ -1,4 +1,4 @@
-"""Programs in the kernel, and the cgroups they are attached to. bpf(2), <linux/bpf.h>."""
+"""BPF programs, and the cgroups they are attached to. bpf(2), <linux/bpf.h>."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from . import const as c
 from ._ffi import ffi
 
 _LICENSE = b"Apache-2.0"  # no helper that needs the GPL is called
-_LOG_SIZE = 65536  # bytes of the verifier's words
-_MOST_PROGRAMS = 64  # of one kind on one cgroup (BPF_CGROUP_MAX_PROGS)
+_LOG_SIZE = 65536  # bytes of the verifier's log
+_MOST_PROGRAMS = 64  # of one attach type on one cgroup (BPF_CGROUP_MAX_PROGS)
 
 
 def load(kind: int, code: bytes, name: bytes) -> int:
     """
     A descriptor of a program of this BPF_PROG_TYPE; code is an array of struct bpf_insn.
 
-    Raises KernelError, with the verifier's last words if it has refused the program.
+    Raises KernelError, with the last line of the verifier's log if it rejected the program.
     """
     instructions, license_text = ffi.from_buffer(code), ffi.new("char[]", _LICENSE)
     attributes = ffi.new("union bpf_attr *")
@@ -31,7 +31,7 @@ def load(kind: int, code: bytes, name: bytes) -> int:
     try:
         return _load(attributes)
     except KernelError:
-        return _load_aloud(attributes)
+        return _load_with_log(attributes)
 
 
 def _load(attributes: object) -> int:
@@ -43,8 +43,8 @@ def _load(attributes: object) -> int:
                 raise
 
 
-def _load_aloud(attributes: object) -> int:
-    """Load it once more, now with the verifier's log, which costs too much for every time."""
+def _load_with_log(attributes: object) -> int:
+    """Load it again with the verifier's log, which is too expensive to always ask for."""
     log = ffi.new("char[]", _LOG_SIZE)
     attributes.log_level = 1  # type: ignore[attr-defined]
     attributes.log_size = _LOG_SIZE  # type: ignore[attr-defined]
@@ -52,10 +52,10 @@ def _load_aloud(attributes: object) -> int:
     try:
         return _load(attributes)
     except KernelError as error:
-        words = ffi.string(log).decode(errors="replace").splitlines()
-        said = [line for line in words if line and not line.startswith("processed ")]
-        if said:
-            error.fault.why += f": {said[-1]}"
+        lines = ffi.string(log).decode(errors="replace").splitlines()
+        messages = [line for line in lines if line and not line.startswith("processed ")]
+        if messages:
+            error.fault.why += f": {messages[-1]}"
         raise
 
 
@@ -63,7 +63,7 @@ def attach(cgroup: int, kind: int, program: int, instead_of: int = -1) -> None:
     """
     Attach a program to a cgroup (BPF_F_ALLOW_MULTI: beside those of others), both by descriptor.
 
-    `instead_of` is replaced in one step, so that there is no moment without either (5.6).
+    `instead_of` is replaced atomically: one of the two is attached at any time (5.6).
     """
     attributes = ffi.new("union bpf_attr *")
     attributes.target_fd = cgroup
@@ -77,7 +77,7 @@ def attach(cgroup: int, kind: int, program: int, instead_of: int = -1) -> None:
 
 
 def detach(cgroup: int, kind: int, program: int) -> None:
-    """Take a program away from a cgroup, both by descriptor."""
+    """Detach a program from a cgroup, both by descriptor."""
     attributes = ffi.new("union bpf_attr *")
     attributes.target_fd = cgroup
     attributes.attach_bpf_fd = program
@@ -94,7 +94,7 @@ def attached(cgroup: int, kind: int, name: bytes) -> int:
             fd = _bpf(c.BPF_PROG_GET_FD_BY_ID, attributes, "PROG_GET_FD_BY_ID")
         except KernelError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
-                continue  # SELinux keeps it from us, or it has just gone: in either case not ours
+                continue  # hidden by SELinux, or just unloaded: in either case not ours
             raise
         if _name(fd) == name:
             return fd

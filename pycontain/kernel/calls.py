@@ -1,8 +1,8 @@
 """
-One function a system call. Each raises KernelError, which names the call and the file.
+One function per system call. Each raises KernelError, which names the call and the file.
 
 Every function is looked up when this module is imported: after a pivot the dynamic loader would
-look into the container.
+search the container.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ _unshare, _setns, _umount2, _prctl, _ioctl, _socket, _flock, _signalfd = (
 )  # fmt: skip
 _sethostname, _setdomainname = lib.sethostname, lib.setdomainname
 _personality, _prlimit, _fstatfs = lib.personality, lib.prlimit, lib.fstatfs
-_capget, _capset, _mount = lib.capget, lib.capset, lib.mount
+_capset, _mount = lib.capset, lib.mount
 
 
-# each struct open_how that was asked for: a container's root takes some fifty
+# each struct open_how used so far: a container's root takes some fifty calls
 _open_hows: dict[tuple[int, int, int], object] = {}
 _OPEN_HOW_SIZE = ffi.sizeof("struct open_how")
-_RESOLUTIONS = 128  # as libpathrs
+_RESOLUTIONS = 128  # as in libpathrs
 
 
 def _checked(result: int, call: str, at: str | bytes = "") -> int:
@@ -78,7 +78,7 @@ def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
     """
     Fork with new namespaces; returns (pid, pidfd) in the parent and (0, -1) in the child.
 
-    `cgroup` is a descriptor of the cgroup the child is born in (5.7). With CLONE_PARENT the
+    `cgroup` is a descriptor of the cgroup that the child starts in (5.7). With CLONE_PARENT the
     child is a sibling, and its exit signal is the caller's own. clone(2).
     """
     pidfd = ffi.new("int *", -1)
@@ -120,9 +120,9 @@ def send_signal(pidfd: int, number: int) -> None:
     )
 
 
-def all_signals() -> int:
-    """A descriptor to read every blocked signal from. signalfd(2)."""
-    mask = b"\xff" * 128  # sigset_t
+def signal_descriptor(signals: Iterable[int] = range(1, 65)) -> int:
+    """A descriptor to read these signals from, as far as they are blocked. signalfd(2)."""
+    mask = sum(1 << number - 1 for number in signals).to_bytes(128, "little")  # sigset_t
     return _checked(_signalfd(-1, mask, os.O_CLOEXEC), "signalfd")
 
 
@@ -134,11 +134,11 @@ def close_range(first: int, last: int = 0xFFFF_FFFF, *, on_exec: bool = False) -
 
 def default_signals() -> None:
     """
-    Give every signal its default disposition again.
+    Reset every signal to its default disposition.
 
-    Python ignores SIGPIPE and SIGXFSZ, and what is ignored stays ignored across execve. The C
-    library's own function would leave out the signals 32 and 33, which it keeps for itself; Python
-    knows nothing of them (None). rt_sigaction(2).
+    Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays ignored across execve. The C
+    library's own function would leave out signals 32 and 33, which it reserves; Python returns
+    None for them. rt_sigaction(2).
     """
     default = ffi.new("char[32]")  # struct sigaction of the kernel: SIG_DFL is 0
     for number in range(1, 65):
@@ -148,9 +148,10 @@ def default_signals() -> None:
 
 def erase_command_line() -> None:
     """
-    Overwrite this process's command line and first environment, where /proc/PID shows them.
+    Overwrite this process's command line and initial environment, as shown in /proc/PID.
 
-    The one is for all to read, and can hold secrets (exec --env). proc(5), /proc/PID/stat.
+    Anyone can read the command line, which can contain secrets (exec --env). proc(5),
+    /proc/PID/stat.
     """
     stat = read_bytes("/proc/self/stat").rpartition(b")")[2].split()
     begin, _, _, end = (int(field) for field in stat[45:49])  # arg_start to env_end
@@ -172,16 +173,16 @@ def openat2_error(number: int, at: str) -> KernelError:
     """The error of openat2 on this file."""
     error = KernelError.of("openat2", number, at)
     if number == errno.EAGAIN:
-        error.fault.why = "keeps changing: something renames or mounts all the time"
+        error.fault.why = "keeps changing: files are constantly being renamed or mounted"
     return error
 
 
 def try_openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
     """
-    As openat2, but -errno instead of an error: that a file is missing is often no news.
+    As openat2, but returns -errno instead of raising: a missing file is often expected.
 
-    A rename or a mount anywhere on the host that crosses the resolution of `..` makes it begin
-    anew; an image with links of thousands of `..` could keep us at it for ever.
+    A rename or mount anywhere on the host during the resolution of `..` means that it must be
+    repeated; an image with links of thousands of `..` could make that go on forever.
     """
     how = _open_hows.get((flags, mode, resolve))
     if how is None:
@@ -213,7 +214,7 @@ def filesystem_type(fd: int) -> int:
 
 
 def mount_id(fd: int) -> int:
-    """The number of the mount that a descriptor lies on, as in mountinfo (5.8). statx(2)."""
+    """The id of the mount that a descriptor is on, as in mountinfo (5.8). statx(2)."""
     buffer = ffi.new("unsigned long[32]")  # struct statx, with stx_mnt_id at byte 144
     _checked(_statx(c.SYS_statx, fd, b"", c.AT_EMPTY_PATH, c.STATX_MNT_ID, buffer), "statx")
     return int(buffer[18])
@@ -221,10 +222,10 @@ def mount_id(fd: int) -> int:
 
 def getcwd() -> bytes:
     """
-    The working directory as the kernel names it: outside of the root, "(unreachable)/...".
+    The working directory as the kernel names it: outside the root, "(unreachable)/...".
 
-    The C library hides that: it goes up from there until it meets an inode it knows, and the
-    host's view of a rootfs ends in the same inode as the container's. getcwd(2), getcwd(3).
+    The C library hides that: it walks up until it reaches the inode of the root, which is the same
+    in the host's view of a rootfs as in the container's. getcwd(2), getcwd(3).
     """
     path_max = 4096
     buffer = ffi.new("char[]", path_max)
@@ -294,7 +295,7 @@ def mount_setattr(
 
 
 def mount(source: str, target: str, kind: str, data: str, at: str) -> None:
-    """Make and attach a file system in one go; `at` is the target as users know it. mount(2)."""
+    """Create and attach a file system in one call; `at` is the target for the error. mount(2)."""
     texts = [os.fsencode(text) for text in (source, target, kind, data)]
     _checked(
         _mount(texts[0], texts[1], texts[2], 0, ffi.from_buffer(texts[3] + b"\0")), "mount", at
@@ -368,19 +369,6 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _checked(_capset(header, data), "capset")
 
 
-def capget() -> tuple[int, int, int]:
-    """This thread's effective, permitted and inheritable sets, as bit masks. capget(2)."""
-    header = ffi.new("struct __user_cap_header_struct *", (c.LINUX_CAPABILITY_VERSION_3, 0))
-    data = ffi.new("struct __user_cap_data_struct[2]")
-    _checked(_capget(header, data), "capget")
-    low, high = data
-    return (
-        low.effective | high.effective << 32,
-        low.permitted | high.permitted << 32,
-        low.inheritable | high.inheritable << 32,
-    )
-
-
 def ioprio_set(priority: int) -> None:
     """Set this process's I/O class and priority. ioprio_set(2)."""
     ioprio_who_process = 1
@@ -413,8 +401,8 @@ def new_session_keyring() -> None:
     """
     Leave the caller's session keyring for a new one.
 
-    It has no name: by name one joins a keyring that exists, and any root process of the host, in
-    whatever container, can have made one that lets others in. keyctl(2).
+    It has no name: a name would join a keyring that exists, and any root process on the host, in
+    any container, could have created one that admits others. keyctl(2).
     """
     _checked(_keyctl(c.SYS_keyctl, c.KEYCTL_JOIN_SESSION_KEYRING, ffi.NULL), "keyctl")
 

@@ -1,10 +1,10 @@
-"""Kernel numbers, grouped by the header they come from; Python's own are not repeated."""
+"""Kernel constants, grouped by header; those that Python has are not repeated."""
 
 from __future__ import annotations
 
 from ..lean import os
 
-# <signal.h>: those that a process can block, but for the two that are libc's own.
+# <signal.h>: all but the two that libc reserves.
 ALL_SIGNALS = frozenset(range(1, 65)) - {32, 33}
 
 # <sys/syscall.h>: since 5.1 new calls have one number on every architecture ...
@@ -20,7 +20,7 @@ SYS_close_range = 436
 SYS_openat2 = 437
 SYS_mount_setattr = 442
 
-# ... older ones have not
+# ... older ones do not
 _OLDER = {
     "x86_64": {
         "rt_sigaction": 13, "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251,

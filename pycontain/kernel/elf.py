@@ -1,7 +1,7 @@
 """
 ELF files, as far as execve(2) reads them: the header and the program headers. elf(5).
 
-What is here only reads; who uses it decides what is acceptable.
+This module only reads; its callers decide what is acceptable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PT_LOAD, PT_INTERP, PT_PHDR = 1, 3, 6
 ET_EXEC, ET_DYN = 2, 3
-HEADER_SIZE = 64  # bytes, of a 64-bit file; one of 32 bits has 52
+HEADER_SIZE = 64  # bytes, of a 64-bit file; a 32-bit one has 52
 
 _MACHINES = {
     3: "i386", 8: "mips", 20: "powerpc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64",
@@ -27,15 +27,15 @@ _PATH_MAX = 4096
 
 class Header:
     """
-    The header of a file that starts with these bytes, HEADER_SIZE of them.
+    The ELF header in the first HEADER_SIZE bytes of a file.
 
     wide         whether it is a 64-bit file
     order        its byte order
     kind         ET_*
-    machine      the name of the architecture, as uname(1) says it
+    machine      the name of the architecture, as in uname(1)
     entry        the address of the first instruction
     table        the offset of the program headers, in bytes
-    row, count   the size of each (bytes), and how many there are
+    row, count   the size of each, in bytes, and their number
     """
 
     __slots__ = ("count", "entry", "kind", "machine", "order", "row", "table", "wide")
@@ -58,12 +58,12 @@ class Header:
 
     @property
     def has_sound_rows(self) -> bool:
-        """Whether the program headers are of the one size that there is."""
+        """Whether the program headers have the only valid size."""
         return self.row == _SEGMENT_SIZE[self.wide]
 
 
 class Segment:
-    """A program header of a file with this header: PT_*, PF_*, bytes, an address, bytes."""
+    """A program header: kind is PT_*, flags are PF_*, offset and sizes are in bytes."""
 
     __slots__ = ("address", "file_size", "flags", "kind", "memory_size", "offset")
 
@@ -81,7 +81,7 @@ class Segment:
 
 
 def is_elf(start: bytes) -> bool:
-    """Whether a file that starts so claims to be ELF."""
+    """Whether a file that starts with these bytes claims to be ELF."""
     return start[:4] == b"\x7fELF"
 
 
@@ -95,7 +95,7 @@ def read_segments(fd: int, header: Header) -> list[Segment]:
 
 
 def interpreter(fd: int, header: Header) -> str:
-    """The loader that a dynamic program asks for, "" for a static one. Raises OSError."""
+    """The loader of a dynamic program, "" for a static one. Raises OSError."""
     if not header.has_sound_rows:
         return ""
     for segment in read_segments(fd, header):

@@ -1,15 +1,15 @@
 """
-What pycontain needs of libc and libseccomp, declared in C.
+The parts of libc and libseccomp that pycontain uses, declared in C.
 
 `python -m pycontain.kernel.ffi_source` writes `_ffi.py` beside this file: an out-of-line ABI module
-of cffi, which needs no compiler where it runs and costs half a millisecond to import. A test makes
-it again and compares, and checks each structure against the system's C headers.
+of cffi, which needs no compiler and takes half a millisecond to import. A test regenerates and
+compares it, and checks each structure against the system's C headers.
 """
 
 from __future__ import annotations
 
 LIBC = """
-/* syscall(2), ioctl(2): cast to the shape of each call in calls.py */
+/* syscall(2), ioctl(2): cast to the signature of each call in calls.py */
 long syscall(long number);
 int ioctl(int fd, unsigned long request, void *argument);
 int socket(int domain, int type, int protocol);
@@ -24,7 +24,6 @@ int sethostname(const char *name, size_t length);
 int setdomainname(const char *name, size_t length);
 int personality(unsigned long persona);
 int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
-int capget(void *header, void *data);
 int capset(void *header, const void *data);
 int fstatfs(int fd, void *buffer);
 int dladdr(const void *address, void *info);

@@ -1,4 +1,4 @@
-"""Whole small files: those of proc, of cgroups, of a bundle, and our own."""
+"""Read whole small files: those of /proc, of cgroups, of a bundle, and our own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_text(path: str) -> str:
 
 def read_bytes(path: str, folder: int | None = None, at: str = "") -> bytes:
     """
-    A whole file, whatever is in it.
+    A whole file, as bytes.
 
     folder  a descriptor of the directory that path is relative to
     at      the file's name for the error, path if empty
@@ -52,12 +52,12 @@ def _rest(fd: int, at: str) -> bytes:
 
 
 def start_time(pid: int) -> int:
-    """A process's start time in clock ticks since boot, 0 when it is gone or a zombie. proc(5)."""
+    """A process's start time in clock ticks since boot, 0 if it is a zombie or gone. proc(5)."""
     try:
         text = read_bytes(f"/proc/{pid}/stat")
     except KernelError as error:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             return 0
         raise
-    fields = text.rpartition(b")")[2].split()  # the name before it may hold anything
+    fields = text.rpartition(b")")[2].split()  # the name before it can contain anything
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

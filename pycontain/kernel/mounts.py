@@ -1,9 +1,9 @@
 """
-Mounts made detached, complete with their attributes, and only then attached.
+Mounts that are created detached, with all their attributes, and only then attached.
 
 A detached mount (fsmount(2), open_tree(2), Linux 5.2) is reachable through its descriptor alone,
-so there is no moment in which it is visible without `ro` or `nosuid`, and it is attached onto a
-descriptor, not onto a path that could be swapped.
+so it is never visible without its `ro` or `nosuid`, and it is attached to a descriptor, not to a
+path that could be swapped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_STRING_LIMIT = 255  # fsconfig(2) takes no longer value
+_STRING_LIMIT = 255  # bytes: fsconfig(2) accepts no longer value
 
 
 class Tree:
@@ -33,7 +33,7 @@ class Tree:
 
     @classmethod
     def clone(cls, fd: int, *, recursive: bool = False, at: str = "") -> Tree:
-        """A detached copy of the mount that fd lies on, with fd as its root (a bind mount)."""
+        """A detached copy of the mount that fd is on, with fd as its root (a bind mount)."""
         flags = c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0)
         try:
             return cls(calls.open_tree(fd, b"", flags))
@@ -48,13 +48,13 @@ class Tree:
         """
         A detached mount of a new file system; options as mount(8) writes them.
 
-        Raises KernelError with the file system's own words, where it gives any.
+        Raises KernelError with the file system's own message, if there is one.
         """
         try:
             context = calls.fsopen(kind)
         except KernelError as error:
             if error.errno == errno.ENODEV:
-                error.fault.why = "is no file system of this kernel"
+                error.fault.why = "is not a file system that this kernel supports"
             raise
         try:
             if source:
@@ -98,7 +98,7 @@ def mounted(mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[int, str,
     """
     Every mount of this namespace: (number, mount point, type, the file system's options).
 
-    proc_pid_mountinfo(5). Lines end in newlines alone: names can hold other breaks.
+    proc_pid_mountinfo(5). Only newlines end a line: names can contain other line breaks.
     """
     for line in os.fsdecode(read_bytes(mountinfo)).split("\n"):
         head, dash, tail = line.partition(" - ")
@@ -123,7 +123,7 @@ def _set_option(context: int, option: str) -> None:
 
 
 def fits(options: tuple[str, ...]) -> bool:
-    """Whether fsconfig(2) takes these options: it wants values of up to 255 bytes."""
+    """Whether fsconfig(2) accepts these options, with values of up to 255 bytes."""
     return all(len(os.fsencode(option.partition("=")[2])) <= _STRING_LIMIT for option in options)
 
 
@@ -131,8 +131,8 @@ def _explained(error: KernelError, context: int, kind: str) -> KernelError:
     """The error with what the file system logged into its context (fsopen(2))."""
     try:
         message = os.read(context, 1000).decode(errors="replace").strip()
-    except OSError as nothing:
-        if nothing.errno not in (errno.ENODATA, errno.EINVAL):
+    except OSError as unread:
+        if unread.errno not in (errno.ENODATA, errno.EINVAL):
             raise
         message = ""
     fault = error.fault

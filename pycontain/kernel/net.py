@@ -1,4 +1,4 @@
-"""Network namespaces, and the one device that each has. network_namespaces(7), netdevice(7)."""
+"""Network namespaces, and the loopback device in each. network_namespaces(7), netdevice(7)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._ffi import ffi
 
 
 def loopback_up() -> None:
-    """Switch `lo` of this network namespace on; its IPv4 and IPv6 addresses come with that."""
+    """Bring up `lo` of this network namespace, which also sets its IPv4 and IPv6 addresses."""
     socket = calls.socket(c.AF_INET, c.SOCK_DGRAM | c.SOCK_CLOEXEC)
     try:
         request = ffi.new("struct ifreq *", (b"lo",))

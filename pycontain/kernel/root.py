@@ -1,15 +1,15 @@
 """
-A directory that no path can leave: how a root file system is touched before it is "/".
+A directory that no path can leave: how a root file system is accessed before it is "/".
 
-Every container escape of the last years resolved a path of the rootfs as a string: a symlink, a
-`..` or a file swapped at the right moment led outside (CVE-2021-30465, CVE-2024-45310,
-CVE-2026-41579). Here the kernel resolves each path below a descriptor (openat2(2),
-RESOLVE_IN_ROOT, Linux 5.6), never through magic links such as /proc/self/root, and what comes back
-is a descriptor, which nobody can swap.
+Every container escape of recent years resolved a path of the rootfs as a string: a symlink, a `..`
+or a file swapped at the right moment led outside (CVE-2021-30465, CVE-2024-45310, CVE-2026-41579).
+Here the kernel resolves each path below a descriptor (openat2(2), RESOLVE_IN_ROOT, Linux 5.6),
+never through magic links such as /proc/self/root, and the result is a descriptor, which nobody can
+swap.
 
-Whoever can write to the rootfs from another mount namespace can give a mount point's name to a
-decoy as well (renameat2(2), RENAME_EXCHANGE). So mounts are remembered by the path that they were
-attached at, and what lies in one whose content is the kernel's is looked up in that very mount.
+A process that can write to the rootfs from another mount namespace can also exchange a mount point
+for a decoy (renameat2(2), RENAME_EXCHANGE). So mounts are remembered by the path that they were
+attached at, and paths into a trusted one are looked up in that very mount.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Root:
     """
     A directory, by descriptor, and the files below it.
 
-    Paths are taken as seen from inside: "/etc", "etc" and "/../etc" are one file. Methods return
+    Paths are as seen from inside: "/etc", "etc" and "/../etc" are the same file. Methods return
     descriptors that the caller closes (a container's init leaves that to execve). They raise
     KernelError.
 
-    mounts  path -> descriptor, of what was attached below, as `remember` was told
-    trusted  path -> (device, inode), of those of them whose content is the kernel's or our own
+    mounts   path -> descriptor of each mount attached below (`remember`)
+    trusted  path -> (device, inode) of each of them whose content only the kernel or we made
     """
 
     __slots__ = ("fd", "mounts", "trusted")
@@ -65,10 +65,10 @@ class Root:
 
     def everywhere(self, path: str) -> list[int]:
         """
-        As find, but all that a path can be taken for.
+        As find, but every file that a path can refer to.
 
-        What lies in a trusted mount may not be what the container will see: a hook, or a mount
-        whose path is another name of that place, can have covered it.
+        A file in a trusted mount may not be what the container will see: a hook, or a mount whose
+        path is another name for that place, can have covered it.
         """
         found = self.find(path)
         places = [] if found is None else [found]
@@ -98,9 +98,9 @@ class Root:
         return calls.try_openat2(self.fd, path.encode() or b".", flags, _SAFE)
 
     def _trusted_place(self, path: str) -> tuple[str, str]:
-        """Where the innermost trusted mount is that a path leads into, and the rest of the path."""
+        """The place of the innermost trusted mount that a path leads into; the path's rest."""
         names = _names(path) if self.trusted else []
-        if ".." in names:  # the kernel alone knows where that leads
+        if ".." in names:  # only the kernel can resolve that
             return "", path
         for end in range(len(names), 0, -1):
             place = _joined(names[:end])
@@ -110,9 +110,9 @@ class Root:
 
     def remember(self, path: str, fd: int, *, trusted: bool = False) -> None:
         """
-        From now on this is the mount that was attached at a path, over all that was there.
+        Record the mount that was attached at a path, covering all that was there.
 
-        trusted  nobody but the kernel and us can have put anything into it
+        trusted  only the kernel and we can have put anything into it
         """
         place = _joined(_names(path))
         covered = [known for known in self.mounts if is_below(known, place)]
@@ -128,22 +128,22 @@ class Root:
         return _identity(fd) in self.trusted.values()
 
     def mount(self, path: str) -> int:
-        """The root of the mount that was attached at a path; what is there, if none was."""
+        """The root of the mount that was attached at a path, or the file there if none was."""
         found = self.mounts.get(_joined(_names(path)))
         return self.open(path) if found is None else found
 
     def parent(self, path: str) -> tuple[int, str]:
-        """The directory that holds a path, made when missing, and the path's last name."""
+        """The directory that contains a path, created when missing, and the path's last name."""
         head, _, name = path.rstrip("/").rpartition("/")
         return self.make_directory(head), name
 
     def make_directory(self, path: str) -> int:
-        """Open a directory, making it and its parents when missing (0755)."""
+        """Open a directory, creating it and its parents when missing (0755)."""
         found = self.find(path, _DIRECTORY)
         return self._make(path) if found is None else found
 
     def _make(self, path: str) -> int:
-        """Make a directory; where more than its last name is missing, or a link, name by name."""
+        """Create a directory; name by name if more than the last name is missing or is a link."""
         head, _, name = path.rpartition("/")
         above = self.find(head, _DIRECTORY) if name not in ("", ".", "..") else None
         if above is None:
@@ -158,10 +158,10 @@ class Root:
 
     def _make_each(self, path: str) -> int:
         """
-        Walk a path name by name, making what is missing.
+        Walk a path name by name, creating what is missing.
 
-        `done` holds no symlinks: a dangling one is read and its target walked instead, so that
-        what `/var/run -> /run` asks for is made where the container would make it.
+        `done` contains no symlinks: each is read and its target walked instead, so that the target
+        of a dangling `/var/run -> /run` is created where the container would create it.
         """
         done: list[str] = []
         ahead = path.split("/")[::-1]
@@ -190,11 +190,11 @@ class Root:
         try:
             return self.open(done, _DIRECTORY)
         except KernelError as error:
-            error.fault.at = path  # which was asked for; `done` is a part of it, links resolved
+            error.fault.at = path  # the requested one; `done` is a part of it, links resolved
             raise
 
     def make_file(self, path: str) -> int:
-        """Open a file or directory that exists, or make an empty regular file (0644)."""
+        """Open a file or directory that exists, or create an empty regular file (0644)."""
         for _ in range(_LINKS_FOLLOWED):
             found = self.find(path)
             if found is not None:
@@ -206,7 +206,7 @@ class Root:
                     return _make_regular(directory, name, path)
             finally:
                 os.close(directory)
-            # a link to what is missing, as /etc/resolv.conf often is: that is made
+            # a dangling link, as /etc/resolv.conf often is: create its target
             path = (
                 target
                 if target.startswith("/")
@@ -216,7 +216,7 @@ class Root:
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Whether an absolute path is that of a folder or of something in it, as text."""
+    """Whether an absolute path is that of a folder or below it, compared as text."""
     return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
@@ -247,7 +247,7 @@ def _link_target(directory: int, name: str) -> str | None:
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):  # not a link, or nothing
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # not a link, or missing
             return None
         raise
 

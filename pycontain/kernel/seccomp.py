@@ -1,10 +1,10 @@
 """
-Seccomp profiles to BPF programs, by libseccomp, and the cache that saves asking it.
+Compile seccomp profiles to BPF programs with libseccomp, and cache the programs.
 
 A profile of Docker's size takes libseccomp some 20 ms; reading its program from a file takes a
 hundredth of that. Only the parent does either: the child makes one system call with the program.
 
-Source: seccomp(2); seccomp_init(3) and the pages it names.
+Source: seccomp(2); seccomp_init(3) and the pages it refers to.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Instruction: TypeAlias = tuple[int, int, int, int]  # struct sock_filter: code, jt, jf, k
 
     class Profile(Protocol):
-        """What plan.seccomp.Profile holds."""
+        """The attributes of plan.seccomp.Profile."""
 
         @property
         def default(self) -> int: ...
@@ -57,18 +57,18 @@ def to_bpf(profile: Profile) -> bytes:
     """
     The profile's program, an array of struct sock_filter in this machine's byte order.
 
-    Names that libseccomp does not know are passed over, as are rules that do what happens anyway:
-    profiles are written for many kernels. Calls of other architectures than the native one and
-    the listed ones kill the thread. Several rules of one call that compare the same arguments are
-    only as good as libseccomp's merging of them, which in 2.5.4 goes wrong for some orderings.
+    Names that libseccomp does not know are ignored, since profiles are written for many kernels,
+    and so are rules with the default action. Calls of other architectures than the native one and
+    the listed ones kill the thread. Several rules for one call that compare the same arguments
+    depend on how libseccomp merges them, which 2.5.4 does wrong for some orderings.
 
-    Raises HostError when libseccomp is absent or cannot do what the profile asks, and SpecError
-    when rules contradict each other or the program is longer than the kernel takes.
+    Raises HostError if libseccomp is missing or cannot compile the profile, and SpecError if rules
+    contradict each other or the program is longer than the kernel accepts.
     """
     library = _load()
     context = library.seccomp_init(profile.default)
     if not context:
-        raise HostError("is an unknown action here", at=_AT, value=f"{profile.default:#x}")
+        raise HostError("is an action unknown to libseccomp", at=_AT, value=f"{profile.default:#x}")
     try:
         _add_architectures(library, context, profile.architectures)
         if _add_rules(library, context, profile):  # libseccomp <= 2.5.4: no empty tree
@@ -79,8 +79,8 @@ def to_bpf(profile: Profile) -> bytes:
     program = _enosys_for_newer(library, profile) + program
     length = len(program) // ffi.sizeof("struct sock_filter")
     if length > c.BPF_MAXINSNS:
-        why = f"makes a filter of {length} instructions; the kernel takes {c.BPF_MAXINSNS}"
-        raise SpecError(why, at=_AT, remedy="name fewer architectures or rules")
+        why = f"needs {length} instructions; the kernel accepts {c.BPF_MAXINSNS}"
+        raise SpecError(why, at=_AT, remedy="list fewer architectures or rules")
     return program
 
 
@@ -98,11 +98,11 @@ def _load() -> Any:
 def _add_architectures(library: Any, context: Any, architectures: tuple[int, ...]) -> None:
     for index, architecture in enumerate(architectures):
         result = library.seccomp_arch_add(context, architecture)
-        if result in (0, -errno.EEXIST):  # the native one is there from the start
+        if result in (0, -errno.EEXIST):  # the native one is always present
             continue
         version = library.seccomp_version()
         raise HostError(
-            "has another byte order than this machine"
+            "has a different byte order from this machine"
             if result == -errno.EDOM
             else f"is unknown to libseccomp {version.major}.{version.minor}.{version.micro}",
             at=f"{_AT}.architectures[{index}]",
@@ -112,7 +112,7 @@ def _add_architectures(library: Any, context: Any, architectures: tuple[int, ...
 
 
 def _add_rules(library: Any, context: Any, profile: Profile) -> int:
-    """Add the rules that change anything; returns how many they are."""
+    """Add the rules that have an effect; returns their number."""
     count = 0
     for action, names, comparisons in profile.rules:
         if action == profile.default:
@@ -126,7 +126,7 @@ def _add_rules(library: Any, context: Any, profile: Profile) -> int:
                 context, action, number, len(comparisons), array
             )
             if result == -errno.EEXIST:
-                why = "has rules that ask for different actions in the same case"
+                why = "has rules with different actions for the same case"
                 raise SpecError(why, at=f"{_AT}.syscalls", value=name)
             _checked(result, "seccomp_rule_add_array", name)
             count += 1
@@ -135,11 +135,11 @@ def _add_rules(library: Any, context: Any, profile: Profile) -> int:
 
 def _search_by_tree(library: Any, context: Any) -> None:
     """
-    Find the system call by a binary search instead of comparing with one after the other.
+    Find the system call by binary search instead of comparing with one after the other.
 
     Faster for long profiles, and needed for short ones: when the list of an architecture begins
-    with a call which that architecture lacks, libseccomp 2.5.4 forgets to load the call's number,
-    and the rules of the list never apply.
+    with a call which that architecture lacks, libseccomp 2.5.4 does not load the call's number, and
+    the rules of the list never apply.
     """
     result = library.seccomp_attr_set(context, _SCMP_FLTATR_CTL_OPTIMIZE, 2)
     _checked(result, "seccomp_attr_set", "CTL_OPTIMIZE")
@@ -160,7 +160,9 @@ def _checked(result: int, call: str, value: str) -> None:
 
 
 def _encoded(name: str) -> bytes:
-    return name.encode(errors="replace")  # JSON can spell lone surrogates; no call is named so
+    return name.encode(
+        errors="replace"
+    )  # JSON can contain lone surrogates, the names of calls do not
 
 
 # --- calls newer than the profile --------------------------------------------------------------
@@ -168,14 +170,14 @@ def _encoded(name: str) -> bytes:
 
 def _enosys_for_newer(library: Any, profile: Profile) -> bytes:
     """
-    Instructions to go before the filter: ENOSYS for calls newer than any that the profile names.
+    Instructions to put before the filter: ENOSYS for calls newer than any that the profile names.
 
-    Whoever wrote the profile could not know those calls, and programs that try a new call before
-    an old one fall back on ENOSYS alone (runc#2151, moby#42680). A default action that lets calls
-    through, or that is ENOSYS already, needs no such help; a tracer sees to new calls itself.
+    The author of the profile could not know those calls, and programs that try a new call before
+    an old one only fall back on ENOSYS (runc#2151, moby#42680). A default action that allows
+    calls, or already is ENOSYS, does not need this; a tracer handles new calls itself.
     """
-    helpful = (c.SECCOMP_RET_ALLOW, c.SECCOMP_RET_LOG, c.SECCOMP_RET_TRACE)
-    if profile.default & c.SECCOMP_RET_ACTION_FULL in helpful or profile.default == _ENOSYS:
+    permissive = (c.SECCOMP_RET_ALLOW, c.SECCOMP_RET_LOG, c.SECCOMP_RET_TRACE)
+    if profile.default & c.SECCOMP_RET_ACTION_FULL in permissive or profile.default == _ENOSYS:
         return b""
     names = {_encoded(name) for _, names, _ in profile.rules for name in names}
     architectures = dict.fromkeys((library.seccomp_arch_native(), *profile.architectures))
@@ -197,15 +199,15 @@ def _newest(library: Any, architecture: int, names: set[bytes]) -> int:
     numbers = [resolve(architecture, name) for name in names]
     newest = max(numbers, default=_NR_SCMP_ERROR)
     if any(-300 < number <= -101 for number in numbers):
-        # Numbers that libseccomp invents for what goes through socketcall(2) and ipc(2) on some
-        # architectures. Their direct numbers (4.3 and 5.1) end at 402.
+        # Numbers that libseccomp invents for calls that some architectures make through
+        # socketcall(2) and ipc(2). Their direct numbers (4.3 and 5.1) end at 402.
         newest = max(newest, 402)
     return newest
 
 
 def _section(architecture: int, newest: int, after: int) -> list[Instruction]:
     """
-    The check for one architecture, to stand before `after` instructions of other sections.
+    The check for one architecture, to be put before `after` instructions of other sections.
 
     x86-64 and x32 are one architecture to the kernel: bit 30 of the number tells them apart.
     """
@@ -229,25 +231,25 @@ def _section(architecture: int, newest: int, after: int) -> list[Instruction]:
 
 # --- the cache ---------------------------------------------------------------------------------
 #
-# A file is a digest, a line that says which libseccomp made the program, and the program:
+# A file contains a digest, a line that identifies the libseccomp used, and the program:
 #
 #     32 bytes   BLAKE2b of the rest, keyed with the profile's key
 #     text       path, modification time (ns) and size of the library, and a line feed
 #     the rest   struct sock_filter[]
 #
-# The line lets a hit prove with one stat(2) that the library is still the one on disk, so a hit
-# loads no library. The digest proves at once that the file is whole and that it is this profile's.
+# With the line one stat(2) proves that the library on disk is still the same, so a hit does not
+# load it. The digest proves both that the file is complete and that it is this profile's.
 
-_FORMAT = b"pycontain bpf 1"  # to be raised when to_bpf makes another program of the same profile
+_FORMAT = b"pycontain bpf 1"  # increment if to_bpf compiles the same profile to another program
 
 
 def compiled(profile: Profile, key: bytes, directory: str) -> bytes:
     """
-    The profile's program from the cache in this directory, put there first when it is missing.
+    The profile's program from the cache in this directory, compiled and added if missing.
 
-    `key` is plan.seccomp.key() of the profile. The directory is made, with mode 0700, if only its
-    last part is missing. Files that are damaged, someone else's, or made by another libseccomp are
-    replaced.
+    `key` is plan.seccomp.key() of the profile. The directory is created, with mode 0700, if only
+    its last part is missing. Files that are damaged, owned by another user, or compiled by another
+    libseccomp are replaced.
 
     Raises HostError for a directory that others can write to, OSError when it cannot be read, and
     what to_bpf raises.
@@ -260,7 +262,7 @@ def compiled(profile: Profile, key: bytes, directory: str) -> bytes:
             try:
                 _keep(fd, key, program)
             except OSError:
-                pass  # a full disk, or one without O_TMPFILE: the next container compiles again
+                pass  # disk full, or no O_TMPFILE there: the next container compiles again
         return program
     finally:
         os.close(fd)
@@ -275,7 +277,7 @@ def _open_directory(path: str) -> int:
     if not _is_ours(os.fstat(fd)):
         os.close(fd)
         why = "belongs to another user, or others can write to it"
-        raise HostError(why, at=path, remedy="remove it: a new one is made")
+        raise HostError(why, at=path, remedy="remove it: a new one will be created")
     return fd
 
 
@@ -300,7 +302,7 @@ def _look_up(directory: int, key: bytes) -> bytes | None:
 
 
 def _read(directory: int, name: str) -> bytes | None:
-    """The content of a file of ours, or None when there is none."""
+    """The content of a regular file of ours, or None."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, dir_fd=directory)
@@ -312,7 +314,7 @@ def _read(directory: int, name: str) -> bytes | None:
 
 
 def _keep(directory: int, key: bytes, program: bytes) -> None:
-    """Put a program in its place, whole or not at all, and leave nothing behind on failure."""
+    """Store a program, completely or not at all, and leave nothing behind on failure."""
     rest = _stamp(_library_path()) + b"\n" + program
     fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=directory)
     with open(fd, "wb", buffering=0) as file:
@@ -324,7 +326,7 @@ def _keep(directory: int, key: bytes, program: bytes) -> None:
         try:
             os.link(f"/proc/self/fd/{fd}", _place(key), dst_dir_fd=directory)
         except FileExistsError:
-            pass  # another process was quicker; its program is as good
+            pass  # another process was faster; its program is as good
 
 
 def _digest(key: bytes, rest: bytes) -> bytes:
@@ -332,7 +334,7 @@ def _digest(key: bytes, rest: bytes) -> bytes:
 
 
 def _is_current(stamp: bytes) -> bool:
-    """Whether the library that this stamp was made of is still there, unchanged."""
+    """Whether the library that this stamp identifies still exists, unchanged."""
     try:
         return stamp == _stamp(stamp.rsplit(b" ", 2)[0])
     except FileNotFoundError:
@@ -340,14 +342,14 @@ def _is_current(stamp: bytes) -> bool:
 
 
 def _stamp(library: bytes) -> bytes:
-    """What tells one build of the library from the next."""
+    """What distinguishes one build of the library from the next."""
     status = os.stat(library)
     return b"%s %d %d" % (library, status.st_mtime_ns, status.st_size)
 
 
 def _library_path() -> bytes:
-    """The file that the dynamic loader found, by the name it found it under. dladdr(3)."""
-    library = _load()  # held until the end, because an object that is let go is unloaded
+    """The path at which the dynamic loader found the library. dladdr(3)."""
+    library = _load()  # kept until the end: an object without references is unloaded
     information = ffi.new("Dl_info *")
     calls.lib.dladdr(ffi.addressof(library, "seccomp_init"), information)
     return ffi.string(information.dli_fname)  # type: ignore[no-any-return]

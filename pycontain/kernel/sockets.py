@@ -44,5 +44,5 @@ def receive(connection: int) -> int:
     finally:
         socket.close()
     if not ancillary:
-        raise KernelError("brought no descriptor", call="recvmsg")
+        raise KernelError("received no descriptor", call="recvmsg")
     return int.from_bytes(ancillary[0][2][:4], sys.byteorder)

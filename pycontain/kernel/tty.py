@@ -12,7 +12,7 @@ from .root import Root
 
 def open_pair(root: Root) -> tuple[int, int]:
     """
-    A new terminal (master, slave) of the devpts mounted on /dev/pts below root.
+    A new terminal (master, slave) on the devpts mounted on /dev/pts below root.
 
     The slave is opened through the master (TIOCGPTPEER, 4.13): the name /dev/pts/N could have
     been replaced (CVE-2025-52565). Raises KernelError when /dev/pts is not a devpts.
@@ -30,7 +30,7 @@ def open_pair(root: Root) -> tuple[int, int]:
 
 
 def keep_newlines(terminal: int) -> None:
-    """Let a newline that is written stay one, without a carriage return. termios(3), ONLCR."""
+    """Write newlines without adding carriage returns. termios(3), ONLCR."""
     onlcr = 0o4
     attributes = ffi.new("unsigned int[16]")  # the kernel's struct termios: c_oflag is the second
     calls.ioctl(terminal, c.TCGETS, attributes, "TCGETS")

@@ -1,4 +1,4 @@
-"""The parent's walk through a plan: at its end the program runs, or the host is as it was."""
+"""The parent's walk through a plan: in the end the program runs, or everything is undone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bring_up(launch: Launch) -> None:
 
 
 def bring_up_with_terminal(launch: Launch, process: Process | None, *, detached: bool) -> int:
-    """As bring_up; returns the master of a terminal that is to be served here, or -1."""
+    """Like bring_up; returns the master of a terminal to serve in the foreground, or -1."""
     if detached or process is None or not process.terminal:
         bring_up(launch)
         return -1
@@ -74,11 +74,11 @@ class _ForkedChild(Peer):
         self.channel = channel
 
     def pass_turn(self) -> None:
-        """Let the child go on."""
+        """Let the child continue."""
         sync.pass_turn(self.channel)
 
     def wait(self, turn: Turn) -> None:
-        """Wait for the end of a turn; that of the child that waits for `start` is not ours."""
+        """Wait for the end of a turn, unless the child waits for `start` in it."""
         kinds = {type(step) for step in turn.steps}
         self.launch.hooks_ran |= planned.RunContainerHooks in kinds
         if planned.AwaitStart in kinds:
@@ -90,22 +90,22 @@ class _ForkedChild(Peer):
         word, times = sync.await_child(self.channel, self._replace_child)
         self.launch.times += [("child", name, spent) for name, spent in times]
         if word != wanted:
-            raise self._early_death(wanted)
+            raise self._early_exit(wanted)
 
     def _replace_child(self, pid: int) -> None:
-        """The child has made another process that goes on in its place, and ends."""
+        """Take over the process that the child has created to continue in its place."""
         pidfd = os.pidfd_open(pid)
-        self.launch.bury()
+        self.launch.reap_child()
         self.launch.child = Child(pid, pidfd, self.channel)
         sync.pass_turn(self.channel)
 
-    def _early_death(self, wanted: str) -> StepError:
+    def _early_exit(self, wanted: str) -> StepError:
         try:
             ended = os.waitid(os.P_PIDFD, self.launch.child.pidfd, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:  # a worker's children are the program's to wait for
+        except ChildProcessError:  # a worker cannot wait for the program's children
             ended = None
         turns = self.launch.turns
         ours = [step.name for turn in turns if turn.side == "child" for step in turn.steps]
         begun = sync.steps_begun(self.channel)
         how = ending(ended) if ended else "died"
-        return death(f"{how} before it said {wanted}", ours[begun - 1] if begun else "")
+        return death(f'{how} before it sent "{wanted}"', ours[begun - 1] if begun else "")

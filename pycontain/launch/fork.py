@@ -1,7 +1,7 @@
 """
-One fork: the child is born in its cgroup and its namespaces. clone(2), namespaces(7).
+A forked child, created in its cgroup and its namespaces. clone(2), namespaces(7).
 
-It has memory of its own, unlike one of `launch.vfork`; `plan.vfork` says which it is, and why.
+It has memory of its own, unlike one of `launch.vfork`; `plan.vfork` decides between them.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 def make_child(step: steps.Spawn, launch: Launch) -> None:
     """
-    Make the child, which carries out its turns of the plan from here on.
+    Create the child, which carries out its turns of the plan from here on.
 
-    Linux (6.14 and later) kills who is born in another cgroup than its parent's if only one of the
-    two was ever emptied by cgroup.kill: it compares the counts of that. Then the child is born in
-    the parent's, and moved, which is slower.
+    Linux (6.14 and later) kills a process that is created in another cgroup than its parent's if
+    cgroup.kill was used on only one of the two: it compares their counts of kills. In that case the
+    child is created in the parent's cgroup and then moved, which is slower.
     """
     rest = launch.turns[1:]
     import_rare_steps(rest)
@@ -43,7 +43,7 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
     channel = _forked(step, launch, cgroup.fd)
     if not sync.is_alive(channel) and isinstance(cgroup, Cgroup):
         channel.close()
-        launch.bury()
+        launch.reap_child()
         channel = _forked(step, launch, -1)
         cgroup.enter(launch.child.pid)
         sync.is_alive(channel)
@@ -57,22 +57,22 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
     """
     Fork once; returns the channel to the child.
 
-    cgroup  a descriptor of the cgroup it is born in, -1 for the caller's
+    cgroup  a descriptor of the cgroup to create it in, -1 for the caller's
     """
     ours, theirs = sync.Channel.pair()
     context = Context(theirs)
     launch.fill(context)
-    gc.freeze()  # objects that are never touched stay shared pages
+    gc.freeze()  # the child's collector does not write to these objects: their pages stay shared
     try:
         with _Detour(step, launch.namespaces):
             pid, pidfd = calls.clone3(clone_flags(step, launch), cgroup)
             if pid == 0:
                 try:
-                    ours.close()  # else the child itself would keep its pipe from ending
+                    ours.close()  # or the child itself would hold its pipe open
                     launch.close_copy()
                     sync.report_alive(theirs)
                     live(launch.turns[1:], context)
-                finally:  # whatever happens, the child never goes on as the parent
+                finally:  # whatever happens, the child must not continue as the parent
                     os._exit(sync.EXIT_FAILED)
     except BaseException:
         ours.close()
@@ -84,7 +84,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
 
 
 def clone_flags(step: steps.Spawn, launch: Launch) -> int:
-    """The flags for clone3: new namespaces but for one made ahead of time, and the caller's."""
+    """The flags for clone3: new namespaces except one created ahead of time, and the caller's."""
     made_ahead = c.CLONE_NEWNET if launch.caller.network >= 0 else 0
     return (step.flags & ~made_ahead) | launch.caller.clone_flags
 
@@ -93,7 +93,7 @@ def import_rare_steps(turns: Sequence[Turn]) -> None:
     """
     Import what only some plans need, before the child blocks imports.
 
-    The steps that most plans have are imported by `init.main`.
+    `init.main` imports the steps that most plans have.
     """
     for step in (step for turn in turns for step in turn.steps):
         match step:
@@ -111,10 +111,10 @@ def import_rare_steps(turns: Sequence[Turn]) -> None:
 
 class _Detour:
     """
-    Namespaces that only children enter, and CPUs: the parent goes there, forks and comes back.
+    Namespaces that only children enter, and CPUs: the parent switches there, forks, switches back.
 
-    In a pid namespace that others live in they see the child from its first moment, so it is born
-    with nobody allowed to look into it (CVE-2016-9962).
+    Processes of a joined pid namespace see the child from its first moment, so it is created
+    non-dumpable: none of them may inspect it (CVE-2016-9962).
     """
 
     def __init__(self, step: steps.Spawn, joined: dict[int, int]) -> None:
@@ -161,13 +161,13 @@ def _set_dumpable(value: int) -> None:
 
 
 def restore_dumpable(value: int) -> None:
-    """Undo _set_dumpable(0); only 1 can be set again, 2 is the kernel's to set. prctl(2)."""
+    """Undo _set_dumpable(0); only 1 can be restored: 2 can be set by the kernel alone. prctl(2)."""
     if value == 1:
         _set_dumpable(1)
 
 
 def _set_offsets(offsets: dict[str, tuple[int, int]]) -> None:
-    """Clock offsets, set while nobody is inside yet. time_namespaces(7)."""
+    """Set the clock offsets, before any process is inside. time_namespaces(7)."""
     if not offsets:
         return
     lines = [f"{clock} {seconds} {nano}" for clock, (seconds, nano) in offsets.items()]

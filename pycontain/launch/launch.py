@@ -1,4 +1,4 @@
-"""What the parent's steps share while they make a container's first process, and undo."""
+"""What the parent's steps share while they create a container's first process, and undoing them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 class Child:
     """
-    A container's first process, as its parent holds it.
+    A container's first process, as seen by its parent.
 
     channel  to it; None for a child of vfork, which needs none
     """
@@ -49,9 +49,9 @@ class Caller:
     On whose behalf a launch happens: a command, or a worker of the library.
 
     clone_flags  more flags for clone3, such as CLONE_PARENT
-    filters      device filters in the kernel, by their code, which outlive a launch
+    filters      a cache of loaded device filters, by their code, kept between launches
     network      a network namespace to use where the plan has a new one, -1 for none
-    recovery     what this process becomes if a child of vfork is killed
+    recovery     what this process executes if a child of vfork is killed
     """
 
     def __init__(
@@ -69,22 +69,22 @@ class Caller:
 
 class Launch:
     """
-    A plan on its way to a process: what `exec` needs.
+    A plan being carried out: what `exec` needs.
 
     options     of the command
     turns       the plan
-    cgroup      what the child is born in
+    cgroup      the cgroup that the child is created in
     target      a pidfd of the process whose namespaces are joined, -1 for none
     caller      on whose behalf
 
     Set by the steps:
 
-    console     the socket that is sent the terminal's master, -1 for none
+    console     the socket that receives the terminal's master, -1 for none
     seccomp     the compiled system call filter
     namespaces  CLONE_NEW* -> descriptor, of those to join
     times       of the steps of both sides
-    left_over   pids of children that have ended, for their parent to wait for
-    hooks_ran   whether hooks ran, so that the poststop hooks will
+    left_over   pids of children that have ended, which their parent must wait for
+    hooks_ran   whether hooks ran, so that undoing runs the poststop hooks
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Launch:
 
     @property
     def child(self) -> Child:
-        """The child; there is one from the step `spawn` on."""
+        """The child; it exists from the step `spawn` on."""
         assert self._child is not None, "no step before `spawn` has a child"
         return self._child
 
@@ -124,15 +124,15 @@ class Launch:
 
     @property
     def has_child(self) -> bool:
-        """Whether a child was made, and not waited for here."""
+        """Whether a child was created, and not reaped here."""
         return self._child is not None
 
-    def bury(self) -> None:
-        """Wait for the child, which ends, as far as it is ours to wait for."""
+    def reap_child(self) -> None:
+        """Wait for the child, which is exiting; if it is not ours, leave that to its parent."""
         child, self._child = self.child, None
         try:
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-        except ChildProcessError:  # a worker's children are the program's
+        except ChildProcessError:  # a worker's: a child of the program
             self.left_over.append(child.pid)
         os.close(child.pidfd)
 
@@ -145,12 +145,12 @@ class Launch:
             calls.send_signal(child.pidfd, _signal.SIGKILL)
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         except (KernelError, ChildProcessError):
-            pass  # it has ended and was reaped
+            pass  # it has exited and was reaped
         child.close_channel()
         os.close(child.pidfd)
 
     def fill(self, context: Context) -> None:
-        """Give the child what it takes along."""
+        """Fill the child's context."""
         context.namespaces = self.namespaces
         context.console = self.console
         context.seccomp = self.seccomp
@@ -159,7 +159,7 @@ class Launch:
         context.cgroup = self.cgroup.directory if isinstance(self.cgroup, Cgroup) else ""
 
     def close_copy(self) -> None:
-        """Close, in the child, what is the parent's alone."""
+        """Close, in the child, what only the parent needs."""
 
     def close_what_the_child_has(self) -> None:
         """Close the parent's copies of what the child was given."""
@@ -171,14 +171,14 @@ class Launch:
     # --- undoing -------------------------------------------------------------------------------
 
     def on_undo(self, action: Callable[[], object]) -> None:
-        """Remember how what a step has just changed on the host is taken back."""
+        """Register how to undo what a step has just changed on the host."""
         self._undo.append(action)
 
     def undo(self) -> None:
         """
-        Take everything back, last things first, whatever fails on the way.
+        Undo everything, in reverse order, even if some of it fails.
 
-        What cannot be taken back is a warning: the error that led here is what matters.
+        What cannot be undone is a warning: the error that led here is what matters.
         """
         while self._undo:
             try:
@@ -188,7 +188,7 @@ class Launch:
         self.release()
 
     def release(self) -> None:
-        """Close what only bringing up needs; the child's pidfd stays."""
+        """Close what is only needed to bring the container up; the child's pidfd stays open."""
         self._undo.clear()
         if self._child is not None:
             self._child.close_channel()
@@ -203,7 +203,7 @@ class ContainerLaunch(Launch):
     The launch of a new container: what `create` and `run` need.
 
     directory  its state directory
-    state      what is known of it
+    state      its state so far
     config     the text of its configuration
     poststop   runs its poststop hooks
     """
@@ -228,23 +228,23 @@ class ContainerLaunch(Launch):
 
     @property
     def own_cgroup(self) -> Cgroup:
-        """The container's cgroup; there is one from the step that makes it on."""
+        """The container's cgroup; it exists from the step `cgroup` on."""
         assert isinstance(self.cgroup, Cgroup), "no step before `cgroup` has one"
         return self.cgroup
 
     @property
     def killed_by_oom(self) -> bool:
-        """Whether the kernel killed a process of this container for lack of memory."""
+        """Whether the out-of-memory killer has killed a process of this container."""
         return isinstance(self.cgroup, Cgroup) and bool(self.cgroup.oom_kills())
 
     def fill(self, context: Context) -> None:
-        """Give the child what it takes along."""
+        """Fill the child's context."""
         super().fill(context)
         context.start = self.start_fifos
         context.hook_state = public_state(self.state, "creating", 0)
 
     def close_copy(self) -> None:
-        """Close, in the child, the lock of the state directory, which would outlive ours."""
+        """Close, in the child, the lock of the state directory, or the child would keep it held."""
         self.directory.close_copy()
 
     def close_what_the_child_has(self) -> None:
@@ -255,21 +255,21 @@ class ContainerLaunch(Launch):
             self.start_fifos = None
 
     def undo(self) -> None:
-        """Take everything back; the poststop hooks run if other hooks have."""
+        """Undo everything; the poststop hooks run if other hooks ran."""
         super().undo()
         if self.hooks_ran:
             self.poststop(self.state)
 
     def release(self) -> None:
-        """Close what only bringing up needs; the child's pidfd stays."""
+        """Close what is only needed to bring the container up; the child's pidfd stays open."""
         super().release()
         self.directory.close()
 
     def finish(self) -> bool:
         """
-        After the program's end: kill what it left, remove cgroup and state.
+        After the program's end: kill what it left running, remove cgroup and state.
 
-        False when somebody else, such as `delete --force`, has done that.
+        False if another command, such as `delete --force`, has done that.
         """
         try:
             self.directory.lock()

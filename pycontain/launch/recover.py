@@ -1,7 +1,7 @@
 """
-What a process becomes when its child of vfork is killed among its steps.
+What a process executes if its child of vfork is killed during its steps.
 
-The child may have left their shared memory half written, so nothing more is done with it: the
+The child may have left their shared memory half written, so it must not be used any further: the
 process executes a new Python, which removes the container.
 """
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 class Recovery(Record):
     """
-    What a process becomes.
+    What a process executes.
 
-    command    (path, arguments...); the child's pid is added
+    command    (path, arguments...); the child's pid is appended
     inherited  the descriptors that it inherits
     """
 
@@ -33,9 +33,9 @@ class Recovery(Record):
 
 def python(function: str, *arguments: str) -> tuple[bytes, ...]:
     """
-    The command that calls MODULE:FUNCTION in another Python, with the import path of this.
+    The command that calls MODULE:FUNCTION in another Python, with this one's import path.
 
-    The interpreter is this very file, sealed if it is: where it came from may be gone.
+    The interpreter is this process's own executable, sealed or not: its path may no longer exist.
     """
     module, _, name = function.partition(":")
     code = f"import sys; sys.path = {sys.path!r}; from {module} import {name}; {name}()"
@@ -44,18 +44,18 @@ def python(function: str, *arguments: str) -> tuple[bytes, ...]:
 
 
 def of_command(options: Options, state: State) -> Recovery:
-    """What a command becomes, with the container that it was making."""
+    """What a command executes: it removes the container that the command was creating."""
     words = (options.root, state.id, state.created, options.log, options.log_format)
     return Recovery(command=python("pycontain.cli.recover:main", *words))
 
 
 def death(what: str, step: str = "") -> StepError:
-    """The error for a container whose first process is gone before its program ran."""
+    """The error for a container whose first process ended before its program ran."""
     return StepError(
         what,
         step=step,
         at="the container's first process",
-        remedy="look for the reason in the kernel log, such as the out-of-memory killer",
+        remedy="see the kernel log for the reason, such as the out-of-memory killer",
     )
 
 

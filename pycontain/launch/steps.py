@@ -1,7 +1,7 @@
 """
 The parent's steps, in the order of `plan.steps.parent`: what is done on the host.
 
-Each function does one step; what it changes on the host, it tells `on_undo` how to take back.
+Each function performs one step, and registers with `on_undo` how to undo what it changes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @parent_step(steps.Reserve)
 def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
-    """Make the state directory, which nobody else can have made, and fill it."""
+    """Create the state directory, which must not exist yet, and fill it."""
     launch.directory.reserve()
     launch.on_undo(launch.directory.remove)
     launch.directory.open_process()
@@ -37,7 +37,7 @@ def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
 
 @parent_step(steps.MakeCgroup)
 def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
-    """Make the cgroup; only then the state is complete enough to be written."""
+    """Create the cgroup, then write the state, which includes it."""
     mount = find_mount()
     path = resolve(step.path, launch.directory.id, own())
     cgroup = Cgroup(mount, path)
@@ -50,7 +50,7 @@ def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
 
 @parent_step(steps.LimitCgroup)
 def limit_cgroup(step: steps.LimitCgroup, launch: ContainerLaunch) -> None:
-    """Write the limits, while nothing is in the cgroup yet."""
+    """Write the limits, before any process is in the cgroup."""
     launch.cgroup.write(step.settings)
 
 
@@ -62,7 +62,7 @@ def give_cgroup(step: steps.GiveCgroup, launch: ContainerLaunch) -> None:
 
 @parent_step(steps.FilterDevices)
 def filter_devices(step: steps.FilterDevices, launch: ContainerLaunch) -> None:
-    """Attach the device filter. It goes when the cgroup goes."""
+    """Attach the device filter. It is removed with the cgroup."""
     cgroup = launch.own_cgroup
     attach(cgroup.fd, step.program, first=cgroup.is_new, kept=launch.caller.filters)
 
@@ -79,7 +79,7 @@ def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
 
 @parent_step(steps.OpenNamespaces)
 def open_namespaces(step: steps.OpenNamespaces, launch: Launch) -> None:
-    """Open the namespaces to join, each of the right type and none that is ours to change."""
+    """Open the namespaces to join; check their types, and that none to modify is the host's."""
     for kind, path in step.paths.items():
         launch.namespaces[kind] = _open_namespace(kind, path)
         if kind in step.foreign:
@@ -88,7 +88,7 @@ def open_namespaces(step: steps.OpenNamespaces, launch: Launch) -> None:
 
 @parent_step(steps.ConnectConsole)
 def connect_console(step: steps.ConnectConsole, launch: Launch) -> None:
-    """Connect to the socket that is sent the terminal's master."""
+    """Connect to the socket that receives the terminal's master."""
     from ..kernel import sockets
 
     launch.console = sockets.connect(step.path)
@@ -96,7 +96,7 @@ def connect_console(step: steps.ConnectConsole, launch: Launch) -> None:
 
 @parent_step(steps.Spawn)
 def spawn(step: steps.Spawn, launch: Launch) -> None:
-    """Make the child. With vfork, it has done all the rest when this returns."""
+    """Create the child. With vfork, it has performed all other steps when this returns."""
     launch.on_undo(launch.kill_child)
     if step.fork_because:
         fork.make_child(step, launch)
@@ -115,7 +115,7 @@ def record_pid(step: steps.RecordPid, launch: ContainerLaunch) -> None:
 
 @parent_step(steps.AdjustOomScore)
 def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
-    """Write oom_score_adj, from outside: in the container /proc may be missing."""
+    """Write oom_score_adj from outside, since the container may have no /proc."""
     path = f"/proc/{launch.child.pid}/oom_score_adj"
     _write(path, str(step.score), "process.oomScoreAdj")
 
@@ -132,11 +132,11 @@ def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
 
 @parent_step(steps.WritePidFile)
 def write_pid_file(step: steps.WritePidFile, launch: Launch) -> None:
-    """Write the pid file, which appears whole or not at all."""
+    """Write the pid file, atomically."""
     folder, name = os.path.split(step.path)
     hidden = os.path.join(folder, f".{name}.{os.getpid()}")
     try:
-        # O_EXCL: in a folder like /tmp others could have put a link there
+        # O_EXCL: in a directory like /tmp others could have created a link
         fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         os.write(fd, str(launch.child.pid).encode())
         os.close(fd)
@@ -158,7 +158,7 @@ def send_pidfd(step: steps.SendPidfd, launch: Launch) -> None:
 
 @parent_step(steps.Announce)
 def announce(step: steps.Announce, launch: ContainerLaunch) -> None:
-    """Write that the container is created."""
+    """Record that the container is created."""
     launch.state = launch.state.replace(phase="created")
     launch.directory.announce()
 
@@ -176,7 +176,7 @@ def _open_namespace(kind: int, path: str) -> int:
     if found != kind:
         os.close(fd)
         raise StateError(
-            f"is no {FILES[kind]} namespace",
+            f"is not a namespace of type {FILES[kind]}",
             at=path,
             remedy="name a file of /proc/PID/ns of that type, or a bind mount of one",
         )
@@ -184,12 +184,12 @@ def _open_namespace(kind: int, path: str) -> int:
 
 
 def _refuse_own(kind: int, path: str, changed: str) -> None:
-    """Raises StateError when a namespace is this process's: what is changed would be the host's."""
+    """Raises StateError for this process's own namespace: the change would apply to the host."""
     if os.path.samefile(path, f"/proc/self/ns/{FILES[kind]}"):
         raise StateError(
             f"is the host's own {FILES[kind]} namespace, which {changed} would change",
             at=path,
-            remedy="make the namespace new, or drop what changes it",
+            remedy="use a new namespace, or remove that setting",
         )
 
 

@@ -1,10 +1,10 @@
 """
 A child that shares this process's memory until it executes its program. vfork(2), clone(2).
 
-Nothing is copied: the parent sleeps meanwhile, and what the child leaves in memory, an error or the
-times of its steps, is simply there. What the child changes for its own safety is put back. Its
-descriptors, its working directory and its signals are its own all the time: an object that holds
-the number of a descriptor must not be closed in here when it is the parent's, too.
+Nothing is copied: the parent sleeps meanwhile, and then finds in memory what the child left there,
+such as an error or the times of its steps. What the child changes in memory for its own safety is
+restored. Descriptors, working directory and signals are not shared: the child must not close an
+object that stores a descriptor's number if the parent uses that object, too.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ if TYPE_CHECKING:
 
 def make_child(step: Spawn, launch: Launch) -> None:
     """
-    Make the child, which carries out the rest of the plan, and sleep until the program runs.
+    Create the child, which carries out the rest of the plan, and sleep until the program runs.
 
-    Raises what the steps raise, once the child is gone, and KernelError when there is none.
+    Raises what the steps raise, once the child has exited, and KernelError if none can be created.
     """
     assert isinstance(launch, ContainerLaunch), "exec always forks"
     recovery = launch.caller.recovery(launch.options, launch.state)
     flags, cgroup = clone_flags(step, launch), launch.cgroup.fd
-    lived = _lived(launch, flags, recovery, cgroup)
-    if not lived and cgroup >= 0:  # as in `fork.make_child`
-        launch.bury()
+    started = _try_once(launch, flags, recovery, cgroup)
+    if not started and cgroup >= 0:  # as in `fork.make_child`
+        launch.reap_child()
         entrance = launch.own_cgroup.entrance()
         try:
-            lived = _lived(launch, flags, recovery, -1, entrance)
+            started = _try_once(launch, flags, recovery, -1, entrance)
         finally:
             os.close(entrance)
-    if not lived:
-        raise death("was killed at its birth")
+    if not started:
+        raise death("was killed as it was created")
 
 
-def _lived(
+def _try_once(
     launch: ContainerLaunch, flags: int, recovery: Recovery, cgroup: int, entrance: int = -1
 ) -> bool:
     """
-    Make one child; False if it never came to life.
+    Create one child; False if it was killed before it could run.
 
     flags     for clone3
-    recovery  what this process becomes when the child is killed among its steps
-    cgroup    a descriptor of the cgroup it is born in, -1 for the caller's
-    entrance  of the cgroup that it enters then, -1 for none: what `Cgroup.entrance` opens
+    recovery  what this process executes if the child is killed during its steps
+    cgroup    a descriptor of the cgroup to create it in, -1 for the caller's
+    entrance  what `Cgroup.entrance` opened, for a cgroup to enter afterwards; -1 for none
     """
     turns, execute = _split(launch.turns[1:])
     import_rare_steps(turns)
@@ -80,7 +80,7 @@ def _lived(
         launch.close_copy()
         launch.child = Child(pid, pidfd)
         if entrance >= 0:
-            os.write(entrance, b"0")  # the writer
+            os.write(entrance, b"0")  # the writing process
         return _carry_out(turns, execute, launch, context, lifeline)
 
     def refuse(number: int) -> None:
@@ -91,7 +91,7 @@ def _lived(
             child = vfork.spawn(flags, cgroup, live, refuse, recovery.command)
     except PycontainError:
         raise
-    except Exception as error:  # of C, such as a NUL in what the program is given
+    except Exception as error:  # from C, such as for a NUL in an argument
         raise in_step(error, execute.name) from None
     finally:
         os.close(lifeline)
@@ -102,7 +102,7 @@ def _lived(
 
 
 def _split(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], Execute]:
-    """The turns without their last step, which C carries out, and that step."""
+    """The turns without their last step, and that step, which is performed in C."""
     *before, last = turns
     *others, execute = last.steps
     assert isinstance(execute, Execute), "every run ends in execve"
@@ -116,11 +116,11 @@ def _carry_out(
     context: Context,
     lifeline: int,
 ) -> Program:
-    """In the child: do the steps of both sides; returns what is to be executed."""
+    """In the child: perform the steps of both sides; returns what to execute."""
 
     def perform_parents(step: Step) -> None:
         if _has_ended(lifeline):
-            os._exit(sync.EXIT_FAILED)  # as a forked child does, which waits for its parent
+            os._exit(sync.EXIT_FAILED)  # as a forked child does when its parent has exited
         parent_step.perform(step, launch)
 
     def perform_childs(step: Step) -> None:
@@ -132,12 +132,13 @@ def _carry_out(
         return program.command(execute, context)
     except Exception as error:
         failed = in_step(error, execute.name)
-    # a new one, outside: what the first holds by its frames, such as sockets, ends in the child
+    # raised here, without the first one's frames: what those hold, such as sockets, must be
+    # closed in the child
     raise failed
 
 
 def _has_ended(lifeline: int) -> bool:
-    """Whether nobody holds the other end of a pipe any more."""
+    """Whether the other end of a pipe is closed."""
     try:
         return os.read(lifeline, 1) == b""
     except BlockingIOError:
@@ -146,9 +147,9 @@ def _has_ended(lifeline: int) -> bool:
 
 class _Shared:
     """
-    What the child changes in the memory that it shares, put back.
+    Restores what the child changes in the memory that it shares.
 
-    inherited  descriptors that the recovery, and it alone, inherits
+    inherited  descriptors that the recovery, and nothing else, inherits
     """
 
     def __init__(self, inherited: tuple[int, ...]) -> None:

@@ -1,12 +1,12 @@
 """
 The package's code in one archive file, for starts in milliseconds.
 
-Finding, opening and checking seventy modules costs Python more than running a container does. So
+Finding, opening and checking seventy modules takes Python longer than running a container does. So
 `cli.pack` writes their code to one file in the byte code cache, and the first lines of the launcher
 run this module's code from it. The modules that a command is known to need are stored together, in
 the order in which they are imported: a few reads load them all. Others are loaded on first use. A
-module whose source has changed since is imported in the ordinary way, so an archive that is out of
-date or missing does no harm.
+module whose source has changed since is imported in the ordinary way, so an archive that is
+outdated or missing does no harm.
 
     8 bytes   the length of the next part, little-endian
     marshal   (this module's code, groups, extensions, index)
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
     Index: TypeAlias = dict[str, tuple[bool, str, int, int, int, int]]
 
-# Isolated, without site-packages, and UTF-8 whatever the locale, which saves loading one. In one
-# word, because the first line of a script has room for no more.
+# Isolated, without site-packages, and UTF-8 whatever the locale, which saves loading a locale. A
+# single word, because a script's first line can pass only one argument.
 FLAGS = "-ISXutf8"
 PROGRAM = "pycontain.cli.fast:program"
 
@@ -54,15 +54,15 @@ def file() -> str:
 
 def boot(path: str, main: str = PROGRAM) -> str:
     """
-    Source code that loads the archive, if there is one, and calls a function.
+    Source code that loads the archive, if it exists, and calls a function.
 
-    path is a statement that makes the package's directories known.
+    path is a statement that adds the package's directories to sys.path.
     """
     module, _, function = main.partition(":")
     return f"""\
 import gc, marshal, posix, sys
 gc.disable()
-for stream in 0, 1, 2:  # one that is closed would be the next file that is opened
+for stream in 0, 1, 2:  # if one is closed, the next file opened would take its number
     try:
         posix.fstat(stream)
     except OSError:
@@ -84,7 +84,7 @@ sys.exit({function}())
 
 
 def command(interpreter: str, main: str, *arguments: str) -> list[str]:
-    """The command line that calls a function in another Python, with the import path of this."""
+    """The command line that calls a function in another Python, with this one's import path."""
     return [interpreter, FLAGS, "-c", boot(f"sys.path = {sys.path!r}", main), *arguments]
 
 
@@ -104,7 +104,7 @@ def start(
 
 
 class _Spec:
-    """What importlib wants to know of a module that is there: less than a ModuleSpec costs."""
+    """What importlib reads of a loaded module's spec; cheaper than a ModuleSpec."""
 
     __slots__ = (
         "_uninitialized_submodules", "has_location", "loader", "name", "origin", "parent",
@@ -123,7 +123,7 @@ class _Spec:
 
 
 class _Finder:
-    """A finder and loader, as importlib wants them."""
+    """A finder and loader for importlib."""
 
     def __init__(self, file: int, base: int, extensions: dict[str, str], index: Part) -> None:
         self._file = file
@@ -133,7 +133,7 @@ class _Finder:
         self._index: Index = {}
 
     def preload(self, group: list[Part]) -> None:
-        """Make modules without asking importlib, up to the first whose source has changed."""
+        """Load modules without importlib, up to the first whose source has changed."""
         for name, package, source, mtime, size, code in self._modules(group):
             if not _is_current(source, mtime, size):
                 return
@@ -147,18 +147,18 @@ class _Finder:
             module.__spec__ = spec  # type: ignore[assignment]
             sys.modules[name] = module
             exec(code, module.__dict__)  # noqa: S102
-            if parent in sys.modules:  # a package that imports its modules comes after them
+            if parent in sys.modules:  # a package that imports its own modules is loaded after them
                 setattr(sys.modules[parent], last, module)
 
     def _modules(self, group: list[Part]) -> Iterator[Module]:
-        # all are read to one place: each page of a new one would cost a microsecond or three
+        # one buffer for all reads: each new page would cost one to three microseconds
         space = memoryview(bytearray(max(length for _, length in group)))
         for offset, length in group:
             preadv(self._file, [space[:length]], self._base + offset)
             yield from marshal.loads(space[:length])
 
     def find_spec(self, name: str, *_where: object) -> ModuleSpec | None:
-        """The module, unless its source is another by now."""
+        """The spec of a module, unless its source has changed."""
         from _frozen_importlib import ModuleSpec
 
         if name in self._extensions and _is_ours(self._extensions[name]):
@@ -185,7 +185,7 @@ class _Finder:
         return spec
 
     def create_module(self, _: ModuleSpec) -> None:
-        """Python makes the module object itself."""
+        """Leave it to Python to create the module object."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module's code."""
@@ -206,7 +206,7 @@ def _is_current(source: str, mtime: int, size: int) -> bool:
 
 
 def _is_ours(extension: str) -> bool:
-    """Whether a compiled module's file is not of another environment, or one that was here."""
+    """Whether a compiled module's file belongs to the current environment."""
     folder = extension.rpartition("/")[0]
     return folder in sys.path or folder.startswith(_PACKAGE)
 

@@ -1,9 +1,9 @@
 """
-JSON through the C accelerators of the standard library alone.
+JSON with only the C accelerators of the standard library.
 
-`import json` costs 9 ms because it pulls the regular expressions in; the scanner and the encoder
-behind it (`_json`) cost 1 ms. When a text is broken the whole package is imported after all, to
-say where.
+`import json` costs 9 ms because it imports the regular expressions; the scanner and the encoder
+behind it (`_json`) cost 1 ms. If a text is broken, the whole package is imported after all, to
+report where.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _INFINITY = float("inf")
 
 
 class _Rules:
-    """What the C scanner asks of its owner, as `json.JSONDecoder` would answer."""
+    """The attributes that the C scanner needs, as in `json.JSONDecoder`."""
 
     strict = True
     object_hook = None
@@ -31,8 +31,8 @@ class _Rules:
     @staticmethod
     def parse_float(text: str) -> float:
         number = float(text)
-        if abs(number) == _INFINITY:  # 1e999 would come back as what JSON cannot write
-            raise ValueError(f"{text} is too large a number")
+        if abs(number) == _INFINITY:  # 1e999: JSON cannot represent infinity
+            raise ValueError(f"{text} is too large")
         return number
 
     @staticmethod
@@ -73,7 +73,7 @@ def _explain(text: str) -> NoReturn:
         json.loads(text, parse_constant=_Rules.parse_constant, parse_float=_Rules.parse_float)
     except RecursionError:
         raise ValueError("the nesting is too deep") from None
-    raise ValueError("the text is not JSON")  # the two scanners disagree: refuse
+    raise ValueError("the text is not JSON")  # json accepts it, the C scanner did not: refuse
 
 
 def dumps(value: object) -> str:

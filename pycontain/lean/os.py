@@ -1,10 +1,10 @@
 """
 The part of `os` that the engines' path uses, under the same names.
 
-The standard library's own costs a tenth of a container's start: it makes the abstract collections,
-for its environment. Here are the system calls of `posix`, which is in the interpreter, and a few
-functions in Python. The environment is as `posix` has it: bytes, and changing it changes nothing
-but this dictionary.
+Importing the standard library's own takes a tenth of a container's start, since its environment
+needs the abstract collections. This module has the system calls of `posix`, which is built into the
+interpreter, and a few functions in Python. The environment is that of `posix`: a dictionary of
+bytes; changing it does not change the C library's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SEEK_SET, SEEK_END = 0, 2
 
 
 def fsencode(text: str | bytes) -> bytes:
-    """A file name as the kernel takes it."""
+    """A file name as bytes, for the kernel."""
     return text.encode(errors="surrogateescape") if isinstance(text, str) else text
 
 
@@ -28,7 +28,7 @@ def fsdecode(name: str | bytes) -> str:
 
 
 def makedirs(folder: str, mode: int = 0o777) -> None:
-    """Make a directory and those above it, where they are missing. Raises OSError."""
+    """Create a directory and its parents, where missing. Raises OSError."""
     try:
         mkdir(folder, mode)  # noqa: F405
     except FileExistsError:

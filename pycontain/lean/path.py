@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def join(folder: str, *names: str) -> str:
-    """One path after another; an absolute one begins anew."""
+    """Join paths; an absolute one discards those before it."""
     path = folder
     for name in names:
         if name.startswith("/") or not path:
@@ -22,21 +22,21 @@ def join(folder: str, *names: str) -> str:
 
 
 def split(path: str) -> tuple[str, str]:
-    """What is before the last slash, and what is behind it."""
+    """The parts before and after the last slash."""
     head, slash, name = path.rpartition("/")
     return head.rstrip("/") or head + slash, name
 
 
 def dirname(path: str) -> str:
-    """What is before the last slash."""
+    """The part before the last slash."""
     return split(path)[0]
 
 
 def normpath(path: str) -> str:
-    """The path without "//", "." and "..", as text: links are not looked at."""
+    """The path without "//", "." and "..", as text: links are not resolved."""
     root = "/" if path.startswith("/") else ""
     if path.startswith("//") and not path.startswith("///"):
-        root = "//"  # POSIX leaves it to the system what this means
+        root = "//"  # its meaning is implementation-defined in POSIX
     parts: list[str] = []
     for part in path.split("/"):
         if part == ".." and parts and parts[-1] != "..":
@@ -47,17 +47,17 @@ def normpath(path: str) -> str:
 
 
 def abspath(path: str) -> str:
-    """The path from the root, normal."""
+    """The absolute path, normalized."""
     return normpath(path if path.startswith("/") else join(getcwd(), path))
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file; a broken link is none."""
+    """Whether the file exists; False for a broken link."""
     return _found(path) is not None
 
 
 def lexists(path: str) -> bool:
-    """Whether there is a file or a link."""
+    """Whether a file or a link exists, broken or not."""
     try:
         lstat(path)
     except (OSError, ValueError):
@@ -66,7 +66,7 @@ def lexists(path: str) -> bool:
 
 
 def isdir(path: str) -> bool:
-    """Whether there is a directory."""
+    """Whether this is a directory."""
     found = _found(path)
     return found is not None and S_ISDIR(found.st_mode)
 
@@ -74,15 +74,15 @@ def isdir(path: str) -> bool:
 def _found(path: str) -> stat_result | None:
     try:
         return stat(path)
-    except (OSError, ValueError):  # a path with a NUL is no file's
+    except (OSError, ValueError):  # ValueError: the path contains a NUL
         return None
 
 
 def samefile(one: str, other: str) -> bool:
-    """Whether both paths are of one file. Raises OSError."""
+    """Whether both paths lead to the same file. Raises OSError."""
     return samestat(stat(one), stat(other))
 
 
 def samestat(one: stat_result, other: stat_result) -> bool:
-    """Whether both are of one file."""
+    """Whether both are of the same file."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)

@@ -1,5 +1,5 @@
 """
-What a program and its workers say to each other, over a socket.
+The messages between a program and its workers, on a socket.
 
     program                                          worker
     {"verb": "run", "id": …, "bundle": …}   ->
@@ -9,10 +9,10 @@ What a program and its workers say to each other, over a socket.
                                                        + a pidfd; exec has no state
                                             <-       {"fault": {…}, "ended": […]}
     {"verb": "forget", "id": …}             ->       (no answer)
-    (end of file)                           ->       deletes what it made and was not told to forget
+    (end of file)                           ->       deletes the containers it has not forgotten
 
-Containers are children of the program, not of the worker (CLONE_PARENT), so the program can wait
-for them, and has to: those in "ended" are its first to reap.
+Containers are children of the program, not of the worker (CLONE_PARENT), so the program can and
+must wait for them; it first reaps those listed in "ended".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def send(socket: _socket.socket, message: Message, fds: list[int]) -> None:
     data = len(data).to_bytes(4, "little") + data
     packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
-    sent = socket.sendmsg([data], rights)  # at once: the other end wakes up when it has all
+    sent = socket.sendmsg([data], rights)  # in one call, so that the other end wakes up once
     if sent < len(data):
         socket.sendall(data[sent:])
 

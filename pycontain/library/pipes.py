@@ -1,4 +1,4 @@
-"""The standard streams of a program: its caller's, or pipes that are served here."""
+"""The standard streams of a program: its caller's, or pipes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Pipes:
                 os.close(fd)
 
     def serve(self, process: Process, began: float, timeout: float | None, id: str) -> None:
-        """Feed and read until the process has ended. Raises Timeout, with the process killed."""
+        """Write and read until the process has ended. Raises Timeout after killing it."""
         for stream, fd in enumerate(self.theirs):
             if fd > 2:
                 os.close(fd)
@@ -77,7 +77,7 @@ class Pipes:
                 self.ours[stream] = -1
 
     def _write(self) -> bool:
-        """Give the program what it can take now; whether that was all."""
+        """Write as much as fits now; returns whether that was all."""
         try:
             self.stdin = self.stdin[os.write(self.ours[0], self.stdin[:_PIECE]) :]
         except BrokenPipeError:
@@ -85,7 +85,7 @@ class Pipes:
         return not self.stdin
 
     def _read(self, stream: int, limit: int = _PIECE) -> bool:
-        """Take what there is, up to so many bytes; whether the stream has ended."""
+        """Read what is available, up to limit bytes; returns whether the stream has ended."""
         try:
             piece = os.read(self.ours[stream], limit)
         except BlockingIOError:
@@ -94,12 +94,12 @@ class Pipes:
         return not piece
 
     def _drain(self) -> None:
-        """What is there now. A process that outlives the first may go on writing for ever."""
+        """Read what is available. Not until the end: other processes may keep the pipe open."""
         for stream in (1, 2):
             if self.ours[stream] >= 0 and (held := self._held(stream)):
-                self._read(stream, held)  # a pipe gives all that it is asked for and has
+                self._read(stream, held)  # one read returns all of it
 
     def _held(self, stream: int) -> int:
-        """How many bytes wait to be read. ioctl_tty(2), FIONREAD; pipe(7)."""
+        """How many bytes can be read. ioctl_tty(2), FIONREAD; pipe(7)."""
         size = fcntl.ioctl(self.ours[stream], termios.FIONREAD, bytes(4))
         return int.from_bytes(size, sys.byteorder)

@@ -15,12 +15,12 @@ class Result(Record):
     """
     How a program in a container ended.
 
-    status  its exit status, or 128 and the number of the signal that killed it
-    reason  "exit", "signal", or "oom" when the kernel killed it for lack of memory
+    status  its exit status, or 128 plus the number of the signal that killed it
+    reason  "exit", "signal", or "oom" if the out-of-memory killer killed it
     signal  the signal's number, 0 for "exit"
-    stdout  what it printed; empty when the streams were inherited
-    stderr  the same of its standard error
-    times   (side, step, microseconds) of what was done to start it
+    stdout  its standard output; empty if the streams were inherited
+    stderr  its standard error, likewise
+    times   (side, step, microseconds) of the steps that started it
     wall    seconds from the call to its end
     """
 

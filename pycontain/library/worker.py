@@ -1,7 +1,7 @@
 """
-A worker: a warm interpreter that makes containers for a Python program.
+A worker: a warm interpreter that creates containers for a Python program.
 
-A program with threads must not fork: the child would find locks held by threads that do not exist
+A program with threads must not fork: in the child, locks could be held by threads that do not exist
 there. So the library starts this process once, from a sealed interpreter, and sends it one request
 after the other (`library.messages`).
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..state.record import State
     from .messages import Message
 
-SOCKET = 3  # the descriptor that the library leaves for us
+SOCKET = 3  # the descriptor that the library passes to us
 _STREAMS = (0, 1, 2)
 _SPECS_KEPT = 16
 
@@ -52,9 +52,9 @@ def serve() -> NoReturn:
 
 def recovered() -> NoReturn:
     """
-    Go on serving after a child of vfork was killed, which shared the memory of this worker.
+    Continue serving after a child of vfork was killed, which shared the memory of this worker.
 
-    The command line holds what is worth knowing of it (`Server._recovery`), and the child's pid.
+    The command line contains what must be kept of it (`Server._recovery`), and the child's pid.
     """
     socket = _prepare()
     text, *mine, pid = sys.argv[1:]
@@ -101,17 +101,17 @@ def _reply(socket: _socket.socket, reply: Message, fds: list[int]) -> None:
     try:
         send(socket, reply, fds)
     except BrokenPipeError:
-        pass  # the next receive says the same
+        pass  # the next receive fails, too
 
 
 class Server:
     """
     What is kept from one request to the next.
 
-    mine     the containers made here and not forgotten yet, and where their state is
-    bundles  (path, configuration) -> what was read
-    filters  the device filters of those bundles: the verifier takes longer than clone3
-    network  a new network namespace for the next container: making one takes most of clone3's time
+    mine     the containers created here and not forgotten yet, and where their state is
+    bundles  (path, configuration) -> the bundle
+    filters  the device filters of those bundles: verifying one takes longer than clone3
+    network  a network namespace for the next container: creating one is most of clone3's time
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Server:
         self.network_used = False
 
     def answer(self, request: Message, ours: list[int]) -> tuple[Message, int]:
-        """Do what is asked; the reply, and a pidfd or -1. ours are the worker's own streams."""
+        """Serve a request; returns the reply, and a pidfd or -1. ours are the worker's streams."""
         launch: Launch | None = None
         try:
             launch = self._launch(request, ours)
@@ -136,11 +136,11 @@ class Server:
                 "pid": child.pid, "ended": launch.left_over, "times": launch.times, "state": state,
             }  # fmt: skip
             return reply, child.pidfd
-        except Exception as error:  # whatever it is, the containers made before need this worker
+        except Exception as error:  # any: the containers created before still need this worker
             return {"fault": fault_of(error).record(), "ended": _ended(launch)}, -1
 
     def _launch(self, message: Message, ours: list[int]) -> Launch:
-        """The launch that is asked for."""
+        """The requested launch."""
         options = Options(root=str(message["root"]), cgroup_manager=str(message["cgroup_manager"]))
         caller = Caller(
             clone_flags=c.CLONE_PARENT,
@@ -162,7 +162,7 @@ class Server:
         return prepare(options, bundle, wanted, caller)
 
     def _bundle(self, path: str, text: str) -> Bundle:
-        """A bundle; the last ones are kept, because parsing takes as long as running."""
+        """A bundle; the last ones are cached, because parsing takes as long as running."""
         key = path, text or Bundle.read(path)
         if key not in self.bundles:
             if len(self.bundles) >= _SPECS_KEPT:
@@ -177,7 +177,7 @@ class Server:
         self.filters.clear()
 
     def _finish(self, launch: ContainerLaunch, message: Message) -> None:
-        """What follows when a container is made, or its program runs."""
+        """Finish a request after a container was created, or its program runs."""
         self.network_used = any(
             isinstance(step, steps.Spawn) and step.flags & c.CLONE_NEWNET
             for step in launch.turns[0].steps
@@ -188,7 +188,7 @@ class Server:
         self.mine[launch.state.id] = launch.options
 
     def _recovery(self, options: Options, state: State, ours: list[int]) -> recover.Recovery:
-        """`recovered`, with what this worker knows."""
+        """The command that calls `recovered` with what this worker must keep."""
         known = {
             "id": state.id,
             "created": state.created,
@@ -196,7 +196,7 @@ class Server:
             "cgroup_manager": options.cgroup_manager,
             "streams": ours,
         }
-        # words of their own: one word can be 128 KiB, execve(2)
+        # separate arguments: one can be at most 128 KiB, execve(2)
         mine = [
             word
             for name, options in self.mine.items()
@@ -206,7 +206,7 @@ class Server:
         return recover.Recovery(command=command, inherited=(SOCKET, *ours))
 
     def look_ahead(self) -> None:
-        """While nobody waits: if the last container had a network namespace, so will the next."""
+        """While idle, create a network namespace for the next container if the last one had one."""
         if not self.network_used:
             return
         self.network_used = False
@@ -215,10 +215,10 @@ class Server:
         try:
             self.network = net.new_namespace()
         except KernelError:
-            self.network = -1  # the next container makes its own, or says why it cannot
+            self.network = -1  # the next container creates its own, or reports the error
 
     def clean_up(self) -> None:
-        """The program is gone: so is what it left."""
+        """Delete what the program has left, after it has ended."""
         for name, options in self.mine.items():
             try:
                 delete(options, name, force=True)
@@ -234,7 +234,7 @@ def _ended(launch: Launch | None) -> list[int]:
 
 
 def _without_terminal(bundle: Bundle) -> Bundle:
-    """The bundle with streams instead of a terminal, which nobody here would serve."""
+    """The bundle with streams instead of a terminal, which the library does not serve."""
     process = bundle.spec.process
     if process is not None and process.terminal:
         plain = process.replace(terminal=False, consoleSize=None)
@@ -243,7 +243,7 @@ def _without_terminal(bundle: Bundle) -> Bundle:
 
 
 class _Streams:
-    """The standard streams of the next container, in the place of ours."""
+    """Replaces our standard streams by those of the next container."""
 
     def __init__(self, fds: list[int]) -> None:
         self.fds = fds

@@ -1,22 +1,22 @@
 """
 The device filter of a cgroup: `linux.resources.devices` as an eBPF program.
 
-cgroup v2 has no devices controller; the kernel asks a program instead, at each open(2) and
-mknod(2) of a device, and refuses with EPERM what gets a 0 (4.15). The program is a chain of
-blocks, the last rule first. Register 3 holds the accesses that no rule has decided yet:
+cgroup v2 has no devices controller; instead the kernel runs a program at each open(2) and mknod(2)
+of a device, and fails with EPERM if that returns 0 (4.15). The program is a chain of blocks, the
+last rule first. Register 3 holds the accesses that no rule has decided yet:
 
-    r2 = kind    r3 = asked for    r4 = major    r5 = minor
+    r2 = kind    r3 = access       r4 = major    r5 = minor
     for each rule:  r6 = (r2 ^ kind) | (r4 ^ major) | (r5 ^ minor); if r6 != 0: skip
                     allow: take its accesses out of r3; if none is left: return 1
                     deny:  if one of its accesses is in r3: return 0
     return 0
 
-So each access is decided by the last rule that speaks of it, and what none speaks of is denied.
-There is one branch for the three numbers because the kernel's verifier follows each: with three,
-its work grows with the square of the rules (100 took 26 ms, 900 were too many for it).
+So each access is decided by the last rule that covers it; an access that no rule covers is denied.
+The three numbers share one branch because the kernel's verifier follows every branch: with three,
+its work grows with the square of the number of rules (100 took 26 ms, 900 exceeded its limit).
 
-runc ends with the same default but matches a request as a whole: there, a rule that denies writing
-does not hold for an open for reading and writing.
+runc has the same default but matches a request as a whole: there, a rule that denies writing does
+not apply to an open for reading and writing.
 
 Source: config-linux.md, Allowed Device list; <linux/bpf.h>, struct bpf_cgroup_dev_ctx; the
 instruction set in the kernel's bpf/standardization.
@@ -41,7 +41,7 @@ def _default(kind: str, major: int, minor: int, access: str = "rwm") -> DeviceRu
 
 
 # What runc allows every container, after its own rules: the devices that the specification puts
-# into each container, its terminals, and making nodes, which opening then decides about.
+# into each container, its terminals, and creating any node; opening it is a separate decision.
 DEFAULT_RULES = (
     _default("c", -1, -1, "m"),
     _default("b", -1, -1, "m"),
@@ -69,13 +69,13 @@ def program(rules: Sequence[DeviceRule]) -> bytes:
     """
     The eBPF program of these rules, in order: an array of struct bpf_insn.
 
-    DEFAULT_RULES are the caller's to append. Raises SpecError for a rule that says nothing.
+    The caller must append DEFAULT_RULES. Raises SpecError for a rule without a valid access.
     """
     code = _read_context()
     for rule in reversed(rules):
         code += _block(rule)
         if _is_total(rule):
-            break  # nothing is left for the rules before it
+            break  # earlier rules cannot have an effect
     code += _return(0)
     return b"".join(word.to_bytes(8, "little") for word in code)
 

@@ -20,7 +20,7 @@ DEFAULT_DEVICES = (
     DeviceNode(path="/dev/tty", type="c", major=5, minor=0),
 )
 
-# runtime-linux.md, Dev symbolic links; /dev/ptmx is the devpts's own
+# runtime-linux.md, Dev symbolic links; /dev/ptmx is that of the devpts mount
 DEFAULT_LINKS = (
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -31,7 +31,7 @@ DEFAULT_LINKS = (
 
 
 def device_steps(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[steps.Step]:
-    """The steps that make devices and links: below /dev none, when what is there is the host's."""
+    """The steps that create devices and links; none below /dev if the host's /dev is mounted."""
     given = {node.path: node for node in map(_node, devices)}
     if _is_of_the_host(mounts):
         others = tuple(node for path, node in given.items() if not path.startswith("/dev/"))
@@ -47,7 +47,7 @@ def refuse_devices(devices: tuple[Device, ...]) -> None:
     """Raises SpecError for the first device: without a mount namespace, /dev is the host's."""
     for device in devices:
         raise SpecError(
-            "would be made on the host without a mount namespace",
+            "would be created on the host without a mount namespace",
             at=device.at,
             value=device.path,
             remedy='add {"type": "mount"} to linux.namespaces',
@@ -55,7 +55,7 @@ def refuse_devices(devices: tuple[Device, ...]) -> None:
 
 
 def _is_of_the_host(mounts: list[steps.Step]) -> bool:
-    """Whether the last mount on /dev is a bind, or the one devtmpfs that all see."""
+    """Whether the last mount on /dev is a bind mount or devtmpfs, of which all see the same one."""
     bound = False
     for step in mounts:
         if isinstance(step, steps.MountBind) and step.target == "/dev":

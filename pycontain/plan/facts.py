@@ -1,4 +1,4 @@
-"""What a plan needs to know of the host: read once by the runtime, made up by tests."""
+"""What a plan needs to know about the host: read once by the runtime, invented by tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..lean.record import Record
 
 class Facts(Record):
     """
-    The host, as far as it changes a plan.
+    The properties of the host that affect a plan.
 
     last_capability   the highest capability number of this kernel
     permitted         the runtime's own permitted capabilities, a bit mask

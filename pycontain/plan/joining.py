@@ -1,4 +1,4 @@
-"""From a process for `exec` to the steps that start it in a container that runs."""
+"""From a process for `exec` to the steps that start it in a running container."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def build(
     wanted: Process, linux: Linux, rootfs: str, request: ExecRequest, facts: Facts
 ) -> tuple[Turn, ...]:
     """
-    The turns of `exec`: the rules of identity are those of the container's first process.
+    The turns of `exec`; user and capabilities are set as for the container's first process.
 
-    The child is born in the container's cgroup, enters all its namespaces at once, and makes the
-    process that becomes the program. Its terminal is no /dev/console: the container has one
-    already, or none.
+    The child is created in the container's cgroup, enters all its namespaces at once, and creates
+    the process that becomes the program. Its terminal does not become /dev/console: that belongs
+    to the first process, if it has a terminal.
     """
     profile = process.filter_profile(linux)
     flags = 0
@@ -49,7 +49,7 @@ def build(
         made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
     made += [
         steps.Guard(preserve_fds=request.preserve_fds, why="the container may hold hostile code"),
-        steps.JoinKeyring(why="the caller's keys stay out"),
+        steps.JoinKeyring(why="the caller's keys stay private"),
         steps.JoinProcess(
             flags=flags,
             names=tuple(name for flag, name in FILES.items() if flags & flag),
@@ -72,7 +72,7 @@ def build(
 
 
 def _cpus(text: str | None) -> tuple[int, ...]:
-    """The numbers of a list such as 0-3,7. Raises SpecError for one that no kernel knows."""
+    """The numbers of a list such as 0-3,7. Raises SpecError for a number no kernel supports."""
     found: list[int] = []
     for part in text.split(",") if text else ():
         first, _, last = part.strip().partition("-")

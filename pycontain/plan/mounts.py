@@ -1,5 +1,5 @@
 """
-Mounts of config.json to steps: one table for every option word.
+Mounts of config.json to steps: one table for every mount option.
 
 Source: config.md, Mounts (Linux mount options); mount_setattr(2); mount(8).
 """
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.records import Mount
 
-# word -> (attributes switched on, attributes switched off)
+# option -> (attributes set, attributes cleared)
 ATTRIBUTES = {
     "ro": (c.MOUNT_ATTR_RDONLY, 0),
     "rw": (0, c.MOUNT_ATTR_RDONLY),
@@ -29,7 +29,7 @@ ATTRIBUTES = {
     "diratime": (0, c.MOUNT_ATTR_NODIRATIME),
     "nosymfollow": (c.MOUNT_ATTR_NOSYMFOLLOW, 0),
     "symfollow": (0, c.MOUNT_ATTR_NOSYMFOLLOW),
-    # one of three; what clears one leaves the kernel's default, relatime
+    # mutually exclusive; clearing one leaves the kernel's default, relatime
     "noatime": (c.MOUNT_ATTR_NOATIME, c.MOUNT_ATTR__ATIME),
     "atime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
     "relatime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
@@ -50,23 +50,23 @@ PROPAGATION = {
     "runbindable": (c.MS_UNBINDABLE, True),
 }
 
-# Words for the file system itself, which fsconfig(2) takes by name.
+# Options of the file system itself, which fsconfig(2) takes by name.
 SUPERBLOCK = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand")
 
-# Words without an effect: the kernel's mount API has no such flags (silent is for its log,
-# iversion became a matter of each file system).
+# Options without an effect: the kernel's mount API has no such flags (silent is about its log,
+# iversion is now up to each file system).
 IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
 
 KINDS = ("bind", "rbind", "remount", "tmpcopyup")
 
 OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *IGNORED, *KINDS)
 
-# In memory, so that "ro" belongs to the mount: the content is still to come.
+# In memory, so "ro" is set on the mount, not the file system: the content is created later.
 _FILLED_LATER = ("tmpfs", "ramfs")
 
 
 def writable_cgroup(mounts: tuple[Mount, ...]) -> bool:
-    """Whether the container sees cgroup2 where it is expected, and may write there."""
+    """Whether cgroup2 is mounted at /sys/fs/cgroup, and writable."""
     return any(
         mount.type in ("cgroup", "cgroup2")
         and os.path.normpath(mount.destination) == "/sys/fs/cgroup"
@@ -76,7 +76,7 @@ def writable_cgroup(mounts: tuple[Mount, ...]) -> bool:
 
 
 class _Words:
-    """The options of one mount, sorted by what they are about."""
+    """The options of one mount, sorted by what they affect."""
 
     def __init__(self, options: tuple[str, ...]) -> None:
         self.on = self.off = self.recursive_on = self.recursive_off = 0
@@ -111,9 +111,9 @@ class _Words:
 
 def _parts(word: str) -> tuple[str, ...]:
     """
-    What mount(2), which gets them joined with commas, would make of the options of a file system.
+    Split the options of a file system as mount(2) would, which gets them joined with commas.
 
-    Commas that are escaped or quoted, as in an overlay's paths, are for the file system to read.
+    Commas that are escaped or quoted, as in an overlay's paths, are left to the file system.
     """
     if "\\" in word or '"' in word:
         return (word,)
@@ -121,7 +121,7 @@ def _parts(word: str) -> tuple[str, ...]:
 
 
 def _switched(on: int, off: int, more_on: int, more_off: int) -> tuple[int, int]:
-    """Later words win: what one switches off is no longer on."""
+    """Later options win: an attribute that one clears is no longer set."""
     return on & ~more_off | more_on, off | more_off | more_on & c.MOUNT_ATTR__ATIME
 
 
@@ -129,10 +129,10 @@ def mount_steps(
     mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool
 ) -> tuple[list[steps.Step], tuple[str, ...]]:
     """
-    One step for each mount, in order, and the targets that are to be read-only later.
+    One step for each mount, in order, and the targets that become read-only later.
 
     own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
-    Raises SpecError for what contradicts itself.
+    Raises SpecError for a mount that contradicts itself.
     """
     targets = [plain(mount.destination) for mount in mounts]
     made = [
@@ -157,7 +157,7 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps
     target = plain(mount.destination)
     if target == "/":
         raise SpecError(
-            "is the root itself, which root.path and root.readonly are for",
+            "is the root itself, which root.path and root.readonly configure",
             at=f"{mount.at}.destination",
             value=mount.destination,
             remedy="mount below it",
@@ -168,7 +168,7 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps
         return _bind(mount, words, target, bundle)
     if target == "/proc" and mount.type != "proc":
         raise SpecError(
-            f"puts a {mount.type} on /proc, where programs trust what they read (CVE-2019-16884)",
+            f"would mount {mount.type} on /proc, whose content programs trust (CVE-2019-16884)",
             at=f"{mount.at}.type",
             remedy='mount type "proc" there, or bind one',
         )
@@ -180,7 +180,7 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps
 
 
 def _filesystem(mount: Mount, words: _Words, target: str, *, hidden: bool) -> steps.MountFilesystem:
-    """The step; hidden: a later mount has the same target, and nothing will ever be put in here."""
+    """The step; hidden: a later mount has the same target, so this one stays empty."""
     kind = mount.type or ""
     if kind in ("", "none", "bind"):
         raise SpecError(
@@ -239,7 +239,7 @@ def _refuse_data(mount: Mount, words: _Words) -> None:
     data = [word for word in words.data if word not in SUPERBLOCK]
     if data:
         raise SpecError(
-            "are no options of a bind mount, which makes no file system",
+            "cannot apply to a bind mount, which creates no file system",
             at=f"{mount.at}.options",
             value=",".join(data),
             remedy="remove them",

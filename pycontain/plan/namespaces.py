@@ -28,27 +28,27 @@ FILES = {
     c.CLONE_NEWCGROUP: "cgroup",
     c.CLONE_NEWTIME: "time",
 }
-# The mount namespace last: the others' files are reached through the old one.
+# The mount namespace comes last: the files of the others are reached through the old one.
 JOIN_ORDER = (
     c.CLONE_NEWIPC, c.CLONE_NEWUTS, c.CLONE_NEWNET, c.CLONE_NEWTIME, c.CLONE_NEWCGROUP,
     c.CLONE_NEWNS,
 )  # fmt: skip
 
-# A cgroup namespace is rooted in the cgroup its maker is in, so the child makes it, once it is
-# in the container's; a time namespace takes in only children, so the parent makes it.
+# A cgroup namespace is rooted in its creator's cgroup, so the child creates it, once it is in the
+# container's; only children enter a new time namespace, so the parent creates it.
 _FROM_WITHIN = c.CLONE_NEWCGROUP
 _FROM_OUTSIDE = c.CLONE_NEWTIME
 
 
 class Namespaces:
-    """What a container's list of namespaces comes to."""
+    """A container's list of namespaces, evaluated."""
 
     def __init__(self, linux: Linux, *, named: bool = False) -> None:
         """named: the container has a host or domain name."""
         listed = {FLAGS[entry.type]: entry for entry in linux.namespaces}
         self.joined = {flag: entry.path for flag, entry in listed.items() if entry.path}
         self.new = tuple(flag for flag in listed if flag not in self.joined)
-        # what is changed in a namespace, which therefore must not be the host's
+        # what will be modified in a namespace, which therefore must not be the host's
         self.changed = {c.CLONE_NEWNS: "mounts"}
         if named:
             self.changed[c.CLONE_NEWUTS] = "hostname or domainname"
@@ -59,11 +59,11 @@ class Namespaces:
         }
 
     def has(self, flag: int) -> bool:
-        """Whether the container has such a namespace of its own, new or joined."""
+        """Whether the container is given a namespace of this type, new or joined."""
         return flag in self.new or flag in self.joined
 
     def open_steps(self) -> list[steps.Step]:
-        """The parent opens what is to be joined."""
+        """The parent opens the namespaces to join."""
         if not self.joined:
             return []
         foreign = {flag: self.changed[flag] for flag in self.joined if flag in self.changed}
@@ -71,12 +71,13 @@ class Namespaces:
         return [steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why)]
 
     def spawn(self, *, fork_because: str) -> steps.Spawn:
-        """The child is born in what clone3 can make."""
+        """The child is created in the namespaces that clone3 can create."""
         flags = 0
         for flag in self.new:
             flags |= flag & ~(_FROM_WITHIN | _FROM_OUTSIDE)
+        why = "linux.namespaces"
         return steps.Spawn(
-            why="linux.namespaces",
+            why=f"{why}; forked: {fork_because}" if fork_because else why,
             flags=flags,
             names=tuple(name for name, flag in FLAGS.items() if flags & flag),
             fork_because=fork_because,
@@ -96,7 +97,7 @@ class Namespaces:
                 steps.Unshare(flags=_FROM_WITHIN, names=("cgroup",), why="linux.namespaces")
             )
         if c.CLONE_NEWNET in self.new:
-            made.append(steps.RaiseLoopback(why="a new network namespace has it down"))
+            made.append(steps.RaiseLoopback(why="it is down in a new network namespace"))
         return made
 
 

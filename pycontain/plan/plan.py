@@ -1,9 +1,9 @@
 """
-From a checked configuration to the list of steps that make it live.
+From a checked configuration to the list of steps that bring the container up.
 
 `build` is pure: the same spec, request and facts give the same list, without root and without a
-kernel. Reading `life` is reading what happens to a container, in order. Steps of the parent and of
-the child stand in one list, which is then divided into turns (`plan.walk`).
+kernel. `all_steps` shows what happens to a container, in order. The steps of the parent and of the
+child are in one list, which is then divided into turns (`plan.walk`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Plan(Record):
 
     turns     of parent and child, up to the program
     rootfs    the absolute path of the root file system, on the host
-    warnings  what the configuration asks for and cannot have, where that is no error
+    warnings  what the configuration requests but cannot be granted, where that is not an error
     """
 
     turns: tuple[Turn, ...]
@@ -63,14 +63,14 @@ def build(spec: Spec, request: Request, facts: Facts) -> Plan:
     linux = spec.linux or Linux(at="linux")
     rootfs = os.path.normpath(os.path.join(request.bundle, spec.root.path))
     return Plan(
-        turns=turns_of(_Builder(spec, linux, request, facts, rootfs).life()),
+        turns=turns_of(_Builder(spec, linux, request, facts, rootfs).all_steps()),
         rootfs=rootfs,
         warnings=tuple(process.warnings(spec.process, facts)),
     )
 
 
 class _Builder:
-    """One spec on its way to steps."""
+    """Builds the steps for one spec."""
 
     def __init__(
         self, spec: Spec, linux: Linux, request: Request, facts: Facts, rootfs: str
@@ -93,16 +93,16 @@ class _Builder:
         if "/" in protected or (spec.root is not None and spec.root.readonly):
             self.read_only_later = (*self.read_only_later, "/")
 
-    def life(self) -> list[steps.Step]:
-        """The life of a container up to its program."""
+    def all_steps(self) -> list[steps.Step]:
+        """All steps up to the container's program."""
         return [
             *self._prepare_host(),
-            *self._enter_world(),
+            *self._enter_namespaces(),
             *self._build_root(),
             *self._run_early_hooks(),
             *self._protect_paths(),
             *self._change_root(),
-            *self._furnish(),
+            *self._set_up_inside(),
             *self._become_process(),
             *self._become_program(),
         ]
@@ -138,21 +138,21 @@ class _Builder:
         )
 
     def _give_cgroup(self) -> list[steps.Step]:
-        """Only with a namespace and a writable mount can the user do anything with it."""
+        """Without a cgroup namespace and a writable mount, the user could do nothing with it."""
         uid = self.process.user.uid if self.process.user else 0
         writable = mounts.writable_cgroup(self.spec.mounts)
         if uid == 0 or not writable or c.CLONE_NEWCGROUP not in self.namespaces.new:
             return []
         return [steps.GiveCgroup(uid=uid, why="config-linux.md, Cgroup ownership")]
 
-    def _enter_world(self) -> list[steps.Step]:
+    def _enter_namespaces(self) -> list[steps.Step]:
         made: list[steps.Step] = [
             steps.Guard(
                 preserve_fds=self.request.preserve_fds, why="the rootfs may hold hostile code"
             )
         ]
         if not self.request.no_new_keyring:
-            made.append(steps.JoinKeyring(why="the caller's keys stay out"))
+            made.append(steps.JoinKeyring(why="the caller's keys stay private"))
         return made + self.namespaces.enter_steps()
 
     def _build_root(self) -> list[steps.Step]:
@@ -160,7 +160,7 @@ class _Builder:
             refuse_devices(self.linux.devices)
             return []
         kind, recursive = mounts.PROPAGATION[self.linux.rootfsPropagation or "rslave"]
-        if kind == c.MS_UNBINDABLE:  # is for the root alone, which could not even be bound
+        if kind == c.MS_UNBINDABLE:  # applied to the root later: here it would prevent the bind
             kind = c.MS_PRIVATE
         root = steps.BindRoot(
             path=self.rootfs, propagation=kind, recursive=recursive, why="root.path"
@@ -196,7 +196,7 @@ class _Builder:
         if self.protected:
             made.append(steps.ProtectPaths(paths=self.protected, why="linux.readonlyPaths"))
         if linux.maskedPaths:
-            masked = tuple(map(mounts.plain, linux.maskedPaths))  # as mounts know where they are
+            masked = tuple(map(mounts.plain, linux.maskedPaths))  # written as mount targets are
             made.append(steps.MaskPaths(paths=masked, why="linux.maskedPaths"))
         return made
 
@@ -212,14 +212,14 @@ class _Builder:
         why = "process.cwd, process.terminal"
         return [steps.MakePlaces(directories=directories, files=files, why=why)]
 
-    def _furnish(self) -> list[steps.Step]:
+    def _set_up_inside(self) -> list[steps.Step]:
         made: list[steps.Step] = []
         spec = self.spec
         if self.process.terminal:
             # without a mount namespace /dev/console may be the host's own
-            asked, console = self.request, self.own_mounts
+            request, console = self.request, self.own_mounts
             made.append(
-                process.terminal_step(self.process, asked.window, asked.plain, console=console)
+                process.terminal_step(self.process, request.window, request.plain, console=console)
             )
         if spec.hostname or spec.domainname:  # engines write "" for none
             made.append(
@@ -242,7 +242,7 @@ class _Builder:
     def _become_process(self) -> list[steps.Step]:
         read_only: list[steps.Step] = []
         if self.own_mounts and self.read_only_later:
-            why = "read-only as a whole, now that nothing is left to be made there"
+            why = "nothing is left to be created there"
             read_only.append(steps.MakeReadOnly(targets=self.read_only_later, why=why))
         return process.become_steps(
             self.process,
@@ -250,7 +250,7 @@ class _Builder:
             self.facts,
             self.profile,
             read_only=read_only,
-            make_cwd=not self.own_mounts,  # else it is made before anything is read-only
+            make_cwd=not self.own_mounts,  # else it was created before anything became read-only
             takes_files=self.request.takes_files,
         )
 
@@ -272,14 +272,14 @@ class _Builder:
 
 
 def connect_steps(console_socket: str) -> list[steps.Step]:
-    """Who receives the terminal's master, when it is not served here."""
+    """The connection to the receiver of the terminal's master, if it is not served here."""
     if not console_socket:
         return []
     return [steps.ConnectConsole(path=console_socket, why="--console-socket")]
 
 
 def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:
-    """How a supervisor learns of the process."""
+    """How a supervisor is notified of the process."""
     made: list[steps.Step] = []
     if pid_file:
         made.append(steps.WritePidFile(path=pid_file, why="--pid-file"))

@@ -1,5 +1,5 @@
 """
-The process of config.json to steps: what create, run and exec do alike.
+The process of config.json to steps: what create, run and exec have in common.
 
 config.md, Process; capabilities(7); sched_setattr(2); ioprio_set(2); personality(2).
 """
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _IO_CLASS_SHIFT = 13
 _DEFAULT_UMASK = 0o022
-# What these limit, this very process needs to become the program: memory, and files for its hooks.
+# These limit what this process itself still needs: memory for execve, and files for its hooks.
 _LATE_LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_FSIZE")
 _NEEDED = {"inheritable": "bounding", "effective": "permitted"}
 
 
 def filter_profile(linux: Linux) -> Profile | None:
-    """The system call filter, if one is asked for; only then its tables are loaded."""
+    """The system call filter, if one is configured; only then are its tables loaded."""
     if linux.seccomp is None:
         return None
     from .seccomp import profile
@@ -73,11 +73,11 @@ def identity_steps(
     process: Process, facts: Facts, profile: Profile | None, takes_files: bool
 ) -> list[steps.Step]:
     """
-    From root to the container's user, in the one order that works.
+    From root to the container's user, in the only order that works.
 
     Loading a system call filter needs CAP_SYS_ADMIN or no_new_privs (seccomp(2)): without the
-    latter it must happen before the capabilities go, otherwise it waits until the very end.
-    A process without `capabilities` has none: the caller's were never meant for it.
+    latter it must happen before the capabilities are dropped, otherwise it is done last.
+    A process without `capabilities` gets none: it must not inherit the caller's.
     """
     made: list[steps.Step] = []
     if profile is not None and not process.noNewPrivileges:
@@ -120,8 +120,8 @@ def become_steps(
     """
     From the runtime's process to the container's, ready for execve.
 
-    read_only comes once the working directory is made, while there is still the right to mount.
-    takes_files: the files among its streams become the user's, as pipes do in any case.
+    read_only runs once the working directory exists, while mounting is still permitted.
+    takes_files: files among its streams are given to the user, as pipes always are.
     """
     made: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
@@ -143,7 +143,7 @@ def become_steps(
 def terminal_step(
     process: Process, window: tuple[int, int], plain: bool, *, console: bool
 ) -> steps.OpenTerminal:
-    """A terminal for the process, as /dev/console or not, as large as the caller's when served."""
+    """A terminal for the process, of the size of the caller's if it is served."""
     size = process.consoleSize
     rows, columns = window if any(window) or not size else (size.height, size.width)
     return steps.OpenTerminal(
@@ -157,7 +157,7 @@ def terminal_step(
 
 
 def umask(process: Process) -> int:
-    """The file mode mask; runc's and crun's 0022 when none is asked for."""
+    """The file mode mask; 0022 by default, as in runc and crun."""
     if process.user is None or process.user.umask is None:
         return _DEFAULT_UMASK
     return process.user.umask
@@ -178,11 +178,11 @@ def last_steps(
         why="process.args",
     )
     late = _late_limits(process, profile)
-    return before, [*_set_limits(late, "process.rlimits, after all that they would hit"), execute]
+    return before, [*_set_limits(late, "process.rlimits, after steps they could break"), execute]
 
 
 def rlimit_steps(process: Process, profile: Profile | None) -> list[steps.Step]:
-    """Resource limits, but for the soft ones of those that are set last. setrlimit(2)."""
+    """Resource limits, except the soft ones of those that are set last. setrlimit(2)."""
     late = _late_limits(process, profile)
     early = tuple(limit for limit in process.rlimits if limit not in late)
     made = _set_limits(early, "process.rlimits")
@@ -194,10 +194,10 @@ def rlimit_steps(process: Process, profile: Profile | None) -> list[steps.Step]:
 
 def _late_limits(process: Process, profile: Profile | None) -> tuple[Rlimit, ...]:
     """
-    The limits that are set right before execve, when it needs no right any more: to lower them.
+    The limits that are set right before execve, where lowering them needs no capability.
 
-    A filter comes earlier, and before the capabilities go if there is no noNewPrivileges. Where it
-    may forbid prlimit64(2), no limit is late: hooks and execve then have to do with what is left.
+    A filter is loaded earlier; without noNewPrivileges, before the capabilities are dropped. Where
+    it may forbid prlimit64(2), no limit is set late: hooks and execve then run within the limits.
     """
     if profile is not None and not _lets_pass(profile, "prlimit64"):
         return ()
@@ -216,44 +216,44 @@ def _lets_pass(profile: Profile, call: str) -> bool:
 def _set_limits(limits: tuple[Rlimit, ...], why: str) -> list[steps.Step]:
     if not limits:
         return []
-    told = tuple(
+    values = tuple(
         (limit.type, RLIMITS[limit.type], limit.soft, limit.hard, limit.at) for limit in limits
     )
-    return [steps.SetRlimits(limits=told, why=why)]
+    return [steps.SetRlimits(limits=values, why=why)]
 
 
 def warnings(process: Process | None, facts: Facts) -> list[str]:
-    """Capabilities that are asked for and cannot be had (config.md says: warn, do not fail)."""
+    """Requested capabilities that cannot be granted (config.md: log a warning, do not fail)."""
     if process is None or process.capabilities is None:
         return []
     sets = process.capabilities
-    told = {
-        name: f"{sets.at}: {name} is no capability that pycontain knows"
+    found = {
+        name: f"{sets.at}: {name} is not a capability that pycontain knows"
         for name in sorted(unknown_capabilities(process))
     }
-    # `runc spec` writes ambient ones that are not inheritable: not worth a word
+    # `runc spec` writes ambient ones that are not inheritable: not worth a warning
     can = _granted(sets, facts) | {"ambient": facts.permitted & facts.bounding}
     for kind, granted in can.items():
         for name in sorted(getattr(sets, kind)):
-            if name not in told and not granted >> CAPABILITIES[name] & 1:
-                told[name] = f"{sets.at}: {name} {_why_not(name, kind, facts)}"
-    return list(told.values())
+            if name not in found and not granted >> CAPABILITIES[name] & 1:
+                found[name] = f"{sets.at}: {name} {_why_not(name, kind, facts)}"
+    return list(found.values())
 
 
 def _why_not(name: str, kind: str, facts: Facts) -> str:
-    """The reason why a known capability is missing in a set."""
+    """Why a known capability is missing from a set."""
     available = facts.permitted & facts.bounding
     if kind not in _NEEDED or not available >> CAPABILITIES[name] & 1:
         return "cannot be granted on this host"
-    return f"is asked for as {kind}, but not as {_NEEDED[kind]}"
+    return f"is requested as {kind}, but not as {_NEEDED[kind]}"
 
 
 def _granted(sets: Capabilities, facts: Facts) -> dict[str, int]:
     """
-    The sets that can be granted, as bit masks; nothing is inheritable unless asked for by name.
+    The sets that can be granted, as bit masks; nothing is inheritable unless requested by name.
 
-    Inheritable sets filled without being asked were CVE-2022-29162 and three more. What becomes
-    inheritable must be in the bounding set, which by then holds what is kept: capset(2), EPERM.
+    Inheritable sets filled without a request were CVE-2022-29162 and three more. What becomes
+    inheritable must be in the bounding set, which is reduced first: capset(2), EPERM.
     """
     bounding = _mask(sets.bounding, facts.bounding)
     permitted = _mask(sets.permitted, facts.permitted)

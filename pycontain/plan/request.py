@@ -1,8 +1,8 @@
 """
-What is asked for beside the configuration: the command line, filled in by its table's names.
+What is requested beside the configuration: the command line as a record, one field per flag.
 
 `cli.table` names the record of a command, `cli.fast` fills it, and the verb, the plan and the
-library pass it on. The fields under "found out" are the runtime's to fill.
+library pass it on. The runtime itself fills the fields under "determined by the runtime".
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ class ProcessRequest(Record):
     """
     What create, run and exec have in common.
 
-    console_socket  the Unix socket that is sent the terminal's master; "" for none
+    console_socket  the Unix socket that receives the terminal's master; "" for none
     pid_file        the file that the process id is written to
-    pidfd_socket    the Unix socket that is sent a pidfd
+    pidfd_socket    the Unix socket that receives a pidfd
     preserve_fds    how many descriptors, from 3 up, the program keeps
     detach          return as soon as the program runs
 
-    Found out by the runtime:
+    Determined by the runtime:
 
-    window       rows and columns of the terminal that it is served on, zeros without one
+    window       rows and columns of the caller's terminal, zeros without one
     plain        the terminal's output goes to a file or a pipe
-    takes_files  files among its streams become its user's, as an engine's logs do
+    takes_files  files among its streams, such as an engine's logs, are given to its user
     """
 
     id: str
@@ -40,19 +40,19 @@ class ProcessRequest(Record):
 
 class Request(ProcessRequest):
     """
-    What create and run are asked for.
+    What create and run take.
 
     bundle          the folder of the bundle
     config          another file than its config.json
     no_pivot        change the root without pivot_root(2)
     no_new_keyring  keep the caller's session keyring
-    keep            leave the container when it has ended
+    keep            do not delete the container when it has ended
     no_subreaper    leave orphans of the container to the host's init
     timing          show how long each step took
 
-    Found out by the runtime:
+    Determined by the runtime:
 
-    separate_start  `start` comes as a command of its own
+    separate_start  `start` is a separate command
     listen_fds      how many of the preserved descriptors, the first, are activated sockets
     cgroup          whether the container has a cgroup of its own
     """
@@ -71,7 +71,7 @@ class Request(ProcessRequest):
 
 class ExecRequest(ProcessRequest):
     """
-    What exec is asked for: a process of a file, or the container's own with these changes.
+    What exec takes: a process from a file, or the container's own with these changes.
 
     process         the JSON file
     env             NAME=VALUE, added to the container's

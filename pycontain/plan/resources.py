@@ -1,8 +1,8 @@
 """
-Limits as cgroup v2 files: what `linux.resources` asks for, as a list of files and their contents.
+Limits as cgroup v2 files: `linux.resources` as a list of files and their contents.
 
-The specification speaks the language of cgroup v1. What v2 has under another name or in another
-unit is converted as runc and crun do; what v2 does not have is refused (config-linux.md, Unified:
+The specification is written for cgroup v1. What v2 has under another name or in another unit is
+converted as runc and crun do; what v2 does not have is refused (config-linux.md, Unified:
 "if the conversion is not possible the runtime MUST generate an error"). As in runc, 0 stands for
 "not set" where v1 had no such limit: memory, CPU shares, quota and period, block I/O weights.
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from ..spec.records import BlockIO, Cpu, HugepageLimit, Memory, Pids, Rdma, Resources
 
 _NO_LIMIT = -1
-_DEFAULT_PERIOD = 100_000  # microseconds: what a new cgroup's cpu.max says
+_DEFAULT_PERIOD = 100_000  # microseconds, as in a new cgroup's cpu.max
 
 
 class Setting(Record):
     """
     One write to one file of a cgroup.
 
-    at          the JSON path of what asks for it
+    at          the JSON path that it comes from
     controller  the controller that the file belongs to
     file        the file's name
     value       what is written
-    optional    a kernel without the file already does what is asked
-    otherwise   what is written instead where the kernel lacks the file
+    optional    a kernel without the file already behaves as requested
+    otherwise   what is written instead on a kernel without the file
     """
 
     at: str
@@ -44,9 +44,9 @@ class Setting(Record):
     otherwise: Setting | None = None
 
 
-# What cgroup v2 cannot do: the field, and the values that ask for nothing or for what v2 does
-# anyway. `memory.kernel` is not among them: the specification lets runtimes pass it over, since
-# no kernel has had that limit of its own since 5.16, and memory.max counts kernel memory too.
+# What cgroup v2 cannot do: the field, and the values that request nothing or what v2 does anyway.
+# `memory.kernel` is not among them: the specification lets runtimes ignore it, since kernels have
+# had no separate limit for it since 5.16, and memory.max counts kernel memory too.
 _ONLY_V1 = (
     ("memory", "kernelTCP", (None, 0, _NO_LIMIT)),
     ("memory", "swappiness", (None,)),
@@ -62,10 +62,10 @@ _ONLY_V1 = (
 
 def files(resources: Resources) -> tuple[Setting, ...]:
     """
-    The writes that make a cgroup hold these limits, in order; `unified` has the last word.
+    The writes that apply these limits to a cgroup, in order; `unified` is last and overrides.
 
-    Device rules are not among them: cgroup/devices.py turns those into a program. Raises SpecError
-    for a limit that cgroup v2 does not have and for values that contradict each other.
+    Device rules are not among them: `plan.device_filter` turns those into a program. Raises
+    SpecError for a limit that cgroup v2 does not have and for values that contradict each other.
     """
     _refuse_only_v1(resources)
     return (
@@ -100,7 +100,7 @@ def _limit(value: int, at: str) -> str:
 
 
 def _capped(at: str, controller: str, file: str, value: int) -> Setting:
-    """A limit that may be -1; without the controller there is no limit anyway."""
+    """A limit that may be -1, which needs no controller: without one there is no limit."""
     text = _limit(value, at)
     return Setting(at=at, controller=controller, file=file, value=text, optional=text == "max")
 
@@ -133,7 +133,7 @@ def _swap(memory: Memory) -> Iterator[Setting]:
 def _difference(limit: int, both: int, at: str) -> int:
     if not limit:
         raise SpecError(
-            "needs memory.limit beside it: it is the limit of memory and swap together",
+            "needs memory.limit, too: it limits memory and swap together",
             at=at,
             value=str(both),
         )
@@ -155,11 +155,11 @@ def _cpu(cpu: Cpu) -> Iterator[Setting]:
 
     if cpu.idle is not None:
         yield setting("idle", "cpu.idle", cpu.idle)
-    if cpu.shares and cpu.idle != 1:  # an idle cgroup has no weight: the kernel says EINVAL
+    if cpu.shares and cpu.idle != 1:  # an idle cgroup has no weight: EINVAL
         yield setting("shares", "cpu.weight", weight_of_shares(cpu.shares))
     if cpu.quota or cpu.period:
         if cpu.burst is not None:
-            # burst <= quota must hold after each write, so it makes room for the new quota
+            # burst <= quota must hold after each write, so burst is reset before the quota changes
             yield setting("burst", "cpu.max.burst", 0, optional=True)
         quota = _limit(cpu.quota or _NO_LIMIT, f"{cpu.at}.quota")
         field = "quota" if cpu.quota else "period"
@@ -177,9 +177,9 @@ def weight_of_shares(shares: int) -> int:
     """
     CPU shares (2 to 262144, usually 1024) as a weight (1 to 10000, usually 100).
 
-    The curve meets both ends and both defaults: weight = 10^((l^2 + 125 l) / 612 - 7/34) with
-    l = log2(shares), as in crun 1.23 and runc 1.3.2. The straight line that they drew before made
-    39 of the usual 1024.
+    The curve maps both ends and the defaults to each other, as in crun 1.23 and runc 1.3.2:
+    weight = 10^((l^2 + 125 l) / 612 - 7/34) with l = log2(shares). Their earlier linear mapping
+    turned the default of 1024 into 39.
     """
     import math
 
@@ -222,7 +222,7 @@ def _block_io(io: BlockIO) -> Iterator[Setting]:
 
 
 def _io_weight(at: str, device: str, weight: int) -> Setting:
-    """For the BFQ scheduler, which kept v1's scale; without it io.cost's, of 1 to 10000."""
+    """For the BFQ scheduler, which kept v1's scale; without it for io.cost, scaled to 1..10000."""
     cost = 1 + (max(weight, 10) - 10) * 9999 // 990
     return Setting(
         at=at,
@@ -237,7 +237,7 @@ def _io_weight(at: str, device: str, weight: int) -> Setting:
 
 
 def _hugetlb(limits: tuple[HugepageLimit, ...]) -> Iterator[Setting]:
-    """Both what is reserved (a failing mmap) and what is used (a SIGBUS at the first touch)."""
+    """Limit both what is reserved (mmap fails) and what is used (SIGBUS at the first access)."""
     for limit in limits:
         size = limit.pageSize
         if not (size[:-2].isascii() and size[:-2].isdecimal() and size[-2:] in ("KB", "MB", "GB")):
@@ -259,7 +259,7 @@ def _rdma(devices: dict[str, Rdma]) -> Iterator[Setting]:
 
 
 def _unified(resources: Resources) -> Iterator[Setting]:
-    """File names and their contents as they are; the kernel takes a line at a time."""
+    """File names and their contents, unchanged; the kernel takes one line at a time."""
     for file, text in resources.unified.items():
         at = f"{resources.at}.unified[{file}]"
         controller, _, parameter = file.partition(".")

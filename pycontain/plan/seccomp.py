@@ -1,5 +1,5 @@
 """
-`linux.seccomp` as numbers: what libseccomp and seccomp(2) take, worked out without asking either.
+`linux.seccomp` as numbers: what libseccomp and seccomp(2) take, computed without calling either.
 
 Source: config-linux.md, Seccomp; seccomp(2); <linux/audit.h>; <seccomp.h> of libseccomp 2.6.
 """
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 # below the kernel's MAX_ERRNO, which is 4095.
 _LARGEST_ERRNO = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
 
-# Says how a listener's requests are waited for. Without SCMP_ACT_NOTIFY, which spec.check refuses,
-# there is no listener, and the kernel answers EINVAL to the flag alone.
+# Affects how a listener's notifications are waited for. Without SCMP_ACT_NOTIFY, which spec.check
+# refuses, there is no listener, and the kernel rejects the flag alone with EINVAL.
 _NEEDS_LISTENER = FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
 
-# What runc and crun do when the profile has no list of flags (an empty list is obeyed): the
+# What runc and crun do when the profile has no list of flags (an empty list is honoured): the
 # mitigation of CVE-2018-3639 slows every program down, and since 5.16 it is off for seccomp anyway.
 _FLAGS_WHEN_ABSENT = FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
 
@@ -42,7 +42,7 @@ class Profile(Record):
     A profile as numbers.
 
     default        the action for calls that no rule matches, as the filter returns it
-    architectures  whose calls it judges besides the native ones, as libseccomp numbers them
+    architectures  those filtered besides the native one, as libseccomp numbers them
     flags          SECCOMP_FILTER_FLAG_* for seccomp(2)
     rules          (action, names of system calls, comparisons); a rule applies when all of its
                    comparisons (argument, operator, value, second value) hold
@@ -56,10 +56,10 @@ class Profile(Record):
 
 def profile(seccomp: records.Seccomp) -> Profile:
     """
-    The profile of a configuration whose actions are known to be supported.
+    The profile of a configuration whose actions have already been checked.
 
-    Raises SpecError for an unknown architecture or flag, an errno where the action takes none or
-    that does not fit, and for an argument that no system call has.
+    Raises SpecError for an unknown architecture or flag, an errno that the action does not take or
+    that is too large, and for an argument index that no system call has.
     """
     return Profile(
         default=_action(
@@ -76,11 +76,11 @@ def profile(seccomp: records.Seccomp) -> Profile:
 
 def key(profile: Profile) -> bytes:
     """
-    32 bytes that stand for the profile's program; equal profiles have equal keys.
+    32 bytes that identify the profile's program; equal profiles have equal keys.
 
-    The flags are left out: they are given to seccomp(2) beside the program.
+    The flags are left out: they are passed to seccomp(2) beside the program.
     """
-    # The C module itself: hashlib costs 4 ms, most of it for OpenSSL.
+    # The C module directly: hashlib costs 4 ms, most of it for OpenSSL.
     from _blake2 import blake2b
 
     text = repr((profile.default, profile.architectures, profile.rules))
@@ -121,8 +121,8 @@ def _rules(rule: records.SeccompRule) -> tuple[Rule, ...]:
     comparisons = tuple(_comparison(arg) for arg in rule.args)
     if len({arg.index for arg in rule.args}) == len(comparisons):
         return ((action, rule.names, comparisons),)
-    # libseccomp takes one comparison of an argument in a rule. runc and crun then make each one a
-    # rule of its own: the list, an "and" otherwise, becomes an "or".
+    # libseccomp allows one comparison per argument in a rule. Given more, runc and crun make each
+    # one a rule of its own: the list, otherwise an "and", becomes an "or".
     return tuple((action, rule.names, (comparison,)) for comparison in comparisons)
 
 

@@ -1,8 +1,8 @@
 """
-When the child may live in its parent's memory until execve, as one of vfork(2) does, and when not.
+Whether the child can share its parent's memory until execve, as with vfork(2), or must be forked.
 
-A child of vfork copies no memory, which is half of what a forked one costs. Meanwhile the parent
-sleeps, and whoever reads or damages the child's memory reads or damages the parent's.
+A child of vfork copies no memory, which is half of the cost of a fork. In return the parent sleeps
+meanwhile, and reading or damaging the child's memory means reading or damaging the parent's.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from .request import Request
     from .seccomp import Profile
 
-_PAGE = 4096  # bytes; what is written to the state directory meanwhile is shorter
-_ROOMY = 64 << 20  # bytes; what the kernel keeps for a container's mounts is a hundredth of it
+_PAGE = 4096  # bytes; what the child writes to the state directory is shorter
+_ROOMY = 64 << 20  # bytes; a container's mounts take a hundredth of it in the kernel
 
 
 class Circumstances(Record):
     """
-    What decides it.
+    What the decision depends on.
 
-    hooks    those that run before the program
+    hooks    the hooks that run before the program
     limits   the step that limits the cgroup, None without one
     mounts   the steps that mount
     """
@@ -80,21 +80,21 @@ def _has_little_memory(found: Circumstances) -> bool:
     return any(not (text.isdigit() and int(text) >= _ROOMY) for text in limits if text != "max")
 
 
-# (why the child is forked, whether that is so): the first that holds is the reason
+# (why the child is forked, whether that applies): the first that applies is the reason
 REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
     ("the parent must not sleep until `start`", lambda found: found.request.separate_start),
     ("hooks run while the child waits", lambda found: bool(found.hooks)),
-    ("a supervisor learns its pid before the program runs", _is_supervised),
-    ("the out-of-memory killer, which prefers it, would end the parent, too", _is_preferred_victim),
+    ("a supervisor is given its pid before the program runs", _is_supervised),
+    ("the out-of-memory killer prefers it, and would kill the parent, too", _is_preferred_victim),
     ("RLIMIT_FSIZE keeps it from writing the state", _cannot_write),
     ("a system call filter could kill it half-way", _filters_early),
     ("processes of the joined pid namespace could look into its memory", _joins_pids),
-    ("a time namespace takes no process that shares memory", _has_time_namespace),
-    ("tmpcopyup can take more memory than there is", _copies),
-    ("it could run out of memory, with less than 64 MiB", _has_little_memory),
+    ("a process that shares memory cannot enter a time namespace", _has_time_namespace),
+    ("tmpcopyup can exceed the available memory", _copies),
+    ("it could run out of memory, limited to less than 64 MiB", _has_little_memory),
 )
 
 
 def why_fork(found: Circumstances) -> str:
-    """Why the child needs memory of its own; "" when it can share the parent's."""
+    """Why the child needs memory of its own; "" if it can share the parent's."""
     return next((reason for reason, holds in REASONS if holds(found)), "")

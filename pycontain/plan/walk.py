@@ -1,13 +1,13 @@
 """
-How the turns of a plan are carried out, by whichever process.
+How the turns of a plan are carried out, in each of the processes.
 
 A plan's steps belong to two sides, the parent (the runtime, on the host) and the child (the
 container's first process). They act in turn: where the side changes, one waits for the other. That
-rule is written here, once; three walks follow it:
+rule is implemented here, once, for three cases:
 
-    parent           does its own turns, and waits while the child does the others
-    forked child     the same from the other side
-    child of vfork   does the turns of both sides, while the parent sleeps
+    parent           performs its own turns, and waits while the child performs the others
+    forked child     the same for the other side
+    child of vfork   performs the turns of both sides, while the parent sleeps
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Turn(Record):
 
 
 class Peer:
-    """The other side; this one stands for none, in a walk that carries out both sides' turns."""
+    """The other side; this base class does nothing, for a walk that performs both sides' turns."""
 
     def wait(self, turn: Turn) -> None:
         """Wait until the other side has carried out its turn."""
@@ -51,13 +51,13 @@ def turns_of(steps: Sequence[Step]) -> tuple[Turn, ...]:
     """
     The turns of a list of steps.
 
-    The first one ends with the step `spawn`, which makes the child: one process carries it out
-    alone, and the others take turns after it.
+    The first one ends with the step `spawn`, which creates the child: until then there is only one
+    process, and afterwards the two take turns.
     """
-    birth = 1 + next(index for index, step in enumerate(steps) if step.name == "spawn")
-    made = [Turn(side="parent", steps=tuple(steps[:birth]))]
+    spawned = 1 + next(index for index, step in enumerate(steps) if step.name == "spawn")
+    made = [Turn(side="parent", steps=tuple(steps[:spawned]))]
     row: list[Step] = []
-    for step in steps[birth:]:
+    for step in steps[spawned:]:
         if row and row[0].side != step.side:
             made.append(Turn(side=row[0].side, steps=tuple(row)))
             row = []
@@ -72,12 +72,12 @@ def walk(
     times: Times,
 ) -> None:
     """
-    Carry out the turns of the sides that are performed here, and wait while others have theirs.
+    Carry out the turns of the sides that are performed here, and wait during the others.
 
     performers  side -> the function that performs one of its steps
     times       gets the time of each step performed here, in the order in which they began
 
-    Raises PycontainError, naming the step, for the first that fails.
+    Raises PycontainError, naming the step, for the first step that fails.
     """
     for turn, following in zip(turns, (*turns[1:], None), strict=True):
         perform = performers.get(turn.side)
@@ -99,12 +99,12 @@ def _perform(step: Step, perform: Callable[[Step], object], times: Times) -> Non
     except Exception as error:
         raise in_step(error, step.name) from error
     spent = (time.perf_counter_ns() - began) // 1000
-    spent -= sum(entry[2] for entry in times[position:])  # of steps that this one was made of
+    spent -= sum(entry[2] for entry in times[position:])  # of steps performed within this one
     times.insert(position, (step.side, step.name, spent))
 
 
 def in_step(error: BaseException, name: str) -> PycontainError:
-    """A new error that says the same, in the step of this name unless it names one."""
+    """A new error with the same content, in the step of this name unless it names one."""
     fault = fault_of(error)
     fault.step = fault.step or name
     return from_record(fault.record())
@@ -114,8 +114,8 @@ class Performers:
     """
     Which function performs which step, for one side.
 
-    Used as a decorator: `@child_step(steps.SetHostname)` above the function that does it. Modules
-    that perform steps fill it when they are imported.
+    Used as a decorator: `@child_step(steps.SetHostname)` above the function. Modules that perform
+    steps fill it when they are imported.
     """
 
     def __init__(self, side: str) -> None:
@@ -134,7 +134,7 @@ class Performers:
         return register
 
     def perform(self, step: Step, context: object) -> None:
-        """Perform a step. Raises StepError for one that has no function, and what that raises."""
+        """Perform a step. Raises StepError if it has no function, and whatever that raises."""
         function = self.functions.get(type(step))
         if function is None:
             raise StepError(f"is a step that the {self.side} does not know", value=step.name)

@@ -1,4 +1,4 @@
-"""A bundle: a folder with a config.json and a root file system. bundle.md."""
+"""A bundle: a directory with a config.json and a root file system. bundle.md."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 class Bundle:
     """
-    A folder, read once.
+    A bundle, read once.
 
     path    absolute
-    text    config.json as it was read
+    text    the content of config.json
     spec    the checked configuration
     """
 
@@ -31,9 +31,9 @@ class Bundle:
 
     def __init__(self, path: str, config: str = "", text: str = "") -> None:
         """
-        Read and check a bundle; config is another file than its config.json, text its content.
+        Read and check a bundle; config replaces its config.json, and text is read already.
 
-        Raises SpecError for what is missing, broken or contradictory.
+        Raises SpecError for a configuration that is missing, broken or contradictory.
         """
         self.path = os.path.abspath(path)
         self.text = text or self.read(self.path, config)
@@ -43,14 +43,14 @@ class Bundle:
 
     def plan(self, request: Request) -> Plan:
         """
-        The plan for a request, made once: the container's id plays no part in it.
+        The plan for a request, built once: it does not depend on the container's id.
 
         Raises SpecError for what cannot be planned.
         """
-        asked = request.replace(id="")
-        if asked not in self._plans:
-            self._plans[asked] = build(self.spec, request, read_facts())
-        return self._plans[asked]
+        key = request.replace(id="")
+        if key not in self._plans:
+            self._plans[key] = build(self.spec, request, read_facts())
+        return self._plans[key]
 
     @staticmethod
     def read(path: str, config: str = "") -> str:
@@ -61,7 +61,7 @@ class Bundle:
         except KernelError as error:
             remedy = ""
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                remedy = "name the bundle's folder; `pycontain spec` writes a config.json"
+                remedy = "give the bundle's directory; `pycontain spec` writes a config.json"
             raise SpecError(error.fault.why, at=file, remedy=remedy, errno=error.errno) from None
 
 

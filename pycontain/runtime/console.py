@@ -1,4 +1,4 @@
-"""Terminals: handing the master to who asked for it, or serving it in the foreground."""
+"""Terminals: the master is sent to a console socket, or served in the foreground."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def check(process: Process | None, socket: str, *, detached: bool) -> None:
     terminal = process is not None and process.terminal
     if terminal and detached and not socket:
         raise UsageError(
-            "is true, and nobody would hold the terminal",
+            "is true, but a detached container with a terminal needs --console-socket",
             at="process.terminal",
             remedy="give --console-socket, or run in the foreground",
         )
     if socket and not (terminal and detached):
         raise UsageError(
-            "is given, but no terminal is to be handed over",
+            "is only for a detached container with a terminal",
             at="--console-socket",
             value=socket,
             remedy="set process.terminal to true, and detach",
@@ -29,7 +29,7 @@ def check(process: Process | None, socket: str, *, detached: bool) -> None:
 
 
 def window(*, detached: bool) -> tuple[int, int]:
-    """Rows and columns of the caller's terminal, 0 and 0 where there is none to serve."""
+    """Rows and columns of the caller's terminal; 0, 0 if it has none or it is not served."""
     if detached or not os.isatty(0):
         return 0, 0
     from ..kernel import tty
@@ -38,12 +38,12 @@ def window(*, detached: bool) -> tuple[int, int]:
 
 
 def is_plain(*, detached: bool) -> bool:
-    """Whether what a terminal served here prints goes to a file or a pipe, as it does with runc."""
+    """Whether the output of a terminal served here goes to a file or a pipe, as with runc."""
     return not detached and not os.isatty(1)
 
 
 class Foreground:
-    """The caller's terminal joined to the container's: raw here, cooked there."""
+    """The caller's terminal, in raw mode while it is connected to the container's."""
 
     def __init__(self, master: int) -> None:
         import termios

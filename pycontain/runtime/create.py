@@ -1,4 +1,4 @@
-"""create: a bundle becomes a container that waits for `start`. runtime.md, Create."""
+"""create: create a container that waits for `start`. runtime.md, Create."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def create(options: Options, request: Request) -> None:
     """
-    Make a container of a bundle; its program runs when `start` is called.
+    Create a container from a bundle; its program runs when `start` is called.
 
     Raises PycontainError after undoing everything.
     """
-    # one that came half-way would be reported as a failure, with a container left behind
+    # a signal half-way would look like a failure, but leave a container behind
     _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
     bundle = Bundle(request.bundle, request.config)
     console.check(bundle.spec.process, request.console_socket, detached=True)

@@ -1,4 +1,4 @@
-"""delete: everything that create made is removed. runtime.md, Delete."""
+"""delete: remove everything that create created. runtime.md, Delete."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..state.record import State
 
-_PATIENCE = 10.0  # seconds for a killed process to end, and for others to take note of it
-_PAUSE = 0.01  # seconds until a lock that somebody has is tried again
+_PATIENCE = 10.0  # seconds for a killed process to end, and for other commands to notice
+_PAUSE = 0.01  # seconds between attempts to lock
 
 
 def delete(options: Options, id: str, *, force: bool = False, state: State | None = None) -> None:
     """
-    Remove a stopped container; with force kill it first, or what a broken create left.
+    Remove a stopped container; with force, kill it first, or remove what a failed create left.
 
-    A cgroup that was there before the container stays, without the processes left in it.
-    state is read unless the caller, who made the container, knows it.
-    Raises StateError for a container that does not exist (not with force) or is not stopped, and
-    Timeout when, with force, another command does not let go of it.
+    A cgroup that existed before the container is kept, but the processes left in it are killed.
+    state is read unless the caller, having created the container, passes it.
+    Raises StateError for a container that does not exist (unless force) or is not stopped, and
+    Timeout if, with force, another command keeps it locked.
     """
     try:
-        directory = _wrested(options, id) if force else None
+        directory = _lock_by_force(options, id) if force else None
         container = Handle(options, id, lock=True, state=state, directory=directory)
     except StateError:
         if not force:
@@ -51,26 +51,26 @@ def destroy(options: Options, container: Handle) -> None:
         _end(container)
     cgroup = container.cgroup
     if cgroup is not None:
-        cgroup.clear()  # without a pid namespace its other processes live on
+        cgroup.clear()  # without a pid namespace its other processes still run
     hooks = _poststop_hooks(options, container)
     container.directory.remove()
     hooks()
 
 
-def _wrested(options: Options, id: str) -> StateDir:
+def _lock_by_force(options: Options, id: str) -> StateDir:
     """
-    The directory, locked, whoever has the lock.
+    The directory, locked, even if another command holds the lock.
 
-    A command that keeps it mostly waits for the first process, as `start` does while a hook of the
-    image sleeps. Without that process it fails, cleans up and lets go.
+    Such a command usually waits for the first process, as `start` does while a hook of the image
+    sleeps. If that process is killed, the command fails, cleans up and releases the lock.
     """
     directory = StateDir.open(options.root, id)
     end = time.monotonic() + _PATIENCE
     while not directory.lock(wait=False):
-        _kill_first_process(options, id)  # each time: the other may only now have made it
+        _kill_first_process(options, id)  # each time: it may have been created only now
         if time.monotonic() > end:
             raise Timeout(
-                f"is locked by another command, and still is after {_PATIENCE:g} s",
+                f"is still locked by another command after {_PATIENCE:g} s",
                 at="container",
                 value=id,
                 remedy="end that command, such as a create whose hook hangs, and delete again",
@@ -83,14 +83,14 @@ def _kill_first_process(options: Options, id: str) -> None:
     try:
         Handle(options, id).send(_signal.SIGKILL)
     except StateError:
-        pass  # there is none yet, or none any more
+        pass  # it does not exist yet, or has exited
 
 
 def remove_unfinished(options: Options, id: str, created: str, how: str) -> StepError:
     """
-    Remove the container that a killed child of vfork left, unless the name is another's by now.
+    Remove the container that a killed child of vfork left, unless a new one has this id.
 
-    how says how that child ended. Returns the error to report. The poststop hooks do not run,
+    how describes how that child ended. Returns the error to report. The poststop hooks do not run,
     since no other hooks did.
     """
     try:
@@ -100,14 +100,14 @@ def remove_unfinished(options: Options, id: str, created: str, how: str) -> Step
                 container.state = container.state.replace(poststop=False)
                 destroy(options, container)
     except StateError:
-        pass  # somebody else has removed it
+        pass  # another command has removed it
     except (PycontainError, OSError) as error:
         options.warn(f"{id} cannot be removed: {fault_of(error).line()}")
-    return death(f"{how} while it was set up")
+    return death(f"{how} while it was being set up")
 
 
 def _poststop_hooks(options: Options, container: Handle) -> Callable[[], None]:
-    """What will run the hooks; most containers have none, and need no configuration parsed."""
+    """A function that runs the hooks; without any, the configuration need not be parsed."""
     if not container.state.poststop:
         return lambda: None
     from ..spec.parse import parse
@@ -118,7 +118,7 @@ def _poststop_hooks(options: Options, container: Handle) -> Callable[[], None]:
 
 
 def _end(container: Handle) -> None:
-    """Kill the first process and wait for its end: a zombie's parent may take its time."""
+    """Kill the first process and wait for its end."""
     try:
         pidfd = container.pidfd()
         try:
@@ -127,7 +127,7 @@ def _end(container: Handle) -> None:
         finally:
             os.close(pidfd)
     except StateError:
-        pass  # it has ended by itself meanwhile
+        pass  # it has exited meanwhile
 
 
 def _wait_for_end(pidfd: int, id: str) -> None:
@@ -137,22 +137,22 @@ def _wait_for_end(pidfd: int, id: str) -> None:
     watch.register(pidfd, select.POLLIN)
     if not watch.poll(_PATIENCE * 1000):
         raise Timeout(
-            f"was killed and has not ended after {_PATIENCE:g} s", at="container", value=id
+            f"was killed, but has not ended after {_PATIENCE:g} s", at="container", value=id
         )
 
 
 def _remove_remains(options: Options, id: str) -> None:
-    """A directory without a readable state: nothing else can be known to belong to it."""
+    """Remove a directory without a readable state: nothing else is known to belong to it."""
     directory = StateDir(options.root, id)
     try:
-        with directory:  # until then somebody else may have been at work
+        with directory:  # another command may have been at work until now
             whole = _is_whole(directory)
             if not whole:
                 directory.remove()
     except StateError as error:
         if error.fault.at == directory.path:
-            raise  # it is somebody else's
-        return  # it is gone
+            raise  # it belongs to another user
+        return  # it was deleted
     if whole:
         delete(options, id, force=True)
 

@@ -1,5 +1,5 @@
 """
-What this host has of what containers need, each found by trying, and the remedy for each lack.
+Checks whether this host has what containers need, by trying, and names a remedy for each problem.
 
 Nothing here is on the engines' path.
 """
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     Status = Literal["ok", "warn", "lack"]
 
 OK: Status = "ok"
-WARN: Status = "warn"  # containers run, with less
+WARN: Status = "warn"  # containers run, with restrictions
 LACK: Status = "lack"  # containers do not run
 
 _OLDEST_KERNEL = (5, 14)
-_AS_ROOT = "run it as root to try"
+_AS_ROOT = "run doctor as root to check this"
 
 _NAMESPACES = {
     "mount": c.CLONE_NEWNS,
@@ -49,13 +49,13 @@ _V1_NAMES = {"io": "blkio"}
 _ENGINES = {
     "podman": 'add to [engine.runtimes] in containers.conf: pycontain = ["{program}"]',
     "docker": 'add to "runtimes" in daemon.json: "pycontain": {{"path": "{program}"}}',
-    "containerd": 'set BinaryName = "{program}" in the options of a runc.v2 runtime',
+    "containerd": 'set in the options of a runc.v2 runtime: BinaryName = "{program}"',
 }
 _PROGRAM = "/usr/local/bin/pycontain"
 
 
 class Finding(Record):
-    """One check: what was looked for, "ok", "warn" or "lack", what was found, what can be done."""
+    """One check: its name, "ok", "warn" or "lack", what was found, and the remedy."""
 
     name: str
     status: Status
@@ -64,7 +64,7 @@ class Finding(Record):
 
 
 def examine() -> list[Finding]:
-    """Every check of this host, in the order in which they matter."""
+    """Run every check, the most important first."""
     return [finding for check in _CHECKS for finding in check()]
 
 
@@ -100,11 +100,11 @@ def _refused(name: str, number: int, status: Status) -> Finding:
     if number in (errno.EPERM, errno.EACCES):
         if os.geteuid() != 0:
             return Finding(name=name, status=WARN, found=reason(number), remedy=_AS_ROOT)
-        remedy = "grant CAP_SYS_ADMIN, or loosen the seccomp profile pycontain runs under"
+        remedy = "grant CAP_SYS_ADMIN, or relax the seccomp profile that pycontain runs under"
         return Finding(name=name, status=status, found=reason(number), remedy=remedy)
     remedy = "boot a kernel built with it"
     if number == errno.ENOSPC:
-        remedy = "raise the limit of this kind in /proc/sys/user"
+        remedy = "raise its limit in /proc/sys/user"
     return Finding(name=name, status=status, found=reason(number), remedy=remedy)
 
 
@@ -134,7 +134,7 @@ def _try_close_range() -> None:
 
 
 def _try_mounts() -> None:
-    """A detached file system and a detached copy of one, both gone when closed."""
+    """Create a detached file system and clone a mount; closing the descriptors removes both."""
     context = calls.fsopen("tmpfs")
     try:
         calls.fsconfig(context, c.FSCONFIG_CMD_CREATE)
@@ -158,7 +158,7 @@ _ATTEMPTS: dict[str, Callable[[], None]] = {
 
 
 def namespaces() -> Iterator[Finding]:
-    """Each kind of namespace, made by a child that ends at once."""
+    """Each kind of namespace, created by a child that exits at once."""
     for kind, flag in _NAMESPACES.items():
         name = f"{kind} namespace"
         number = _unshare(flag)
@@ -169,7 +169,7 @@ def namespaces() -> Iterator[Finding]:
 
 
 def _unshare(flag: int) -> int:
-    """0, or the errno that a child gets."""
+    """0, or the errno with which unshare fails in a child."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -181,7 +181,7 @@ def _unshare(flag: int) -> int:
 
 
 def filesystems(file: str = "/proc/filesystems") -> Iterator[Finding]:
-    """overlayfs, which seals the interpreter and which engines store images with."""
+    """overlayfs, with which the interpreter is sealed and engines store images."""
     if "overlay" in _read(file).split():
         yield Finding(name="overlayfs", status=OK, found="works")
     else:
@@ -192,7 +192,7 @@ def filesystems(file: str = "/proc/filesystems") -> Iterator[Finding]:
 
 
 def cgroups(mountinfo: str = "/proc/self/mountinfo") -> Iterator[Finding]:
-    """The cgroup2 mount, and the controllers that limits need."""
+    """The cgroup2 mount, and the controllers for limits."""
     mounts = [point for point, _ in place.mounts("cgroup2", mountinfo)]
     if not mounts:
         yield Finding(
@@ -215,7 +215,7 @@ def _controller(name: str, here: bool, holder: str) -> Finding:
         return Finding(name=title, status=OK, found="in cgroup v2")
     if holder:
         return Finding(
-            name=title, status=WARN, found=f"held by cgroup v1 at {holder}",
+            name=title, status=WARN, found=f"in cgroup v1, at {holder}",
             remedy="boot with cgroup_no_v1=all",
         )  # fmt: skip
     remedy = "" if name in ("hugetlb", "rdma") else "boot a kernel built with it"
@@ -223,17 +223,17 @@ def _controller(name: str, here: bool, holder: str) -> Finding:
 
 
 def init_system() -> Iterator[Finding]:
-    """Whether systemd runs this host. sd_booted(3)."""
+    """Whether systemd is the init system. sd_booted(3)."""
     booted = os.path.isdir("/run/systemd/system")
-    found = "runs this host" if booted else "does not run this host: cgroups are made directly"
+    found = "running" if booted else "not running: cgroups are created directly"
     yield Finding(name="systemd", status=OK, found=found)
 
 
-# --- rights and fences -------------------------------------------------------------------------
+# --- privileges and confinement ----------------------------------------------------------------
 
 
 def capabilities(file: str = "/proc/self/status") -> Iterator[Finding]:
-    """The bounding set: what is missing here, no container can have."""
+    """The bounding set: containers cannot have a capability that is missing from it."""
     fields = dict(line.split(":\t", 1) for line in _read(file).splitlines())
     bounding = int(fields["CapBnd"], 16)
     last = int(_read("/proc/sys/kernel/cap_last_cap"))
@@ -247,19 +247,19 @@ def capabilities(file: str = "/proc/self/status") -> Iterator[Finding]:
     yield Finding(
         name="capabilities",
         status=LACK if "CAP_SYS_ADMIN" in missing else WARN,
-        found=f"without {', '.join(missing)}",
-        remedy="let whatever started this session keep them",
+        found=f"missing from the bounding set: {', '.join(missing)}",
+        remedy="run pycontain from a session that has them",
     )
 
 
 def seccomp() -> Iterator[Finding]:
-    """Seccomp in the kernel, and the library that makes its programs."""
+    """Seccomp in the kernel, and the library that compiles filters."""
     try:
         actions = _read("/proc/sys/kernel/seccomp/actions_avail").split()
     except FileNotFoundError:
         yield Finding(
             name="seccomp", status=WARN, found="not in this kernel",
-            remedy="boot a kernel with CONFIG_SECCOMP_FILTER",
+            remedy="boot a kernel built with CONFIG_SECCOMP_FILTER",
         )  # fmt: skip
     else:
         yield Finding(name="seccomp", status=OK, found=", ".join(actions))
@@ -268,7 +268,7 @@ def seccomp() -> Iterator[Finding]:
     except OSError:
         yield Finding(
             name="libseccomp", status=WARN, found="not installed",
-            remedy="apt install libseccomp2; engines' bundles carry profiles",
+            remedy="apt install libseccomp2, for engines' seccomp profiles",
         )  # fmt: skip
     else:
         version = library.seccomp_version()  # points into the library: it must stay loaded
@@ -286,13 +286,13 @@ def security_modules(file: str = "/sys/kernel/security/lsm") -> Iterator[Finding
 
 
 def interpreter() -> Iterator[Finding]:
-    """Whether a container's program that becomes /proc/self/exe can overwrite Python."""
+    """Whether a container could overwrite Python through /proc/self/exe."""
     if seal.is_sealed():
         yield Finding(name="interpreter", status=OK, found="sealed")
     else:
         yield Finding(
             name="interpreter", status=WARN,
-            found="not sealed: create, run and exec start twice, the second time from a sealed one",
+            found="not sealed: create, run and exec start it a second time, sealed",
             remedy=f"as root: python -m pycontain.cli.launcher {_PROGRAM}",
         )  # fmt: skip
 
@@ -301,13 +301,13 @@ def interpreter() -> Iterator[Finding]:
 
 
 def kvm(device: str = "/dev/kvm", modules: str = "/sys/module") -> Iterator[Finding]:
-    """The virtual machine interface, and what it stands on."""
+    """The virtual machine interface, and what provides it."""
     try:
         fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         yield Finding(
             name="KVM", status=WARN, found=f"{device} {reason(error.errno or 0)}",
-            remedy="load kvm_intel or kvm_amd, or switch on virtualisation in the firmware",
+            remedy="load kvm_intel or kvm_amd, or enable virtualization in the firmware",
         )  # fmt: skip
         return
     try:
@@ -327,7 +327,7 @@ def _virtualisation(modules: str) -> str:
 
 
 def engines() -> Iterator[Finding]:
-    """Container engines, and how each is told of pycontain."""
+    """Container engines, and how to configure each to use pycontain."""
     for name, hint in _ENGINES.items():
         path = shutil.which(name)
         if path:

@@ -1,4 +1,4 @@
-"""events: what a container uses, and when it runs out of memory."""
+"""events: the resource usage of a container, and when it runs out of memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def events(
     """
     The events of a container: one "stats" now, then one each interval (seconds) until it stops.
 
-    With stats there is only the first. An "oom" event tells of a process that the kernel killed.
-    Raises StateError when it is not running or has no cgroup.
+    With stats, only the first. An "oom" event means that the out-of-memory killer killed a process.
+    Raises StateError if the container is not running or has no cgroup.
     """
     container = Handle(options, id)
     container.require("created", "running", "paused")
     cgroup = container.cgroup
     if cgroup is None:
-        raise StateError("has no cgroup to ask", at="container", value=id)
+        raise StateError("has no cgroup to read statistics from", at="container", value=id)
     killed = cgroup.oom_kills() or 0
     yield {"type": "stats", "id": id, "data": statistics(cgroup)}
     while not stats:

@@ -1,4 +1,4 @@
-"""exec: one more program in a container that runs."""
+"""exec: run another program in a container."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..plan.request import ExecRequest
     from ..spec.records import Spec
 
-_STATUS = 255  # of exec itself, as runc's: it cannot be mistaken for the program's own
+_STATUS = 255  # if exec itself fails, as in runc: unlikely to be the program's own
 
 
 def exec_(options: Options, request: ExecRequest) -> int:
@@ -69,7 +69,7 @@ def prepare(options: Options, request: ExecRequest, caller: Caller) -> Launch:
 
 
 def _wanted(request: ExecRequest, spec: Spec) -> Process:
-    """The process that is asked for, checked. Raises SpecError and UsageError."""
+    """The requested process, checked. Raises SpecError and UsageError."""
     if request.process:
         text = read_file(request.process)
         wanted = _completed(read_text(Process, text, f"{request.process}: process"), spec)
@@ -80,7 +80,7 @@ def _wanted(request: ExecRequest, spec: Spec) -> Process:
 
 
 def _completed(wanted: Process, spec: Spec) -> Process:
-    """A process of a file; like runc, it has the container's capabilities unless it names some."""
+    """A process from a file; as in runc, the container's capabilities are its default."""
     own = spec.process
     if own is None:
         return wanted
@@ -105,7 +105,7 @@ def _process(request: ExecRequest, spec: Spec) -> Process:
 
 
 def _user(own: User, wanted: str, additional_gids: tuple[int, ...]) -> User:
-    """The user of a text UID[:GID]; names are never looked up (CVE-2016-3697)."""
+    """The user for a text UID[:GID]; names are never looked up (CVE-2016-3697)."""
     groups = own.additionalGids + additional_gids
     if not wanted:
         return own.replace(additionalGids=groups)
@@ -118,11 +118,11 @@ def _user(own: User, wanted: str, additional_gids: tuple[int, ...]) -> User:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) < 2**32 - 1  # the last one is "none"
+    return text.isascii() and text.isdecimal() and int(text) < 2**32 - 1  # that one means "none"
 
 
 def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabilities | None:
-    """The sets with more capabilities; never the inheritable one (CVE-2022-29162)."""
+    """The sets with more capabilities; never added to the inheritable set (CVE-2022-29162)."""
     if not more:
         return own
     sets = own or Capabilities(at="process.capabilities")
@@ -137,8 +137,8 @@ def _open_to_processes(own: Cgroup, pid: int) -> Cgroup:
     """
     The container's cgroup, or that of its first process if the container divides its own.
 
-    A cgroup whose controllers are passed on takes no process itself: cgroups(7), "No internal
-    processes" rule. systemd as a container's program does that.
+    A cgroup that delegates controllers to its children cannot contain processes: cgroups(7), "No
+    internal processes" rule. systemd as a container's program does that.
     """
     if not own.read("cgroup.subtree_control").strip():
         return own
@@ -154,7 +154,7 @@ def _launch(
     request: ExecRequest,
     caller: Caller | None = None,
 ) -> Launch:
-    """The launch that starts a process in a container, which must be fit for it."""
+    """The launch that starts a process in a container. Raises StateError if it is stopped."""
     status = container.require("created", "running", "paused")
     if status == "paused" and not request.ignore_paused:
         raise StateError(

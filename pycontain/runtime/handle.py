@@ -1,4 +1,4 @@
-"""A container as commands find it: its state directory and what its process does now."""
+"""An existing container: its state directory and the current status of its process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Handle:
     A container that exists.
 
     directory  its state directory
-    state      what its files say
+    state      the content of its files
     """
 
     __slots__ = ("directory", "state")
@@ -37,11 +37,11 @@ class Handle:
         directory: StateDir | None = None,
     ) -> None:
         """
-        With lock, wait until no other command is at work on it; the caller lets others in again.
+        With lock, wait for the lock, which the caller must release.
 
-        state is what the caller knows; it is read all the same when the file of the process tells
-        of another one. directory is the caller's, if it was opened already. Raises StateError when
-        there is no such container.
+        state may be passed by a caller that knows it; it is read anyway if the file of the process
+        does not match it. directory is passed if it is open already. Raises StateError if the
+        container does not exist.
         """
         self.directory = directory or StateDir.open(options.root, id)
         if lock:
@@ -56,7 +56,7 @@ class Handle:
 
     @property
     def alive(self) -> bool:
-        """Whether the first process is there: the pid alone could be somebody else's by now."""
+        """Whether the first process exists; the start time shows whether its pid was reused."""
         state = self.state
         return state.start_time > 0 and start_time(state.pid) == state.start_time
 
@@ -73,7 +73,7 @@ class Handle:
 
     @property
     def cgroup(self) -> Cgroup | None:
-        """Its cgroup, None when it has none."""
+        """Its cgroup, None if it has none."""
         if not self.state.mount:
             return None
         return Cgroup(self.state.mount, self.state.cgroup, self.state.made)
@@ -85,51 +85,51 @@ class Handle:
         try:
             return cgroup is not None and cgroup.frozen
         except KernelError:
-            return False  # the cgroup went away with its last process
+            return False  # the cgroup was removed
         finally:
             if cgroup is not None:
                 cgroup.close()
 
     def pidfd(self) -> int:
-        """A descriptor of the first process. Raises StateError when it is gone."""
+        """A descriptor of the first process. Raises StateError if it has exited."""
         fd = -1
         try:
             if self.state.pid:
                 fd = os.pidfd_open(self.state.pid)
         except ProcessLookupError:
             pass
-        if fd < 0 or not self.alive:  # asked after opening: then the pidfd is of that process
+        if fd < 0 or not self.alive:  # checked after opening, so that the pidfd is of that process
             if fd >= 0:
                 os.close(fd)
             raise self.wrong_status("stopped")
         return fd
 
     def send(self, number: int) -> None:
-        """Send a signal to the first process. Raises StateError when it is gone."""
+        """Send a signal to the first process. Raises StateError if it has exited."""
         fd = self.pidfd()
         try:
             _signal.pidfd_send_signal(fd, number)
         except ProcessLookupError:
-            pass  # it ended in between
+            pass  # it has just exited
         finally:
             os.close(fd)
 
     def require(self, *wanted: str) -> str:
-        """The status. Raises StateError when it is none of these."""
+        """The status. Raises StateError if it is not one of these."""
         status = self.status
         if status not in wanted:
             raise self.wrong_status(status, *wanted)
         return status
 
     def wrong_status(self, status: str, *wanted: str) -> StateError:
-        """The error for a container that is not as a command needs it."""
+        """The error for a container whose status a command cannot work with."""
         needed = f", not {' or '.join(wanted)}" if wanted else ""
-        # containerd knows a process that is gone by these words
+        # containerd recognizes an exited process by this phrase
         gone = ": container not running" if status == "stopped" else ""
         return StateError(f"is {status}{needed}{gone}", at="container", value=self.state.id)
 
     def public(self) -> dict[str, object]:
-        """The state as `state` and `list` show it: the specification's, and what runc adds."""
+        """The state as printed by `state` and `list`: the specification's, and what runc adds."""
         status = self.status
         state = self.state
         pid = 0 if status == "stopped" else state.pid

@@ -1,4 +1,4 @@
-"""kill: a signal for the container's process. runtime.md, Kill."""
+"""kill: send a signal to a container. runtime.md, Kill."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = False) -> None:
     """
-    Send a signal, by name or number, to the first process, or to all of the container.
+    Send a signal, by name or number, to the first process of a container, or to all.
 
     Raises StateError for a container that is neither created nor running, UsageError for an
-    unknown signal. SIGKILL alone reaches the process of a container that is being created: it is
-    the way out when that hangs. And it reaches all of one without a pid namespace of its own, in
-    which they would end with the first.
+    unknown signal. Only SIGKILL can be sent to a container that is still being created, to end a
+    create that hangs. Without a pid namespace of the container's own, SIGKILL is sent to all its
+    processes: with one, they would end with the first.
     """
     number = signal_number(signal)
     container = Handle(options, id)
@@ -36,7 +36,7 @@ def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = Fals
 
 
 def _kills_all(container: Handle) -> bool:
-    """Kill what is in the cgroup, and the first process wherever it is; False if none is there."""
+    """Kill what is in the cgroup, and the first process anywhere; False if the cgroup is empty."""
     cgroup = container.cgroup
     if cgroup is None or not cgroup.populated:
         return False
@@ -49,7 +49,7 @@ def _kills_all(container: Handle) -> bool:
 
 
 def _signal_all(container: Handle, number: int) -> None:
-    """SIGKILL by the kernel at once, others one process after the other while none can fork."""
+    """Send SIGKILL through cgroup.kill, others to each process while they are frozen."""
     cgroup = container.cgroup
     if cgroup is None:
         raise StateError("has no cgroup to find its processes by", at="container")
@@ -72,6 +72,6 @@ def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        pass  # it ended in between
+        pass  # it has just exited
     except OSError as error:
         raise KernelError.of("kill", error.errno or 0, f"process {pid}") from None

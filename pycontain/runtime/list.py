@@ -1,4 +1,4 @@
-"""list: every container of a state root."""
+"""list: the containers of a state root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def list_containers(options: Options) -> list[dict[str, object]]:
-    """The states of all containers, by id; one that vanishes or is half made is left out."""
+    """The states of all containers, sorted by id, without those deleted meanwhile or incomplete."""
     found = []
     for name in ids(options.root):
         try:
@@ -24,7 +24,7 @@ def list_containers(options: Options) -> list[dict[str, object]]:
 
 
 def _user(uid: int) -> str:
-    """A user's name, the number for one without."""
+    """A user's name, or the number if it has none."""
     import pwd
 
     try:

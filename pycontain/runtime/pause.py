@@ -1,4 +1,4 @@
-"""pause: every process of a container is stopped where it is. cgroup-v2, cgroup.freeze."""
+"""pause: freeze every process of a container. cgroup-v2, cgroup.freeze."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def pause(options: Options, id: str) -> None:
-    """Pause a container. Raises StateError when it is in another state or has no cgroup."""
+    """Pause a container. Raises StateError if it is not created or running or has no cgroup."""
     container = Handle(options, id, lock=True)
     with container.directory:
         container.require("created", "running")

@@ -1,4 +1,4 @@
-"""plan: what would be done, without doing it."""
+"""plan: show what would be done, without doing it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def steps(options: Options, id: str, bundle: str, *, verb: str) -> list[dict[str, str]]:
-    """The steps that a verb would take, "run" or "create" and then `start`, as text."""
+    """The steps of "run", or of "create" and a later `start`, as text."""
     loaded = Bundle(bundle)
     request = Request(
         id=id,

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec, state: State) -> None:
-    """Run them all. Raises HookError for one that fails, which is an error since 1.3."""
+    """Run all hooks. Raises HookError if one fails, which is an error since 1.3."""
     if spec.hooks is None:
         return
     from .. import hooks
 
-    told = public_state(state, "running", state.pid)
-    hooks.run_all(spec.hooks.poststart, "poststart", told, state.bundle)
+    shown = public_state(state, "running", state.pid)
+    hooks.run_all(spec.hooks.poststart, "poststart", shown, state.bundle)

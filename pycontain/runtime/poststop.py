@@ -1,4 +1,4 @@
-"""The poststop hooks, after everything else of a container is gone. config.md, Poststop."""
+"""The poststop hooks, after everything else of a container is removed. config.md, Poststop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec, state: State, warn: Callable[[str], None]) -> None:
-    """Run them all; one that fails is a warning, as the specification has it (runtime.md, 13)."""
+    """Run all hooks; a failure is only a warning, as specified (runtime.md, 13)."""
     if spec.hooks is None:
         return
     from .. import hooks
 
-    told = public_state(state, "stopped", 0)
+    shown = public_state(state, "stopped", 0)
     hooks.run_all(
-        spec.hooks.poststop, "poststop", told, state.bundle, lambda error: warn(str(error))
+        spec.hooks.poststop, "poststop", shown, state.bundle, lambda error: warn(str(error))
     )

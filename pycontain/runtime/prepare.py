@@ -68,7 +68,7 @@ def now() -> str:
 
 
 def activated() -> int:
-    """How many sockets systemd has passed on to us, from descriptor 3 on. sd_listen_fds(3)."""
+    """How many sockets systemd has passed to us, from descriptor 3 up. sd_listen_fds(3)."""
     if os.environ.get(b"LISTEN_PID") != str(os.getpid()).encode():
         return 0
     count = os.environ.get(b"LISTEN_FDS", b"")
@@ -77,10 +77,10 @@ def activated() -> int:
 
 def check_preserved(count: int, activated: int = 0) -> None:
     """
-    Raises UsageError unless the descriptors to preserve are open, and the caller's.
+    Raises UsageError unless the descriptors to preserve are open, and were passed by the caller.
 
-    activated is how many of them, the first, systemd passes. Ours are all close-on-exec; those
-    that came through execve(2) are not.
+    activated: how many of them, at the beginning, systemd passes. Our own descriptors are all
+    close-on-exec; those inherited through execve(2) are not.
     """
     if count < 0:
         raise UsageError("is less than 0", at="--preserve-fds", value=str(count))

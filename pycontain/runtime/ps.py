@@ -14,8 +14,8 @@ def ps(options: Options, id: str) -> list[int]:
     """
     The pids of a container's processes, as the caller sees them.
 
-    Of a stopped one there can be some, if its pid namespace is not its own. Raises StateError when
-    one that runs has no cgroup to find them by.
+    A stopped container can have some if it has no pid namespace of its own. Raises StateError if
+    a running one has no cgroup to find them by.
     """
     container = Handle(options, id)
     cgroup = container.cgroup

@@ -1,4 +1,4 @@
-"""resume: a paused container goes on. cgroup-v2, cgroup.freeze."""
+"""resume: thaw a paused container. cgroup-v2, cgroup.freeze."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def resume(options: Options, id: str) -> None:
-    """Resume a container. Raises StateError when it is in another state or has no cgroup."""
+    """Resume a container. Raises StateError if it is not paused or has no cgroup."""
     container = Handle(options, id, lock=True)
     with container.directory:
         container.require("paused")
         cgroup = container.cgroup
         if cgroup is None:
-            raise StateError("has no cgroup to freeze", at="container", value=id)
+            raise StateError("has no cgroup to thaw", at="container", value=id)
         cgroup.thaw()

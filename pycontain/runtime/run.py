@@ -36,7 +36,7 @@ def run(
     """
     bundle = Bundle(request.bundle, request.config)
     if bundle.spec.process is None:
-        raise SpecError("is required but missing: there is nothing to run", at="process")
+        raise SpecError("is required by run, but missing", at="process")
     console.check(bundle.spec.process, request.console_socket, detached=request.detach)
     listen_fds = activated()
     complete = request.replace(
@@ -58,7 +58,7 @@ def run(
         return 0
     status = stay(launch.child, terminal)
     if launch.killed_by_oom:
-        options.warn("the container ran out of memory (memory.max), the kernel killed it")
+        options.warn("the container ran out of memory (memory.max) and was killed by the kernel")
     if not request.keep and launch.finish():
         poststop.run(bundle.spec, launch.state, options.warn)
     return status

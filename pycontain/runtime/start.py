@@ -1,4 +1,4 @@
-"""start: the program of a created container runs. runtime.md, Start."""
+"""start: run the program of a created container. runtime.md, Start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def start(options: Options, id: str) -> None:
     Let the program run, then run the poststart hooks.
 
     Raises StateError for a container that is not created or has no process, and the child's error
-    when its last steps fail; the container is then gone.
+    if its last steps fail; in that case the container is deleted.
     """
     container = Handle(options, id, lock=True)
     with container.directory:

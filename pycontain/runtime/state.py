@@ -1,4 +1,4 @@
-"""state: what a container is now. runtime.md, Query State."""
+"""state: the state of a container. runtime.md, Query State."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 
 def state(options: Options, id: str) -> dict[str, object]:
-    """The state of a container. Raises StateError when it does not exist."""
+    """The state of a container. Raises StateError if it does not exist."""
     return Handle(options, id).public()

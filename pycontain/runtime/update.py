@@ -1,4 +1,4 @@
-"""update: other limits for a container that lives."""
+"""update: change the limits of a container."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def update(options: Options, id: str, resources: dict[str, object]) -> None:
     """
-    Apply resources, in the shape of `linux.resources`, on top of those that hold now.
+    Apply resources, in the format of `linux.resources`, on top of the current ones.
 
-    Raises SpecError for what they say wrong, StateError for a container that is stopped or has no
+    Raises SpecError for invalid resources, StateError for a container that is stopped or has no
     cgroup, HostError for a limit that this host cannot enforce.
     """
     new = read(Resources, resources, "linux.resources")
@@ -43,7 +43,7 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
 
 
 def _remember(container: Handle, merged: Resources) -> None:
-    """Keep the merged limits: the next update starts from them, not from the first ones."""
+    """Store the merged limits: the next update starts from them, not from the original ones."""
     config = jsontext.loads(container.directory.load_config())
     assert isinstance(config, dict)
     config.setdefault("linux", {})["resources"] = _json(merged)

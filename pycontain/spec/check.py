@@ -1,8 +1,8 @@
 """
-Is a configuration possible? The rules that a single value cannot show, checked in its own order.
+Is a configuration valid? The rules beyond the type of a single value, in the order of config.json.
 
-Pure: nothing here looks at the host. What depends on it (a file that exists, a controller that is
-free, a namespace that is the host's own) is checked by the plan. Source: config.md.
+Pure: nothing here looks at the host. What depends on the host (whether a file exists, a controller
+is available, a namespace is the host's own) is checked by the plan. Source: config.md.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _HOSTNAME_BYTES = 64  # __NEW_UTS_LEN: sethostname(2)
 
 
 def check(spec: Spec) -> None:
-    """Raise SpecError for the first thing that is wrong with the configuration."""
+    """Raise SpecError for the first problem of the configuration."""
     for wrong in _problems(spec):
         raise wrong
 
 
 def problems(spec: Spec) -> list[SpecError]:
-    """Everything that is wrong with the configuration, in its order."""
+    """Everything that is wrong with the configuration, in order."""
     return list(_problems(spec))
 
 
 def check_process(process: Process) -> None:
-    """Raise SpecError for the first thing that is wrong with a process, as `exec` starts one."""
+    """Raise SpecError for the first problem of a process for `exec`."""
     for wrong in process_rules.problems(process):
         raise wrong
 
 
 def check_resources(resources: Resources) -> None:
-    """Raise SpecError for the first thing that is wrong with limits, as `update` takes them."""
+    """Raise SpecError for the first problem of limits for `update`."""
     from . import resource_rules
 
     for wrong in resource_rules.problems(resources):
@@ -46,7 +46,7 @@ def check_resources(resources: Resources) -> None:
 
 
 def unknown_capabilities(process: Process) -> list[str]:
-    """The names of capabilities that are none: worth a warning, no error (config.md, Process)."""
+    """The names that are not capabilities: a warning, not an error (config.md, Process)."""
     sets = process.capabilities
     if sets is None:
         return []
@@ -105,9 +105,9 @@ def _is_identifier(text: str) -> bool:
 
 def _root(spec: Spec) -> Problems:
     if spec.root is None:
-        yield problem(under(spec, "root"), "is required but missing", "say where the rootfs is")
+        yield problem(under(spec, "root"), "is required but missing", "add the path of the rootfs")
     elif not spec.root.path:
-        yield problem(under(spec.root, "path"), "is empty", "say where the rootfs is", "")
+        yield problem(under(spec.root, "path"), "is empty", "set it to the rootfs", "")
 
 
 def _host_names(spec: Spec) -> Problems:
@@ -118,17 +118,20 @@ def _host_names(spec: Spec) -> Problems:
 
 
 def _mount(mount: Mount) -> Problems:
-    """What one mount asks for; which words are options is the plan's table."""
+    """The problems of one mount; the plan knows which options exist."""
     yield from unbuilt.properties(mount)
-    if not mount.destination:  # a relative one is deprecated and means one below /
-        yield problem(under(mount, "destination"), "is empty", "say where to mount", "")
-    words = set(mount.options)
-    if not mount.source and {"bind", "rbind"} & words and "remount" not in words:
-        yield problem(under(mount, "source"), "is missing from a bind mount", "say what to bind")
+    if not mount.destination:  # a relative path is deprecated and means one below /
+        yield problem(
+            under(mount, "destination"), "is empty", "set it to a path in the container", ""
+        )
+    options = set(mount.options)
+    if not mount.source and {"bind", "rbind"} & options and "remount" not in options:
+        remedy = "set it to the path to bind"
+        yield problem(under(mount, "source"), "is missing from a bind mount", remedy)
     for at, option in each(mount, "options"):
-        word = option.partition("=")[0]  # crun writes idmap=uids=...
-        if word in unbuilt.MOUNT_OPTIONS:
-            yield not_built(at, unbuilt.MOUNT_OPTIONS[word], option)
+        name = option.partition("=")[0]  # crun writes idmap=uids=...
+        if name in unbuilt.MOUNT_OPTIONS:
+            yield not_built(at, unbuilt.MOUNT_OPTIONS[name], option)
 
 
 def _hooks(spec: Spec) -> Problems:
@@ -141,11 +144,11 @@ def _hook(hook: Hook) -> Problems:
     yield from absolute(under(hook, "path"), hook.path)
     yield from process_rules.environment(hook)
     if hook.timeout is not None and hook.timeout <= 0:
-        remedy = "give it seconds, or leave it out to wait for ever"
-        yield problem(under(hook, "timeout"), "is not more than 0", remedy, hook.timeout)
+        remedy = "set it to a number of seconds, or leave it out to wait forever"
+        yield problem(under(hook, "timeout"), "is not greater than 0", remedy, hook.timeout)
 
 
 def _annotations(spec: Spec) -> Problems:
     if "" in spec.annotations:
         at = keyed(under(spec, "annotations"), "")
-        yield problem(at, "has an empty name", "name it, as in org.example.key")
+        yield problem(at, "has an empty name", "use a name such as org.example.key")

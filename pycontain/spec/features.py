@@ -1,8 +1,8 @@
 """
-What pycontain can do, as the features document of the runtime specification.
+What pycontain supports, as the features document of the runtime specification.
 
-The same on every host: it says what the program knows, not what the kernel below it offers. null or
-absence would mean "unknown", so what is missing is said as false. Source: features.md,
+The same on every host: it describes the program, not the kernel that it runs on. null or absence
+would mean "unknown", so missing features are listed as false. Source: features.md,
 features-linux.md.
 """
 
@@ -15,13 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# Says how to wait for the answer to a notification; without SCMP_ACT_NOTIFY it does nothing.
+# Changes how the kernel waits for the answer to a notification: no effect without SCMP_ACT_NOTIFY.
 _IDLE_FLAG = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
 _NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 
 
 def features(mount_options: Iterable[str]) -> dict[str, object]:
-    """The features document, as JSON values. mount_options: the words that the plan knows."""
+    """The features document, as JSON values. mount_options: those that the plan supports."""
     return {
         "ociVersionMin": names.OCI_VERSION_MIN,
         "ociVersionMax": names.OCI_VERSION,

@@ -1,4 +1,4 @@
-"""Is the Linux part of a configuration possible? Source: config-linux.md."""
+"""Is the Linux part of a configuration valid? Source: config-linux.md."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from .records import Device, Linux, Spec
 
 _CLOCKS = ("monotonic", "boottime")  # time_namespaces(7)
-_NUMBERS = {"major": 2**12 - 1, "minor": 2**20 - 1}  # more bits a device number has not: makedev(3)
+_NUMBERS = {"major": 2**12 - 1, "minor": 2**20 - 1}  # 12 and 20 bits: makedev(3)
 
 
 def problems(linux: Linux) -> Problems:
-    """Everything that is wrong with the Linux part in itself."""
+    """Everything that is wrong with the Linux part on its own."""
     yield from unbuilt.properties(linux)
     yield from _namespaces(linux)
     yield from _time_offsets(linux)
@@ -38,11 +38,11 @@ def problems(linux: Linux) -> Problems:
             yield from absolute(at, path)
     if linux.personality is not None:
         for at, flag in each(linux.personality, "flags"):
-            yield problem(at, "is unknown: the specification has no flags yet", "remove it", flag)
+            yield problem(at, "is unknown: the specification defines no flags", "remove it", flag)
 
 
 def missing_namespaces(spec: Spec, linux: Linux) -> Problems:
-    """The properties that would change the host, because they lack a namespace to change."""
+    """The properties that would change the host because their namespace is not listed."""
     listed = {namespace.type for namespace in linux.namespaces}
     needs: tuple[tuple[Located | None, str, str], ...] = (
         (spec, "hostname", "uts"),
@@ -78,11 +78,13 @@ def _time_offsets(linux: Linux) -> Problems:
     new = any(namespace.type == "time" and not namespace.path for namespace in linux.namespaces)
     if linux.timeOffsets and not new:
         remedy = 'add {"type": "time"} to linux.namespaces, without a path'
-        yield problem(at, "can be set in a new time namespace only", remedy)
+        yield problem(at, "can only be set in a new time namespace", remedy)
     for clock, offset in linux.timeOffsets.items():
         if clock not in _CLOCKS:
             remedy = f"use {' or '.join(_CLOCKS)}"
-            yield problem(keyed(at, clock), "is not a clock with an offset", remedy)
+            yield problem(
+                keyed(at, clock), "is not a clock that a time namespace can offset", remedy
+            )
         yield from between(offset, "nanosecs", 0, 999_999_999)
 
 
@@ -95,7 +97,7 @@ def _devices(linux: Linux) -> Problems:
         yield from between(device, "fileMode", 0, 0o177777)
         earlier = first.setdefault(device.path, device)
         if _node(earlier) != _node(device):
-            why = f"is another device in {earlier.at}"
+            why = f"is a different device in {earlier.at}"
             yield problem(under(device, "path"), why, "keep one of them", device.path)
 
 
@@ -107,7 +109,7 @@ def _device_number(device: Device) -> Problems:
 
 
 def _node(device: Device) -> tuple[object, ...]:
-    """What mknod(1) makes of a device: "u" is another name of "c"."""
+    """What mknod(1) creates for a device: "u" is another name for "c"."""
     if device.type == "p":
         return ("p",)
     return ("b" if device.type == "b" else "c", device.major, device.minor)
@@ -117,4 +119,4 @@ def _cgroups_path(linux: Linux) -> Problems:
     path = linux.cgroupsPath or ""
     if ".." in path.split("/"):
         remedy = "write the path without .."
-        yield problem(under(linux, "cgroupsPath"), "leaves its directory", remedy, path)
+        yield problem(under(linux, "cgroupsPath"), "contains ..", remedy, path)

@@ -1,7 +1,7 @@
 """
-The names that config.json and the command line use, and the kernel's number of each.
+The names used in config.json and on the command line, and the kernel's number for each.
 
-Where the specification gives a closed list of words, `parse.py` takes it from here; the plan takes
+Where the specification has a closed list of names, `parse.py` takes it from here; the plan takes
 the numbers. Signals and limits are those of <asm-generic/*.h>, which x86-64 and aarch64 share.
 """
 
@@ -83,7 +83,7 @@ SECCOMP_OPERATORS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
-# <linux/audit.h>: an ELF machine number and how it is run; the last four need libseccomp 2.6
+# <linux/audit.h>: an ELF machine number with flags; the last four need libseccomp 2.6
 _64BIT, _LITTLE_ENDIAN, _N32 = 0x8000_0000, 0x4000_0000, 0x2000_0000
 SECCOMP_ARCHS = {
     "SCMP_ARCH_X86": 3 | _LITTLE_ENDIAN,
@@ -111,7 +111,7 @@ SECCOMP_ARCHS = {
     "SCMP_ARCH_SHEB": 42,
 }
 
-# <linux/seccomp.h>: seccomp(2); the last is of 5.19
+# <linux/seccomp.h>: seccomp(2); the last since 5.19
 SECCOMP_FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0x01,
     "SECCOMP_FILTER_FLAG_LOG": 0x02,
@@ -134,7 +134,7 @@ SIGNALS = {
     "POLL": 29,
 }  # fmt: skip
 
-# The kernel's real-time signals begin at 32, but the C library keeps two for its threads.
+# The kernel's real-time signals begin at 32, but the C library reserves two for its threads.
 SIGRTMIN, SIGRTMAX = 34, 64
 
 
@@ -142,7 +142,7 @@ def signal_number(text: str) -> int:
     """
     The number of a signal: "TERM", "SIGTERM", "sigterm", "15", "SIGRTMIN+3", "RTMAX-1".
 
-    0 asks only whether the process is there, as in kill(2). Raises UsageError.
+    0 only checks that the process exists, as in kill(2). Raises UsageError.
     """
     name = text.upper().removeprefix("SIG")
     if name in SIGNALS:
@@ -161,7 +161,7 @@ def _is_number(text: str) -> bool:
 
 
 def _offset(text: str, sign: str, whole: str) -> int:
-    """The number in "+3" or "-3"; nothing is 0."""
+    """The number in "+3" or "-3"; 0 if the text is empty."""
     if not text:
         return 0
     if text[0] != sign or not _is_number(text[1:]):

@@ -1,8 +1,8 @@
 """
-JSON text to the records of `records.py`, with the JSON path of whatever is wrong.
+Parse JSON text into the records of `records.py`; errors contain the JSON path.
 
-Unknown properties are passed over, as the specification asks (config.md, Extensibility); unknown
-values are not. `null` counts as absent: Go writes it for empty lists.
+Unknown properties are ignored, as the specification requires (config.md, Extensibility); unknown
+values are errors. `null` counts as absent: Go writes it for empty lists.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _RANGES = {
     "Uint16": (0, 2**16 - 1),
     "Uint32": (0, 2**32 - 1),
     "Uint64": (0, 2**64 - 1),
-    "Id": (0, 2**32 - 2),  # to setresuid(2) and chown(2) the last one means "as it is"
+    "Id": (0, 2**32 - 2),  # 2**32 - 1 means "unchanged" to setresuid(2) and chown(2)
 }
 
 
@@ -87,7 +87,7 @@ _known_fields: dict[type[Record], tuple[tuple[str, str, Reader], ...]] = {}
 
 
 def _fields(cls: type[Record]) -> tuple[tuple[str, str, Reader], ...]:
-    """(JSON key, attribute, reader) for each field of a record, worked out once."""
+    """(JSON key, attribute, reader) for each field of a record, computed once."""
     if cls not in _known_fields:
         _known_fields[cls] = tuple(
             (name.rstrip("_"), name, _reader(annotation))
@@ -98,7 +98,7 @@ def _fields(cls: type[Record]) -> tuple[tuple[str, str, Reader], ...]:
 
 
 def _reader(annotation: str) -> Reader:
-    """The reader that an annotation asks for."""
+    """The reader for an annotation."""
     if annotation.endswith(" | None"):
         return _reader(annotation.removesuffix(" | None"))
     if annotation.startswith("tuple["):
@@ -127,8 +127,8 @@ def _string(value: object, at: str) -> str:
         _wrong("a string without NUL", value, at)
     try:
         value.encode()
-    except UnicodeEncodeError:  # half a character: JSON can spell it ("\ud800"), UTF-8 cannot
-        _wrong("a string of whole characters", value, at)
+    except UnicodeEncodeError:  # a lone surrogate: JSON can express it ("\ud800"), UTF-8 cannot
+        _wrong("valid Unicode", value, at)
     return value
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a value of config.json, said the same way everywhere."""
+"""Errors in values of config.json, worded the same way everywhere."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def problem(at: str, why: str, remedy: str, value: object = None) -> SpecError:
-    """The error at a JSON path; None shows no value."""
+    """The error at a JSON path; a value of None is not shown."""
     return SpecError(why, at=at, value="" if value is None else shown(value), remedy=remedy)
 
 
 def not_built(at: str, feature: str, value: object = None) -> SpecError:
-    """The refusal of what the specification has and pycontain has not yet."""
-    remedy = "leave it out, or use a runtime that has it"
+    """The error for a feature of the specification that pycontain does not have yet."""
+    remedy = "leave it out, or use a runtime that supports it"
     return problem(at, f"asks for {feature}, which is not built yet", remedy, value)
 
 
@@ -35,7 +35,7 @@ def shown(value: object) -> str:
     """A JSON value for an error message: one line, not longer than 60 characters."""
     try:
         text = jsontext.dumps(value)
-    except RecursionError:  # read at one depth of the stack, written at a deeper one
+    except RecursionError:  # the stack is deeper here than where the value was read
         return "..."
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -57,7 +57,7 @@ def each(record: Located, key: str) -> Iterator[tuple[str, str]]:
 
 
 def between(record: Located, key: str, low: int, high: int) -> Problems:
-    """The problem of a number outside of this range; None is no number."""
+    """The problem of a number outside this range; None is ignored."""
     value = getattr(record, key)
     if value is not None and not low <= value <= high:
         why = f"is not between {low} and {high}"
@@ -65,7 +65,7 @@ def between(record: Located, key: str, low: int, high: int) -> Problems:
 
 
 def absolute(at: str, path: str) -> Problems:
-    """The problem of a path that does not begin at the root."""
+    """The problem of a path that is not absolute."""
     if not path.startswith("/"):
         yield problem(at, "is not an absolute path", "begin it with /", path)
 

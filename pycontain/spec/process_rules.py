@@ -1,4 +1,4 @@
-"""Is the process of a configuration possible? Source: config.md, Process."""
+"""Is the process of a configuration valid? Source: config.md, Process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .records import CpuAffinity, Process, Rlimit, Scheduler
 
 _REALTIME = ("SCHED_FIFO", "SCHED_RR")
-# sched_setattr(2): no deadline parameter may be below 1024 ns or use the 63rd bit
+# sched_setattr(2): deadline parameters are at least 1024 ns and below 2**63
 _SHORTEST, _LONGEST = 1024, 2**63 - 1
 
 
@@ -33,7 +33,7 @@ def problems(process: Process) -> Problems:
 
 
 def environment(record: Located) -> Problems:
-    """The entries of `env` that are not NAME=value, which environ(7) asks for."""
+    """The entries of `env` that are not NAME=value: environ(7)."""
     for at, entry in each(record, "env"):
         name, equals, _ = entry.partition("=")
         if not equals:
@@ -43,7 +43,7 @@ def environment(record: Located) -> Problems:
 
 
 def cpu_list(record: Located, key: str) -> Problems:
-    """The problem of a list of CPUs or nodes that the kernel could not read."""
+    """The problem of a list of CPUs or nodes that the kernel could not parse."""
     text = getattr(record, key)
     if text and not set(text) <= set("0123456789,-:/ "):
         yield problem(under(record, key), "is not a list of numbers", "write it as 0-3,7", text)
@@ -61,7 +61,7 @@ def _rlimits(rlimits: tuple[Rlimit, ...]) -> Problems:
         at = under(rlimit, "type")
         yield from known(at, rlimit.type, names.RLIMITS)
         if rlimit.type in first:
-            yield problem(at, f"is set by {first[rlimit.type]} already", "keep one", rlimit.type)
+            yield problem(at, f"is already set by {first[rlimit.type]}", "keep one", rlimit.type)
         first.setdefault(rlimit.type, rlimit.at)
         if rlimit.soft > rlimit.hard:
             why = f"is above the hard limit, {rlimit.hard}"
@@ -70,7 +70,7 @@ def _rlimits(rlimits: tuple[Rlimit, ...]) -> Problems:
 
 def _scheduler(scheduler: Scheduler) -> Problems:
     if scheduler.policy == "SCHED_ISO":
-        why = "is a name that Linux keeps, without a scheduler behind it"
+        why = "is reserved, but not implemented by Linux"
         yield problem(under(scheduler, "policy"), why, "use SCHED_BATCH", scheduler.policy)
     yield from between(scheduler, "nice", -20, 19)
     yield from _priority(scheduler)

@@ -1,4 +1,4 @@
-"""The records of `records.py` that few bundles need, such as those of limits and of seccomp."""
+"""The records of `records.py` that few bundles need, such as those for limits and seccomp."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class SeccompArg(Record):
 
 
 class SeccompRule(Record):
-    """config-linux.md, Seccomp: what happens on some system calls."""
+    """config-linux.md, Seccomp: the action for some system calls."""
 
     at: str
     names: tuple[str, ...]

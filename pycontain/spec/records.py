@@ -1,13 +1,13 @@
 """
 config.json as records: every property of the Linux configuration, declared once.
 
-Fields carry the specification's own names, so `spec.process.noNewPrivileges` is what the JSON path
-`process.noNewPrivileges` says. The annotations are the schema that `parse.py` reads: a field
-without a default is required; `X | None` is optional; the names `Uint32`, `Absolute` and the like
-are checks, listed in `parse.py`. `at` is the JSON path of the record itself.
+Fields have the specification's own names, so `spec.process.noNewPrivileges` is the value at the
+JSON path `process.noNewPrivileges`. The annotations are the schema that `parse.py` reads: a field
+without a default is required; `X | None` is optional; the names `Uint32`, `Propagation` and the
+like are checks, listed in `parse.py`. `at` is the JSON path of the record itself.
 
-Making a class costs as much as filling twenty of its records, so those that few bundles need are in
-`rare_records.py`, which is imported when the first of them is asked for.
+Creating a class costs as much as filling twenty of its records, so those that few bundles need are
+in `rare_records.py`, which is imported on first use.
 
 Source: opencontainers/runtime-spec 1.3.0, config.md and config-linux.md.
 """
@@ -187,7 +187,7 @@ class Spec(Record):
 
 def __getattr__(name: str) -> type[Record]:
     """A rare record (PEP 562)."""
-    if not name.startswith("__"):  # importing asks each module for its __path__
+    if not name.startswith("__"):  # the import system looks for __path__
         from . import rare_records
 
         if name in vars(rare_records):

@@ -1,9 +1,8 @@
 """
-Are the limits of a control group possible? Source: config-linux.md, Control groups.
+Are the limits of a control group valid? Source: config-linux.md, Control groups.
 
-Only what is wrong in itself: whether cgroup v2 on this host can do it is the plan's to say. Engines
-write 0 where they mean "not set" (Go's zero value), so 0 passes wherever the kernel has no use for
-it.
+Only what is wrong on its own: the plan checks what cgroup v2 on this host supports. Engines write 0
+for "not set" (Go's zero value), so 0 is accepted wherever it has no meaning to the kernel.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def _swap(memory: Memory) -> Problems:
 def _cpu(cpu: Cpu) -> Problems:
     if cpu.period:
         yield from between(cpu, "period", *_PERIOD)
-    if cpu.quota is not None and cpu.quota > 0:  # not above 0 is unlimited
+    if cpu.quota is not None and cpu.quota > 0:  # 0 or less is unlimited
         yield from between(cpu, "quota", _PERIOD[0], _LARGEST)
         yield from between(cpu, "burst", 0, cpu.quota)
     yield from between(cpu, "idle", 0, 1)
@@ -102,7 +101,7 @@ def _rdma(resources: Resources) -> Problems:
 
 
 def _unified(resources: Resources) -> Problems:
-    """Files of a cgroup v2 directory; as in runc, those of the core (cgroup.*) are among them."""
+    """Files of a cgroup v2 directory, including those of the core (cgroup.*), as in runc."""
     for name in resources.unified:
         at = keyed(under(resources, "unified"), name)
         controller, dot, file = name.partition(".")

@@ -1,7 +1,7 @@
 """
-The configuration that `pycontain spec` writes, for people to begin with.
+The configuration that `pycontain spec` writes, as a starting point.
 
-A shell that sees its own processes, network, host name and file systems, with three capabilities.
+A shell with its own processes, network, host name and file systems, and three capabilities.
 None of them is inheritable or ambient: what the program executes as another user does not get them
 (CVE-2022-29162).
 """

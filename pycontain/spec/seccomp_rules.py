@@ -1,4 +1,4 @@
-"""Is a seccomp profile possible? Source: config-linux.md, Seccomp; seccomp(2)."""
+"""Is a seccomp profile valid? Source: config-linux.md, Seccomp; seccomp(2)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .problem import Located, Problems
     from .records import Seccomp, SeccompRule
 
-# What errnoRet may be: an errno, which libseccomp wants below the kernel's MAX_ERRNO, or a message
-# for the tracer.
+# The largest errnoRet: an errno, which libseccomp requires to be below the kernel's MAX_ERRNO, or a
+# message to the tracer.
 _LARGEST_RETURN = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
 
 

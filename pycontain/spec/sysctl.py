@@ -23,7 +23,7 @@ _SWAP_SEPARATORS = str.maketrans("./", "/.")
 
 def path(name: str) -> str:
     """
-    The file below /proc/sys that a sysctl's name means.
+    The file below /proc/sys that a sysctl's name refers to.
 
     The first separator decides, as sysctl(8) and sysctl.d(5) say: with a dot first, dots separate
     and slashes stand for dots (net.ipv4.conf.eth0/100.forwarding); with a slash first it is a path.
@@ -56,13 +56,14 @@ def problems(linux: Linux) -> Problems:
 
 def _problems(at: str, path: str, listed: set[str]) -> Problems:
     owner = namespace(path)
-    # net/../kernel/x begins with "net/" and is not of the network
+    # net/../kernel/x begins with "net/" but does not belong to the network namespace
     if any(part in ("", ".", "..") for part in path.split("/")):
         yield problem(at, "is not the name of a sysctl", "write it as in net.ipv4.ip_forward")
     elif path == "kernel/hostname":
         yield problem(at, "has a property of its own", 'set "hostname" instead')
     elif not owner:
-        yield problem(at, "belongs to the host, in no namespace", "set it on the host, or drop it")
+        remedy = "set it on the host, or remove it"
+        yield problem(at, "belongs to the host, not to a namespace", remedy)
     elif owner not in listed:
         remedy = f'add {{"type": "{owner}"}} to linux.namespaces'
         yield problem(at, f"would change the host without a {owner} namespace", remedy)

@@ -1,8 +1,8 @@
 """
-What the specification has and pycontain has not yet, in one place.
+The features of the specification that pycontain does not have yet, in one place.
 
-`check.py` refuses it by name, rather than start a container that is less than what was asked for;
-`features.py` leaves it out.
+`check.py` refuses them by name, rather than start a container with less than was requested;
+`features.py` leaves them out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PROPERTIES = {
     },
 }
 
-# The words for having none, which Podman writes on hosts without AppArmor.
+# The value for no confinement, which Podman writes on hosts without AppArmor.
 _UNCONFINED = {"apparmorProfile": "unconfined"}
 
 NAMESPACES = {"user": "a user namespace"}

@@ -1,4 +1,4 @@
-"""The directory of a container's state; the package's own page lists its files."""
+"""The directory of a container's state; the package's docstring lists its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_id(id: str) -> None:
             "is not a container id",
             at="id",
             value=repr(id),
-            remedy="use letters, digits, _ + - and, not first, dots",
+            remedy="use letters, digits, _ + - and, except at the beginning, dots",
         )
     if len(id) > 255:
         raise StateError("is longer than 255 characters", at="id", value=id[:20] + "...")
@@ -50,7 +50,7 @@ class StateDir:
         self._process = -1
 
     def reserve(self) -> None:
-        """Make the directory; it stays locked. Raises StateError when the id is taken."""
+        """Create the directory and lock it. Raises StateError if the id is taken."""
         os.makedirs(os.path.dirname(self.path), 0o700)
         try:
             os.mkdir(self.path, 0o700)
@@ -65,7 +65,7 @@ class StateDir:
 
     @classmethod
     def open(cls, root: str, id: str) -> Self:
-        """The directory of a container that exists. Raises StateError when none of ours does."""
+        """The directory of an existing container. Raises StateError if there is none of ours."""
         directory = cls(root, id)
         try:
             found = os.lstat(directory.path)
@@ -85,10 +85,10 @@ class StateDir:
 
     def lock(self, *, wait: bool = True) -> bool:
         """
-        Keep other commands from this container; a second time does nothing.
+        Lock this container against other commands; a second call does nothing.
 
-        Returns False, unless it is to wait, when another command has the lock. Raises StateError
-        when the container is gone by the time that those who had the lock let go.
+        Without wait, returns False if another command holds the lock. Raises StateError if the
+        container was deleted by the time the lock was released.
         """
         if self._lock >= 0:
             return True
@@ -96,7 +96,7 @@ class StateDir:
             self._lock = os.open(self.path, _OPEN_DIRECTORY)
             fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(self._lock)
-            if found.st_nlink == 0:  # who had the lock before has deleted it
+            if found.st_nlink == 0:  # deleted by the previous holder of the lock
                 raise self._missing()
             self._check_owner(found.st_uid)
         except (FileNotFoundError, NotADirectoryError):
@@ -114,26 +114,27 @@ class StateDir:
 
     def _check_owner(self, owner: int) -> None:
         """
-        Who may write to the root could have put a state of their own there.
+        Raises StateError unless the directory is ours.
 
-        `exec` would start a program, as us, wherever that state says.
+        Another user who can write to the root could have put a state there, and `exec` would start
+        a program, as us, wherever that state says.
         """
         ours = os.geteuid()
         if owner != ours:
             raise StateError(
-                f"belongs to user {owner} and not to user {ours}, so it is not trusted",
+                f"belongs to user {owner}, not to user {ours}, so it is not trusted",
                 at=self.path,
-                remedy=f"choose a --root to which user {ours} alone can write",
+                remedy=f"choose a --root that only user {ours} can write to",
             )
 
     def unlock(self) -> None:
-        """Let other commands in."""
+        """Release the lock."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def close(self) -> None:
-        """Close all descriptors, and so let other commands in."""
+        """Close all descriptors, which also releases the lock."""
         self.unlock()
         if self._process >= 0:
             os.close(self._process)
@@ -141,15 +142,15 @@ class StateDir:
 
     def close_copy(self) -> None:
         """
-        Close the lock in a child of vfork: the child could outlive us, and so could the lock.
+        Close the lock's descriptor in a child, which could outlive us and would keep it locked.
 
-        The object stays as it is, since it is the parent's.
+        The object is left unchanged, since the parent may share it (vfork).
         """
         os.close(self._lock)
 
     @property
     def is_locked(self) -> bool:
-        """Whether somebody else has the lock, such as the command that makes the container."""
+        """Whether another command holds the lock, such as the one creating the container."""
         if self._lock >= 0:
             return False
         try:
@@ -171,34 +172,34 @@ class StateDir:
         self._write(_STATE, jsontext.dumps(state.fields()))
 
     def open_process(self) -> None:
-        """Make the file that tells of the process, for a child that will not reach it by name."""
+        """Create the file of the process, for a child that cannot reach it by name later."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._process = os.open(f"{self.file(_PROCESS)}.new", flags, 0o600)
 
     @property
     def process_file(self) -> int:
-        """The descriptor with which `announce` writes."""
+        """The descriptor that `announce` writes to."""
         return self._process
 
     def save_process(self, state: State) -> None:
-        """Write down which process it is."""
+        """Record the process's pid and start time."""
         path = self.file(_PROCESS)
         os.write(self._process, f"{state.pid} {state.start_time}".encode())
         os.rename(f"{path}.new", path)
 
     def announce(self) -> None:
-        """From now on it is created."""
+        """Record that the container is created."""
         os.write(self._process, b" created")
 
     def tells_of(self, state: State) -> bool:
-        """Whether its process is still the one of this state."""
+        """Whether the recorded process is the one of this state."""
         try:
             return self._read(_PROCESS).split()[:2] == [str(state.pid), str(state.start_time)]
         except StateError:
             return False
 
     def load(self) -> State:
-        """What is written. Raises StateError when the container is half made or a file broken."""
+        """Read the state. Raises StateError if the container is incomplete or a file is broken."""
         text = self._read(_STATE)
         try:
             return state_of(jsontext.loads(text)).replace(**self._progress())
@@ -208,7 +209,7 @@ class StateDir:
             ) from None
 
     def _progress(self) -> dict[str, object]:
-        """What became known after state.json was written."""
+        """What was recorded after state.json was written."""
         if not os.path.exists(self.file(_PROCESS)):
             return {}
         pid, start, *more = self._read(_PROCESS).split()
@@ -218,7 +219,7 @@ class StateDir:
         return {"pid": int(pid), "start_time": int(start), "phase": phase}
 
     def save_config(self, text: str) -> None:
-        """Keep the configuration as it is now."""
+        """Store a copy of the configuration."""
         self._write(_CONFIG, text)
 
     def load_config(self) -> str:
@@ -230,7 +231,7 @@ class StateDir:
         return os.path.join(self.path, name)
 
     def remove(self) -> None:
-        """Remove the directory and all in it. Nobody but the runtime writes there."""
+        """Remove the directory and its files. Only the runtime writes there."""
         for name in os.listdir(self.path):
             os.unlink(self.file(name))
         os.rmdir(self.path)
@@ -252,19 +253,20 @@ class StateDir:
             if error.errno != errno.ENOENT:
                 raise
             raise StateError(
-                "was never completely made",
+                "was not created completely",
                 at="container",
                 value=self.id,
                 remedy="delete it with --force",
             ) from None
 
-    # --- the way to `start` --------------------------------------------------------------------
+    # --- the FIFOs for `start` -----------------------------------------------------------------
 
     def make_fifos(self) -> tuple[int, int]:
         """
-        The child's ends of the FIFOs: (to read from, to write to).
+        Create the FIFOs; returns the child's ends: (to read from, to write to).
 
-        Open for both directions, so that neither end of file nor a missing reader exists.
+        They are opened in both directions, so that there is neither an end of file nor a missing
+        reader.
         """
         fds = []
         for name in (_IN, _OUT):
@@ -273,13 +275,13 @@ class StateDir:
         return fds[0], fds[1]
 
     def open_fifos(self) -> tuple[int, int]:
-        """The ends of `start`: (to read from, to write to)."""
+        """The ends for `start`: (to read from, to write to)."""
         reader = os.open(self.file(_OUT), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(reader, True)
         return reader, os.open(self.file(_IN), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def remove_fifos(self) -> None:
-        """The child no longer waits."""
+        """Remove the FIFOs: the child no longer waits."""
         for name in (_IN, _OUT):
             os.unlink(self.file(name))
 
@@ -290,7 +292,7 @@ class StateDir:
 
 
 def ids(root: str) -> list[str]:
-    """The ids of all containers, sorted; none when the root does not exist."""
+    """The ids of all containers, sorted; none if the root does not exist."""
     try:
         names = os.listdir(root)
     except FileNotFoundError:

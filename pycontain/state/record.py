@@ -1,4 +1,4 @@
-"""The record of a container, and what callers see of it."""
+"""The record of a container, and the part that callers see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..lean.record import Record
 
 class State(Record):
     """
-    What the files of a container say.
+    The content of a container's files.
 
     phase       "creating" until everything but the program is set up, then "created"
     pid         0 before the child exists
@@ -15,9 +15,9 @@ class State(Record):
     created     RFC 3339, UTC
     mount       where cgroup2 is mounted, "" when the container has no cgroup
     cgroup      the cgroup's path below that
-    made        the cgroups that this container made, outermost first
+    made        the cgroups that were created for this container, outermost first
     poststop    whether it has poststop hooks
-    shares_pids whether its pid namespace is not its own, so that others outlive the first process
+    shares_pids whether it has no pid namespace of its own: processes outlive the first one
     """
 
     id: str
@@ -38,14 +38,14 @@ class State(Record):
 
 
 def state_of(fields: object) -> State:
-    """The state whose fields came as JSON. Raises TypeError, KeyError for what are none."""
+    """The state with these fields, from JSON. Raises TypeError or KeyError for wrong ones."""
     if not isinstance(fields, dict):
-        raise TypeError("is no JSON object")
+        raise TypeError("is not a JSON object")
     return State(**{**fields, "made": tuple(fields["made"])})
 
 
 def public_state(state: State, status: str, pid: int) -> dict[str, object]:
-    """What hooks and callers are told of a container. runtime.md, State."""
+    """A container's state as hooks and callers get it. runtime.md, State."""
     shown: dict[str, object] = {
         "ociVersion": state.ociVersion,
         "id": state.id,

@@ -1,8 +1,8 @@
 """
 The protocol between the runtime (parent) and a container's first process (child).
 
-Both hold the same turns of the plan (`plan.walk`). One side works, the other waits to be told that
-its turn has come. Messages are lines of JSON over a pair of pipes:
+Both have the same turns of the plan (`plan.walk`). While one side works, the other waits for the
+message that its turn has come. Messages are lines of JSON over a pair of pipes:
 
     parent                                   child
     ------                                   -----
@@ -17,7 +17,7 @@ its turn has come. Messages are lines of JSON over a pair of pipes:
                       <-  {"exec": [[step, µs], …]}   the next thing is execve
                       <-  (end of file)               execve worked: the pipe is close-on-exec
 
-    exec: the child enters the container, makes the process that goes on in its place, and ends
+    exec: the child enters the container, creates the process that replaces it, and exits
                       <-  {"born": pid}
                       {"go": true}      ->   join …
 
@@ -25,12 +25,12 @@ its turn has come. Messages are lines of JSON over a pair of pipes:
                       <-  {"fault": {…}}              a step failed: errors.Fault as an object
                       <-  (end of file)               without "exec" before: the child died
 
-An eventfd(2) beside the pipes counts the steps that the child has begun, so that one that dies
-without a message still tells where.
+An eventfd(2) beside the pipes counts the steps that the child has begun, so that the failed step
+is known even if the child dies without a message.
 
-For `create` the parent ends after "created"; the child then waits at two FIFOs in the state
-directory, which both sides of this protocol treat as they treat the pipes, and `start` takes the
-parent's place. A parent that dies is an end of file to the child, which then exits.
+For `create` the parent exits after "created"; the child then waits on two FIFOs in the state
+directory, which replace the pipes, and `start` takes the parent's place. If the parent dies, the
+child reads an end of file and exits.
 
 A child of vfork shares its parent's memory and needs none of this.
 """
@@ -54,7 +54,7 @@ class Channel:
     """
     One end: a descriptor to read lines from and one to write lines to.
 
-    steps  the eventfd that counts the child's steps, -1 when nobody does
+    steps  the eventfd that counts the child's steps, -1 for none
     """
 
     __slots__ = ("_pending", "reader", "steps", "writer")
@@ -78,7 +78,7 @@ class Channel:
         return {self.reader, self.writer, self.steps} - {-1}
 
     def send(self, message: dict[str, object]) -> None:
-        """Write one message. Raises BrokenPipeError when nobody listens."""
+        """Write one message. Raises BrokenPipeError when the other end is closed."""
         line = jsontext.dumps(message).encode() + b"\n"
         while line:
             line = line[os.write(self.writer, line) :]
@@ -93,66 +93,66 @@ class Channel:
         line, _, self._pending = self._pending.partition(b"\n")
         message = jsontext.loads(line.decode())
         if not isinstance(message, dict):
-            raise StepError("is no message of the protocol", value=line.decode())
+            raise StepError("is not a message of the protocol", value=line.decode())
         return message
 
     def close(self) -> None:
-        """Close the descriptors; a second time does nothing."""
+        """Close the descriptors; a second call does nothing."""
         for fd in self.fds:
             os.close(fd)
         self.reader = self.writer = self.steps = -1
 
 
-# --- what the child says -------------------------------------------------------------------------
+# --- the child's side ----------------------------------------------------------------------------
 
 
 def report_alive(channel: Channel) -> None:
-    """Say that one has come to life, which not every child does (`launch.fork`)."""
+    """Report that the child runs, since it can be killed before that (`launch.fork`)."""
     channel.send({"alive": True})
 
 
 def await_turn(channel: Channel) -> None:
-    """Wait for the child's turn; exit when the parent is gone."""
+    """Wait for the child's turn; exit if the parent has exited."""
     if channel.receive() is None:
         os._exit(EXIT_FAILED)
 
 
 def begin_step(channel: Channel) -> None:
-    """Count a step that begins."""
+    """Count a step as begun."""
     if channel.steps >= 0:
         os.eventfd_write(channel.steps, 1)
 
 
 def report_done(channel: Channel, times: Times) -> None:
-    """Tell the parent that its turn has come, and how long each step took."""
+    """Report that the parent's turn has come, and how long each step took."""
     channel.send({"done": times})
 
 
 def report_born(channel: Channel, pid: int) -> None:
-    """Say that another process, our parent's child, goes on in our place."""
+    """Report that another process, a child of our parent, continues in our place."""
     channel.send({"born": pid})
 
 
 def report_exec(channel: Channel, times: Times) -> None:
-    """Say that execve comes next."""
+    """Report that execve comes next."""
     channel.send({"exec": times})
 
 
 def report_fault(channel: Channel, error: BaseException) -> None:
-    """Say why nothing more will come."""
+    """Report the error that ends the child."""
     channel.send({"fault": fault_of(error).record()})
 
 
-# --- what the parent says ------------------------------------------------------------------------
+# --- the parent's side ---------------------------------------------------------------------------
 
 
 def is_alive(channel: Channel) -> bool:
-    """Wait until the child has said that it is alive; False when it ended before."""
+    """Wait until the child has reported that it runs; False if it ended before."""
     return channel.receive() is not None
 
 
 def pass_turn(channel: Channel) -> None:
-    """Tell the child that its turn has come. One that has died left its reason to be read."""
+    """Tell the child that its turn has come. If it has died, reading will tell why."""
     try:
         channel.send({"go": True})
     except BrokenPipeError:
@@ -160,7 +160,7 @@ def pass_turn(channel: Channel) -> None:
 
 
 def steps_begun(channel: Channel) -> int:
-    """How many steps the child has begun since this was last asked."""
+    """How many steps the child has begun since the last call."""
     try:
         return os.eventfd_read(channel.steps)
     except BlockingIOError:  # none
@@ -171,10 +171,10 @@ def await_child(
     channel: Channel, born: Callable[[int], None] = lambda _: None
 ) -> tuple[str, Times]:
     """
-    What the child says next: ("done" | "exec" | "end", the times of its steps).
+    The child's next message: ("done" | "exec" | "end", the times of its steps).
 
-    born is called with the pid of a process that goes on in its place. Raises the child's error
-    when it reports one.
+    born is called with the pid of a process that continues in its place. Raises the child's error
+    if it reports one.
     """
     message = channel.receive()
     if message is not None and "born" in message:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a container sees of itself. Runs inside, under busybox.
+# Prints what a container sees of itself. Runs inside, under busybox.
 
 say() { printf '\n%s\n' "$1"; }
 

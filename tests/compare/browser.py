@@ -1,5 +1,5 @@
 """
-A real browser without a screen: Debian's chromium-headless-shell, driven through its DevTools pipe.
+A headless browser: Debian's chromium-headless-shell, driven through its DevTools pipe.
 
 The browser reads commands from descriptor 3 and answers on 4, JSON objects ended by a zero byte.
 """
@@ -70,7 +70,7 @@ class Tab:
                 return answer["result"]
 
     def wait(self, event: str) -> None:
-        """Wait for an event, unless it came already."""
+        """Wait for an event, unless it has already arrived."""
         while event not in self.events:
             self._next()
 

@@ -1,4 +1,4 @@
-"""One program behind four walls: the measurements, the table, the page in a real browser."""
+"""`pycontain compare`: the measurements, the table, the page in a real browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def made_up():
 # --- one run -----------------------------------------------------------------------------------
 
 
-def test_a_run_tells_its_output_status_and_times():
+def test_a_run_reports_its_output_status_and_times():
     command = ["/bin/sh", "-c", "echo out; sleep 0.2; echo err >&2; exit 3"]
     result = run(command, command)
     assert (result.output, result.status) == (b"out\nerr\n", 3)
@@ -42,7 +42,7 @@ def test_a_run_tells_its_output_status_and_times():
     assert result.memory >= result.program > 0
 
 
-def test_the_memory_of_what_a_program_starts_counts():
+def test_the_memory_of_child_processes_counts():
     alone = run(["/bin/sh", "-c", "sleep 0.1; echo"], ["sh"])
     code = "import time; x = b'x' * (50 << 20); time.sleep(0.2)"
     more = run(["/bin/sh", "-c", f'{sys.executable} -c "{code}"; echo'], ["sh"])
@@ -60,7 +60,7 @@ def test_what_cannot_be_executed_is_named():
 
 @pytest.fixture(scope="module")
 def real():
-    """A comparison of two runs, of the walls that this host has."""
+    """A comparison of two runs, in the environments of this host."""
     if not os.access(BUSYBOX, os.X_OK):
         pytest.skip("needs a static busybox")
     steps = []
@@ -68,7 +68,7 @@ def real():
     return found, steps
 
 
-def test_each_wall_is_measured_or_says_why_not(real):
+def test_each_environment_is_measured_or_says_why_not(real):
     found, _ = real
     assert [column.name for column in found.columns] == ["native", "container", "vm", "emulated"]
     for one in found.columns:
@@ -78,7 +78,7 @@ def test_each_wall_is_measured_or_says_why_not(real):
             assert one.figures["exit"].median >= one.figures["first output"].median > 0
 
 
-def test_the_walls_are_taken_in_turns_with_progress(real):
+def test_the_environments_are_interleaved_with_progress(real):
     found, steps = real
     present = [column.name for column in found.columns if not column.missing]
     assert [step[2].split(":")[0] for step in steps[: len(present)]] == present
@@ -86,7 +86,7 @@ def test_the_walls_are_taken_in_turns_with_progress(real):
     assert steps[-1][:2] == (2 * 4 * len(present),) * 2
 
 
-def test_the_program_sees_other_worlds(real):
+def test_the_program_sees_what_its_environment_shows(real):
     found, _ = real
     sees = {column.name: column.sees for column in found.columns if not column.missing}
     assert sees["native"]["kernel"] == f"Linux {os.uname().release}"
@@ -105,26 +105,26 @@ def test_the_record_is_json(real):
     assert record["columns"][0]["figures"]["exit"]["median"] > 0
 
 
-def test_a_program_that_differs_behind_a_wall_is_an_error():
+def test_a_program_that_behaves_differently_is_an_error():
     if all(wall.missing for wall in walls.walls("/nowhere")[1:]):
-        pytest.skip("needs a second wall")
-    with pytest.raises(ProgramError, match=r"busybox \(\w+\) ends with status .* natively"):
+        pytest.skip("needs a second environment")
+    with pytest.raises(ProgramError, match=r"busybox \(\w+\) behaves differently than natively"):
         compare([BUSYBOX, "sh", "-c", "echo $PPID"], 1)
 
 
 @pytest.mark.parametrize("runs", [0, -1, 1001])
-def test_a_number_of_runs_that_is_none_is_refused(runs):
+def test_an_invalid_number_of_runs_is_refused(runs):
     with pytest.raises(UsageError, match=f"--runs = {runs} is not 1 to 1000"):
         compare(runs=runs)
 
 
-def test_without_busybox_the_remedy_is_named(monkeypatch):
+def test_the_error_without_busybox_names_the_remedy(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(HostError, match="busybox is not installed; apt install busybox-static"):
         compare()
 
 
-# --- what people see ---------------------------------------------------------------------------
+# --- what users see ----------------------------------------------------------------------------
 
 
 def test_the_table_has_a_row_for_each_quantity_and_question(made_up):
@@ -148,7 +148,7 @@ def test_the_page_looks_right_in_a_browser(made_up, tmp_path):
     pytest.importorskip("matplotlib")
     page.write(made_up, str(tmp_path / "page.html"))
     seen, picture = browser.look(tmp_path / "page.html", tmp_path / "profile")
-    assert seen["title"] == "One program behind four walls"
+    assert seen["title"] == "One program in four environments"
     assert len(seen["charts"]) == 4
     assert all(
         width > 400 and height > 100 and paths > 10 for width, height, paths in seen["charts"]

@@ -1,4 +1,4 @@
-"""What /proc/PID/mountinfo says, as records. proc_pid_mountinfo(5)."""
+"""/proc/PID/mountinfo as records. See proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mounted(NamedTuple):
 
 
 def read(text: str) -> dict[str, Mounted]:
-    """The mounts by mount point; of those on one point the last, which is the one that is seen."""
+    """The mounts by mount point; of several on one point only the last, which is visible."""
     found = {}
     for line in text.splitlines():
         head, _, tail = line.partition(" - ")

@@ -1,4 +1,4 @@
-"""Where an engine or an image relies on what runc does and the specification leaves open."""
+"""What the specification leaves open, and engines or images rely on runc to do."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 
 from tests.bundles import CONFIG, LIMIT, wait_until
 
-NOBODY = 2**32 - 1
+MINUS_ONE = 2**32 - 1
 
 
 @pytest.mark.parametrize("key", ["uid", "gid", "additionalGids"])
-def test_the_id_that_means_none_is_refused(runtime, bundle, key):
-    """setresuid(2) takes it as "leave it": the program would stay root."""
-    user = {"uid": 1, "gid": 1, key: [NOBODY] if key == "additionalGids" else NOBODY}
+def test_the_id_minus_one_is_refused(runtime, bundle, key):
+    """setresuid(2) takes it as "unchanged": the program would stay root."""
+    user = {"uid": 1, "gid": 1, key: [MINUS_ONE] if key == "additionalGids" else MINUS_ONE}
     assert f"process.user.{key}" in runtime.fails(bundle("id", {"process.user": user}))
 
 
 @pytest.mark.parametrize("target", ["../run/there/resolv.conf", "/run/there/resolv.conf", "second"])
-def test_a_file_is_bound_onto_what_a_dangling_link_means(runtime, bundle, target):
+def test_a_file_is_bound_onto_the_target_of_a_dangling_link(runtime, bundle, target):
     made = bundle("cat /etc/resolv.conf")
     (made.path / "file").write_text("bound\n")
     (made.rootfs / "etc/resolv.conf").symlink_to(target)
@@ -33,7 +33,7 @@ def test_a_file_is_bound_onto_what_a_dangling_link_means(runtime, bundle, target
     assert runtime.output(made).out == "bound\n"
 
 
-def test_a_dangling_link_leads_no_file_outside(runtime, bundle, tmp_path):
+def test_no_file_is_created_outside_through_a_dangling_link(runtime, bundle, tmp_path):
     made = bundle("true")
     (made.path / "file").touch()
     (made.rootfs / "link").symlink_to(f"../../../../../..{tmp_path}/made")
@@ -80,7 +80,7 @@ def test_the_root_can_be_a_read_only_path(runtime, bundle):
     assert not (made.rootfs / "y").exists()
 
 
-def test_exec_makes_no_working_directory(runtime, bundle):
+def test_exec_creates_no_working_directory(runtime, bundle):
     made = bundle("", {"process.args": ["sleep", "100"]})
     id = runtime.started(made)
     assert "/nope does not exist" in runtime.refuses("exec", "--cwd", "/nope", id, "pwd")
@@ -96,7 +96,7 @@ def test_hooks_on_the_host_run_in_the_bundle(runtime, bundle, tmp_path, kind):
     assert (made.path / "where.out").read_text() == f"{made.path}\n"
 
 
-def test_a_configuration_without_end_is_refused(runtime, bundle):
+def test_an_endless_configuration_is_refused(runtime, bundle):
     made = bundle()
     (made.path / "config.json").unlink()
     (made.path / "config.json").symlink_to("/dev/zero")
@@ -104,15 +104,15 @@ def test_a_configuration_without_end_is_refused(runtime, bundle):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_create_that_has_begun_ends_as_it_says(runtime, bundle, number):
-    """A signal that comes half-way must not make a failure of a container that exists."""
+def test_a_signal_does_not_interrupt_create(runtime, bundle, number):
+    """It must not report failure while a container exists."""
     made = bundle("", {"process.args": ["sleep", "100"]})
     made.script("wait", f"touch {made.path}/begun; sleep 0.3")
     made.edit({"hooks.createRuntime": [{"path": f"{made.path}/wait"}]})
     id = runtime.new_id()
     command = runtime.command("create", "-b", made.path, id)
     creating = subprocess.Popen(["sh", "-c", f"exec {shlex.join(map(str, command))} >/dev/null"])
-    wait_until((made.path / "begun").exists, "the hook")
+    wait_until((made.path / "begun").exists, "the hook runs")
     os.kill(creating.pid, number)
     assert creating.wait(LIMIT) == 0
     assert runtime.state(id)["status"] == "created"

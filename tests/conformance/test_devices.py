@@ -15,7 +15,7 @@ NO_DEV = [mount for mount in MOUNTS if not mount["destination"].startswith("/dev
 STAT = "stat -c '%n %F %t:%T %a %u:%g'"
 
 
-def test_the_default_devices_and_links_are_there(runtime, bundle):
+def test_the_default_devices_and_links_exist(runtime, bundle):
     made = bundle(
         "cd /dev; for i in *; do " + STAT + " $i; done; for i in [fps]*; do readlink $i; done; true"
     )
@@ -56,7 +56,7 @@ def test_a_user_can_use_the_standard_streams_by_name(runtime, bundle):
     made = bundle(
         "echo out >>/dev/stdout; echo err >>/dev/stderr", {"process.user": {"uid": 5, "gid": 5}}
     )
-    container = runtime.started(made)  # whose streams are made for it, unlike those of `run`
+    container = runtime.started(made)  # its output files are its own, unlike those of `run`
     runtime.wait_for_status(container, "stopped")
     assert runtime.printed(container) == "out\n"
     assert (runtime.folder / f"{container}.err").read_text() == "err\n"
@@ -82,7 +82,7 @@ def test_devices_of_the_configuration(runtime, bundle):
     ]
 
 
-def test_a_device_that_is_there_already_is_left(runtime, bundle):
+def test_an_existing_device_is_left_alone(runtime, bundle):
     made = bundle(f"{STAT} /dev/null", {"mounts": NO_DEV})
     os.mknod(made.rootfs / "dev/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     assert runtime.output(made).out == "/dev/null character special file 1:3 600 0:0\n"
@@ -105,13 +105,13 @@ def test_a_file_that_is_not_the_device_is_refused(runtime, bundle, name, make):
     assert f"/dev/{name} exists and is not the device c" in runtime.fails(made)
 
 
-def test_links_that_exist_are_the_rootfss_own_business(runtime, bundle):
+def test_existing_links_are_left_alone(runtime, bundle):
     made = bundle("readlink /dev/stdin", {"mounts": NO_DEV})
     (made.rootfs / "dev/stdin").symlink_to("/somewhere")
     assert runtime.output(made).out == "/somewhere\n"
 
 
-def test_a_bound_dev_is_left_as_it_is(runtime, bundle, tmp_path):
+def test_a_bind_mounted_dev_is_left_alone(runtime, bundle, tmp_path):
     (tmp_path / "dev").mkdir()
     mount = {"destination": "/dev", "source": str(tmp_path / "dev"), "options": ["bind"]}
     made = bundle("ls /dev | wc -l", {"mounts": [*NO_DEV, mount]})
@@ -122,7 +122,7 @@ BLOCK = {"type": "b", "path": "/zz/disk", "major": 7, "minor": 300}
 INSIDE = {"type": "c", "path": "/dev/inside", "major": 1, "minor": 3}
 
 
-def test_with_a_bound_dev_devices_elsewhere_are_made(runtime, bundle, tmp_path):
+def test_with_a_bind_mounted_dev_devices_elsewhere_are_created(runtime, bundle, tmp_path):
     (tmp_path / "dev").mkdir()
     mount = {"destination": "/dev/", "source": str(tmp_path / "dev"), "options": ["bind"]}
     changes = {"mounts": [*NO_DEV, mount], "linux.devices": [BLOCK, INSIDE]}
@@ -131,7 +131,7 @@ def test_with_a_bound_dev_devices_elsewhere_are_made(runtime, bundle, tmp_path):
     assert list((tmp_path / "dev").iterdir()) == []
 
 
-def test_a_tmpfs_over_a_bound_dev_gets_the_default_devices(runtime, bundle, tmp_path):
+def test_a_tmpfs_over_a_bind_mounted_dev_gets_the_default_devices(runtime, bundle, tmp_path):
     (tmp_path / "dev").mkdir()
     mount = {"destination": "/dev", "source": str(tmp_path / "dev"), "options": ["bind"]}
     made = bundle("test -c /dev/null && echo there", {"mounts": [mount, *MOUNTS]})
@@ -143,7 +143,7 @@ def test_devices_without_a_mount_namespace_are_refused(runtime, bundle):
     changes = {"linux.namespaces": [{"type": "pid"}], "mounts": [], "hostname": None}
     made = bundle("true", {**changes, "linux.devices": [BLOCK]})
     line = runtime.fails(made)
-    assert "linux.devices[0] = /zz/disk would be made on the host" in line
+    assert "linux.devices[0] = /zz/disk would be created on the host" in line
     assert 'add {"type": "mount"} to linux.namespaces' in line
     assert not (made.rootfs / "zz").exists()
 
@@ -154,14 +154,14 @@ def test_another_spelling_of_a_default_device_is_that_device(runtime, bundle):
     assert runtime.output(made).out == "/dev/null character special file 1:3 600 0:0\n"
 
 
-def test_a_device_that_is_there_keeps_its_owner(runtime, bundle):
+def test_an_existing_device_keeps_its_owner(runtime, bundle):
     device = {"type": "c", "path": "/dev/null", "major": 1, "minor": 3, "uid": 7, "gid": 8}
     made = bundle(f"{STAT} /dev/null", {"mounts": NO_DEV, "linux.devices": [device]})
     os.mknod(made.rootfs / "dev/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     assert runtime.output(made).out == "/dev/null character special file 1:3 600 0:0\n"
 
 
-def test_devices_can_be_made_in_any_tmpfs_that_is_to_be_read_only(runtime, bundle):
+def test_devices_can_be_created_in_any_tmpfs_that_will_be_read_only(runtime, bundle):
     mount = {"destination": "/zz", "type": "tmpfs", "options": ["ro", "mode=755"]}
     changes = {"mounts": [*MOUNTS, mount], "linux.devices": [BLOCK]}
     done = runtime.run(bundle(f"{STAT} /zz/disk; touch /zz/x", changes))
@@ -169,7 +169,7 @@ def test_devices_can_be_made_in_any_tmpfs_that_is_to_be_read_only(runtime, bundl
     assert "Read-only file system" in done.err
 
 
-def test_devices_can_be_made_in_a_dev_that_is_to_be_read_only(runtime, bundle):
+def test_devices_can_be_created_in_a_dev_that_will_be_read_only(runtime, bundle):
     dev = {"destination": "/dev", "type": "tmpfs", "options": ["ro", "mode=755"]}
     made = bundle("test -c /dev/null && echo there; touch /dev/x", {"mounts": [*NO_DEV, dev]})
     done = runtime.run(made)
@@ -187,11 +187,11 @@ def test_devices_can_be_made_in_a_dev_that_is_to_be_read_only(runtime, bundle):
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_device_that_cannot_be_made_is_named(runtime, bundle, device, words):
+def test_a_device_that_cannot_be_created_is_named(runtime, bundle, device, words):
     assert words in runtime.fails(bundle("", {"linux.devices": [device]}))
 
 
-# --- the filter of the cgroup --------------------------------------------------------------------
+# --- the device filter ---------------------------------------------------------------------------
 
 NODES = [
     {"type": "c", "path": "/dev/kmsg", "major": 1, "minor": 11},
@@ -242,7 +242,7 @@ def test_masked_files_are_empty_and_masked_folders_too(runtime, bundle):
     assert (made.rootfs / "secret").read_text() == "password"
 
 
-def test_a_masked_link_masks_what_it_means(runtime, bundle):
+def test_a_masked_link_masks_its_target(runtime, bundle):
     made = bundle("cat /etc/shadow /link", {"linux.maskedPaths": ["/link"]})
     (made.rootfs / "etc/shadow").write_text("password")
     (made.rootfs / "link").symlink_to("/etc/shadow")
@@ -296,10 +296,10 @@ def test_an_absolute_cgroups_path_is_below_the_mount_point(runtime, bundle):
     id = runtime.started(bundle("sleep 100", {"linux.cgroupsPath": path}))
     assert own_cgroup(runtime.state(id)["pid"]) == path
     runtime.ok("delete", "--force", id)
-    assert not Path(find_mount(), f"{TOKEN}-parent").exists(), "what create made goes, parents too"
+    assert not Path(find_mount(), f"{TOKEN}-parent").exists(), "removed, with its parents"
 
 
-def test_without_a_path_it_is_named_after_the_id(runtime, bundle):
+def test_without_a_path_the_cgroup_is_named_after_the_id(runtime, bundle):
     id = runtime.started(bundle("sleep 100"))
     path = own_cgroup(runtime.state(id)["pid"])
     assert path.endswith(f"/{id}")
@@ -307,7 +307,7 @@ def test_without_a_path_it_is_named_after_the_id(runtime, bundle):
     assert own_cgroup(runtime.state(again)["pid"]) == f"{path}-x"
 
 
-def test_a_cgroup_that_was_there_before_stays(runtime, bundle):
+def test_an_existing_cgroup_stays(runtime, bundle):
     made = Path(find_mount(), f"{TOKEN}-before")
     made.mkdir()
     try:
@@ -342,7 +342,7 @@ def test_a_cgroup_with_processes_in_it_is_refused(runtime, bundle):
 @pytest.mark.parametrize(
     ("path", "words"), [("/a/../b", "linux.cgroupsPath"), ("/", "linux.cgroupsPath")]
 )
-def test_a_cgroups_path_that_means_another_place_is_refused(runtime, bundle, path, words):
+def test_a_cgroups_path_that_leads_elsewhere_is_refused(runtime, bundle, path, words):
     assert words in runtime.fails(bundle("", {"linux.cgroupsPath": path}))
 
 
@@ -362,7 +362,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("controller", "resources"), LIMITS, ids=lambda value: str(value))
-def test_a_limit_whose_controller_is_not_here_is_refused_by_name(
+def test_a_limit_whose_controller_is_missing_is_refused_by_name(
     runtime, bundle, controller, resources
 ):
     if controller in controllers():
@@ -372,7 +372,7 @@ def test_a_limit_whose_controller_is_not_here_is_refused_by_name(
     assert "linux.resources" in line
 
 
-def test_a_limit_whose_controller_is_here_is_written(runtime, bundle):
+def test_a_limit_whose_controller_exists_is_written(runtime, bundle):
     if "hugetlb" not in controllers():
         pytest.skip("needs the cgroup v2 controller hugetlb")
     resources = {

@@ -1,4 +1,4 @@
-"""config.md, Linux mount options: every word, and the flag it makes in mountinfo."""
+"""config.md, Linux mount options: every option, and the flag that it sets in mountinfo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOULD = (
     " rnostrictatime rnosuid rnosymfollow rrelatime rro rrw rstrictatime rsuid rsymfollow"
 ).split()
 
-# word -> (what mountinfo then shows, what it then does not show)
+# option -> (what mountinfo then shows, what it then does not show)
 FLAGS = {
     "ro": ({"ro"}, {"rw"}),
     "rw": ({"rw"}, {"ro"}),
@@ -46,12 +46,12 @@ FLAGS = {
     "strictatime": (set(), {"noatime", "relatime"}),
     "nostrictatime": ({"relatime"}, {"noatime"}),
 }
-# word -> (what the superblock then shows, what it then does not show)
+# option -> (what the superblock then shows, what it then does not show)
 SUPERBLOCK = {
     "sync": ({"sync"}, set()),
     "dirsync": ({"dirsync"}, set()),
     "lazytime": ({"lazytime"}, set()),
-    "size=64k": ({"size=64k"}, set()),  # what is no option is the file system's own
+    "size=64k": ({"size=64k"}, set()),  # anything else is the file system's own option
 }
 UNDONE = {"sync": "async", "lazytime": "nolazytime"}
 WITHOUT_EFFECT = ("defaults", "silent", "loud", "iversion", "noiversion")
@@ -65,7 +65,7 @@ PROPAGATION = {
     "unbindable": ({"unbindable"}, {"master"}),
     "runbindable": ({"unbindable"}, {"unbindable"}),
 }
-"""Word -> what the top of a tree and the mount below it become; the host's are shared."""
+"""Option -> what the top of a tree and the mount below it become; the host's are shared."""
 
 _ALL_ON = "ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow"
 
@@ -76,7 +76,7 @@ def test_every_option_of_the_specification_is_known():
 
 def test_every_option_has_its_row_here():
     assert ATTRIBUTES.keys() == FLAGS.keys()
-    assert RECURSIVE_ATTRIBUTES.keys() == {f"r{word}" for word in FLAGS}
+    assert RECURSIVE_ATTRIBUTES.keys() == {f"r{option}" for option in FLAGS}
 
 
 def tmpfs(name: str, *options: str) -> dict[str, object]:
@@ -103,18 +103,18 @@ def trees(tmp_path_factory, shared_mounts: None) -> Iterator[tuple[Path, Path]]:
 
 @pytest.fixture(scope="module")
 def mounts(tmp_path_factory, busybox_root, trees) -> dict[str, Mounted]:
-    """The mounts of one container that has a mount for each word."""
+    """The mounts of one container that has a mount for each option."""
     plain, flagged = trees
     wanted: list[dict[str, object]] = [*MOUNTS]
-    wanted += [tmpfs(word, word) for word in (*FLAGS, *SUPERBLOCK, *WITHOUT_EFFECT)]
-    wanted += [tmpfs(f"{word}-{undo}", word, undo) for word, undo in UNDONE.items()]
+    wanted += [tmpfs(option, option) for option in (*FLAGS, *SUPERBLOCK, *WITHOUT_EFFECT)]
+    wanted += [tmpfs(f"{option}-{undo}", option, undo) for option, undo in UNDONE.items()]
     wanted.append(tmpfs("later-wins", "nosuid", "ro", "suid", "rw", "noatime", "strictatime"))
     wanted.append(tmpfs("nothing"))
-    for word in FLAGS:
-        for kind, name in (("bind", word), ("rbind", word), ("rbind", f"r{word}")):
+    for option in FLAGS:
+        for kind, name in (("bind", option), ("rbind", option), ("rbind", f"r{option}")):
             for source in trees:
                 wanted.append(bound(f"{source.name[:-1]}/{kind}/{name}", source, kind, name))
-    wanted += [bound(f"way/{word}", plain, "rbind", word) for word in PROPAGATION]
+    wanted += [bound(f"way/{option}", plain, "rbind", option) for option in PROPAGATION]
     wanted += [
         bound("again/bind", plain, "rbind"),
         {"destination": "/again/bind", "options": ["remount", "bind", "ro", "nosuid"]},
@@ -128,63 +128,63 @@ def mounts(tmp_path_factory, busybox_root, trees) -> dict[str, Mounted]:
 
 
 def shows(found: frozenset[str], wanted: tuple[set[str], set[str]]) -> bool:
-    there, away = wanted
-    return there <= found and not away & found
+    present, absent = wanted
+    return present <= found and not absent & found
 
 
-@pytest.mark.parametrize("word", FLAGS)
-def test_on_a_new_file_system(mounts, word):
-    assert shows(mounts[f"/new/{word}"].options, FLAGS[word])
+@pytest.mark.parametrize("option", FLAGS)
+def test_on_a_new_file_system(mounts, option):
+    assert shows(mounts[f"/new/{option}"].options, FLAGS[option])
 
 
 @pytest.mark.parametrize("tree", ["plain", "flagged"])
-@pytest.mark.parametrize("word", FLAGS)
-def test_on_a_bind_mount(mounts, tree, word):
-    top = mounts[f"/{tree}/bind/{word}"]
-    assert shows(top.options, FLAGS[word])
-    assert f"/{tree}/bind/{word}/sub" not in mounts
+@pytest.mark.parametrize("option", FLAGS)
+def test_on_a_bind_mount(mounts, tree, option):
+    top = mounts[f"/{tree}/bind/{option}"]
+    assert shows(top.options, FLAGS[option])
+    assert f"/{tree}/bind/{option}/sub" not in mounts
 
 
-@pytest.mark.parametrize("word", FLAGS)
-def test_without_r_the_mounts_below_keep_their_flags(mounts, word):
-    below = mounts[f"/flagged/rbind/{word}/sub"].options
+@pytest.mark.parametrize("option", FLAGS)
+def test_without_r_the_mounts_below_keep_their_flags(mounts, option):
+    below = mounts[f"/flagged/rbind/{option}/sub"].options
     assert set(_ALL_ON.split(",")) <= below
-    assert {"rw", "relatime"} == mounts[f"/plain/rbind/{word}/sub"].options
+    assert {"rw", "relatime"} == mounts[f"/plain/rbind/{option}/sub"].options
 
 
 @pytest.mark.parametrize("tree", ["plain", "flagged"])
-@pytest.mark.parametrize("word", FLAGS)
-def test_with_r_the_mounts_below_follow(mounts, tree, word):
-    top = f"/{tree}/rbind/r{word}"
-    assert shows(mounts[top].options, FLAGS[word])
-    assert shows(mounts[f"{top}/sub"].options, FLAGS[word])
+@pytest.mark.parametrize("option", FLAGS)
+def test_with_r_the_mounts_below_follow(mounts, tree, option):
+    top = f"/{tree}/rbind/r{option}"
+    assert shows(mounts[top].options, FLAGS[option])
+    assert shows(mounts[f"{top}/sub"].options, FLAGS[option])
 
 
-@pytest.mark.parametrize("word", SUPERBLOCK)
-def test_on_the_superblock(mounts, word):
-    assert shows(mounts[f"/new/{word}"].superblock, SUPERBLOCK[word])
+@pytest.mark.parametrize("option", SUPERBLOCK)
+def test_on_the_superblock(mounts, option):
+    assert shows(mounts[f"/new/{option}"].superblock, SUPERBLOCK[option])
 
 
-@pytest.mark.parametrize("word", UNDONE)
-def test_off_the_superblock_again(mounts, word):
-    assert word not in mounts[f"/new/{word}-{UNDONE[word]}"].superblock
+@pytest.mark.parametrize("option", UNDONE)
+def test_off_the_superblock_again(mounts, option):
+    assert option not in mounts[f"/new/{option}-{UNDONE[option]}"].superblock
 
 
-@pytest.mark.parametrize("word", WITHOUT_EFFECT)
-def test_accepted_without_effect(mounts, word):
-    found, nothing = mounts[f"/new/{word}"], mounts["/new/nothing"]
+@pytest.mark.parametrize("option", WITHOUT_EFFECT)
+def test_accepted_without_effect(mounts, option):
+    found, nothing = mounts[f"/new/{option}"], mounts["/new/nothing"]
     assert (found.options, found.superblock) == (nothing.options, nothing.superblock)
 
 
-def test_the_later_of_two_words_wins(mounts):
+def test_the_later_of_two_options_wins(mounts):
     assert mounts["/new/later-wins"].options == {"rw"}
 
 
-@pytest.mark.parametrize("word", PROPAGATION)
-def test_propagation(mounts, word):
-    top, below = PROPAGATION[word]
-    assert mounts[f"/way/{word}"].propagation == top
-    assert mounts[f"/way/{word}/sub"].propagation == below
+@pytest.mark.parametrize("option", PROPAGATION)
+def test_propagation(mounts, option):
+    top, below = PROPAGATION[option]
+    assert mounts[f"/way/{option}"].propagation == top
+    assert mounts[f"/way/{option}/sub"].propagation == below
 
 
 def test_remount_of_a_bind_mount_changes_its_flags_alone(mounts):

@@ -28,7 +28,7 @@ def seen(runtime, made) -> dict[str, mountinfo.Mounted]:
 
 @pytest.fixture
 def host_mount(tmp_path: Path, shared_mounts: None) -> Iterator[Path]:
-    """A shared mount of the host, with what was mounted below it removed afterwards."""
+    """A shared mount of the host; everything mounted below it is unmounted afterwards."""
     top = tmp_path / "host"
     top.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "host", top], check=True)
@@ -143,13 +143,13 @@ def test_tmpcopyup_fills_the_tmpfs_with_what_it_covers(runtime, bundle):
     assert not (full / "new").exists()
 
 
-def test_a_file_system_that_the_kernel_has_not_is_named(runtime, bundle):
+def test_a_file_system_unknown_to_the_kernel_is_named(runtime, bundle):
     mount = {"destination": "/x", "type": "nofs", "source": "x"}
     line = runtime.fails(bundle("", {"mounts": also(mount)}))
-    assert "nofs is no file system of this kernel" in line
+    assert "nofs is not a file system that this kernel supports" in line
 
 
-def test_an_option_that_the_file_system_has_not_is_named(runtime, bundle):
+def test_an_option_unknown_to_the_file_system_is_named(runtime, bundle):
     mount = {"destination": "/x", "type": "tmpfs", "options": ["sise=1"]}
     line = runtime.fails(bundle("", {"mounts": also(mount)}))
     assert "sise" in line
@@ -159,7 +159,7 @@ def test_an_option_that_the_file_system_has_not_is_named(runtime, bundle):
 # --- destinations --------------------------------------------------------------------------------
 
 
-def test_a_missing_destination_is_made_as_what_is_mounted_there(runtime, bundle, tmp_path):
+def test_a_missing_destination_is_created_with_the_type_of_its_source(runtime, bundle, tmp_path):
     (tmp_path / "file").write_text("from the host\n")
     (tmp_path / "folder").mkdir()
     binds = [
@@ -190,7 +190,7 @@ def test_an_absolute_symlink_on_the_way_stays_inside(runtime, bundle, tmp_path):
     (tmp_path / "outside").mkdir()
     (made.rootfs / "way").symlink_to(tmp_path / "outside")
     found = seen(runtime, made)
-    assert f"{tmp_path}/outside/in" in found, "the link means a folder of the container"
+    assert f"{tmp_path}/outside/in" in found, "the link leads to a folder of the container"
     assert list((tmp_path / "outside").iterdir()) == []
 
 
@@ -222,7 +222,7 @@ def test_mounts_are_made_in_the_order_of_the_list(runtime, bundle, tmp_path):
     assert runtime.output(made).words == ["one", "2"]
 
 
-def test_bind_is_told_by_the_options_not_the_type(runtime, bundle, tmp_path):
+def test_a_bind_mount_is_recognized_by_its_options_not_its_type(runtime, bundle, tmp_path):
     (tmp_path / "file").write_text("x")
     mount = {
         "destination": "/f",
@@ -277,12 +277,12 @@ READ_ONLY = {"destination": "/fixed", "type": "tmpfs", "options": ["ro"]}
 EARLY = {
     "a read-only path": {"linux.readonlyPaths": ["/fixed"]},
     "a read-only tmpfs": {"mounts": also(READ_ONLY)},
-    "a tmpfs that is read-only all through": {"mounts": also({**READ_ONLY, "options": ["rro"]})},
+    "a recursively read-only tmpfs": {"mounts": also({**READ_ONLY, "options": ["rro"]})},
 }
 
 
 @pytest.mark.parametrize("what", EARLY)
-def test_a_missing_cwd_is_made_before_anything_is_read_only(runtime, bundle, what):
+def test_a_missing_cwd_is_created_before_anything_is_read_only(runtime, bundle, what):
     made = bundle("pwd; touch /fixed/x /fixed/work/y", EARLY[what])
     made.edit({"process.cwd": "/fixed/work/deep"})
     (made.rootfs / "fixed").mkdir()
@@ -291,7 +291,7 @@ def test_a_missing_cwd_is_made_before_anything_is_read_only(runtime, bundle, wha
     assert done.err.count("Read-only file system") == 2
 
 
-def test_a_cwd_is_made_for_all_whatever_the_umask(runtime, bundle):
+def test_a_missing_cwd_is_accessible_to_all_whatever_the_umask(runtime, bundle):
     made = bundle("stat -c %a /new /new/er", {"process.cwd": "/new/er"})
     made.edit({"process.user": {"uid": 0, "gid": 0, "umask": 0o77}})
     assert runtime.output(made, umask=0o77).words == ["755", "755"]
@@ -340,23 +340,23 @@ ROOT = {
 }
 
 
-@pytest.mark.parametrize("word", ROOT)
-def test_the_roots_propagation(runtime, bundle, word):
+@pytest.mark.parametrize("option", ROOT)
+def test_the_roots_propagation(runtime, bundle, option):
     """config-linux.md, Rootfs Mount Propagation; the host's mounts are shared."""
-    changes = {"linux.rootfsPropagation": word} if word else {}
+    changes = {"linux.rootfsPropagation": option} if option else {}
     made = bundle("cat /proc/self/mountinfo", changes)
-    assert seen(runtime, made)["/"].propagation == ROOT[word]
+    assert seen(runtime, made)["/"].propagation == ROOT[option]
 
 
-@pytest.mark.parametrize("word", ["rshared", "rslave", "rprivate", "runbindable"])
-def test_the_roots_propagation_leaves_that_of_the_mounts(runtime, bundle, host_mount, word):
-    """config.md, Linux mount options: each mount has words of its own."""
+@pytest.mark.parametrize("option", ["rshared", "rslave", "rprivate", "runbindable"])
+def test_the_roots_propagation_leaves_that_of_the_mounts(runtime, bundle, host_mount, option):
+    """config.md, Linux mount options: each mount has its own propagation option."""
     words = ("shared", "private", "unbindable")
     binds = [
         {"destination": f"/{own}", "source": str(host_mount), "options": ["bind", own]}
         for own in words
     ]
-    changes = {"mounts": also(*binds), "linux.rootfsPropagation": word}
+    changes = {"mounts": also(*binds), "linux.rootfsPropagation": option}
     found = seen(runtime, bundle("cat /proc/self/mountinfo", changes))
     assert {own: found[f"/{own}"].propagation - {"master"} for own in words} == {
         "shared": {"shared"},
@@ -368,7 +368,7 @@ def test_the_roots_propagation_leaves_that_of_the_mounts(runtime, bundle, host_m
 
 @pytest.fixture
 def on_a_shared_mount(bundle, host_mount) -> Bundle:
-    """A bundle whose rootfs lies on a mount that the host shares with all."""
+    """A bundle whose rootfs is on a shared mount of the host."""
     made = bundle("echo up; while [ ! -e /tmp/go ]; do sleep .01; done; cat /proc/self/mountinfo")
     rootfs = host_mount / "rootfs"
     shutil.copytree(made.rootfs, rootfs, symlinks=True)
@@ -378,10 +378,10 @@ def on_a_shared_mount(bundle, host_mount) -> Bundle:
     return made
 
 
-@pytest.mark.parametrize("word", [None, "slave", "rslave", "private", "rprivate"])
-def test_a_slave_root_receives_what_the_host_mounts_in_it(runtime, on_a_shared_mount, word):
+@pytest.mark.parametrize("option", [None, "slave", "rslave", "private", "rprivate"])
+def test_a_slave_root_receives_what_the_host_mounts_in_it(runtime, on_a_shared_mount, option):
     made = on_a_shared_mount
-    made.edit({"linux.rootfsPropagation": word} if word else {})
+    made.edit({"linux.rootfsPropagation": option} if option else {})
     rootfs = Path(made.config["root"]["path"])
     id = runtime.started(made)
     runtime.wait_for_text(id, "up")
@@ -389,16 +389,16 @@ def test_a_slave_root_receives_what_the_host_mounts_in_it(runtime, on_a_shared_m
     (rootfs / "tmp/go").touch()
     runtime.wait_for_status(id, "stopped")
     arrived = " /late " in runtime.printed(id)
-    assert arrived == (word not in ("private", "rprivate"))
+    assert arrived == (option not in ("private", "rprivate"))
 
 
-@pytest.mark.parametrize("word", [None, "slave", "rslave", "shared"])
-def test_no_mount_of_the_container_gets_out_of_its_root(runtime, on_a_shared_mount, word):
-    """Its own mounts are made before the program can make more."""
+@pytest.mark.parametrize("option", [None, "slave", "rslave", "shared"])
+def test_no_mount_of_the_container_propagates_out_of_its_root(runtime, on_a_shared_mount, option):
+    """Neither the configured mounts nor the one that the program adds."""
     made = on_a_shared_mount
     script = "mount -t tmpfs out /out && echo mounted; while [ ! -e /tmp/go ]; do sleep .01; done"
     made.edit({"process.args": ["sh", "-c", script]})
-    made.edit({"linux.rootfsPropagation": word} if word else {})
+    made.edit({"linux.rootfsPropagation": option} if option else {})
     rootfs = Path(made.config["root"]["path"])
     id = runtime.started(made)
     runtime.wait_for_text(id, "mounted")
@@ -413,15 +413,15 @@ def host_sees(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("word", "arrives"), [("rslave", True), ("rshared", True), ("rprivate", False)]
+    ("option", "arrives"), [("rslave", True), ("rshared", True), ("rprivate", False)]
 )
 def test_what_the_host_mounts_later_arrives_by_propagation(
-    runtime, bundle, host_mount, word, arrives
+    runtime, bundle, host_mount, option, arrives
 ):
     script = (
         "echo up; while [ ! -e /tmp/go ]; do sleep .01; done; cat /proc/self/mountinfo; echo end"
     )
-    mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind", word]}
+    mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind", option]}
     made = bundle(script, {"mounts": also(mount)})
     id = runtime.started(made)
     runtime.wait_for_text(id, "up")
@@ -432,7 +432,7 @@ def test_what_the_host_mounts_later_arrives_by_propagation(
 
 
 @pytest.mark.parametrize(("root", "arrives"), [("rshared", True), ("rslave", False)])
-def test_what_the_container_mounts_reaches_the_host_only_when_all_is_shared(
+def test_what_the_container_mounts_reaches_the_host_only_if_all_is_shared(
     runtime, bundle, host_mount, root, arrives
 ):
     script = (
@@ -447,14 +447,14 @@ def test_what_the_container_mounts_reaches_the_host_only_when_all_is_shared(
     runtime.wait_for_status(id, "stopped")
 
 
-def test_a_private_bind_mount_lets_nothing_out(runtime, bundle, host_mount):
+def test_nothing_propagates_out_of_a_private_bind_mount(runtime, bundle, host_mount):
     mount = {"destination": "/host", "source": str(host_mount), "options": ["rbind"]}
     made = bundle("mount -t tmpfs out /host/sub && echo mounted", {"mounts": also(mount)})
     assert runtime.output(made).out == "mounted\n"
     assert not host_sees(host_mount / "sub")
 
 
-def test_making_the_root_leaves_the_hosts_mounts_shared(runtime, bundle):
+def test_creating_the_root_leaves_the_hosts_mounts_shared(runtime, bundle):
     runtime.output(bundle("true"))
     assert "shared" in mountinfo.read(Path("/proc/self/mountinfo").read_text())["/"].propagation
 
@@ -466,4 +466,4 @@ def test_busy_mounts_of_the_host_can_be_unmounted_while_a_container_runs(
     id = runtime.started(bundle("echo up; sleep 100"))
     runtime.wait_for_text(id, "up")
     subprocess.run(["umount", host_mount / "sub"], check=True)
-    wait_until(lambda: not host_sees(host_mount / "sub"), "the mount goes")
+    wait_until(lambda: not host_sees(host_mount / "sub"), "the mount is gone")

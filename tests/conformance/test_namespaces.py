@@ -32,7 +32,7 @@ LINKS = "for n in pid net mnt ipc uts cgroup time user; do readlink /proc/self/n
 
 
 def without_uts(kinds: list[dict[str, str]]) -> dict[str, object]:
-    """Changes for a list of namespaces, one of uts among them or not."""
+    """Changes for a list of namespaces, without a host name if uts is not among them."""
     changes: dict[str, object] = {"linux.namespaces": kinds}
     if "uts" not in {kind["type"] for kind in kinds}:
         changes["hostname"] = ""
@@ -50,7 +50,7 @@ def of(pid: int | str, name: str) -> str:
 
 @pytest.fixture
 def elsewhere(shared_mounts: None) -> Iterator[int]:
-    """The pid of a process that is in other namespaces of all types."""
+    """The pid of a process in other namespaces of every type."""
     kinds = ["--pid", "--net", "--mount", "--ipc", "--uts", "--cgroup", "--time"]
     keeper = subprocess.Popen(
         ["unshare", "--fork", "--kill-child", *kinds, "sh", "-c", "echo up; exec cat"],
@@ -96,7 +96,7 @@ def test_all_types_can_be_joined_at_once(runtime, bundle, elsewhere):
     assert {name: of(elsewhere, name) for name in found} == found
 
 
-def test_the_caller_is_where_it_was_after_a_detour_through_pid_and_time(runtime, bundle, elsewhere):
+def test_the_runtime_returns_to_its_own_pid_and_time_namespaces(runtime, bundle, elsewhere):
     listed = [{"type": "mount"}, {"type": "uts"}, {"type": "time"}]
     listed.append({"type": "pid", "path": f"/proc/{elsewhere}/ns/pid"})
     made = bundle("", {"linux.namespaces": listed})
@@ -116,7 +116,7 @@ def test_a_network_namespace_by_name(runtime, bundle):
         listed.append({"type": "network", "path": f"/var/run/netns/{TOKEN}"})
         made = bundle("ip -o addr show lo", {"linux.namespaces": listed})
         assert "192.0.2.7/32" in runtime.output(made).out
-        assert (Path("/var/run/netns") / TOKEN).exists(), "what was there before is left"
+        assert (Path("/var/run/netns") / TOKEN).exists(), "an existing namespace is kept"
     finally:
         subprocess.run(["ip", "netns", "del", TOKEN], check=True)
         subprocess.run(["umount", "/run/netns"], check=False, capture_output=True)
@@ -181,16 +181,22 @@ REFUSED = [
     ([{"type": "bag"}], 'linux.namespaces[0].type = "bag"'),
     ([{"type": "user"}], "user namespace"),
     ([{"type": "ipc", "path": "relative"}], "linux.namespaces[0].path"),
-    ([{"type": "ipc", "path": "/proc/self/ns/uts"}], "/proc/self/ns/uts is no ipc namespace"),
-    ([{"type": "network", "path": "/proc/self/ns/pid"}], "/proc/self/ns/pid is no net namespace"),
-    ([{"type": "pid", "path": "/etc/passwd"}], "/etc/passwd is no pid namespace"),
+    (
+        [{"type": "ipc", "path": "/proc/self/ns/uts"}],
+        "/proc/self/ns/uts is not a namespace of type ipc",
+    ),
+    (
+        [{"type": "network", "path": "/proc/self/ns/pid"}],
+        "/proc/self/ns/pid is not a namespace of type net",
+    ),
+    ([{"type": "pid", "path": "/etc/passwd"}], "/etc/passwd is not a namespace of type pid"),
     ([{"type": "time", "path": "/does/not/exist"}], "/does/not/exist does not exist"),
     ([{"type": "ipc"}], "without a mount namespace"),
 ]
 
 
 @pytest.mark.parametrize(("listed", "words"), REFUSED, ids=lambda value: str(value)[:70])
-def test_what_is_no_such_namespace_is_refused(runtime, bundle, listed, words):
+def test_an_invalid_namespace_is_refused(runtime, bundle, listed, words):
     if "without" not in words:
         listed = [*listed, {"type": "mount"}]
     made = bundle("", {"linux.namespaces": listed, "hostname": ""})
@@ -213,7 +219,7 @@ def test_what_is_no_such_namespace_is_refused(runtime, bundle, listed, words):
     ],
     ids=lambda value: str(value)[:70],
 )
-def test_what_needs_a_namespace_is_refused_without(runtime, bundle, changes, words):
+def test_what_needs_a_namespace_is_refused_without_it(runtime, bundle, changes, words):
     assert words in runtime.fails(bundle("", {"hostname": "", **changes}))
 
 
@@ -237,8 +243,8 @@ def test_sysctls_are_set_in_the_containers_namespaces(runtime, bundle):
     assert Path("/proc/sys/kernel/shmmax").read_text() == before
 
 
-def test_an_empty_name_erases_none():
-    """Engines write "" for none; without a UTS namespace the name is the host's."""
+def test_an_empty_name_changes_nothing():
+    """Engines write "" for no name; without a UTS namespace the host's would be erased."""
 
     def work():
         calls.unshare(c.CLONE_NEWUTS)
@@ -252,8 +258,15 @@ def test_an_empty_name_erases_none():
 
 def test_a_sysctl_is_set_even_when_proc_is_not_mounted(runtime, bundle):
     mounts = [mount for mount in MOUNTS if mount["destination"] != "/proc"]
-    made = bundle("true", {"linux.sysctl": {"kernel.shmmax": "4096"}, "mounts": mounts})
-    runtime.output(made)
+    made = bundle("sleep 100", {"linux.sysctl": {"kernel.shmmax": "4096"}, "mounts": mounts})
+    pid = runtime.state(runtime.started(made))["pid"]
+
+    def read_inside():
+        calls.setns(os.pidfd_open(pid), c.CLONE_NEWIPC)
+        return Path("/proc/sys/kernel/shmmax").read_text()
+
+    assert in_a_child(read_inside) == "4096\n"
+    assert Path("/proc/sys/kernel/shmmax").read_text() != "4096\n"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,11 @@ import subprocess
 
 import pytest
 
+from pycontain.kernel.calls import drop_from_bounding_set
+from pycontain.runtime.host import read_facts
+from pycontain.spec.names import CAPABILITIES
+from tests.security.attack import in_a_child
+
 ALL_CAPS = ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"]  # bits 0, 5, 10: 0x421
 STATUS = "cat /proc/self/status"
 
@@ -20,28 +25,28 @@ def keyed(text: str) -> dict[str, str]:
     return {key.strip(): " ".join(value.split()) for key, _, value in pairs}
 
 
-# what it is about, changes, script, the words it prints
+# subject, changes, script, the words it prints
 SEEN = [
     ("args are passed as they are", {"process.args": ["printf", "%s|", "a b", "", "*"]}, "", "a b||*|"),
     ("args[0] is found in PATH", {"process.args": ["echo", "x"]}, "", "x"),
-    ("a program with a slash is not searched", {"process.args": ["bin/echo", "x"]}, "", "x"),
-    ("env is all there is", {"process.env": ["PATH=/bin", "A=1 2"]}, "env | sort", "A=1 2 HOME=/ PATH=/bin PWD=/ SHLVL=1"),
-    ("of a double variable the last one counts", {"process.env": ["PATH=/bin", "A=1", "A=2"]}, "echo $A", "2"),
+    ("a program with a slash is not searched for in PATH", {"process.args": ["bin/echo", "x"]}, "", "x"),
+    ("env is the whole environment", {"process.env": ["PATH=/bin", "A=1 2"]}, "env | sort", "A=1 2 HOME=/ PATH=/bin PWD=/ SHLVL=1"),
+    ("the last value of a repeated variable counts", {"process.env": ["PATH=/bin", "A=1", "A=2"]}, "echo $A", "2"),
     ("an empty variable is set", {"process.env": ["PATH=/bin", "A="]}, "echo ${A-unset}.", "."),
-    ("cwd is where it starts", {"process.cwd": "/tmp"}, "pwd", "/tmp"),
-    ("a missing cwd is made", {"process.cwd": "/made/for/it"}, "pwd", "/made/for/it"),
-    ("umask is 0022 by itself", {}, "umask", "0022"),
-    ("umask is taken", {"process.user.umask": 0o077}, "umask", "0077"),
-    ("user and group are taken", {"process.user": {"uid": 7, "gid": 8}}, "id", "uid=7(seven) gid=8"),
-    ("additional groups are taken", {"process.user": {"uid": 7, "gid": 8, "additionalGids": [9, 10]}}, "grep Groups /proc/self/status", "Groups: 9 10"),
+    ("the program starts in cwd", {"process.cwd": "/tmp"}, "pwd", "/tmp"),
+    ("a missing cwd is created", {"process.cwd": "/made/for/it"}, "pwd", "/made/for/it"),
+    ("umask is 0022 by default", {}, "umask", "0022"),
+    ("umask is set", {"process.user.umask": 0o077}, "umask", "0077"),
+    ("user and group are set", {"process.user": {"uid": 7, "gid": 8}}, "id", "uid=7(seven) gid=8"),
+    ("additional groups are set", {"process.user": {"uid": 7, "gid": 8, "additionalGids": [9, 10]}}, "grep Groups /proc/self/status", "Groups: 9 10"),
     ("root's groups are dropped", {}, "grep Groups /proc/self/status", "Groups:"),
     ("all four ids change", {"process.user": {"uid": 7, "gid": 8}}, "grep -E '^[UG]id' /proc/self/status", "Uid: 7 7 7 7 Gid: 8 8 8 8"),
     ("noNewPrivileges is on", {"process.noNewPrivileges": True}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs: 1"),
     ("noNewPrivileges is off", {"process.noNewPrivileges": False}, "grep NoNewPrivs /proc/self/status", "NoNewPrivs: 0"),
-    ("oomScoreAdj is taken", {"process.oomScoreAdj": 321}, "cat /proc/self/oom_score_adj", "321"),
-    ("oomScoreAdj 0 is taken", {"process.oomScoreAdj": 0}, "cat /proc/self/oom_score_adj", "0"),
-    ("a soft limit is taken", {"process.rlimits": [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]}, "ulimit -Sn; ulimit -Hn", "64 128"),
-    ("every kind of limit is taken", {"process.rlimits": [{"type": f"RLIMIT_{name}", "soft": 1 << 40, "hard": 1 << 40} for name in ("CPU", "FSIZE", "DATA", "AS")] + [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}, {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 20}]}, "grep -cE '1099511627776 +1099511627776' /proc/self/limits; grep -E 'core|stack' /proc/self/limits", "4 Max stack size 1048576 1048576 bytes Max core file size 0 0 bytes"),
+    ("oomScoreAdj is set", {"process.oomScoreAdj": 321}, "cat /proc/self/oom_score_adj", "321"),
+    ("oomScoreAdj 0 is set", {"process.oomScoreAdj": 0}, "cat /proc/self/oom_score_adj", "0"),
+    ("a soft limit is set", {"process.rlimits": [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]}, "ulimit -Sn; ulimit -Hn", "64 128"),
+    ("every kind of limit is set", {"process.rlimits": [{"type": f"RLIMIT_{name}", "soft": 1 << 40, "hard": 1 << 40} for name in ("CPU", "FSIZE", "DATA", "AS")] + [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}, {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 20}]}, "grep -cE '1099511627776 +1099511627776' /proc/self/limits; grep -E 'core|stack' /proc/self/limits", "4 Max stack size 1048576 1048576 bytes Max core file size 0 0 bytes"),
     ("ioPriority best effort", {"process.ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6}}, "ionice -p $$", "best-effort: prio 6"),
     ("ioPriority idle", {"process.ioPriority": {"class": "IOPRIO_CLASS_IDLE"}}, "ionice -p $$", "idle"),
     ("ioPriority realtime", {"process.ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 2}}, "ionice -p $$", "realtime: prio 2"),
@@ -103,12 +108,12 @@ def test_without_an_oom_score_the_callers_is_kept(runtime, bundle):
     assert done.stdout == "77\n"
 
 
-CAPABILITIES = [
+SETS = [
     ("without the property", None, "0 0 0 0 0"),
     ("none", {"bounding": []}, "0 0 0 0 0"),
     ("bounding alone", {"bounding": ALL_CAPS}, "0 0 0 421 0"),
     (
-        "permitted and effective are gone with the bounding set at execve",
+        "without a bounding set, execve clears permitted and effective",
         {"permitted": ALL_CAPS, "effective": ALL_CAPS},
         "0 0 0 0 0",
     ),
@@ -118,7 +123,7 @@ CAPABILITIES = [
         "0 421 421 421 0",
     ),
     (
-        "inheritable only when asked for",
+        "inheritable only when listed",
         {"bounding": ALL_CAPS, "permitted": ALL_CAPS, "inheritable": ["CAP_KILL"]},
         "20 421 421 421 0",
     ),
@@ -140,9 +145,7 @@ def caps(text: str) -> str:
     return " ".join(f"{int(shown[name], 16):x}" for name in names)
 
 
-@pytest.mark.parametrize(
-    ("sets", "seen"), [row[1:] for row in CAPABILITIES], ids=[row[0] for row in CAPABILITIES]
-)
+@pytest.mark.parametrize(("sets", "seen"), [row[1:] for row in SETS], ids=[row[0] for row in SETS])
 def test_roots_capabilities(runtime, bundle, sets, seen):
     made = bundle(STATUS, {"process.capabilities": sets})
     if sets is None:
@@ -183,32 +186,32 @@ SHORT = [
 
 
 @pytest.mark.parametrize(("kind", "needs", "less", "seen"), SHORT, ids=[row[0] for row in SHORT])
-def test_what_one_set_needs_of_another_and_lacks_is_a_warning(
+def test_a_capability_missing_from_a_required_set_is_a_warning(
     runtime, bundle, kind, needs, less, seen
 ):
     kinds = ("bounding", "permitted", "effective", "inheritable", "ambient")
     sets = {**dict.fromkeys(kinds, ALL_CAPS), **less}
-    if kind == "inheritable":  # the others ask for nothing that they lack
+    if kind == "inheritable":  # so that the other sets are consistent
         sets |= {"permitted": KILL, "effective": KILL, "ambient": KILL}
     user = {"process.user": {"uid": 5, "gid": 5}}
     done = runtime.run(bundle(STATUS, {"process.capabilities": sets, **user}))
     assert (done.status, caps(done.out)) == (0, seen)
     assert [line.partition("capabilities: ")[2] for line in done.err.splitlines()] == [
-        f"{name} is asked for as {kind}, but not as {needs}"
+        f"{name} is requested as {kind}, but not as {needs}"
         for name in ALL_CAPS
         if name != "CAP_KILL"
     ]
 
 
-def test_ambient_ones_that_are_not_inheritable_are_left_out_in_silence(runtime, bundle):
-    """As `runc spec` writes them; runc says nothing either."""
+def test_ambient_ones_that_are_not_inheritable_are_silently_dropped(runtime, bundle):
+    """`runc spec` writes such sets, and runc does not warn either."""
     sets = {**dict.fromkeys(("bounding", "permitted", "effective", "ambient"), KILL)}
     done = runtime.output(bundle(STATUS, {"process.capabilities": sets}))
     assert caps(done.out) == "0 20 20 20 0"
 
 
-def test_what_the_capabilities_of_a_user_allow_is_executed(runtime, bundle):
-    """execve(2) asks for effective rights, access(2) for those of the real user."""
+def test_a_users_capabilities_count_when_the_program_is_looked_up(runtime, bundle):
+    """execve(2) checks effective rights, access(2) those of the real user."""
     kinds = ("bounding", "effective", "permitted", "inheritable", "ambient")
     sets = dict.fromkeys(kinds, ["CAP_DAC_OVERRIDE"])
     user = {"process.user": {"uid": 1000, "gid": 1000}, "process.capabilities": sets}
@@ -222,8 +225,8 @@ def test_what_the_capabilities_of_a_user_allow_is_executed(runtime, bundle):
     assert "permission denied" in runtime.fails(made)
 
 
-def test_files_of_the_callers_stay_its_own_and_pipes_are_the_programs(runtime, bundle, tmp_path):
-    """Else the user could write to what was opened to be read, and change its mode for good."""
+def test_the_caller_keeps_its_files_and_the_user_gets_its_pipes(runtime, bundle, tmp_path):
+    """Otherwise the user could write to a file opened for reading, and change its mode."""
     script = "cat; echo taken >/proc/self/fd/0; chmod 4777 /proc/self/fd/0"
     made = bundle(script, {"process.user": {"uid": 1000, "gid": 1000}})
     file = tmp_path / "input"
@@ -238,7 +241,7 @@ def test_files_of_the_callers_stay_its_own_and_pipes_are_the_programs(runtime, b
         assert runtime.output(made, stdin=echo.stdout).out == "once\n"
 
 
-def test_files_that_an_engine_gave_are_the_users(runtime, bundle):
+def test_the_user_gets_the_files_of_an_engine(runtime, bundle):
     made = bundle("echo once >/dev/stdout", {"process.user": {"uid": 1000, "gid": 1000}})
     container = runtime.started(made)
     runtime.wait_for_text(container, "once")
@@ -250,7 +253,7 @@ def _has_capability(number: int) -> bool:
         return bool(int(keyed(status.read())["CapPrm"], 16) >> number & 1)
 
 
-# what cannot be applied: changes, words of the error, which names field and value
+# changes that cannot be applied, text of the error, which names field and value
 REFUSED = [
     ({"process.rlimits": [{"type": "RLIMIT_SOFA", "soft": 1, "hard": 1}]}, "process.rlimits[0].type = \"RLIMIT_SOFA\""),
     ({"process.rlimits": [{"type": "RLIMIT_CPU", "soft": 9, "hard": 9}] * 2}, "process.rlimits[1].type"),
@@ -288,7 +291,7 @@ def test_a_limit_above_the_callers_hard_one_says_what_it_needs(runtime, bundle):
 
 HOOK = [{"path": "/bin/true"}]
 KINDS_OF_CHILD = {
-    "borrowed memory": {},
+    "shared memory": {},
     "its own memory": {"hooks": {"createRuntime": HOOK}},
     "with hooks in the container": {"hooks": {"startContainer": HOOK}},
 }
@@ -301,7 +304,7 @@ every_child = pytest.mark.parametrize("child", KINDS_OF_CHILD)
 
 
 def shown_limit(runtime, made, line):
-    """The two numbers that a program prints, into a pipe: a file could be too long already."""
+    """The two numbers that a program prints, through a pipe: a file could exceed the limit."""
     command = runtime.command("run", "-b", made.path, runtime.new_id())
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     [found] = [shown for shown in done.stdout.splitlines() if shown.startswith(line)]
@@ -310,8 +313,8 @@ def shown_limit(runtime, made, line):
 
 @every_child
 @pytest.mark.parametrize(("name", "size", "line"), TIGHT)
-def test_a_tight_limit_is_the_programs_alone(runtime, bundle, name, size, line, child):
-    """What makes the container needs more memory than that, and execve room for its arguments."""
+def test_a_tight_limit_applies_to_the_program_alone(runtime, bundle, name, size, line, child):
+    """The runtime needs more memory than that, and execve needs room for its arguments."""
     made = bundle("cat /proc/self/limits", KINDS_OF_CHILD[child])
     many = [f"V{number}={'x' * 1000}" for number in range(500)]
     limit = {"type": name, "soft": size, "hard": size}
@@ -320,18 +323,18 @@ def test_a_tight_limit_is_the_programs_alone(runtime, bundle, name, size, line, 
 
 
 @pytest.mark.parametrize("size", [0, 100])
-def test_a_hook_in_the_container_is_told_all_whatever_the_program_may_write(runtime, bundle, size):
+def test_a_hook_in_the_container_gets_the_whole_state_despite_limits(runtime, bundle, size):
     limit = {"type": "RLIMIT_FSIZE", "soft": size, "hard": size}
     made = bundle("true", {"process.rlimits": [limit]})
     annotations = {f"a{number}": "x" * 1000 for number in range(200)}
-    hook = {"path": "/bin/sh", "args": ["sh", "-c", "cat >/told; head -c 9000 /dev/zero"]}
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "cat >/state; head -c 9000 /dev/zero"]}
     made.edit({"hooks": {"startContainer": [hook]}, "annotations": annotations})
     runtime.output(made)
-    assert json.loads((made.rootfs / "told").read_text())["annotations"] == annotations
+    assert json.loads((made.rootfs / "state").read_text())["annotations"] == annotations
 
 
-def test_a_hard_limit_of_memory_is_raised_while_there_is_the_right_to(runtime, bundle):
-    """Where there is none, `create` says so already."""
+def test_a_hard_limit_of_memory_is_raised_where_that_is_permitted(runtime, bundle):
+    """Where it is not, `create` already fails."""
     limit = {"type": "RLIMIT_AS", "soft": 1 << 40, "hard": 1 << 42}
     made = bundle("cat /proc/self/limits", {"process.capabilities": {}})
     made.edit({"process.rlimits": [limit]})
@@ -354,7 +357,9 @@ FORBIDS = {
 
 @pytest.mark.parametrize("no_new_privileges", [True, False])
 @every_child
-def test_a_filter_that_forbids_limits_comes_after_them(runtime, bundle, no_new_privileges, child):
+def test_a_filter_that_forbids_limits_is_loaded_after_them(
+    runtime, bundle, no_new_privileges, child
+):
     made = bundle("cat /proc/self/limits", {**KINDS_OF_CHILD[child], **FORBIDS})
     size = 1 << 30
     made.edit(
@@ -378,6 +383,18 @@ def test_a_filter_that_forbids_limits_comes_after_them(runtime, bundle, no_new_p
 )
 def test_the_exit_status_is_the_programs(runtime, bundle, status, script):
     made = bundle(f"trap 'exit 143' TERM; {script}" if status == 143 else script)
-    if status == 137:  # process 1 of a pid namespace is spared its own SIGKILL
+    if status == 137:  # process 1 of a pid namespace ignores its own SIGKILL
         made.edit({"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
     assert runtime.run(made).status == status
+
+
+def test_the_bounding_set_of_the_runtime_is_not_its_permitted_set():
+    """The kernel grants no inheritable capability from outside of it: capset(2), EPERM."""
+    kill = CAPABILITIES["CAP_KILL"]
+
+    def drop():
+        drop_from_bounding_set([kill])
+        facts = read_facts()
+        return facts.permitted >> kill & 1, facts.bounding >> kill & 1
+
+    assert in_a_child(drop) == [1, 0]

@@ -1,4 +1,4 @@
-"""A bundle whose config.json another program wrote, run as it is: `runc spec`."""
+"""A bundle whose config.json `runc spec` wrote, run unchanged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_run_on_a_terminal(runtime, spec_bundle):
         assert typed.process.wait(LIMIT) == 5
 
 
-def test_run_without_a_terminal_on_a_terminals_bundle(runtime, spec_bundle):
+def test_run_a_terminal_bundle_without_a_terminal(runtime, spec_bundle):
     command = runtime.command("run", "-b", spec_bundle.path, runtime.new_id())
     done = subprocess.run(
         command,
@@ -92,7 +92,7 @@ def test_what_its_program_sees(runtime, spec_bundle):
 
 def test_runc_and_pycontain_show_the_same(runtime, spec_bundle):
     """
-    What differs by design is left out: cgroup mounts (runc takes v1 where there is v1), masks, and
+    What differs by design is left out: cgroup mounts (runc uses v1 where it exists), masks, and
     ignored signals, which only pycontain resets.
     """
     script = """

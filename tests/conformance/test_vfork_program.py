@@ -1,7 +1,7 @@
 """
-A child of vfork gives a program the same world as a forked one.
+A program sees the same whether a child of vfork or a forked child executes it.
 
-Each configuration runs twice: as it is, and with a hook, for which its child is forked.
+Each configuration runs twice: unchanged, and with a hook, which requires a forked child.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ cat /proc/$$/personality /proc/$$/coredump_filter /proc/$$/setgroups /proc/keys 
 """
 HOOK = {"createRuntime": [{"path": "/bin/true"}]}
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    "as it is": {},
+    "unchanged": {},
     "no namespaces": {"linux.namespaces": [], "hostname": None, "mounts": []},
     "a mount namespace alone": {"linux.namespaces": [{"type": "mount"}], "hostname": None},
     "a cgroup namespace": {
         "linux.namespaces": [{"type": kind} for kind in ("pid", "mount", "cgroup", "ipc", "uts")],
         "mounts": [*MOUNTS, {"destination": "/sys/fs/cgroup", "type": "cgroup2"}],
     },
-    "another's network": {
+    "a joined network namespace": {
         "linux.namespaces": [{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/net"}],
         "hostname": None,
     },
@@ -66,7 +66,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
             {"type": "RLIMIT_AS", "soft": 1 << 30, "hard": 1 << 30},
         ]
     },
-    "a directory that is made": {"process.cwd": "/made/here"},
+    "a directory that is created": {"process.cwd": "/made/here"},
     "a read-only root": {"root.readonly": True, "linux.readonlyPaths": ["/proc/sys", "/bin"]},
     "masked paths": {"linux.maskedPaths": ["/proc/keys", "/proc/timer_list", "/sys/firmware"]},
     "propagation": {"linux.rootfsPropagation": "shared"},
@@ -114,9 +114,9 @@ def shares_memory(made: Bundle) -> bool:
 
 
 def seen(runtime: Any, made: Bundle, id: str) -> list[str]:
-    """What a program sees, less what is another each time."""
+    """What a program sees, without what differs each time."""
     command = runtime.command("run", "-b", made.path, id)
-    if made.config["process"].get("terminal"):  # it is served on one
+    if made.config["process"].get("terminal"):  # needs one of its own to be shown on
         command = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *command]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False
@@ -140,7 +140,7 @@ def own_or_new(found: re.Match[str]) -> str:
 
 
 @pytest.mark.parametrize("what", CONFIGURATIONS)
-def test_it_changes_nothing(runtime, bundle, what):
+def test_the_program_sees_the_same(runtime, bundle, what):
     made = bundle(LOOK, CONFIGURATIONS[what])
     assert shares_memory(made)
     id = runtime.new_id()

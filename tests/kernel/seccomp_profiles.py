@@ -1,4 +1,4 @@
-"""Profiles to try, the numbers in them, and what the running kernel makes of them."""
+"""Profiles to test, the numbers in them, and their effect on the running kernel."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ AUDIT = {X86: X86, X86_64: X86_64, X32: X86_64}
 DOCKERS = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
 
 GETPID, PERSONALITY, ACCT = 39, 135, 163
-NEWEST = 439  # faccessat2, which libseccomp knows since 2.5.0
+NEWEST = 439  # faccessat2, known to libseccomp since 2.5.0
 FUTURE = 1000
 
 BIG = 0x1_0000_0005  # with bits in both halves, which the filter compares one after the other
 
-# What a child needs of the kernel to end and, should an allocation want it, memory.
+# The calls that a child needs to exit and, if it allocates, to get memory.
 TO_END = {
     "names": ["exit_group", "mmap", "munmap", "brk", "futex", "rt_sigreturn"],
     "action": "SCMP_ACT_ALLOW",
@@ -89,7 +89,7 @@ syscall = ffi.cast(
 
 
 def in_child(act: Callable[[], int]) -> int:
-    """What waitpid says of a child that did this: its exit status, or minus the signal."""
+    """Do this in a child; returns its exit status, or minus the signal that killed it."""
     pid = os.fork()
     if not pid:
         try:
@@ -100,18 +100,18 @@ def in_child(act: Callable[[], int]) -> int:
 
 
 def errno_of(number: int, *args: int) -> int:
-    """The errno of a system call, 0 when it went well."""
+    """The errno of a system call, 0 on success."""
     padded = (*args, 0, 0, 0, 0, 0, 0)[:6]
     return calls.ffi.errno if syscall(number, *padded) < 0 else 0
 
 
-def verdict(judge: plan.Profile, number: int, *args: int) -> int:
-    """The errno that a child under this profile gets, or minus the signal that it dies of."""
-    program = seccomp.to_bpf(judge)
+def verdict(policy: plan.Profile, number: int, *args: int) -> int:
+    """The errno that a child under this profile gets, or minus the signal that kills it."""
+    program = seccomp.to_bpf(policy)
 
     def act() -> int:
         calls.prctl(38, 1, name="PR_SET_NO_NEW_PRIVS")
-        calls.seccomp_filter(program, judge.flags)
+        calls.seccomp_filter(program, policy.flags)
         return errno_of(number, *args)
 
     return in_child(act)

@@ -1,4 +1,4 @@
-"""Cgroups on the running kernel. What limits enforce is proven in tests/lab."""
+"""Cgroups on the running kernel. What limits enforce is tested in tests/lab."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resources(**parts: object) -> records.Resources:
 
 @pytest.fixture
 def cgroup(request: pytest.FixtureRequest) -> Iterator[Cgroup]:
-    """A cgroup of a name of its own, yet to be made; nothing of it is left."""
+    """A cgroup with a unique name, not created yet; removed at the end."""
     name = f"/pycontain-test-{os.getpid()}-{abs(hash(request.node.name)) % 10**8}"
     tested = Cgroup(find_mount(), name)
     yield tested
@@ -38,7 +38,7 @@ def cgroup(request: pytest.FixtureRequest) -> Iterator[Cgroup]:
 
 
 class Child:
-    """A process born in a cgroup, which answers each line it is sent until it is killed."""
+    """A process started in a cgroup, which answers each byte it is sent until it is killed."""
 
     def __init__(self, cgroup: Cgroup) -> None:
         questions, self.ask = os.pipe()
@@ -63,12 +63,12 @@ class Child:
         )
 
     def status(self) -> int:
-        """How it ended, once it has."""
+        """Wait for it; returns its exit status, or minus the signal that killed it."""
         self.ended = True
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def end(self) -> None:
-        """Kill it, unless something else has."""
+        """Kill it, unless it has been waited for."""
         if not self.ended:
             calls.send_signal(self.pidfd, signal.SIGKILL)
             self.status()
@@ -77,8 +77,8 @@ class Child:
 
 
 @pytest.fixture
-def born() -> Iterator[Callable[[Cgroup], Child]]:
-    """Makes children, and ends them."""
+def start_child() -> Iterator[Callable[[Cgroup], Child]]:
+    """Start children, and kill them at the end."""
     children: list[Child] = []
 
     def make(cgroup: Cgroup) -> Child:
@@ -90,7 +90,7 @@ def born() -> Iterator[Callable[[Cgroup], Child]]:
         child.end()
 
 
-def test_what_is_made_is_removed_with_the_cgroups_above(cgroup: Cgroup) -> None:
+def test_what_was_created_is_removed_with_the_cgroups_above(cgroup: Cgroup) -> None:
     below = Cgroup(cgroup.mount, f"{cgroup.path}/pod/web")
     below.create()
     assert below.made == (cgroup.path, f"{cgroup.path}/pod", f"{cgroup.path}/pod/web")
@@ -99,7 +99,7 @@ def test_what_is_made_is_removed_with_the_cgroups_above(cgroup: Cgroup) -> None:
     assert not os.path.exists(cgroup.directory)
 
 
-def test_a_cgroup_that_was_there_before_stays(cgroup: Cgroup) -> None:
+def test_an_existing_cgroup_stays(cgroup: Cgroup) -> None:
     os.mkdir(cgroup.directory)
     cgroup.create()
     assert cgroup.made == ()
@@ -117,7 +117,7 @@ def test_a_cgroup_above_stays_while_another_container_uses_it(cgroup: Cgroup) ->
     second.remove()
 
 
-def test_a_cgroup_above_that_vanishes_meanwhile_is_made_again(
+def test_a_cgroup_above_that_is_removed_meanwhile_is_created_again(
     cgroup: Cgroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     below = Cgroup(cgroup.mount, f"{cgroup.path}/web")
@@ -125,7 +125,7 @@ def test_a_cgroup_above_that_vanishes_meanwhile_is_made_again(
 
     def mkdir(path: str, mode: int = 0o777) -> None:
         tries.append(path)
-        if len(tries) == 2:  # just before the inner one is made
+        if len(tries) == 2:  # just before the inner one is created
             os.rmdir(cgroup.directory)
         real(path, mode)
 
@@ -137,32 +137,34 @@ def test_a_cgroup_above_that_vanishes_meanwhile_is_made_again(
     below.remove()
 
 
-def test_removing_what_is_gone_is_no_error(cgroup: Cgroup) -> None:
+def test_removing_a_deleted_cgroup_is_no_error(cgroup: Cgroup) -> None:
     cgroup.create()
     os.rmdir(cgroup.directory)
     cgroup.remove()
 
 
-def test_a_child_is_born_in_the_cgroup(cgroup: Cgroup, born: Callable[[Cgroup], Child]) -> None:
+def test_a_child_starts_in_the_cgroup(
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
+) -> None:
     cgroup.create()
-    child = born(cgroup)
+    child = start_child(cgroup)
     assert own(child.pid) == cgroup.path
     assert cgroup.pids() == [child.pid]
 
 
-def test_a_process_can_be_moved_in(cgroup: Cgroup, born: Callable[[Cgroup], Child]) -> None:
+def test_a_process_can_be_moved_in(cgroup: Cgroup, start_child: Callable[[Cgroup], Child]) -> None:
     cgroup.create()
-    child = born(Cgroup(cgroup.mount, ""))
+    child = start_child(Cgroup(cgroup.mount, ""))
     cgroup.enter(child.pid)
     assert cgroup.pids() == [child.pid]
 
 
 def test_a_cgroup_with_processes_is_refused(
-    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
 ) -> None:
     cgroup.create()
-    child = born(cgroup)
-    with pytest.raises(StateError, match=f"has processes in it already: {child.pid}") as caught:
+    child = start_child(cgroup)
+    with pytest.raises(StateError, match=f"already has processes in it: {child.pid}") as caught:
         Cgroup(cgroup.mount, cgroup.path).create()
     assert caught.value.fault.at == cgroup.directory
     assert os.path.isdir(cgroup.directory)
@@ -180,10 +182,10 @@ def test_a_frozen_cgroup_is_refused_and_so_is_one_below_it(cgroup: Cgroup) -> No
 
 
 def test_frozen_processes_do_nothing_until_they_are_thawed(
-    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
 ) -> None:
     cgroup.create()
-    child = born(cgroup)
+    child = start_child(cgroup)
     os.write(child.ask, b"?")
     assert child.answered(30)
     cgroup.freeze()
@@ -195,7 +197,7 @@ def test_frozen_processes_do_nothing_until_they_are_thawed(
     assert child.answered(30)
 
 
-def test_thawing_below_a_frozen_cgroup_says_what_holds_it(cgroup: Cgroup) -> None:
+def test_an_error_of_thawing_names_a_frozen_cgroup_above(cgroup: Cgroup) -> None:
     below = Cgroup(cgroup.mount, f"{cgroup.path}/web")
     below.create()
     below.freeze()
@@ -204,13 +206,13 @@ def test_thawing_below_a_frozen_cgroup_says_what_holds_it(cgroup: Cgroup) -> Non
         below.thaw(seconds=0)
 
 
-def test_killing_ends_every_process_and_the_removal_waits_for_that(
-    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+def test_killing_ends_every_process_and_removal_waits_for_that(
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
 ) -> None:
     cgroup.create()
     inner = cgroup.below("made/by/the/container")
     os.makedirs(inner.directory)
-    children = [born(cgroup), born(inner)]
+    children = [start_child(cgroup), start_child(inner)]
     assert cgroup.pids() == sorted(child.pid for child in children)
     cgroup.freeze()  # frozen ones are killed too
     cgroup.kill()
@@ -220,34 +222,34 @@ def test_killing_ends_every_process_and_the_removal_waits_for_that(
     inner.close()
 
 
-def test_an_empty_cgroup_that_was_there_before_can_be_cleared_and_used_again(
-    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+def test_an_existing_empty_cgroup_can_be_cleared_and_used_again(
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
 ) -> None:
     os.mkdir(cgroup.directory)
     for _ in range(2):
         cgroup.create()
         cgroup.kill()
         cgroup.clear()
-    child = born(cgroup)
+    child = start_child(cgroup)
     os.write(child.ask, b"?")
-    assert child.answered(30), "the kernel has killed it at birth"
+    assert child.answered(30), "the kernel killed it when it was created"
 
 
-def test_clearing_a_cgroup_that_was_there_before_ends_what_is_in_it_and_below(
-    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+def test_clearing_an_existing_cgroup_kills_what_is_in_it_and_below(
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
 ) -> None:
     inner = cgroup.below("made/by/the/container")
     os.makedirs(inner.directory)
     cgroup.create()
-    children = [born(cgroup), born(inner)]
+    children = [start_child(cgroup), start_child(inner)]
     cgroup.clear()
     assert os.path.isdir(cgroup.directory)
-    assert cgroup.read("cgroup.procs") == "", "it has waited for their end"
+    assert cgroup.read("cgroup.procs") == "", "it waited until they exited"
     assert [child.status() for child in children] == [-signal.SIGKILL] * 2
     inner.close()
 
 
-def test_clearing_a_cgroup_that_is_gone_is_no_error(cgroup: Cgroup) -> None:
+def test_clearing_a_deleted_cgroup_is_no_error(cgroup: Cgroup) -> None:
     cgroup.clear()
     os.mkdir(cgroup.directory)
     cgroup.create()
@@ -255,17 +257,17 @@ def test_clearing_a_cgroup_that_is_gone_is_no_error(cgroup: Cgroup) -> None:
     cgroup.clear()
 
 
-def test_a_cgroup_with_living_processes_is_not_removed(
-    cgroup: Cgroup, born: Callable[[Cgroup], Child]
+def test_a_cgroup_with_running_processes_is_not_removed(
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
 ) -> None:
     cgroup.create()
-    child = born(cgroup)
+    child = start_child(cgroup)
     with pytest.raises(Timeout, match=f"still has processes after 0 s: {child.pid}"):
         cgroup.remove(seconds=0)
     assert os.path.isdir(cgroup.directory)
 
 
-def test_a_container_cannot_nest_cgroups_too_deeply_for_the_removal(cgroup: Cgroup) -> None:
+def test_a_container_cannot_nest_cgroups_too_deep_to_be_removed(cgroup: Cgroup) -> None:
     cgroup.create()
     here = os.open(cgroup.directory, os.O_RDONLY)
     for _ in range(20):  # 20 names of 250 letters are longer than PATH_MAX
@@ -288,7 +290,7 @@ def _remove_by_paths(directory: str) -> None:
     os.rmdir(directory)
 
 
-def test_a_cgroup_below_cannot_be_named_outside(cgroup: Cgroup) -> None:
+def test_the_path_of_a_cgroup_below_cannot_lead_outside(cgroup: Cgroup) -> None:
     assert cgroup.below("../../x").path == f"{cgroup.path}/x"
 
 
@@ -314,7 +316,7 @@ def test_a_limit_of_a_controller_that_v1_holds_is_refused_by_name(cgroup: Cgroup
 
 @pytest.fixture
 def hugetlb(cgroup: Cgroup) -> Iterator[None]:
-    """Leaves the root's controllers as they were."""
+    """Restore the root's controllers at the end."""
     control = Path(cgroup.mount, "cgroup.subtree_control")
     if "hugetlb" not in Path(cgroup.mount, "cgroup.controllers").read_text().split():
         pytest.skip("needs the hugetlb controller in cgroup v2")
@@ -324,7 +326,7 @@ def hugetlb(cgroup: Cgroup) -> Iterator[None]:
         Cgroup(cgroup.mount, cgroup.path, made=(cgroup.path,)).remove()
         try:
             control.write_text("-hugetlb")
-        except OSError:  # another test uses it by now
+        except OSError:  # another test uses it
             pass
 
 
@@ -338,7 +340,7 @@ def test_a_controller_is_enabled_when_a_limit_needs_it(cgroup: Cgroup, hugetlb: 
 
 
 @pytest.mark.needs_cgroup2
-def test_the_kernel_takes_every_limit(cgroup: Cgroup) -> None:
+def test_the_kernel_accepts_every_limit(cgroup: Cgroup) -> None:
     everything = resources(
         memory={"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20},
         cpu={"shares": 2048, "quota": 20_000, "period": 50_000, "burst": 10_000, "cpus": "0"},

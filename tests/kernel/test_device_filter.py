@@ -1,4 +1,4 @@
-"""Device filters on the running kernel. What a program decides is proven in tests/unit."""
+"""Device filters on the running kernel. What a program decides is tested in tests/unit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cgroup() -> Iterator[Cgroup]:
 
 
 def errno_inside(cgroup: Cgroup, action: Callable[[], object]) -> int:
-    """What the action fails with (0: it does not) in a process of the cgroup."""
+    """The errno of the action in a process of the cgroup, 0 on success."""
     pid, pidfd = calls.clone3(0, cgroup.fd)
     if not pid:
         status = 255
@@ -57,9 +57,7 @@ def making(path: Path, kind: int, major: int, minor: int) -> Callable[[], object
     return lambda: os.mknod(path, kind | 0o600, os.makedev(major, minor))
 
 
-def test_without_rules_for_it_no_device_can_be_opened_or_made(
-    cgroup: Cgroup, tmp_path: Path
-) -> None:
+def test_a_denied_device_can_be_neither_opened_nor_created(cgroup: Cgroup, tmp_path: Path) -> None:
     assert errno_inside(cgroup, opening("/dev/null")) == 0
     attach(cgroup.fd, program([NOTHING]))
     assert errno_inside(cgroup, opening("/dev/null")) == errno.EPERM
@@ -68,13 +66,13 @@ def test_without_rules_for_it_no_device_can_be_opened_or_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_are_no_devices_are_not_asked_about(cgroup: Cgroup, tmp_path: Path) -> None:
+def test_files_other_than_devices_are_not_filtered(cgroup: Cgroup, tmp_path: Path) -> None:
     attach(cgroup.fd, program([NOTHING]))
     assert errno_inside(cgroup, opening(tmp_path / "file", os.O_RDWR | os.O_CREAT)) == 0
     assert errno_inside(cgroup, lambda: os.mkfifo(tmp_path / "fifo")) == 0
 
 
-def test_the_defaults_allow_null_and_making_but_not_opening_the_disk(
+def test_the_defaults_allow_null_and_creating_but_not_opening_others(
     cgroup: Cgroup, tmp_path: Path
 ) -> None:
     attach(cgroup.fd, program([NOTHING, *DEFAULT_RULES]))
@@ -83,7 +81,7 @@ def test_the_defaults_allow_null_and_making_but_not_opening_the_disk(
     assert errno_inside(cgroup, opening(tmp_path / "kmsg", os.O_RDONLY)) == errno.EPERM
 
 
-def test_accesses_are_told_apart(cgroup: Cgroup) -> None:
+def test_kinds_of_access_are_distinguished(cgroup: Cgroup) -> None:
     null = NOTHING.replace(allow=True, type="c", major=1, minor=3)
     attach(cgroup.fd, program([null, null.replace(allow=False, access="w")]))
     assert errno_inside(cgroup, opening("/dev/null", os.O_RDONLY)) == 0
@@ -91,7 +89,7 @@ def test_accesses_are_told_apart(cgroup: Cgroup) -> None:
     assert errno_inside(cgroup, opening("/dev/null", os.O_RDWR)) == errno.EPERM
 
 
-def test_a_second_filter_takes_the_place_of_the_first(cgroup: Cgroup) -> None:
+def test_a_second_filter_replaces_the_first(cgroup: Cgroup) -> None:
     attach(cgroup.fd, program([NOTHING]))
     attach(cgroup.fd, program([ANYTHING]))
     assert errno_inside(cgroup, opening("/dev/null")) == 0
@@ -99,7 +97,7 @@ def test_a_second_filter_takes_the_place_of_the_first(cgroup: Cgroup) -> None:
     assert errno_inside(cgroup, opening("/dev/null")) == errno.EPERM
 
 
-def test_a_filter_of_someone_else_stays(cgroup: Cgroup) -> None:
+def test_a_filter_of_another_program_stays(cgroup: Cgroup) -> None:
     theirs = bpf.load(c.BPF_PROG_TYPE_CGROUP_DEVICE, program([NOTHING]), b"theirs")
     bpf.attach(cgroup.fd, c.BPF_CGROUP_DEVICE, theirs)
     os.close(theirs)
@@ -107,7 +105,7 @@ def test_a_filter_of_someone_else_stays(cgroup: Cgroup) -> None:
     assert errno_inside(cgroup, opening("/dev/null")) == errno.EPERM
 
 
-def test_what_was_attached_can_be_taken_away_and_those_of_others_stay(cgroup: Cgroup) -> None:
+def test_detaching_leaves_the_filters_of_others(cgroup: Cgroup) -> None:
     detach(cgroup.fd)  # there is none
     attach(cgroup.fd, program([NOTHING]))
     detach(cgroup.fd)
@@ -129,7 +127,7 @@ def test_cgroups_below_are_filtered_too(cgroup: Cgroup) -> None:
     below.close()
 
 
-def test_the_kernel_takes_thousands_of_rules(cgroup: Cgroup) -> None:
+def test_the_kernel_accepts_thousands_of_rules(cgroup: Cgroup) -> None:
     rules = [
         NOTHING.replace(allow=bool(minor % 2), type="c", major=99, minor=minor)
         for minor in range(5_000)
@@ -138,7 +136,7 @@ def test_the_kernel_takes_thousands_of_rules(cgroup: Cgroup) -> None:
     assert errno_inside(cgroup, opening("/dev/null")) == 0
 
 
-def test_the_verifier_is_heard() -> None:
+def test_an_error_contains_the_verifiers_message() -> None:
     endless = program([NOTHING])[:8]  # runs off its end
     with pytest.raises(KernelError, match=r"bpf PROG_LOAD: invalid argument: .+"):
         bpf.load(c.BPF_PROG_TYPE_CGROUP_DEVICE, endless, b"pycontain")

@@ -24,7 +24,7 @@ HEADERS = (
     ("linux/stat.h",),
 )
 
-# Where a number of ours has another name in C, or is put together there.
+# Constants that have another name in C, or are composed there.
 IN_C = {
     "LINUX_CAPABILITY_VERSION_3": "_LINUX_CAPABILITY_VERSION_3",
     "BPF_LD_W_ABS": "BPF_LD | BPF_W | BPF_ABS",
@@ -35,7 +35,7 @@ IN_C = {
     "BPF_RET_K": "BPF_RET | BPF_K",
 }
 
-# What we declare only the beginning of: their calls are told the size.
+# Declared only in part: the calls that use them also take the size.
 PREFIXES = {"union bpf_attr", "struct bpf_prog_info", "struct sched_attr"}
 
 
@@ -54,7 +54,7 @@ def compiled(headers: tuple[str, ...], expressions: list[str], directory: Path) 
 
 
 def _functions(expressions: list[str]) -> str:
-    """Each in a function and on a line of its own, so that gcc says which it does not know."""
+    """Each in a function and on a line of its own, so that gcc reports which it does not know."""
     return "".join(
         f"long long f{number}(void) {{ return (long long)({expression}); }}\n"
         for number, expression in enumerate(expressions)
@@ -99,7 +99,7 @@ def fields(name: str, inside: str = "") -> Iterator[tuple[str, int, int]]:
 
 @cache
 def layouts() -> dict[str, int]:
-    """C expressions of everything the binding knows of sizes and offsets, with our values."""
+    """All sizes and offsets in the binding, as C expressions with our values."""
     _, structures, unions = ffi.list_types()
     ours: dict[str, int] = {}
     for name in [f"struct {s}" for s in structures] + [f"union {u}" for u in unions]:
@@ -113,7 +113,7 @@ def layouts() -> dict[str, int]:
 
 
 def numbers() -> dict[str, int]:
-    """The constants of const.py, by what they are in C."""
+    """The constants of const.py, by their C expressions."""
     return {
         IN_C.get(name, name): value
         for name, value in vars(const).items()
@@ -121,7 +121,7 @@ def numbers() -> dict[str, int]:
     }
 
 
-def test_the_checked_in_binding_is_what_its_source_makes(tmp_path: Path) -> None:
+def test_the_checked_in_binding_is_what_its_source_generates(tmp_path: Path) -> None:
     made = tmp_path / "_ffi.py"
     ffi_source.generate(str(made))
     there = Path(ffi_source.__file__).with_name("_ffi.py")
@@ -143,7 +143,7 @@ def test_every_number_is_that_of_the_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_cc
-def test_the_numbers_of_calls_of_other_architectures_are_the_generic_ones(tmp_path: Path) -> None:
+def test_system_call_numbers_of_other_architectures_are_the_generic_ones(tmp_path: Path) -> None:
     ours = {f"__NR_{name}": number for name, number in const._OLDER["aarch64"].items()}
     assert compiled(("asm-generic/unistd.h",), list(ours), tmp_path) == ours
 

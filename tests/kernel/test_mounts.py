@@ -1,4 +1,4 @@
-"""Tree: mounts made detached, with their flags, and attached onto descriptors."""
+"""Tree: mounts created detached, with their flags, and attached to descriptors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs_root
 
 @pytest.fixture
 def target(tmp_path: Path, shared_mounts: None) -> Iterator[Path]:
-    """A folder to mount on; what is mounted there goes at the end."""
+    """A folder to mount on; it is unmounted at the end."""
     made = tmp_path / "target"
     made.mkdir()
     yield made
@@ -45,7 +45,7 @@ def mounted() -> dict[str, Mounted]:
     return mountinfo.read(Path("/proc/self/mountinfo").read_text())
 
 
-def test_a_new_file_system_is_nowhere_until_it_is_attached(target, attach):
+def test_a_new_file_system_is_not_visible_until_it_is_attached(target, attach):
     tree = Tree.new("tmpfs", ("size=64k", "mode=700"), c.MOUNT_ATTR_NOSUID, "name")
     assert str(target) not in mounted()
     found = attach(tree)
@@ -54,7 +54,7 @@ def test_a_new_file_system_is_nowhere_until_it_is_attached(target, attach):
     assert "nosuid" in found.options
 
 
-def test_attributes_go_on_and_off(attach):
+def test_attributes_can_be_set_and_cleared(attach):
     tree = Tree.new("tmpfs", (), c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC)
     tree.set(c.MOUNT_ATTR_RDONLY, c.MOUNT_ATTR_NOSUID)
     tree.set(0, 0)
@@ -102,21 +102,21 @@ def test_reconfigure_changes_the_file_system(target, attach):
 def test_an_unknown_file_system_is_named():
     with pytest.raises(KernelError) as caught:
         Tree.new("nofs")
-    assert str(caught.value) == "fsopen: nofs is no file system of this kernel"
+    assert str(caught.value) == "fsopen: nofs is not a file system that this kernel supports"
     assert caught.value.errno == errno.ENODEV
 
 
 @pytest.mark.parametrize(
-    ("option", "words"), [("sise=1", "sise"), ("size=many", "size"), ("uid=x", "uid")]
+    ("option", "message"), [("sise=1", "sise"), ("size=many", "size"), ("uid=x", "uid")]
 )
-def test_the_file_systems_own_words_are_told(option, words):
+def test_an_error_contains_the_file_systems_own_message(option, message):
     with pytest.raises(KernelError) as caught:
         Tree.new("tmpfs", (option,))
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert "tmpfs" in str(caught.value)
 
 
-def test_no_descriptor_is_left_of_a_failure():
+def test_a_failure_leaves_no_descriptor_open():
     before = sorted(os.listdir("/proc/self/fd"))
     for kind, options in (("nofs", ()), ("tmpfs", ("sise=1",)), ("overlay", ("lowerdir=/none",))):
         with pytest.raises(KernelError):
@@ -124,7 +124,7 @@ def test_no_descriptor_is_left_of_a_failure():
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_clone_of_what_cannot_be_cloned_is_named(tmp_path, target, attach):
+def test_a_mount_that_cannot_be_cloned_is_named(tmp_path, target, attach):
     attach(Tree.new("tmpfs"))
     tree = Tree(os.open(target, os.O_PATH))
     tree.propagate(c.MS_UNBINDABLE)

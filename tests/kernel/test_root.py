@@ -1,4 +1,4 @@
-"""Root: no path leads out of it, whatever lies in it."""
+"""Root: no path leads out of it, whatever it contains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pycontain.kernel.root import Root, is_directory
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder for the root, beside one that nobody may reach."""
+    """A folder for the root, beside one that must not be reached."""
     (tmp_path / "root").mkdir()
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/secret").write_text("secret")
@@ -32,7 +32,7 @@ def root(place: Path) -> Iterator[Root]:
 
 
 def where(fd: int) -> str:
-    """The path of a descriptor, which is closed."""
+    """The path of a descriptor; closes it."""
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     finally:
@@ -85,7 +85,7 @@ def test_magic_links_are_not_followed(root, place):
     os.close(proc.fd)
 
 
-def test_find_says_none_for_what_is_not_there(root, place):
+def test_find_returns_none_for_a_missing_file(root, place):
     (place / "root/file").touch()
     assert root.find("nothing") is None
     assert root.find("file/below") is None
@@ -99,7 +99,7 @@ def test_other_errors_are_raised_with_the_path(root, place):
     assert "loop" in str(caught.value)
 
 
-def test_make_directory_makes_what_is_missing(root, place):
+def test_make_directory_creates_what_is_missing(root, place):
     old = os.umask(0o077)
     try:
         assert where(root.make_directory("/a/b/c")) == f"{place}/root/a/b/c"
@@ -108,7 +108,7 @@ def test_make_directory_makes_what_is_missing(root, place):
     assert where(root.make_directory("a/b/c")) == f"{place}/root/a/b/c"
 
 
-def test_a_dangling_link_is_made_where_it_points_to_inside(root, place):
+def test_the_target_of_a_dangling_link_is_created_inside_the_root(root, place):
     (place / "root/var").mkdir()
     (place / "root/var/run").symlink_to("../run")
     (place / "root/abs").symlink_to("/made/here")
@@ -116,7 +116,7 @@ def test_a_dangling_link_is_made_where_it_points_to_inside(root, place):
     assert where(root.make_directory("/abs")) == f"{place}/root/made/here"
 
 
-def test_a_dangling_loop_ends(root, place):
+def test_a_loop_of_dangling_links_is_an_error(root, place):
     (place / "root/one").symlink_to("two")
     (place / "root/two").symlink_to("one")
     with pytest.raises(KernelError) as caught:
@@ -127,7 +127,7 @@ def test_a_dangling_loop_ends(root, place):
         root.make_directory("grows")
 
 
-def test_a_file_on_the_way_is_named_by_the_path_that_was_asked_for(root, place):
+def test_an_error_on_the_way_names_the_requested_path(root, place):
     (place / "root/file").touch()
     with pytest.raises(KernelError) as caught:
         root.make_directory("/file/below")
@@ -145,7 +145,7 @@ def test_make_file(root, place):
     assert where(root.make_file("/a")) == f"{place}/root/a"
 
 
-def test_make_file_follows_a_link_to_nothing_inside_the_root(root, place):
+def test_make_file_follows_a_dangling_link_inside_the_root(root, place):
     (place / "root/link").symlink_to(place / "outside/new")
     made = root.make_file("/link")
     assert where(made) == f"{place}/root{place}/outside/new"
@@ -176,7 +176,7 @@ def test_no_descriptor_is_left_open(root, place):
 
 @pytest.fixture
 def mount(root, place) -> Iterator[int]:
-    """A folder beside the root that stands for a mount on /m; its name has been taken by a decoy."""
+    """A folder beside the root that acts as a mount on /m, where the root has a decoy."""
     (place / "mount/sub").mkdir(parents=True)
     (place / "root/m/sub").mkdir(parents=True)
     made = os.open(place / "mount", os.O_PATH | os.O_DIRECTORY)
@@ -184,7 +184,7 @@ def mount(root, place) -> Iterator[int]:
     os.close(made)
 
 
-def test_what_lies_in_a_trusted_mount_is_looked_for_in_the_mount(root, place, mount):
+def test_a_path_into_a_trusted_mount_is_looked_up_in_that_mount(root, place, mount):
     root.remember("/m", mount, trusted=True)
     for path in ("/m/sub", "m/sub", "//m/./sub/"):
         assert where(root.open(path)) == f"{place}/mount/sub"
@@ -213,7 +213,7 @@ def test_a_link_that_leads_out_of_a_trusted_mount_is_followed_from_the_root(root
         assert where(root.open(f"/m/{name}")) == f"{place}/root/target"
 
 
-def test_dots_are_for_the_kernel_to_resolve(root, place, mount):
+def test_dots_are_resolved_by_the_kernel(root, place, mount):
     root.remember("/m", mount, trusted=True)
     (place / "root/a").mkdir()
     assert where(root.open("/a/../m/sub")) == f"{place}/root/m/sub"
@@ -230,7 +230,7 @@ def test_a_later_mount_covers_those_below(root, place, mount, path):
     assert ("/mm" in root.mounts) == (path != "/")
 
 
-# --- a host on which something is renamed all the time -------------------------------------------
+# --- a host on which files are constantly renamed ------------------------------------------------
 
 
 def test_a_path_that_keeps_changing_is_given_up(root, monkeypatch):

@@ -1,4 +1,4 @@
-"""Programs made of profiles, judged by the running kernel and beside runc."""
+"""Compiled profiles on the running kernel, and compared with runc."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if os.uname().machine != "x86_64":
         ({"action": "SCMP_ACT_ERRNO"}, errno.EPERM),
         ({"action": "SCMP_ACT_ERRNO", "errnoRet": 93}, 93),
         ({"action": "SCMP_ACT_ERRNO", "errnoRet": 0}, 0),
-        ({"action": "SCMP_ACT_TRACE"}, errno.ENOSYS),  # nobody traces
+        ({"action": "SCMP_ACT_TRACE"}, errno.ENOSYS),  # without a tracer
         ({"action": "SCMP_ACT_TRAP"}, -signal.SIGSYS),
         ({"action": "SCMP_ACT_KILL"}, -signal.SIGSYS),
         ({"action": "SCMP_ACT_KILL_THREAD"}, -signal.SIGSYS),
@@ -60,8 +60,8 @@ if os.uname().machine != "x86_64":
 )
 def test_each_action_does_what_its_name_says(action: dict[str, object], outcome: int) -> None:
     default = "SCMP_ACT_KILL_PROCESS" if outcome == 0 else "SCMP_ACT_ALLOW"
-    judge = profile({"names": ["getpid"], **action}, TO_END, defaultAction=default)
-    assert verdict(judge, GETPID) == outcome
+    policy = profile({"names": ["getpid"], **action}, TO_END, defaultAction=default)
+    assert verdict(policy, GETPID) == outcome
 
 
 @pytest.mark.parametrize("default", ["SCMP_ACT_TRAP", "SCMP_ACT_KILL"])
@@ -95,61 +95,61 @@ def test_a_trap_can_be_caught_and_a_kill_cannot(default: str) -> None:
 def test_each_operator_compares_all_64_bits(
     comparison: dict[str, object], hits: list[int], misses: list[int]
 ) -> None:
-    judge = profile(
+    policy = profile(
         rule("getpid", action="SCMP_ACT_ERRNO", errnoRet=77, args=[comparison]),
         defaultAction="SCMP_ACT_ALLOW",
     )
-    assert [verdict(judge, GETPID, 0, 0, value) for value in hits] == [77] * len(hits)
-    assert [verdict(judge, GETPID, 0, 0, value) for value in misses] == [0] * len(misses)
+    assert [verdict(policy, GETPID, 0, 0, value) for value in hits] == [77] * len(hits)
+    assert [verdict(policy, GETPID, 0, 0, value) for value in misses] == [0] * len(misses)
 
 
 def test_comparisons_of_different_arguments_must_all_hold() -> None:
     both = [arg(0, "EQ", 1), arg(1, "GT", 10)]
-    judge = profile(
+    policy = profile(
         rule("getpid", action="SCMP_ACT_ERRNO", errnoRet=77, args=both),
         defaultAction="SCMP_ACT_ALLOW",
     )
-    assert [verdict(judge, GETPID, *args) for args in ((1, 11), (1, 10), (2, 11))] == [77, 0, 0]
+    assert [verdict(policy, GETPID, *args) for args in ((1, 11), (1, 10), (2, 11))] == [77, 0, 0]
 
 
 def test_of_comparisons_of_the_same_argument_one_must_hold() -> None:
     either = [arg(0, "EQ", 1), arg(0, "EQ", 2)]
-    judge = profile(
+    policy = profile(
         rule("getpid", action="SCMP_ACT_ERRNO", errnoRet=77, args=either),
         defaultAction="SCMP_ACT_ALLOW",
     )
-    assert [verdict(judge, GETPID, value) for value in (1, 2, 3)] == [77, 77, 0]
+    assert [verdict(policy, GETPID, value) for value in (1, 2, 3)] == [77, 77, 0]
 
 
 def test_a_call_newer_than_the_profile_is_unknown_and_an_older_one_forbidden() -> None:
-    judge = profile(TO_END, rule("personality", "prctl"))  # exit_group, 231, is the newest
-    assert verdict(judge, 231 + 1) == errno.ENOSYS
-    assert verdict(judge, FUTURE) == errno.ENOSYS
-    assert verdict(judge, ACCT) == errno.EPERM
+    policy = profile(TO_END, rule("personality", "prctl"))  # exit_group, 231, is the newest
+    assert verdict(policy, 231 + 1) == errno.ENOSYS
+    assert verdict(policy, FUTURE) == errno.ENOSYS
+    assert verdict(policy, ACCT) == errno.EPERM
 
 
-def test_a_profile_that_kills_lets_newer_calls_off_with_enosys() -> None:
-    judge = profile(TO_END, defaultAction="SCMP_ACT_KILL_PROCESS")
-    assert verdict(judge, FUTURE) == errno.ENOSYS
-    assert verdict(judge, ACCT) == -signal.SIGSYS
+def test_newer_calls_get_enosys_even_from_a_profile_that_kills() -> None:
+    policy = profile(TO_END, defaultAction="SCMP_ACT_KILL_PROCESS")
+    assert verdict(policy, FUTURE) == errno.ENOSYS
+    assert verdict(policy, ACCT) == -signal.SIGSYS
 
 
 def test_calls_named_with_the_default_action_count_as_known() -> None:
-    judge = profile(TO_END, rule("faccessat2", action="SCMP_ACT_ERRNO"))
-    assert verdict(judge, NEWEST) == errno.EPERM
-    assert verdict(judge, NEWEST + 1) == errno.ENOSYS
+    policy = profile(TO_END, rule("faccessat2", action="SCMP_ACT_ERRNO"))
+    assert verdict(policy, NEWEST) == errno.EPERM
+    assert verdict(policy, NEWEST + 1) == errno.ENOSYS
 
 
-def test_an_x32_call_is_judged_by_x32_numbers() -> None:
-    judge = profile(TO_END, rule("prctl"), architectures=DOCKERS)
-    assert verdict(judge, X32_BIT | ACCT) == errno.EPERM
-    assert verdict(judge, X32_BIT | FUTURE) == errno.ENOSYS
+def test_an_x32_call_is_checked_by_its_x32_number() -> None:
+    policy = profile(TO_END, rule("prctl"), architectures=DOCKERS)
+    assert verdict(policy, X32_BIT | ACCT) == errno.EPERM
+    assert verdict(policy, X32_BIT | FUTURE) == errno.ENOSYS
     assert verdict(profile(TO_END), X32_BIT | FUTURE) == -signal.SIGSYS  # x32 is not listed
 
 
 @pytest.fixture(scope="module")
 def int80() -> Iterator[Callable[[int], int]]:
-    """A call of the 32-bit x86 kind: its number in, errno out."""
+    """Make a 32-bit x86 call: takes its number, returns its errno."""
     page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     page.write(bytes.fromhex("53 89f8 31db cd80 5b c3"))  # push rbx; eax = edi; ebx = 0; int 0x80
     code = ffi.from_buffer(page)
@@ -162,10 +162,10 @@ def int80() -> Iterator[Callable[[int], int]]:
     page.close()
 
 
-def test_a_32_bit_call_is_judged_by_32_bit_numbers(int80: Callable[[int], int]) -> None:
-    judge = profile(TO_END, rule("getpid"), rule("acct", action="SCMP_ACT_ERRNO", errnoRet=77),
+def test_a_32_bit_call_is_checked_by_its_32_bit_number(int80: Callable[[int], int]) -> None:
+    policy = profile(TO_END, rule("getpid"), rule("acct", action="SCMP_ACT_ERRNO", errnoRet=77),
                     architectures=DOCKERS)  # fmt: skip
-    alone = judge.replace(architectures=())
+    alone = policy.replace(architectures=())
 
     def through(given: plan.Profile, number: int) -> int:
         program = seccomp.to_bpf(given)
@@ -178,15 +178,15 @@ def test_a_32_bit_call_is_judged_by_32_bit_numbers(int80: Callable[[int], int]) 
         return in_child(act)
 
     getpid, acct, getuid, exit_group = 20, 51, 24, 252
-    assert through(judge, getpid) == 0
-    assert through(judge, acct) == 77
-    assert through(judge, getuid) == errno.EPERM
-    assert through(judge, exit_group + 1) == errno.ENOSYS
+    assert through(policy, getpid) == 0
+    assert through(policy, acct) == 77
+    assert through(policy, getuid) == errno.EPERM
+    assert through(policy, exit_group + 1) == errno.ENOSYS
     assert through(alone, getpid) == -signal.SIGSYS
 
 
 @pytest.mark.parametrize("flag", plan.FLAGS)
-def test_the_kernel_takes_every_flag(flag: str) -> None:
+def test_the_kernel_accepts_every_flag(flag: str) -> None:
     assert verdict(profile(defaultAction="SCMP_ACT_ALLOW", flags=[flag]), GETPID) == 0
 
 
@@ -202,27 +202,27 @@ def test_without_a_listener_the_kernel_refuses_the_flag_that_is_left_out() -> No
     assert in_child(act) == errno.EINVAL
 
 
-def test_a_profile_of_dockers_size_is_taken_by_the_kernel() -> None:
-    judge = dockers_size()
-    assert verdict(judge, GETPID) == 0
-    assert verdict(judge, PERSONALITY, 0xFFFF_FFFF) == 0
-    assert verdict(judge, PERSONALITY, 8) == errno.EPERM
-    assert verdict(judge, 435) == errno.ENOSYS  # clone3, by its rule
-    assert verdict(judge, FUTURE) == errno.ENOSYS
+def test_the_kernel_accepts_a_profile_of_dockers_size() -> None:
+    policy = dockers_size()
+    assert verdict(policy, GETPID) == 0
+    assert verdict(policy, PERSONALITY, 0xFFFF_FFFF) == 0
+    assert verdict(policy, PERSONALITY, 8) == errno.EPERM
+    assert verdict(policy, 435) == errno.ENOSYS  # clone3, by its rule
+    assert verdict(policy, FUTURE) == errno.ENOSYS
 
 
-def test_a_call_the_architecture_lacks_does_not_disarm_the_rules_after_it(
+def test_a_call_the_architecture_lacks_does_not_disable_the_rules_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    judge = profile(
+    policy = profile(
         rule("waitpid", action="SCMP_ACT_ERRNO"),
         rule("personality", action="SCMP_ACT_ERRNO", args=[arg(0, "EQ", 8)]),
         defaultAction="SCMP_ACT_ALLOW",
         architectures=DOCKERS,
     )
-    assert verdict(judge, PERSONALITY, 8) == errno.EPERM
+    assert verdict(policy, PERSONALITY, 8) == errno.EPERM
     monkeypatch.setattr(seccomp, "_search_by_tree", lambda *_: None)
-    if verdict(judge, PERSONALITY, 8) != 0:
+    if verdict(policy, PERSONALITY, 8) != 0:
         pytest.skip("this libseccomp no longer has the fault that the tree avoids")
 
 
@@ -241,7 +241,7 @@ int main(int count, char **pairs) {
 }
 """
 
-# What runc's own process and the probe call between the loading of the filter and their end.
+# The calls that runc's own process and the probe make between loading the filter and exiting.
 RUNCS = [
     "arch_prctl", "brk", "chdir", "clone", "close", "epoll_ctl", "epoll_pwait", "execve",
     "exit", "exit_group", "fcntl", "fstat", "fstatfs", "futex", "getdents64", "getppid",
@@ -271,8 +271,8 @@ def test_runc_decides_as_we_do(tmp_path: Path, given: dict[str, object]) -> None
     probes = [(GETPID, 0), (PERSONALITY, 0xFFFF_FFFF), (PERSONALITY, 8), (PERSONALITY, 9),
               (PERSONALITY, 10), (ACCT, 0), (250, 0), (424, 0), (FUTURE, 0), (X32_BIT | GETPID, 0),
               (X32_BIT | ACCT, 0), (X32_BIT | FUTURE, 0)]  # fmt: skip
-    judge = plan.profile(parse.read(records.Seccomp, config, "linux.seccomp"))
-    ours = [verdict(judge, *probe) for probe in probes]
+    policy = plan.profile(parse.read(records.Seccomp, config, "linux.seccomp"))
+    ours = [verdict(policy, *probe) for probe in probes]
     assert run_in_runc(tmp_path, config, probes) == ours
 
 
@@ -292,7 +292,7 @@ def run_in_runc(bundle: Path, seccomp: object, probes: list[tuple[int, int]]) ->
         "linux": {"namespaces": namespaces, "seccomp": seccomp},
     }
     (bundle / "config.json").write_text(json.dumps(config))
-    # runc wants one cgroup hierarchy where this machine may have a mixture
+    # runc requires a single cgroup hierarchy; this machine may have a mixture
     script = 'mount -t cgroup2 none /sys/fs/cgroup && exec runc --root "$1/state" run -b "$1" "$2"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(bundle), f"probe-{os.getpid()}"]
     return [int(line) for line in subprocess.check_output(command, text=True).split()]
@@ -303,28 +303,26 @@ def run_in_runc(bundle: Path, seccomp: object, probes: list[tuple[int, int]]) ->
 
 def test_rules_that_contradict_each_other_are_refused() -> None:
     same = [arg(0, "EQ", 1)]
-    with pytest.raises(SpecError, match=r"linux.seccomp.syscalls = write has rules that ask for"):
+    with pytest.raises(SpecError, match=r"linux.seccomp.syscalls = write has rules with different"):
         seccomp.to_bpf(
             profile(rule("write", args=same), rule("write", action="SCMP_ACT_KILL", args=same))
         )
 
 
-def test_a_profile_too_long_for_the_kernel_says_how_long_it_is() -> None:
+def test_a_profile_too_long_for_the_kernel_is_refused_with_its_length() -> None:
     rules = [rule("ioctl", args=[arg(1, "EQ", value << 32 | value)]) for value in range(2000)]
-    with pytest.raises(
-        SpecError, match=r"makes a filter of \d+ instructions; the kernel takes 4096"
-    ):
+    with pytest.raises(SpecError, match=r"needs \d+ instructions; the kernel accepts 4096"):
         seccomp.to_bpf(profile(*rules))
 
 
 def test_an_architecture_of_another_byte_order_is_named_by_its_path() -> None:
     given = profile(architectures=["SCMP_ARCH_X86", "SCMP_ARCH_S390X"])
-    line = r"linux\.seccomp\.architectures\[1\] = 0x80000016 has another byte order"
+    line = r"linux\.seccomp\.architectures\[1\] = 0x80000016 has a different byte order"
     with pytest.raises(HostError, match=line):
         seccomp.to_bpf(given)
 
 
-def test_an_absent_library_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp, "_LIBRARY", "libseccomp.so.0")
     with pytest.raises(HostError, match=r"libseccomp.so.0 cannot be loaded; install libseccomp"):
         seccomp.to_bpf(profile())

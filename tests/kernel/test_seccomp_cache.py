@@ -1,4 +1,4 @@
-"""The cache of compiled profiles: what it believes, what it refuses, what it makes again."""
+"""The cache of compiled profiles: what it trusts, what it refuses, what it compiles again."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Cache:
         self._compile = seccomp.to_bpf
         monkeypatch.setattr(seccomp, "to_bpf", self._counted)
 
-    def _counted(self, judge: seccomp.Profile) -> bytes:
+    def _counted(self, policy: seccomp.Profile) -> bytes:
         self.compilations += 1
-        return self._compile(judge)
+        return self._compile(policy)
 
-    def program(self, judge: plan.Profile) -> bytes:
-        return seccomp.compiled(judge, plan.key(judge), str(self.directory))
+    def program(self, policy: plan.Profile) -> bytes:
+        return seccomp.compiled(policy, plan.key(policy), str(self.directory))
 
     def file(self) -> Path:
         (only,) = self.directory.iterdir()
@@ -48,8 +48,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
 
 
 def test_a_profile_is_compiled_once(cache: Cache) -> None:
-    judge = dockers_size()
-    programs = {cache.program(judge), cache.program(judge), seccomp.to_bpf(judge)}
+    policy = dockers_size()
+    programs = {cache.program(policy), cache.program(policy), seccomp.to_bpf(policy)}
     assert len(programs) == 1
     assert cache.compilations == 2  # one of them by this test itself
     assert cache.directory.stat().st_mode & 0o7777 == 0o700
@@ -57,42 +57,42 @@ def test_a_profile_is_compiled_once(cache: Cache) -> None:
 
 
 def test_a_hit_does_not_load_the_library(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = profile(rule("read"))
-    program = cache.program(judge)
+    policy = profile(rule("read"))
+    program = cache.program(policy)
     monkeypatch.setattr(seccomp, "_LIBRARY", "libseccomp.so.0")
-    assert cache.program(judge) == program
+    assert cache.program(policy) == program
     with pytest.raises(HostError, match="cannot be loaded"):
         cache.program(profile(rule("write")))
 
 
-def test_a_damaged_file_is_made_again(cache: Cache) -> None:
-    judge = profile(rule("read"))
-    program = cache.program(judge)
+def test_a_damaged_file_is_replaced(cache: Cache) -> None:
+    policy = profile(rule("read"))
+    program = cache.program(policy)
     whole = cache.file().read_bytes()
     damages = [b"", whole[:-8], whole + bytes(8), whole[:-1] + bytes([whole[-1] ^ 1]), bytes(400)]
     for damaged in damages:
         cache.file().write_bytes(damaged)
-        assert cache.program(judge) == program
+        assert cache.program(policy) == program
         assert cache.file().read_bytes() == whole
     assert cache.compilations == 1 + len(damages)
 
 
-def test_a_well_made_file_of_someone_else_is_not_believed(cache: Cache) -> None:
-    judge = profile(rule("read"))
-    program = cache.program(judge)
+def test_a_valid_file_of_another_user_is_not_trusted(cache: Cache) -> None:
+    policy = profile(rule("read"))
+    program = cache.program(policy)
     lax = struct.pack("=HBBI", 6, 0, 0, ALLOW)
     stamp = cache.file().read_bytes()[32:].partition(b"\n")[0]
     rest = stamp + b"\n" + lax
-    cache.file().write_bytes(seccomp._digest(plan.key(judge), rest) + rest)
-    assert cache.program(judge) == lax  # as long as it is ours, it would be believed
+    cache.file().write_bytes(seccomp._digest(plan.key(policy), rest) + rest)
+    assert cache.program(policy) == lax  # a file of ours is trusted
 
     os.chown(cache.file(), 65534, 65534)
-    assert cache.program(judge) == program
+    assert cache.program(policy) == program
     assert cache.file().stat().st_uid == os.geteuid()
 
-    cache.file().write_bytes(seccomp._digest(plan.key(judge), rest) + rest)
+    cache.file().write_bytes(seccomp._digest(plan.key(policy), rest) + rest)
     cache.file().chmod(0o620)
-    assert cache.program(judge) == program
+    assert cache.program(policy) == program
     assert cache.compilations == 3
 
 
@@ -107,7 +107,7 @@ def test_a_directory_that_others_can_write_to_is_refused(cache: Cache, mode: int
 def test_a_directory_of_another_user_is_refused(cache: Cache) -> None:
     cache.directory.mkdir(0o700)
     os.chown(cache.directory, 65534, 65534)
-    with pytest.raises(HostError, match="remove it: a new one is made"):
+    with pytest.raises(HostError, match="remove it: a new one will be created"):
         cache.program(profile(rule("read")))
 
 
@@ -118,52 +118,52 @@ def test_a_symbolic_link_is_not_followed(cache: Cache, tmp_path: Path) -> None:
         cache.program(profile(rule("read")))
 
 
-def test_another_libseccomp_makes_the_program_again(
+def test_another_libseccomp_compiles_the_program_again(
     cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = profile(rule("read"))
+    policy = profile(rule("read"))
     path = tmp_path / "libseccomp.so.2"
     path.write_bytes(b"one build")
     monkeypatch.setattr(seccomp, "_library_path", lambda: os.fsencode(path))
-    cache.program(judge)
-    cache.program(judge)
+    cache.program(policy)
+    cache.program(policy)
     assert cache.compilations == 1
     path.write_bytes(b"the next build")
-    cache.program(judge)
-    cache.program(judge)
+    cache.program(policy)
+    cache.program(policy)
     assert cache.compilations == 2
     path.rename(tmp_path / "moved")
     monkeypatch.setattr(seccomp, "_library_path", lambda: os.fsencode(tmp_path / "moved"))
-    cache.program(judge)
-    cache.program(judge)
+    cache.program(policy)
+    cache.program(policy)
     assert cache.compilations == 3
 
 
-def test_profiles_that_share_a_place_replace_each_other(cache: Cache) -> None:
+def test_profiles_that_share_a_file_name_replace_each_other(cache: Cache) -> None:
     places: dict[str, plan.Profile] = {}
     for number in itertools.count():
         second = profile(rule("read", args=[arg(0, "EQ", number)]))
         first = places.setdefault(plan.key(second).hex()[:3], second)
         if first is not second:
             break
-    for judge in (first, second, first):
-        assert cache.program(judge) == seccomp.to_bpf(judge)
+    for policy in (first, second, first):
+        assert cache.program(policy) == seccomp.to_bpf(policy)
     assert cache.compilations == 6  # three of them by this test itself
     assert cache.file().is_file()
 
 
 def test_two_writers_leave_one_whole_file(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = profile(rule("read"))
+    policy = profile(rule("read"))
     unlink = seccomp.os.unlink
 
     def overtaken(path: str, *, dir_fd: int) -> None:
         monkeypatch.setattr(seccomp.os, "unlink", unlink)
-        cache.program(judge)
+        cache.program(policy)
         raise FileNotFoundError
 
     monkeypatch.setattr(seccomp.os, "unlink", overtaken)
-    assert cache.program(judge) == seccomp.to_bpf(judge)
+    assert cache.program(policy) == seccomp.to_bpf(policy)
     assert cache.compilations == 3
-    assert cache.program(judge) == seccomp.to_bpf(judge)
+    assert cache.program(policy) == seccomp.to_bpf(policy)
     assert cache.compilations == 4
     assert cache.file().is_file()

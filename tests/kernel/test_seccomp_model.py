@@ -1,8 +1,8 @@
 """
-Programs made of profiles, compared with a second reading of the specification.
+Compiled profiles, compared with an independent model of the specification.
 
-A small interpreter of classic BPF tells what a program decides, for architectures that this
-machine has not as well, and for more calls and arguments than could be tried for real.
+A small interpreter of classic BPF shows what a program decides, also for architectures that this
+machine does not have, and for more calls and arguments than could be tried for real.
 """
 
 from __future__ import annotations
@@ -69,21 +69,21 @@ def interpret(program: bytes, architecture: int, number: int, args: tuple[int, .
             counter += if_true if holds else if_false
 
 
-def model(judge: plan.Profile, token: int, number: int, args: tuple[int, ...]) -> int:
-    """The verdict as the specification and runc's behaviour have it, of names with one action."""
-    if token not in (X86_64, *judge.architectures):
+def model(policy: plan.Profile, token: int, number: int, args: tuple[int, ...]) -> int:
+    """The verdict by the specification and runc's behaviour, if each name has one action."""
+    if token not in (X86_64, *policy.architectures):
         return KILL
-    numbers = [number_of(name, token) for _, names, _ in judge.rules for name in names]
+    numbers = [number_of(name, token) for _, names, _ in policy.rules for name in names]
     if any(-300 < given <= -101 for given in numbers):
         numbers.append(402)  # calls that also go through socketcall(2) or ipc(2)
-    permissive = judge.default & 0xFFFF_0000 in (ALLOW, LOG, TRACE)
+    permissive = policy.default & 0xFFFF_0000 in (ALLOW, LOG, TRACE)
     if numbers and not permissive and number > max(numbers) >= 0:
         return ERRNO | errno.ENOSYS
-    for action, names, comparisons in judge.rules:
+    for action, names, comparisons in policy.rules:
         named = any(number_of(name, token) == number for name in names)
         if named and all(holds(token, args, *comparison) for comparison in comparisons):
             return action
-    return judge.default
+    return policy.default
 
 
 def holds(token: int, args: tuple[int, ...], index: int, op: int, one: int, two: int) -> bool:
@@ -149,9 +149,9 @@ def profiles(draw: st.DrawFn) -> plan.Profile:
 @settings(deadline=None, max_examples=300)
 @given(profiles(), st.lists(st.tuples(*[VALUES] * 6), min_size=4, max_size=4))
 def test_programs_decide_as_the_model_does(
-    judge: plan.Profile, arguments: list[tuple[int, ...]]
+    policy: plan.Profile, arguments: list[tuple[int, ...]]
 ) -> None:
-    program = seccomp.to_bpf(judge)
+    program = seccomp.to_bpf(policy)
     for token in (X86_64, X86, X32):
         bit = X32_BIT if token == X32 else 0
         known = {number_of(name, token) for name in NAMES} - {-1}
@@ -159,18 +159,18 @@ def test_programs_decide_as_the_model_does(
         around = numbers | {n + 1 for n in numbers if n + 1 not in (X32_BIT, 2 * X32_BIT)}
         for number, args in itertools.product(sorted(around), arguments):
             decided = interpret(program, AUDIT[token], number, args)
-            assert decided == model(judge, token, number, args), (token, number, args)
+            assert decided == model(policy, token, number, args), (token, number, args)
 
 
 def test_a_profile_of_dockers_size_decides_as_the_model_does() -> None:
-    judge = dockers_size()
-    program = seccomp.to_bpf(judge)
+    policy = dockers_size()
+    program = seccomp.to_bpf(policy)
     for args in ((0,) * 6, (0x7E02_0000, 0, 0, 0, 0, 0)):
         for number in range(500):
             decided = interpret(program, X86_64, number, args)
-            assert decided == model(judge, X86_64, number, args), number
+            assert decided == model(policy, X86_64, number, args), number
             x32 = interpret(program, X86_64, X32_BIT | number, args)
-            assert x32 == model(judge, X32, X32_BIT | number, args), number
+            assert x32 == model(policy, X32, X32_BIT | number, args), number
 
 
 @pytest.mark.parametrize(("name", "number"), [("accept4", 364), ("semget", 393)])

@@ -1,1 +1,1 @@
-"""Tests that only make sense inside the integration machine, or that test the machine itself."""
+"""Tests that need the integration machine, or that test the machine itself."""

@@ -11,7 +11,7 @@ from tests.lab.containers import Runtime, populate
 
 @pytest.fixture(scope="session")
 def rootfs() -> Iterator[Path]:
-    """A busybox root, shared by the containers of a session and open to every user's."""
+    """A busybox root, shared by all containers of a session and accessible to every user."""
     with tempfile.TemporaryDirectory(prefix="pycontain-lab-", dir="/var/tmp") as name:
         path = Path(name)
         path.chmod(0o755)
@@ -21,7 +21,7 @@ def rootfs() -> Iterator[Path]:
 
 @pytest.fixture
 def runtime(tmp_path: Path, rootfs: Path) -> Iterator[Runtime]:
-    """The runtime under test; what a test made with it is removed afterwards."""
+    """The runtime under test; the containers of the test are removed afterwards."""
     made = Runtime(tmp_path, rootfs)
     yield made
     made.close()
@@ -29,7 +29,7 @@ def runtime(tmp_path: Path, rootfs: Path) -> Iterator[Runtime]:
 
 @pytest.fixture
 def systemd_runtime(tmp_path: Path, rootfs: Path) -> Iterator[Runtime]:
-    """The runtime under test with its systemd driver."""
+    """The runtime under test, using its systemd driver."""
     made = Runtime(tmp_path, rootfs, ["--systemd-cgroup"])
     yield made
     made.close()

@@ -1,8 +1,8 @@
 """
 Containers for the tests of the machine: a busybox root, bundles, and a runtime driven by its CLI.
 
-The runtime is `pycontain`; PYCONTAIN_RUNTIME names another with runc's command line, by which the
-tests were shown to be right before they judged ours.
+The runtime is `pycontain`; PYCONTAIN_RUNTIME names another with runc's command line, with which
+the tests themselves were validated.
 """
 
 import json
@@ -21,7 +21,7 @@ import pytest
 APPLETS = ("cat", "cut", "dd", "echo", "grep", "head", "id", "ls", "mkdir", "nproc", "sh", "sleep")
 
 LIMIT = 60.0
-"""Seconds for one command of the runtime; the emulated machine needs one or two."""
+"""Seconds allowed for one command of the runtime; the emulated machine needs one or two."""
 
 MOUNTS: list[dict[str, Any]] = [
     {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -44,9 +44,9 @@ NAMESPACES = ("pid", "ipc", "uts", "mount", "cgroup")
 
 def unbuilt(what: str) -> pytest.MarkDecorator:
     """
-    The mark of a test that runc passes and pycontain does not yet, for want of `what`.
+    The mark of a test that runc passes and pycontain does not yet, because `what` is missing.
 
-    It is strict: the test fails as soon as pycontain passes it, and the mark goes.
+    It is strict: when pycontain passes the test, it fails until the mark is removed.
     """
     ours = not os.environ.get("PYCONTAIN_RUNTIME")
     return pytest.mark.xfail(ours, reason=f"{what} is not built yet", strict=True)
@@ -98,7 +98,7 @@ def config(
 
 
 class Container:
-    """A container by its id, its bundle and the runtime that made it."""
+    """A container: its id, its bundle and the runtime that creates it."""
 
     def __init__(self, runtime: "Runtime", name: str, bundle: Path) -> None:
         self.runtime = runtime
@@ -135,7 +135,7 @@ class Container:
 
 
 class Runtime:
-    """The runtime under test with a state root of its own."""
+    """The runtime under test with its own state root."""
 
     def __init__(self, folder: Path, rootfs: Path, options: Sequence[str] = ()) -> None:
         self.command = [*runtime_command(), "--root", str(folder / "state"), *options]
@@ -147,7 +147,7 @@ class Runtime:
     def __call__(
         self, *arguments: str, check: bool = True, text: str | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run one command and return what it said; a failure fails the test if `check`."""
+        """Run one command and return its output; a failure fails the test if `check`."""
         done = subprocess.run(
             [*self.command, *arguments],
             check=False,
@@ -166,7 +166,7 @@ class Runtime:
         resources: Mapping[str, Any] | None = None,
         change: Callable[[dict[str, Any]], None] | None = None,
     ) -> Container:
-        """A bundle whose container is not made yet; `change` may edit its configuration."""
+        """A bundle whose container is not created yet; `change` may edit its configuration."""
         name = f"lab-{os.getpid()}-{self.folder.name}-{next(self._numbers)}"
         bundle = self.folder / name
         bundle.mkdir()
@@ -179,7 +179,7 @@ class Runtime:
         return container
 
     def run(self, container: Container) -> "subprocess.CompletedProcess[str]":
-        """Run a container to its end in the foreground."""
+        """Run a container in the foreground until it exits."""
         return self("run", "--bundle", str(container.bundle), container.name, check=False)
 
     def start(self, container: Container) -> Container:
@@ -204,7 +204,7 @@ class Runtime:
         return container
 
     def close(self) -> None:
-        """Remove every container of the test, whatever state it is in."""
+        """Remove every container of the test, in any state."""
         for container in self.made:
             self("delete", "--force", container.name, check=False)
 

@@ -1,4 +1,4 @@
-"""The lab's driver with the real machine, on the host: what comes back, how a broken one ends."""
+"""The lab's driver on the host with the real machine: its results, and how a broken boot ends."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.needs_lab
 
 
 def machines() -> list[str]:
-    """The command lines of the machines that run."""
+    """The command lines of the running machines."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -26,8 +26,8 @@ def machines() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays() -> Iterator[None]:
-    """After each test no machine runs."""
+def _no_machine_remains() -> Iterator[None]:
+    """After each test no machine is running."""
     yield
     assert machines() == []
 
@@ -45,19 +45,19 @@ def test_output_status_and_report_come_back(
 
 
 @pytest.mark.parametrize(
-    ("append", "said"),
+    ("append", "message"),
     [
         ("root=/dev/absent", "no root disk /dev/absent"),
         ("rdinit=/absent init=/absent root=/dev/absent", "Kernel panic"),
         ("systemd.unit=emergency.target", "emergency mode|access to console"),
     ],
 )
-def test_a_broken_boot_ends_with_the_consoles_last_lines(append: str, said: str) -> None:
-    with pytest.raises(LabError, match=rf"did not come up[\s\S]*({said})"):
+def test_the_error_of_a_broken_boot_has_the_consoles_last_lines(append: str, message: str) -> None:
+    with pytest.raises(LabError, match=rf"did not come up[\s\S]*({message})"):
         run.command(["true"], append=append)
 
 
-def test_a_boot_over_its_limit_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_boot_over_its_limit_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "boot_limit", lambda: 2.0)
     with pytest.raises(BootHang, match=r"did not come up within 2\.0 s"):
         run.command(["true"])
@@ -76,6 +76,6 @@ def test_a_full_disk_of_the_host_ends_the_run(
         try:
             assert run.command(fill, limit=120) != 0
         except LabError as error:
-            assert "console's last lines" in str(error)  # noqa: PT017  # either end is right
+            assert "console's last lines" in str(error)  # noqa: PT017  # both outcomes are right
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

@@ -17,7 +17,7 @@ LIMIT = 120.0
 
 
 def output(*argv: str, status: int = 0) -> str:
-    """What a command prints; it must end with the status."""
+    """What a command prints; its exit status must be the given one."""
     done = subprocess.run(
         argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
     )
@@ -26,7 +26,7 @@ def output(*argv: str, status: int = 0) -> str:
 
 
 class Podman:
-    """Podman with the runtime under test and nothing else of its own."""
+    """Podman with the runtime under test and default settings otherwise."""
 
     def __init__(self, rootfs: Path, manager: str) -> None:
         runtime = shutil.which(runtime_command()[0]) or runtime_command()[0]
@@ -52,7 +52,7 @@ class Podman:
         return found
 
     def close(self) -> None:
-        """Remove what is left of every container."""
+        """Remove all remaining containers."""
         subprocess.run(
             [*self.command, "rm", "--all", "--force", "--time", "0"],
             check=False,
@@ -72,20 +72,20 @@ def podman(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Podman]:
 @pytest.mark.needs_podman
 @pytest.mark.needs_systemd
 class TestPodman:
-    """The drop-in contract with Podman and conmon."""
+    """pycontain as a drop-in runtime for Podman and conmon."""
 
     def test_output_and_exit_status_come_back(self, podman: Podman) -> None:
         assert podman.run("echo hello; cat /proc/1/comm; true", "--rm").split() == ["hello", "sh"]
         podman.run("exit 7", "--rm", status=7)
 
-    def test_a_missing_program_is_127_and_one_that_may_not_run_126(self, podman: Podman) -> None:
+    def test_a_missing_program_is_127_and_one_not_executable_is_126(self, podman: Podman) -> None:
         base = ["run", "--rm", "--network", "none", "--security-opt", "apparmor=unconfined"]
         base += ["--rootfs", str(podman.rootfs)]
         podman(*base, "/bin/nothing-here", status=127)
         podman(*base, "/bin/plain", status=126)
 
     @unbuilt("AppArmor")
-    def test_the_default_profile_of_apparmor_is_put_on(self, podman: Podman) -> None:
+    def test_the_default_apparmor_profile_is_applied(self, podman: Podman) -> None:
         assert "containers-default" in podman.shell("cat /proc/self/attr/current", "--rm")
 
     @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ class TestPodman:
         ],
         indirect=True,
     )
-    def test_limits_hold_and_the_reason_is_out_of_memory(self, podman: Podman) -> None:
-        # not by podman's OOMKilled: Debian 12's podman stays at false below runc and crun, too
+    def test_limits_are_enforced_and_an_oom_kill_is_counted(self, podman: Podman) -> None:
+        # not by podman's OOMKilled: on Debian 12 it stays false with runc and crun, too
         hog = (
             "dd if=/dev/zero of=/dev/null bs=64M count=1; cat /sys/fs/cgroup/memory.events; exit 9"
         )
-        said = podman.run(hog, "--memory", "24m", "--memory-swap", "24m", status=9)
-        assert "oom_kill 1" in said
+        printed = podman.run(hog, "--memory", "24m", "--memory-swap", "24m", status=9)
+        assert "oom_kill 1" in printed
         assert podman.inspect()["ExitCode"] == 9
 
     def test_exec_logs_pause_and_stop(self, podman: Podman) -> None:
@@ -120,7 +120,7 @@ class TestPodman:
 
 @pytest.fixture
 def containerd() -> Iterator[list[str]]:
-    """A running containerd; the words of a `ctr` command for it."""
+    """A running containerd; the `ctr` command to use with it."""
     subprocess.run(["systemctl", "start", "containerd"], check=True, timeout=LIMIT)
     yield ["ctr", "--namespace", "lab"]
     subprocess.run(["systemctl", "stop", "containerd"], check=False, timeout=LIMIT)

@@ -1,4 +1,4 @@
-"""Limits that the kernel really enforces, set by the runtime on unified cgroup v2."""
+"""Limits that the runtime sets on unified cgroup v2 and that the kernel actually enforces."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def memory(limit: int) -> dict[str, Any]:
 
 
 def share_of_cpu(container: Container, duration: float) -> float:
-    """The CPUs' worth of time that the container used over some seconds."""
+    """The average number of CPUs that the container used over some seconds."""
     before, began = container.number("cpu.stat", "usage_usec"), time.monotonic()
     time.sleep(duration)
     used = container.number("cpu.stat", "usage_usec") - before
@@ -34,10 +34,10 @@ def share_of_cpu(container: Container, duration: float) -> float:
 
 def assert_held_to(quota: int, container: Container, duration: float) -> None:
     """
-    Its processes use this many microseconds in each period of 100 ms, within 10 %.
+    The container uses `quota` microseconds in each period of 100 ms, within 10 %.
 
-    In a period in which the kernel throttled them they had used it up: that is counted, because
-    how much a spinner gets of a busy host is luck.
+    For the lower bound only throttled periods count, in which it has used up the quota: on a busy
+    host even a spinner may not get it in every period.
     """
     names = ("usage_usec", "nr_throttled")
     before = [container.number("cpu.stat", name) for name in names]
@@ -49,7 +49,7 @@ def assert_held_to(quota: int, container: Container, duration: float) -> None:
     assert share <= 1.1 * quota / 100_000
 
 
-def test_memory_max_kills_the_hog_and_spares_its_parent(runtime: Runtime) -> None:
+def test_memory_max_kills_the_hog_but_not_its_parent(runtime: Runtime) -> None:
     done = runtime.run(runtime.bundle(f"{HOG}; echo status $?; {EVENTS}", memory(24 * MIB)))
     assert "status 137" in done.stdout, done.stderr
     events = keyed(done.stdout.partition("137")[2])
@@ -57,7 +57,7 @@ def test_memory_max_kills_the_hog_and_spares_its_parent(runtime: Runtime) -> Non
     assert done.returncode == 0
 
 
-def test_without_a_limit_the_same_hog_lives(runtime: Runtime) -> None:
+def test_without_a_limit_the_same_hog_survives(runtime: Runtime) -> None:
     done = runtime.run(runtime.bundle(f"{HOG}; echo status $?; {EVENTS}"))
     assert "status 0" in done.stdout, done.stderr
 
@@ -114,7 +114,7 @@ def test_unified_writes_a_file_by_its_name(runtime: Runtime) -> None:
     assert container.read("pids.max") == "77"
 
 
-def test_pause_stops_every_process_and_resume_lets_them_go_on(runtime: Runtime) -> None:
+def test_pause_stops_every_process_and_resume_continues_them(runtime: Runtime) -> None:
     container = runtime.start(runtime.bundle(SPIN))
     container.wait_for("up")
     runtime("pause", container.name)
@@ -148,7 +148,7 @@ def _processes(cgroup: Path) -> str:
     return (cgroup / "cgroup.procs").read_text() if cgroup.exists() else ""
 
 
-def test_a_container_rules_its_own_cgroup_namespace(runtime: Runtime) -> None:
+def test_a_container_manages_its_own_cgroup_namespace(runtime: Runtime) -> None:
     script = (
         "cat /proc/self/cgroup; cd /sys/fs/cgroup; mkdir -p inner/leaf; "
         "echo $$ > inner/leaf/cgroup.procs; echo +pids > cgroup.subtree_control; "
@@ -161,7 +161,7 @@ def test_a_container_rules_its_own_cgroup_namespace(runtime: Runtime) -> None:
 
 @unbuilt("a user namespace")
 @pytest.mark.needs_userns
-def test_a_cgroup_is_handed_to_the_user_namespace_that_owns_it(runtime: Runtime) -> None:
+def test_the_cgroup_is_delegated_to_the_containers_user_namespace(runtime: Runtime) -> None:
     def mapped(config: dict[str, Any]) -> None:
         linux = config["linux"]
         linux["namespaces"].append({"type": "user"})
@@ -195,7 +195,7 @@ def test_update_reads_resources_from_its_input(runtime: Runtime) -> None:
     assert container.read("pids.max") == "40"
 
 
-def test_an_update_takes_effect_on_the_live_spinner(runtime: Runtime) -> None:
+def test_an_update_affects_a_running_process(runtime: Runtime) -> None:
     container = runtime.start(runtime.bundle(SPIN))
     container.wait_for("up")
     runtime("update", "--cpu-period", "100000", "--cpu-quota", "10000", container.name)
@@ -217,7 +217,7 @@ def test_delete_leaves_no_cgroup_behind(runtime: Runtime) -> None:
     assert not cgroup.exists()
 
 
-def test_events_report_what_the_cgroup_says(runtime: Runtime) -> None:
+def test_events_report_the_values_of_the_cgroup(runtime: Runtime) -> None:
     limits = {**memory(32 * MIB), "pids": {"limit": 10}}
     container = runtime.start(runtime.bundle(IDLE, limits))
     stats = json.loads(runtime("events", "--stats", container.name).stdout)

@@ -1,4 +1,4 @@
-"""The machine itself: what the other tests rely on is there."""
+"""The machine itself provides what the other tests rely on."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def test_cgroup2_is_the_only_hierarchy() -> None:
     assert [mount[2] for mount in mounts if mount[2].startswith("cgroup")] == ["cgroup2"]
 
 
-def test_every_controller_can_be_handed_to_children() -> None:
+def test_every_controller_can_be_enabled_for_children() -> None:
     made = Path("/sys/fs/cgroup/lab-machine")
     Path("/sys/fs/cgroup/cgroup.subtree_control").write_text(
         " ".join(f"+{name}" for name in sorted(CONTROLLERS))
@@ -65,7 +65,7 @@ def test_an_overlay_can_be_mounted(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_svm
-def test_kvm_has_hardware_semantics_and_speaks_its_api() -> None:
+def test_kvm_has_hardware_semantics_and_the_stable_api() -> None:
     from fcntl import ioctl
 
     handle = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
@@ -82,7 +82,7 @@ def test_all_capabilities_are_in_the_bounding_set() -> None:
     assert int(bounding, 16) == (1 << (last + 1)) - 1
 
 
-def test_the_security_modules_are_on() -> None:
+def test_apparmor_is_enabled() -> None:
     assert "apparmor" in Path("/sys/kernel/security/lsm").read_text().split(",")
 
 

@@ -1,4 +1,4 @@
-"""The systemd driver: a container lives in a scope that systemd knows."""
+"""The systemd driver: a container runs in a systemd scope unit."""
 
 import subprocess
 from typing import Any
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 def scoped(config: dict[str, Any]) -> None:
-    """Name the scope as systemd's driver reads it: slice, prefix, name."""
+    """Name the scope in the form that the systemd driver reads: slice, prefix, name."""
     name = config["linux"]["cgroupsPath"].rpartition("/")[2]
     config["linux"]["cgroupsPath"] = f"system.slice:lab:{name}"
 

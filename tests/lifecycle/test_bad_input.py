@@ -1,4 +1,4 @@
-"""Bad input gives one clear line, another status than 0, and leaves nothing behind."""
+"""Bad input gives a clear one-line error and a nonzero status, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.bundles import CONFIG
 
-# what is in config.json -> words of the line
+# content of config.json, text in the error
 TEXTS = [
     ("", "config.json"),
     ("{", "config.json"),
@@ -38,7 +38,7 @@ def test_broken_json(runtime, bundle, text, words):
     assert not runtime.ids()
 
 
-# JSON path -> value -> words of the line
+# JSON path, value, text in the error
 VALUES = [
     ("ociVersion", "invalid", "ociVersion"),
     ("ociVersion", "2.0.0", "ociVersion"),
@@ -105,7 +105,7 @@ def test_a_bundle_that_does_not_exist(runtime):
     assert "/does/not/exist" in runtime.refuses("run", "-b", "/does/not/exist", runtime.new_id())
 
 
-def test_unknown_properties_are_no_error(runtime, bundle):
+def test_unknown_properties_are_ignored(runtime, bundle):
     changes = {
         "x-new": {"deep": [1]},
         "process.future": True,
@@ -116,7 +116,7 @@ def test_unknown_properties_are_no_error(runtime, bundle):
     assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
 
 
-def test_a_null_is_as_if_it_were_not_there(runtime, bundle):
+def test_null_means_absent(runtime, bundle):
     changes = {"hooks": None, "annotations": None, "linux.seccomp": None, "domainname": None}
     assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
 
@@ -142,7 +142,7 @@ def test_versions_of_the_specification(runtime, bundle, version):
     ],
     ids=" ".join,
 )
-def test_a_command_line_that_cannot_be_understood(runtime, words):
+def test_an_invalid_command_line_is_refused(runtime, words):
     runtime.refuses(*words)
 
 

@@ -1,4 +1,4 @@
-"""What Podman, conmon, containerd and Docker really call, and what they read of the answers."""
+"""What Podman, conmon, containerd and Docker actually call, and what they read in the answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Engine:
         return self.runtime(*flags, *words, **how)
 
     def log(self) -> list[dict[str, str]]:
-        """Each line, which all have to be JSON."""
+        """The entries; every line must be JSON."""
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
@@ -48,7 +48,7 @@ def engine(runtime: Runtime) -> Engine:
     return Engine(runtime)
 
 
-def test_the_life_of_a_podman_container(engine, bundle):
+def test_the_lifecycle_of_a_podman_container(engine, bundle):
     made, id = (
         bundle("trap 'exit 143' TERM; echo up; while :; do sleep .01; done"),
         engine.runtime.new_id(),
@@ -69,7 +69,7 @@ def test_the_life_of_a_podman_container(engine, bundle):
     assert engine.log() == []
 
 
-def test_the_pid_file_is_written_whole_and_kept_after_the_end(runtime, bundle):
+def test_the_pid_file_is_written_atomically_and_kept_after_the_end(runtime, bundle):
     made = bundle("true")
     file = made.path / "pid"
     file.write_text("of an earlier container")
@@ -89,7 +89,7 @@ def test_a_pid_file_that_cannot_be_written_is_named(runtime, bundle):
     assert "/does/not/exist/pid does not exist" in line
 
 
-def test_a_pidfd_of_the_process_is_handed_over(runtime, bundle):
+def test_a_pidfd_of_the_process_is_sent(runtime, bundle):
     path = runtime.folder / "pidfd.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
@@ -112,7 +112,7 @@ def test_a_pidfd_of_the_process_is_handed_over(runtime, bundle):
 
 
 def broken(bundle, kind: str):
-    """A bundle that fails, and words of the reason."""
+    """A bundle that fails, and text from the reason."""
     if kind == "spec":
         return bundle("", {"process.cwd": "x"}), "process.cwd"
     if kind == "hook":
@@ -126,7 +126,7 @@ def broken(bundle, kind: str):
 
 
 @pytest.mark.parametrize("kind", ["spec", "hook", "mount", "program"])
-def test_the_log_is_one_whole_json_line_for_an_error(engine, bundle, kind):
+def test_an_error_is_one_line_of_json_in_the_log(engine, bundle, kind):
     made, words = broken(bundle, kind)
     done = engine("create", "--bundle", made.path, engine.runtime.new_id())
     assert done.status != 0
@@ -165,7 +165,7 @@ def test_without_a_file_json_goes_to_standard_error(runtime):
     ("args", "status"),
     [(["nothing"], 127), (["/bin/nothing"], 127), (["/etc/plain"], 126), (["/etc"], 126)],
 )
-def test_podman_sees_by_the_words_why_the_program_is_not_executed(engine, bundle, args, status):
+def test_podman_recognizes_why_the_program_cannot_be_executed(engine, bundle, args, status):
     made = bundle("", {"process.args": args})
     (made.rootfs / "etc/plain").touch()
     engine("create", "--bundle", made.path, engine.runtime.new_id())
@@ -185,14 +185,14 @@ MISSING = [
 
 
 @pytest.mark.parametrize("changes", MISSING, ids=lambda changes: next(iter(changes)))
-def test_whatever_else_is_missing_is_not_taken_for_the_program(engine, bundle, changes):
+def test_no_other_missing_file_is_taken_for_the_program(engine, bundle, changes):
     made = bundle("", changes)
     engine("create", "--bundle", made.path, engine.runtime.new_id())
     [entry] = engine.log()
     assert not TO_PODMAN_NOT_FOUND.search(entry["msg"]), entry["msg"]
 
 
-def test_version_and_features_are_read_by_engines(runtime):
+def test_engines_can_read_version_and_features(runtime):
     assert re.match(r"pycontain version \S+\nspec: 1\.\d+\.\d+", runtime.ok("--version").out)
     features = json.loads(runtime.ok("features").out)
     assert {"ociVersionMin", "ociVersionMax", "hooks", "mountOptions"} <= features.keys()
@@ -239,7 +239,7 @@ def test_sockets_of_systemd_are_passed_on(runtime, bundle):
     assert re.fullmatch(r"1 1 1\nsocket:\[\d+\]\nextra\n", done.stdout), done
 
 
-def test_sockets_that_are_not_there_are_named(runtime, bundle):
+def test_sockets_that_are_not_open_are_named(runtime, bundle):
     command = runtime.command("run", "-b", bundle().path, runtime.new_id())
     activate = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", *command]
     done = subprocess.run(activate, capture_output=True, text=True, check=False, timeout=LIMIT)
@@ -266,11 +266,12 @@ def test_preserved_descriptors_survive_create_and_start(runtime, bundle):
 
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams_are_no_way_to_other_files(runtime, bundle, streams):
+def test_closed_standard_streams_give_no_access_to_other_files(runtime, bundle, streams):
     """A descriptor that the runtime opens must not end up as the program's 0, 1 or 2."""
     made = bundle("ls -l /proc/self/fd >/out")
     command = runtime.command("run", "-b", made.path, runtime.new_id())
-    subprocess.run(["sh", "-c", f'"$@" {streams}', "sh", *command], check=True, capture_output=True)
+    shell = ["sh", "-c", f'"$@" {streams}', "sh", *command]
+    subprocess.run(shell, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     links = dict(re.findall(r"(\d+) -> (\S+)", (made.rootfs / "out").read_text()))
     links.pop("1")
     for number in {"0", "2"} & links.keys():
@@ -283,17 +284,17 @@ def test_standard_input_reaches_the_program(runtime, bundle):
     assert done.stdout == b"in" * 100_000
 
 
-# --- what is not the container's -----------------------------------------------------------------
+# --- special cases -------------------------------------------------------------------------------
 
 
 def test_our_own_descriptors_are_not_preserved(runtime, bundle):
-    """Descriptor 3 is one of ours where the caller has none: code that root runs."""
+    """If the caller has no descriptor 3, it is one of ours: code that root runs."""
     made = bundle("echo EVIL >>/proc/self/fd/3")
     for count in ("1", "-1"):
         assert "--preserve-fds" in runtime.fails(made, "--preserve-fds", count)
 
 
-def test_a_closed_stream_makes_no_file_of_ours_the_users(runtime, bundle):
+def test_with_a_closed_stream_no_file_of_ours_is_given_to_the_user(runtime, bundle):
     code = Path(archive.file())
     owner = code.stat().st_uid
     made = bundle("true", {"process.user": {"uid": 1234, "gid": 0}})
@@ -303,7 +304,7 @@ def test_a_closed_stream_makes_no_file_of_ours_the_users(runtime, bundle):
     assert code.stat().st_uid == owner
 
 
-def test_a_foreground_run_survives_that_its_container_is_deleted(runtime, bundle):
+def test_a_foreground_run_survives_the_deletion_of_its_container(runtime, bundle):
     id = runtime.new_id()
     made = bundle("", {"process.args": ["sleep", "100"]})
     made.script("stop", f"echo stopped >> {made.path}/seen")
@@ -311,13 +312,13 @@ def test_a_foreground_run_survives_that_its_container_is_deleted(runtime, bundle
     with subprocess.Popen(
         runtime.command("run", "-b", made.path, id), stderr=subprocess.PIPE, text=True
     ) as running:
-        wait_until(lambda: id in runtime.ids() and runtime.state(id)["status"] == "running", "it")
+        wait_until(lambda: id in runtime.ids() and runtime.state(id)["status"] == "running", id)
         runtime.ok("delete", "--force", id)
         assert (running.wait(LIMIT), running.stderr.read()) == (137, "")
     assert (made.path / "seen").read_text() == "stopped\n"
 
 
-def test_a_signal_for_a_stopped_container_fails_in_words_that_containerd_knows(runtime, bundle):
+def test_a_signal_for_a_stopped_container_fails_in_terms_containerd_knows(runtime, bundle):
     id = runtime.started(bundle("true"))
     runtime.wait_for_status(id, "stopped")
     assert "container not running" in runtime.refuses("kill", id, "TERM")
@@ -333,7 +334,7 @@ def test_a_poststart_hook_may_use_the_container(runtime, bundle):
     assert runtime.state(id)["status"] == "paused"
 
 
-def test_a_pid_file_that_cannot_be_made_leaves_nothing(runtime, bundle):
+def test_a_pid_file_that_cannot_be_written_leaves_nothing(runtime, bundle):
     made = bundle("true")
     before = sorted(os.listdir(made.path))
     (made.path / "taken").mkdir()
@@ -342,7 +343,7 @@ def test_a_pid_file_that_cannot_be_made_leaves_nothing(runtime, bundle):
 
 
 @pytest.mark.parametrize("new_privileges", [True, False])
-def test_a_filter_need_not_know_what_the_runtime_uses(runtime, bundle, new_privileges):
+def test_a_filter_need_not_allow_what_the_runtime_uses(runtime, bundle, new_privileges):
     """A profile from before openat2 and close_range, as old engines still write it."""
     refused = {"names": ["openat2", "close_range"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}
@@ -350,7 +351,7 @@ def test_a_filter_need_not_know_what_the_runtime_uses(runtime, bundle, new_privi
     assert runtime.output(bundle("echo up $HOME", changes)).out == "up /\n"
 
 
-def test_exec_enters_a_container_that_divides_its_cgroup(runtime, bundle):
+def test_exec_enters_a_container_that_subdivides_its_cgroup(runtime, bundle):
     mounts = [*CONFIG["mounts"],
               {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}]  # fmt: skip
     made = bundle(

@@ -1,4 +1,4 @@
-"""exec: one more process, by the same rules of identity as the first."""
+"""exec: another process, with the same identity as the first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_identity_is_that_of_the_first_process(runtime, bundle, uid):
     assert "Seccomp:\t2" in done.out
 
 
-def test_with_new_privileges_allowed_the_filter_is_there_too(runtime, bundle):
+def test_the_filter_applies_with_new_privileges_allowed_too(runtime, bundle):
     changes = {
         "process.noNewPrivileges": False,
         "linux.seccomp": {
@@ -63,7 +63,7 @@ def test_with_new_privileges_allowed_the_filter_is_there_too(runtime, bundle):
     assert "NoNewPrivs:\t0" in out
 
 
-def test_it_is_a_child_in_the_containers_pid_namespace_with_its_files(runtime, bundle):
+def test_it_runs_in_the_containers_pid_namespace_and_root(runtime, bundle):
     made = bundle(SLEEP)
     id = runtime.started(made)
     done = runtime.ok(
@@ -101,14 +101,14 @@ def test_flags(runtime, bundle, flags, script, words):
 @pytest.mark.parametrize(
     "user", ["root", "7:", ":8", "-1", "7:x", "4294967295", "1e3", " 7", "7 ", "0x7", "7:8:9", "²"]
 )
-def test_a_user_that_is_no_number_is_refused(runtime, bundle, user):
+def test_a_user_that_is_not_a_number_is_refused(runtime, bundle, user):
     id = runtime.started(bundle(SLEEP))
     done = runtime("exec", f"--user={user}", id, "true")
     assert done.status == 255
     assert "--user" in done.err
 
 
-def test_a_user_who_is_named_like_a_number_is_never_looked_up(runtime, bundle):
+def test_a_number_is_never_looked_up_as_a_user_name(runtime, bundle):
     made = bundle(SLEEP)
     (made.rootfs / "etc/passwd").write_text("1000:x:0:0::/root:/bin/sh\n")
     id = runtime.started(made)
@@ -162,12 +162,12 @@ STATUSES = [
     (["/etc"], 126, "permission denied"),
     (["/bin/garbage"], 126, "exec format error"),
     (["/bin/script"], 127, "exec /bin/script: no such file or directory: it is a script for /no/such/shell, which does not exist"),
-    (["/bin/dos"], 127, "exec /bin/dos: no such file or directory: its first line asks for /bin/sh\\r, which does not exist"),
+    (["/bin/dos"], 127, "exec /bin/dos: no such file or directory: its first line names /bin/sh\\r, which does not exist"),
 ]  # fmt: skip
 
 
 def unusual_programs(rootfs: Path) -> None:
-    """Files that cannot be executed, each for another reason."""
+    """Files that cannot be executed, each for a different reason."""
     (rootfs / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
     programs = {
         "garbage": "garbage",
@@ -179,7 +179,7 @@ def unusual_programs(rootfs: Path) -> None:
         (rootfs / "bin" / name).chmod(0o755)
 
 
-def test_exit_statuses_and_words_of_exec(runtime, bundle):
+def test_exit_statuses_and_messages_of_exec(runtime, bundle):
     made = bundle(SLEEP)
     unusual_programs(made.rootfs)
     id = runtime.started(made)
@@ -189,26 +189,26 @@ def test_exit_statuses_and_words_of_exec(runtime, bundle):
         assert done.err.count("\n") == bool(words)
 
 
-def test_exit_statuses_and_words_of_run(runtime, bundle):
+def test_exit_statuses_and_messages_of_run(runtime, bundle):
     made = bundle()
     unusual_programs(made.rootfs)
     for args, status, words in STATUSES:
         if "$$" in args[-1]:
-            continue  # process 1 of a pid namespace is spared its own signals
+            continue  # process 1 of a pid namespace ignores its own signals
         made.edit({"process.args": args})
         done = runtime.run(made)
         assert (done.status, words in done.err) == (status, True), (args, done)
 
 
 @pytest.mark.parametrize("args", [["nothing"], ["/bin/nothing"], ["/etc/passwd"]])
-def test_create_already_says_that_the_program_is_missing(runtime, bundle, args):
+def test_create_already_reports_a_program_that_cannot_run(runtime, bundle, args):
     made = bundle("", {"process.args": args})
     unusual_programs(made.rootfs)
     line = runtime.refuses("create", "-b", made.path, runtime.new_id())
     assert "exec: " in line
 
 
-def test_start_says_why_the_program_cannot_run_and_leaves_nothing(runtime, bundle):
+def test_start_reports_why_the_program_cannot_run_and_leaves_nothing(runtime, bundle):
     made = bundle("", {"process.args": ["/bin/garbage"]})
     unusual_programs(made.rootfs)
     id = runtime.create(made)
@@ -222,13 +222,13 @@ def test_exec_itself_fails_with_255(runtime, bundle):
     assert runtime("exec", "--env", "NOVALUE", id, "true").status == 255
 
 
-def test_a_created_container_takes_exec_too(runtime, bundle):
+def test_exec_works_in_a_created_container_too(runtime, bundle):
     id = runtime.create(bundle(SLEEP))
     assert runtime.ok("exec", id, "echo", "x").out == "x\n"
     assert runtime.state(id)["status"] == "created"
 
 
-# --- around it -----------------------------------------------------------------------------------
+# --- streams, signals, cgroups -------------------------------------------------------------------
 
 
 def test_standard_streams_are_the_callers(runtime, bundle):
@@ -239,7 +239,7 @@ def test_standard_streams_are_the_callers(runtime, bundle):
     assert done.stderr == b"err\n"
 
 
-def test_detached_it_writes_its_pid_and_lives_on(runtime, bundle):
+def test_detached_it_writes_its_pid_and_keeps_running(runtime, bundle):
     made = bundle(SLEEP)
     id = runtime.started(made)
     file = made.path / "pid"
@@ -270,7 +270,7 @@ def test_signals_are_passed_on(runtime, bundle, number):
     assert run.returncode == 5
 
 
-def test_a_paused_container_only_on_demand(runtime, bundle):
+def test_a_paused_container_is_entered_only_on_request(runtime, bundle):
     id = runtime.started(bundle(SLEEP))
     runtime.ok("pause", id)
     done = runtime("exec", id, "true")
@@ -318,7 +318,7 @@ def test_preserved_descriptors(runtime, bundle):
     assert file.read_text() == "hello\n"
 
 
-def test_a_process_that_names_no_capabilities_has_the_containers(runtime, bundle, tmp_path):
+def test_a_process_without_capabilities_gets_the_containers(runtime, bundle, tmp_path):
     sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_KILL"])
     changes = {"process.capabilities": sets, "process.oomScoreAdj": 321}
     container = runtime.started(bundle("sleep 1000", changes))
@@ -334,9 +334,9 @@ def test_a_process_that_names_no_capabilities_has_the_containers(runtime, bundle
     assert runtime.ok("exec", "--process", file, container).words == ["CapEff:", "0" * 16, "5"]
 
 
-def test_a_process_runs_on_the_cpus_it_asks_for(runtime, bundle, tmp_path):
+def test_a_process_runs_on_the_cpus_it_requests(runtime, bundle, tmp_path):
     if os.cpu_count() == 1:
-        pytest.skip("there is one CPU")
+        pytest.skip("needs more than one CPU")
     container = runtime.started(bundle("sleep 1000"))
     file = tmp_path / "process.json"
     wanted = {"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/"}
@@ -362,7 +362,7 @@ def test_a_cgroup_above_the_containers_is_refused(runtime, bundle):
         )
 
 
-# --- the process that makes the one inside, and ends ----------------------------------------------
+# --- the process that creates the one inside, and exits ------------------------------------------
 
 REPORTS_LATE = """
 import os, sys, time
@@ -386,11 +386,11 @@ except PycontainError as error:
 
 
 def enter(runtime, container, file, delay):
-    """Start `sleep 1000` in a container, with something in the way of the news of its birth."""
+    """Start `sleep 1000` in a container; `delay` runs before its pid is reported."""
     paths = [path for path in sys.path if path]
     root = str(runtime.root)
     code = REPORTS_LATE.format(paths=paths, root=root, id=container, file=str(file), delay=delay)
-    quiet = subprocess.DEVNULL  # no pipe: what runs on would hold its other end
+    quiet = subprocess.DEVNULL  # not a pipe: the detached process would keep its other end open
     with (file.parent / "said").open("w+") as said:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -408,7 +408,7 @@ def programs(runtime, container):
     return [line for line in runtime.ok("ps", container).lines if line.endswith("sleep 1000")]
 
 
-def test_the_pid_of_a_process_is_its_own_however_late_it_becomes_known(runtime, bundle, tmp_path):
+def test_the_pid_is_right_however_late_it_is_reported(runtime, bundle, tmp_path):
     container = runtime.started(bundle("sleep 2000"))
     file = tmp_path / "pid"
     assert enter(runtime, container, file, "time.sleep(0.3)") == (0, "")
@@ -416,10 +416,10 @@ def test_the_pid_of_a_process_is_its_own_however_late_it_becomes_known(runtime, 
     assert file.read_text() == line.split()[1]
 
 
-def test_a_process_that_nobody_knows_of_does_not_run(runtime, bundle, tmp_path):
+def test_a_process_that_was_never_reported_does_not_run(runtime, bundle, tmp_path):
     container = runtime.started(bundle("sleep 2000"))
     status, said = enter(runtime, container, tmp_path / "pid", "os.kill(os.getpid(), 9)")
     assert status == 1
     assert "was killed by signal 9" in said
-    wait_until(lambda: len(runtime.ok("ps", container).lines) == 2, "nothing of it is left")
+    wait_until(lambda: len(runtime.ok("ps", container).lines) == 2, "the process has exited")
     assert not (tmp_path / "pid").exists()

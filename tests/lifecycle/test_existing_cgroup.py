@@ -1,4 +1,4 @@
-"""A container in a cgroup that was there before it: it leaves the cgroup as it was, but for limits."""
+"""A container in a cgroup that existed before: it leaves the cgroup unchanged, except for limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STAYS = "sleep 55 & echo up; sleep 55"
 
 @pytest.fixture
 def existing(runtime) -> Iterator[Cgroup]:
-    """An empty cgroup that no container has made."""
+    """An empty cgroup that no container created."""
     cgroup = Cgroup(find_mount(), f"/{TOKEN}-existing")
     os.mkdir(cgroup.directory)
     yield cgroup
@@ -30,21 +30,21 @@ def existing(runtime) -> Iterator[Cgroup]:
 
 @pytest.fixture
 def inside(existing, bundle):
-    """Makes bundles whose cgroup this is: inside(script, {JSON path: value})."""
+    """Creates bundles that use this cgroup: inside(script, {JSON path: value})."""
     return lambda script, changes=(): bundle(
         script, {"linux.cgroupsPath": existing.path, **dict(changes)}
     )
 
 
 def is_filtered(cgroup: Cgroup) -> bool:
-    """Whether pycontain's device filter is on it."""
+    """Whether pycontain's device filter is attached to it."""
     program = bpf.attached(cgroup.fd, c.BPF_CGROUP_DEVICE, b"pycontain")
     if program >= 0:
         os.close(program)
     return program >= 0
 
 
-def test_it_can_be_used_again_and_again(runtime, inside, existing):
+def test_it_can_be_reused(runtime, inside, existing):
     for _ in range(3):
         assert runtime.output(inside("echo up")).out == "up\n"
     id = runtime.started(inside("echo up"))
@@ -53,7 +53,7 @@ def test_it_can_be_used_again_and_again(runtime, inside, existing):
     assert runtime.output(inside("echo up")).out == "up\n"
 
 
-def test_it_can_be_used_after_a_start_that_failed(runtime, inside):
+def test_it_can_be_reused_after_a_failed_start(runtime, inside):
     missing = inside("", {"process.args": ["/no/such/program"]})
     assert "no such file or directory" in runtime.fails(missing)
     assert runtime.output(inside("echo up")).out == "up\n"
@@ -62,7 +62,7 @@ def test_it_can_be_used_after_a_start_that_failed(runtime, inside):
 
 
 @pytest.mark.parametrize("words", [["delete"], ["delete", "--force"]], ids=" ".join)
-def test_delete_kills_what_a_container_that_stopped_has_left(runtime, inside, existing, words):
+def test_delete_kills_the_processes_that_a_stopped_container_left(runtime, inside, existing, words):
     id = runtime.started(inside(LEAVES_ONE, NO_PID_NAMESPACE))
     runtime.wait_for_status(id, "stopped")
     assert len(existing.pids()) == 1
@@ -70,19 +70,19 @@ def test_delete_kills_what_a_container_that_stopped_has_left(runtime, inside, ex
     assert existing.pids() == []
 
 
-def test_delete_by_force_kills_all_processes_of_one_that_runs(runtime, inside, existing):
+def test_forced_delete_kills_all_processes_of_a_running_container(runtime, inside, existing):
     id = runtime.started(inside(STAYS, NO_PID_NAMESPACE))
     runtime.wait_for_text(id, "up")
     runtime.ok("delete", "--force", id)
     assert existing.pids() == []
 
 
-def test_run_kills_what_its_container_has_left(runtime, inside, existing):
+def test_run_kills_the_processes_that_its_container_left(runtime, inside, existing):
     assert runtime.output(inside(LEAVES_ONE, NO_PID_NAMESPACE)).out == "up\n"
     assert existing.pids() == []
 
 
-def test_it_can_be_used_after_processes_were_killed_in_it(runtime, inside):
+def test_it_can_be_reused_after_processes_were_killed_in_it(runtime, inside):
     for _ in range(2):
         assert runtime.output(inside(LEAVES_ONE, NO_PID_NAMESPACE)).out == "up\n"
     id = runtime.create(inside("echo up"))
@@ -90,14 +90,14 @@ def test_it_can_be_used_after_processes_were_killed_in_it(runtime, inside):
     assert runtime.output(inside("echo up")).out == "up\n"
 
 
-def test_it_can_be_used_after_a_container_that_was_deleted_while_paused(runtime, inside):
+def test_it_can_be_reused_after_a_container_was_deleted_while_paused(runtime, inside):
     id = runtime.started(inside(STAYS))
     runtime.ok("pause", id)
     runtime.ok("delete", "--force", id)
     assert runtime.output(inside("echo up")).out == "up\n"
 
 
-def test_no_device_filter_of_a_container_stays(runtime, inside, existing):
+def test_no_device_filter_remains(runtime, inside, existing):
     id = runtime.create(inside("echo up"))
     assert is_filtered(existing)
     runtime.ok("delete", "--force", id)

@@ -1,9 +1,9 @@
 """
-Whatever step fails, and however, the host is afterwards as it was.
+Whichever step fails, and however, the host is left unchanged.
 
-One bundle asks for every kind of step. Each of its steps is failed in turn: once by putting a step
-in its place that neither side knows, once, on the child's side, by a crash in the middle of it.
-A second bundle asks for all that a child of vfork can do.
+One bundle needs every kind of step. Each of its steps fails in turn: once because a step that
+neither side knows takes its place, and once, on the child's side, because the child crashes in it.
+A second bundle needs every step that a child of vfork can perform.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def request(id: str = "x", bundle: str = "/x", *, vfork: bool = False) -> Reques
 
 
 def planned(changes: dict[str, Any], *, vfork: bool = False) -> tuple[steps.Step, ...]:
-    """The steps of a bundle; which they are does not depend on where it is."""
+    """The steps of a bundle; they do not depend on its path."""
     import json
 
     spec = parse(json.dumps(changed(CONFIG, changes)))
@@ -168,20 +168,20 @@ def rich(bundle, tmp_path: Path) -> Iterator[Bundle]:
     """The rich bundle, and a socket that receives its terminal and its pidfd."""
     made = bundle("", RICH)
     made.edit({"hooks": hooks(str(made.path / "log"))})
-    with furnished(made):
+    with with_files(made):
         yield made
 
 
 @pytest.fixture
 def vfork(bundle, tmp_path: Path) -> Iterator[Bundle]:
-    """The bundle whose child shares memory, furnished alike."""
+    """The bundle whose child shares memory, with the same files."""
     made = bundle("", VFORK)
-    with furnished(made):
+    with with_files(made):
         yield made
 
 
 @contextmanager
-def furnished(made: Bundle) -> Iterator[None]:
+def with_files(made: Bundle) -> Iterator[None]:
     program = made.rootfs / "bin/program"
     program.write_text("#!/bin/sh\nsleep 100\n")
     program.chmod(0o755)
@@ -193,7 +193,7 @@ def furnished(made: Bundle) -> Iterator[None]:
 
 @pytest.fixture
 def launch(rich: Bundle, tmp_path: Path, shared_mounts: None):
-    """A container that is ready to be brought up, in this very process."""
+    """A container that is ready to be brought up in this process."""
     return prepared(rich, tmp_path, PLANNED)
 
 
@@ -204,8 +204,8 @@ def vfork_launch(vfork: Bundle, tmp_path: Path, shared_mounts: None):
 
 def prepared(made: Bundle, tmp_path: Path, plan: tuple[steps.Step, ...]) -> ContainerLaunch:
     id = f"{TOKEN}-launch"
-    asked = request(id, str(made.path), vfork=plan is PLANNED_VFORK)
-    launch = prepare(Options(root=str(tmp_path / "state")), Loaded(str(made.path)), asked)
+    wanted = request(id, str(made.path), vfork=plan is PLANNED_VFORK)
+    launch = prepare(Options(root=str(tmp_path / "state")), Loaded(str(made.path)), wanted)
     assert [step.name for step in all_steps(launch)] == [step.name for step in plan]
     return launch
 
@@ -215,7 +215,7 @@ def all_steps(launch: ContainerLaunch) -> list[steps.Step]:
 
 
 def break_step(launch: ContainerLaunch, number: int) -> None:
-    """Put a step in the place of one that nobody knows."""
+    """Replace a step with one that its side does not know."""
     plan = all_steps(launch)
     broken = BrokenHere() if plan[number].side == "parent" else BrokenThere()
     before = 0
@@ -230,7 +230,7 @@ def break_step(launch: ContainerLaunch, number: int) -> None:
 
 
 def bring_up(launch, rich: Bundle, tmp_path: Path) -> PycontainError:
-    """The error of a launch that has to fail, after which the host has to be as before."""
+    """The error of a launch that must fail and leave the host unchanged."""
     before, blocked = look(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with pytest.raises(PycontainError) as caught:
         launching.bring_up(launch)
@@ -282,7 +282,7 @@ def test_the_last_step_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path):
     assert "exec format error" in str(error)
 
 
-def test_what_C_raises_in_a_child_of_vfork_names_its_step_too(
+def test_an_exception_from_C_in_a_child_of_vfork_names_its_step_too(
     vfork_launch, vfork, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(program, "command", lambda *_: (b"/x", (b"a NUL \0 inside",), ()))
@@ -308,7 +308,7 @@ def test_the_last_step_fails(launch, rich, tmp_path):
     assert ran(rich)[-1] == "poststop"
 
 
-# without the last one: a crash in it and an execve that works close the pipe alike
+# without the last one: a crash there closes the pipe just as a successful execve does
 CHILD = [number for number, step in enumerate(PLANNED) if step.side == "child"][:-1]
 
 
@@ -318,7 +318,7 @@ def test_a_child_that_crashes_in_a_step(launch, rich, tmp_path, number, monkeypa
 
     def crash_at_the_victim(step, context):
         if step is victim:
-            ffi.cast("int *", 8)[0] = 1  # a signal of its own would spare process 1
+            ffi.cast("int *", 8)[0] = 1  # a fault: process 1 ignores its own signals
         perform(step, context)
 
     monkeypatch.setattr(child_step, "perform", crash_at_the_victim)
@@ -327,8 +327,8 @@ def test_a_child_that_crashes_in_a_step(launch, rich, tmp_path, number, monkeypa
     assert "by signal 11" in str(error)
 
 
-def test_undone_it_can_be_brought_up_after_all(launch, rich, tmp_path):
-    """The rich bundle itself is sound: otherwise the tests above would prove little."""
+def test_the_rich_bundle_is_sound(launch, rich, tmp_path):
+    """Otherwise the tests above would prove little."""
     before = look()
     launching.bring_up(launch)
     assert look().processes != before.processes
@@ -339,7 +339,7 @@ def test_undone_it_can_be_brought_up_after_all(launch, rich, tmp_path):
     assert ran(rich)[-1] == "poststop"
 
 
-def test_the_first_error_is_told_even_when_undoing_fails_too(launch, rich, tmp_path, capfd):
+def test_the_first_error_is_reported_even_when_undoing_fails_too(launch, rich, tmp_path, capfd):
     def fail() -> None:
         raise StepError("is stuck", at="something")
 

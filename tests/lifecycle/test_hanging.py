@@ -1,4 +1,4 @@
-"""Ways out of a `create`, `start` or `run` that hangs: delete --force, and kill with SIGKILL."""
+"""How to end a `create`, `start` or `run` that hangs: delete --force, and kill with SIGKILL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ every_namespaces = pytest.mark.parametrize("namespaces", NAMESPACES.values(), id
 
 
 def with_hook(bundle, kind: str, namespaces: list[str]) -> Bundle:
-    """A bundle with a hook that makes /tmp/hung, and fails once there is /tmp/go, or much later."""
+    """A bundle with a hook that creates /tmp/hung and fails once /tmp/go exists, or much later."""
     made = bundle("echo up", {"linux.namespaces": [{"type": name} for name in namespaces]})
     shell, root = ("/bin/busybox", "") if kind == "startContainer" else (busybox(), made.rootfs)
     wait = f"for n in $(seq {20 * int(LIMIT)}); do [ -e {root}/tmp/go ] && exit 1; sleep .1; done"
@@ -34,7 +34,7 @@ def with_hook(bundle, kind: str, namespaces: list[str]) -> Bundle:
 
 @contextmanager
 def hanging(runtime, made: Bundle, *words) -> Iterator[subprocess.Popen]:
-    """A command that hangs in its hook; at the end it has failed and said why in one line."""
+    """A command that hangs in its hook; at the end it must have failed with a one-line error."""
     with subprocess.Popen(
         runtime.command(*words),
         stdin=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ def hanging(runtime, made: Bundle, *words) -> Iterator[subprocess.Popen]:
             yield command
             said = command.communicate(timeout=LIMIT)[1]
         finally:
-            (made.rootfs / "tmp/go").touch()  # else a test that fails leaves the hook
+            (made.rootfs / "tmp/go").touch()  # otherwise a failing test leaves the hook running
             command.kill()
     assert command.returncode == 1
     assert said.startswith("pycontain: ")
@@ -55,7 +55,7 @@ def hanging(runtime, made: Bundle, *words) -> Iterator[subprocess.Popen]:
 
 
 @every_namespaces
-def test_delete_by_force_ends_a_start_that_hangs(runtime, bundle, namespaces):
+def test_forced_delete_ends_a_start_that_hangs(runtime, bundle, namespaces):
     made = with_hook(bundle, "startContainer", namespaces)
     id = runtime.create(made)
     with hanging(runtime, made, "start", id):
@@ -68,7 +68,7 @@ def test_delete_by_force_ends_a_start_that_hangs(runtime, bundle, namespaces):
     [("create", "createContainer", "creating"), ("run", "startContainer", "running")],
 )
 @every_namespaces
-def test_delete_by_force_ends_a_birth_that_hangs(runtime, bundle, namespaces, verb, kind, status):
+def test_forced_delete_ends_a_creation_that_hangs(runtime, bundle, namespaces, verb, kind, status):
     made = with_hook(bundle, kind, namespaces)
     id = runtime.new_id()
     with hanging(runtime, made, verb, "-b", made.path, id):
@@ -89,21 +89,21 @@ def test_kill_ends_a_create_that_hangs_and_no_other_signal_does(runtime, bundle,
     assert runtime.ids() == []
 
 
-def test_kill_finds_no_process_before_there_is_one(runtime, bundle):
+def test_kill_fails_before_the_first_process_exists(runtime, bundle):
     id = runtime.create(bundle("echo up"))
-    (runtime.root / id / "process").unlink()  # as before the first process was made
+    (runtime.root / id / "process").unlink()  # as before the first process was created
     assert "container not running" in runtime.refuses("kill", id, "KILL")
 
 
-def test_delete_by_force_says_that_a_hook_of_the_host_keeps_it(runtime, bundle, monkeypatch):
+def test_forced_delete_reports_a_hanging_hook_on_the_host(runtime, bundle, monkeypatch):
     made = with_hook(bundle, "createRuntime", NAMESPACES["pid"])
     monkeypatch.setattr(delete, "_PATIENCE", 0.3)
     id = runtime.new_id()
     with hanging(runtime, made, "create", "-b", made.path, id):
         pid = runtime.state(id)["pid"]
-        with pytest.raises(Timeout, match="is locked by another command") as caught:
+        with pytest.raises(Timeout, match="is still locked by another command") as caught:
             delete.delete(Options(root=str(runtime.root)), id, force=True)
         assert "a create whose hook hangs" in caught.value.fault.remedy
-        assert start_time(pid) == 0, "the first process was killed all the same"
+        assert start_time(pid) == 0, "the first process was killed anyway"
         (made.rootfs / "tmp/go").touch()
     assert runtime.ids() == []

@@ -1,4 +1,4 @@
-"""config.md, POSIX-platform Hooks: when they run, where, what they are told, how they fail."""
+"""config.md, POSIX-platform Hooks: when and where they run, what they receive, how they fail."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def log(made: Bundle) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
-def says(word: str) -> str:
+def writes(word: str) -> str:
     """A hook that writes one word."""
     return f"echo {word} >>$ROOT/log"
 
 
-ALL = {kind: [says(f"{kind}-1"), says(f"{kind}-2")] for kind in KINDS}
+ALL = {kind: [writes(f"{kind}-1"), writes(f"{kind}-2")] for kind in KINDS}
 
 
 def test_the_whole_order_with_run(runtime, bundle):
@@ -72,7 +72,7 @@ def test_the_whole_order_with_run(runtime, bundle):
                 "busybox",
                 "sh",
                 "-c",
-                f"{says('poststart-2')}; touch $ROOT/tmp/go",
+                f"{writes('poststart-2')}; touch $ROOT/tmp/go",
             ]
         }
     )
@@ -100,11 +100,11 @@ def test_the_whole_order_with_create_start_and_delete(runtime, bundle):
     assert log(made)[-2:] == ["poststop-1", "poststop-2"]
 
 
-TELL = "cat >$ROOT/told-{0}; for n in pid mnt net; do readlink /proc/self/ns/$n; done >$ROOT/ns-{0}; readlink /proc/self/root >>$ROOT/ns-{0}"
+SHOW = "cat >$ROOT/state-{0}; for n in pid mnt net; do readlink /proc/self/ns/$n; done >$ROOT/ns-{0}; readlink /proc/self/root >>$ROOT/ns-{0}"
 
 
-def test_what_hooks_are_told_and_where_they_run(runtime, bundle):
-    made = with_hooks(bundle, {kind: [TELL.format(kind)] for kind in KINDS}, "echo up; sleep 100")
+def test_the_state_that_hooks_receive_and_where_they_run(runtime, bundle):
+    made = with_hooks(bundle, {kind: [SHOW.format(kind)] for kind in KINDS}, "echo up; sleep 100")
     made.edit({"annotations": {"org.example.a": "b"}})
     id = runtime.started(made)
     pid = runtime.state(id)["pid"]
@@ -120,9 +120,9 @@ def test_what_hooks_are_told_and_where_they_run(runtime, bundle):
         "poststop": "stopped",
     }
     for kind in KINDS:
-        told = json.loads((made.rootfs / f"told-{kind}").read_text())
+        state = json.loads((made.rootfs / f"state-{kind}").read_text())
         seen_pid = {"poststop": 0, **dict.fromkeys(IN_CONTAINER, 1)}.get(kind, pid)
-        assert told == {
+        assert state == {
             "ociVersion": "1.2.0",
             "id": id,
             "status": status[kind],
@@ -134,7 +134,7 @@ def test_what_hooks_are_told_and_where_they_run(runtime, bundle):
         assert namespaces == (inside if kind in IN_CONTAINER else outside), kind
 
 
-def test_early_hooks_can_reach_the_namespaces_by_the_pid_they_are_told(runtime, bundle):
+def test_early_hooks_can_reach_the_namespaces_by_the_pid_in_the_state(runtime, bundle):
     made = bundle("ip -o addr show lo")
     hook = made.script(
         "hook",
@@ -178,7 +178,7 @@ def test_a_hook_without_arguments_gets_its_path(runtime, bundle):
 
 
 def test_a_hook_that_does_not_read_its_input_and_writes_much_does_not_hang(runtime, bundle):
-    made = with_hooks(bundle, {"createRuntime": ["head -c 1000000 /dev/zero", says("done")]})
+    made = with_hooks(bundle, {"createRuntime": ["head -c 1000000 /dev/zero", writes("done")]})
     made.edit({"annotations": {f"a{number}": "x" * 1000 for number in range(300)}})
     runtime.output(made)
     assert log(made) == ["done", "program"]
@@ -190,9 +190,9 @@ def test_a_hook_that_does_not_read_its_input_and_writes_much_does_not_hang(runti
 def failing(kind: str) -> dict[str, list[str]]:
     """Hooks of which the second of one kind fails."""
     return {
-        "createRuntime": [says("createRuntime")],
-        "poststop": [says("poststop")],
-        kind: [says("before"), "echo first line; echo the reason >&2; exit 3", says("after")],
+        "createRuntime": [writes("createRuntime")],
+        "poststop": [writes("poststop")],
+        kind: [writes("before"), "echo first line; echo the reason >&2; exit 3", writes("after")],
     }
 
 
@@ -233,7 +233,7 @@ def test_after_a_hook_has_failed_the_program_has_not_run(runtime, bundle, kind):
 @pytest.mark.parametrize("verb", ["run", "delete"])
 def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(runtime, bundle, verb):
     made = with_hooks(
-        bundle, {"poststop": [says("one"), "echo why; exit 4", says("three")]}, "exit 0"
+        bundle, {"poststop": [writes("one"), "echo why; exit 4", writes("three")]}, "exit 0"
     )
     if verb == "run":
         done = runtime.run(made)
@@ -293,7 +293,7 @@ def test_a_hook_that_cannot_be_executed(runtime, bundle, kind, text, words):
     assert f"error running {kind} hook #0: {text} cannot be executed: {words}" in line
 
 
-def test_a_hook_that_is_killed_says_by_which_signal(runtime, bundle):
+def test_the_error_of_a_killed_hook_has_the_number_of_the_signal(runtime, bundle):
     made = with_hooks(bundle, {"createRuntime": ["kill -SEGV $$"]})
     assert "was killed by signal 11" in runtime.fails(made)
 
@@ -311,7 +311,7 @@ def test_hooks_get_default_signals_and_no_descriptors(runtime, bundle):
 
 
 def test_hooks_on_the_host_get_no_descriptor_of_the_caller(runtime, bundle):
-    """The program gets those that it is to get."""
+    """The program gets those of --preserve-fds."""
     on_host = [kind for kind in KINDS if kind not in IN_CONTAINER]
     hooks = {kind: [f"ls /proc/self/fd >$ROOT/see-{kind}"] for kind in on_host}
     made = with_hooks(bundle, hooks, "echo hello >&3; ls /proc/self/fd >/log")
@@ -324,8 +324,8 @@ def test_hooks_on_the_host_get_no_descriptor_of_the_caller(runtime, bundle):
         assert (made.rootfs / f"see-{kind}").read_text().split() == ["0", "1", "2", "3"], kind
 
 
-def test_the_descriptors_of_a_program_that_runs_hooks_stay_as_they_were():
-    """The library does so, in a program of its own."""
+def test_the_descriptors_of_a_program_that_runs_hooks_are_unchanged():
+    """The library runs poststop hooks in the program that uses it."""
     reader, writer = os.pipe()
     os.set_inheritable(reader, True)
     show = Hook(at="", path="/bin/sh", args=("sh", "-c", f"test ! -e /proc/self/fd/{reader}"))
@@ -335,25 +335,25 @@ def test_the_descriptors_of_a_program_that_runs_hooks_stay_as_they_were():
     os.close(writer)
 
 
-def test_a_state_that_no_pipe_takes_is_an_error():
-    """A hook that read half of it would not know."""
-    if os.geteuid() == 0 and _may_have_any_pipe():
+def test_a_state_too_large_for_a_pipe_is_an_error():
+    """A hook could not tell that it read only half of it."""
+    if os.geteuid() == 0 and _may_exceed_pipe_limit():
         pytest.skip("needs a host without CAP_SYS_RESOURCE")
     most = int(Path("/proc/sys/fs/pipe-max-size").read_text())
     hook = Hook(at="", path="/bin/true", args=())
     fds = os.listdir("/proc/self/fd")
     run_hook(hook, {"x": "x" * (most - 100)}, "/")
-    with pytest.raises(HookError, match="cannot be told the state: operation not permitted"):
+    with pytest.raises(HookError, match="cannot be given the state: operation not permitted"):
         run_hook(hook, {"x": "x" * most}, "/")
     assert os.listdir("/proc/self/fd") == fds
 
 
-def _may_have_any_pipe() -> bool:
+def _may_exceed_pipe_limit() -> bool:
     effective = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
     return bool(int(effective, 16) >> 24 & 1)
 
 
-def test_the_program_that_a_hook_kills_is_gone(runtime, bundle):
+def test_after_a_failed_poststart_hook_the_program_has_ended(runtime, bundle):
     made = with_hooks(bundle, {"poststart": ["exit 1"]}, "touch /log; sleep 100")
     id = runtime.create(made)
     pid = runtime.state(id)["pid"]
@@ -361,13 +361,13 @@ def test_the_program_that_a_hook_kills_is_gone(runtime, bundle):
     assert start_time(pid) == 0, "the process has ended"
 
 
-def test_a_createContainer_hook_is_in_the_root_file_system(runtime, bundle):
+def test_a_createContainer_hook_runs_in_the_root_file_system(runtime, bundle):
     made = bundle("cat /made/here", {})
     hook = made.script("hook", "mkdir made && echo yes >made/here")
     made.edit({"hooks": {"createContainer": [{"path": str(hook), "env": ["PATH=/bin:/usr/bin"]}]}})
     assert runtime.output(made).words == ["yes"]
 
 
-def test_a_hook_that_a_signal_ends_names_it(runtime, bundle):
+def test_the_error_of_a_killed_hook_has_the_name_of_the_signal(runtime, bundle):
     made = with_hooks(bundle, {"createRuntime": ["kill -SYS $$"]})
     assert "was killed by signal 31 (bad system call) after" in runtime.fails(made)

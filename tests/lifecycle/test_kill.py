@@ -1,4 +1,4 @@
-"""kill, and the signals that `run` passes on."""
+"""kill, and the signals that `run` forwards."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from pycontain.spec.names import SIGNALS
 from tests.bundles import wait_until
 
-# busybox ash knows the signals by number, reports each that it gets, and goes on
-DEAF = (signal.SIGKILL, signal.SIGSTOP)
+# busybox ash traps signals by number; it reports each one and continues
 CATCHABLE = sorted({*range(1, 65)} - {9, 19, 32, 33})
 CATCHER = f"""
 for n in {" ".join(map(str, CATCHABLE))}; do trap "echo got $n" $n; done
@@ -22,7 +21,7 @@ while [ ! -e /tmp/end ]; do sleep .01; done
 
 
 def spellings() -> list[tuple[str, int]]:
-    """Each catchable signal by name, by SIG and name, by number, and the real-time ones."""
+    """Each catchable signal by name, with and without SIG, and by number; real-time signals."""
     found: list[tuple[str, int]] = []
     for name, number in SIGNALS.items():
         if number in CATCHABLE and number != signal.SIGCHLD:
@@ -70,13 +69,13 @@ def test_kill_ends_process_1(runtime, bundle, spelling):
 @pytest.mark.parametrize(
     "spelling", ["", "SIG", "NOTHING", "SIGSIGTERM", "65", "-1", "9x", "RTMIN+40", "RTMAX-99"]
 )
-def test_what_is_no_signal_is_refused(runtime, bundle, spelling):
+def test_an_invalid_signal_is_refused(runtime, bundle, spelling):
     id = runtime.started(bundle("echo up; sleep 100"))
     assert "signal" in runtime.refuses("kill", id, "--", spelling) or spelling
     assert runtime.state(id)["status"] == "running"
 
 
-def test_signal_0_only_asks(runtime, bundle):
+def test_signal_0_only_checks(runtime, bundle):
     id = runtime.started(bundle("echo up; sleep 100"))
     runtime.ok("kill", id, "0")
     assert runtime.state(id)["status"] == "running"
@@ -106,7 +105,7 @@ def test_without_all_only_the_first_process_gets_it(runtime, bundle):
     assert "child got it" not in runtime.printed(id)
 
 
-def test_all_kills_what_a_container_without_a_pid_namespace_has_left(runtime, bundle):
+def test_all_kills_what_a_container_without_a_pid_namespace_left(runtime, bundle):
     made = bundle("sleep 100 & echo up", {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
     id = runtime.started(made)
     runtime.wait_for_status(id, "stopped")
@@ -115,25 +114,25 @@ def test_all_kills_what_a_container_without_a_pid_namespace_has_left(runtime, bu
     runtime.ok("delete", id)
 
 
-def test_without_a_pid_namespace_sigkill_is_for_all(runtime, bundle):
-    """In one of its own they would end with the first process."""
+def test_without_a_pid_namespace_sigkill_reaches_every_process(runtime, bundle):
+    """In a new one they would end with the first process."""
     shared = {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]}
     id = runtime.started(bundle("sleep 100 & sleep 100 & echo up; sleep 100", shared))
     runtime.wait_for_text(id, "up")
     runtime.ok("kill", id, "KILL")
-    wait_until(lambda: processes(runtime, id) == [], "all are gone")
+    wait_until(lambda: processes(runtime, id) == [], "all have exited")
     left = runtime.started(bundle("sleep 100 & echo up", shared))
     runtime.wait_for_status(left, "stopped")
     assert len(processes(runtime, left)) == 1
     runtime.ok("kill", left, "KILL")
-    wait_until(lambda: processes(runtime, left) == [], "what it left is gone")
+    wait_until(lambda: processes(runtime, left) == [], "what it left has exited")
 
 
 def processes(runtime, id):
     return json.loads(runtime.ok("ps", "--format", "json", id).out)
 
 
-def test_delete_kills_what_a_container_without_a_pid_namespace_has_left(runtime, bundle):
+def test_delete_kills_what_a_container_without_a_pid_namespace_left(runtime, bundle):
     made = bundle("sleep 100 & echo up", {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
     id = runtime.started(made)
     runtime.wait_for_status(id, "stopped")
@@ -164,7 +163,7 @@ def test_run_in_the_foreground_leaves_no_process_of_a_container_without_a_pid_na
         signal.SIGRTMIN + 5,
     ],
 )
-def test_run_passes_a_signal_on(runtime, bundle, number):
+def test_run_forwards_a_signal(runtime, bundle, number):
     made = bundle(f"trap 'echo got it; exit 7' {int(number)}; echo up; while :; do sleep .01; done")
     command = runtime.command("run", "-b", made.path, runtime.new_id())
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as run:
@@ -175,7 +174,7 @@ def test_run_passes_a_signal_on(runtime, bundle, number):
     assert run.returncode == 7
 
 
-def test_a_program_that_a_signal_ends_gives_128_and_the_signal(runtime, bundle):
+def test_a_program_killed_by_a_signal_gives_128_plus_its_number(runtime, bundle):
     id = runtime.new_id()
     made = bundle("echo up; sleep 100")
     command = runtime.command("run", "-b", made.path, id)
@@ -198,7 +197,7 @@ def test_a_runtime_that_is_killed_leaves_a_container_that_can_be_deleted(runtime
 
 
 @pytest.mark.parametrize("name", ["CHLD", "TERM", "PIPE", "INT"])
-def test_a_caller_that_ignores_a_signal_is_served_all_the_same(runtime, bundle, name):
+def test_run_works_for_a_caller_that_ignores_a_signal(runtime, bundle, name):
     made = bundle(
         "grep SigIgn /proc/self/status; exit 3",
         {"hooks": {"createRuntime": [{"path": "/bin/true"}]}},

@@ -59,7 +59,7 @@ def test_a_bundle_for_a_terminal_gets_pipes(bundle: Bundles, options) -> None:
     assert result.stdout == b"pipe\n"
 
 
-def test_a_home_that_no_environment_can_hold_is_none(bundle: Bundles, options) -> None:
+def test_a_home_with_a_nul_is_ignored(bundle: Bundles, options) -> None:
     made = bundle()
     (made.rootfs / "etc/passwd").write_bytes(b"root:x:0:0:r:/ro\0ot:/bin/sh\n")
     result = pycontain.run(made.path, ["sh", "-c", "echo $HOME"], options=options)
@@ -72,7 +72,7 @@ def test_environment_and_directory_can_be_given(bundle: Bundles, options) -> Non
     assert result.stdout == b"me\n/tmp\n"
 
 
-def test_a_signal_is_told_from_an_exit(bundle: Bundles, options) -> None:
+def test_a_killed_program_gives_128_plus_the_signal(bundle: Bundles, options) -> None:
     command = ["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]
     assert pycontain.run(bundle().path, command, options=options).status == 137
     with pycontain.Container(bundle().path, ["sleep", "100"], options=options) as container:
@@ -82,13 +82,13 @@ def test_a_signal_is_told_from_an_exit(bundle: Bundles, options) -> None:
         assert container.wait(10) == 137
 
 
-def test_time_runs_out_and_nothing_is_left(bundle: Bundles, options) -> None:
+def test_after_a_timeout_nothing_is_left(bundle: Bundles, options) -> None:
     with pytest.raises(pycontain.Timeout, match="longer than 0.2 s"):
         pycontain.run(bundle().path, ["sleep", "100"], timeout=0.2, options=options)
     assert left(options) == []
 
 
-def test_time_runs_out_for_a_program_that_always_has_more_to_say() -> None:
+def test_a_program_that_never_stops_writing_times_out() -> None:
     process = Endless()
     with Pipes(b"", capture=True) as pipes, pytest.raises(pycontain.Timeout):
         os.dup2(process.zero, pipes.ours[1])
@@ -99,7 +99,7 @@ def test_time_runs_out_for_a_program_that_always_has_more_to_say() -> None:
 
 
 class Endless:
-    """A process that does not end; what it says is zero."""
+    """A process that never ends and writes zeros."""
 
     def __init__(self) -> None:
         self.pidfd = os.pidfd_open(os.getpid())
@@ -110,13 +110,13 @@ class Endless:
         self.killed = True
 
 
-def test_who_outlives_the_program_and_goes_on_writing_holds_nobody_up(monkeypatch) -> None:
+def test_a_writer_that_outlives_the_program_does_not_block_the_call(monkeypatch) -> None:
     """It writes again as soon as something was read."""
     with Pipes(b"", capture=True) as pipes:
 
-        def read_and_write(*asked: int) -> bool:
+        def read_and_write(*arguments: int) -> bool:
             assert len(pipes.pieces[1]) < 100
-            ended = read(*asked)
+            ended = read(*arguments)
             os.write(pipes.theirs[1], b"more")
             return ended
 
@@ -127,8 +127,8 @@ def test_who_outlives_the_program_and_goes_on_writing_holds_nobody_up(monkeypatc
         assert pipes.pieces[1] == [b"last"]
 
 
-def test_what_was_written_last_comes_back_from_a_pipe_of_any_size(bundle: Bundles, options) -> None:
-    """All of it is there when the program has ended, and nobody has read yet."""
+def test_the_last_output_comes_back_from_a_pipe_of_any_size(bundle: Bundles, options) -> None:
+    """The program has exited before any of it is read."""
     with Pipes(b"", capture=True) as pipes:
         fcntl.fcntl(pipes.theirs[1], fcntl.F_SETPIPE_SZ, 1 << 20)
         os.write(pipes.theirs[1], b"x" * (1 << 20))
@@ -203,7 +203,7 @@ def test_descriptors_do_not_pile_up(bundle: Bundles, options) -> None:
 
 
 def test_a_killed_program_leaves_no_container(bundle: Bundles, options) -> None:
-    """The worker outlives the program for as long as it takes to clean up."""
+    """The worker outlives the program until it has cleaned up."""
     code = f"""
 import pycontain, time
 container = pycontain.Container({str(bundle().path)!r}, ["sleep", "100"],
@@ -224,7 +224,7 @@ time.sleep(100)
         if not left(options):
             return
         time.sleep(0.05)
-    raise AssertionError(f"still there: {left(options)}")
+    raise AssertionError(f"not deleted: {left(options)}")
 
 
 def test_importing_costs_next_to_nothing() -> None:
@@ -235,11 +235,11 @@ def test_importing_costs_next_to_nothing() -> None:
     assert eval(done.stdout) == {"pycontain"}
 
 
-# --- what belongs to others -----------------------------------------------------------------------
+# --- independence of calls and containers --------------------------------------------------------
 
 
 def test_another_container_of_that_name_stays(runtime, bundle: Bundles) -> None:
-    """Neither the call that fails deletes it, nor the worker when its program ends."""
+    """Neither the failed call deletes it, nor the worker when its program exits."""
     made = bundle("", {"process.args": ["sleep", "100"]})
     id = runtime.started(made)
     program = f"""
@@ -256,8 +256,8 @@ except pycontain.StateError as error:
     assert runtime.state(id)["status"] == "running"
 
 
-def test_an_interrupted_call_leaves_the_next_its_own_answer(bundle: Bundles, options) -> None:
-    """And its container ends with the program."""
+def test_the_call_after_an_interrupted_one_gets_its_own_answer(bundle: Bundles, options) -> None:
+    """And the container of the interrupted call ends with the program."""
     made = bundle("", {"process.args": ["sleep", "100"]})
     program = f"""
 import pycontain
@@ -279,7 +279,7 @@ print(pycontain.run({str(made.path)!r}, ["echo", "second"], options=options).std
     wait_until(lambda: left(options) == [], "the worker has deleted it")
 
 
-def test_a_bundle_that_fails_changes_nothing_for_the_next(bundle: Bundles, options) -> None:
+def test_a_failed_bundle_changes_nothing_for_the_next(bundle: Bundles, options) -> None:
     """A worker enters a time namespace around its fork."""
     namespaces = [*CONFIG["linux"]["namespaces"], {"type": "time"}]
     offsets = {"monotonic": {"secs": -(10**15)}}
@@ -304,7 +304,7 @@ def test_poststop_hooks_run_when_a_poststart_hook_fails(bundle: Bundles, options
 
 
 def test_a_worker_does_not_grow_with_its_containers(bundle: Bundles, options) -> None:
-    """What a container took is freed without the garbage collector, which is off."""
+    """A container's memory is freed without the garbage collector, which is off."""
     path = bundle().path
     pycontain.close()
     for _ in range(30):

@@ -18,7 +18,7 @@ from pycontain.runtime.handle import Handle
 from pycontain.state.directory import StateDir
 from tests.bundles import LIMIT, TOKEN, Runtime, wait_until
 
-# In a process of its own: what 200 containers leave is then not lost in what pytest does.
+# In a separate process, where nothing that pytest does hides what 200 containers leave.
 MANY = """
 import json, os, sys
 from pycontain.options import Options
@@ -81,8 +81,8 @@ def test_fifty_containers_at_once(runtime: Runtime, bundle, verb):
     assert runtime.ids() == ([] if verb == "run" else sorted(ids))
 
 
-def test_starts_and_deletes_of_one_container_race_without_a_half_dead_one(runtime: Runtime, bundle):
-    """Whoever wins, the container is either there and running, or gone."""
+def test_racing_starts_and_deletes_leave_no_half_deleted_container(runtime: Runtime, bundle):
+    """Whichever wins, at most one start succeeds and the container is deleted."""
     for _ in range(5):
         id = runtime.create(bundle("sleep 100"))
         racers = [
@@ -98,7 +98,7 @@ def test_starts_and_deletes_of_one_container_race_without_a_half_dead_one(runtim
         assert runtime.ids() == []
 
 
-def test_a_lock_on_a_container_that_is_deleted_meanwhile_says_so(runtime: Runtime, bundle):
+def test_a_command_that_waits_for_the_lock_reports_a_deleted_container(runtime: Runtime, bundle):
     id = runtime.create(bundle("sleep 100"))
     options = Options(root=str(runtime.root))
     with StateDir.open(options.root, id):

@@ -30,7 +30,7 @@ def in_state(runtime, bundle, state: str) -> str:
     return id
 
 
-# command -> state -> the state afterwards ("" is gone); a state that is missing is an error
+# command -> state -> the state afterwards ("": deleted); in any other state it is an error
 EFFECTS = {
     "state": {state: state for state in STATES},
     "start": {"created": "running"},
@@ -43,7 +43,7 @@ EFFECTS = {
 
 
 def words(command: str, id: str) -> list[str]:
-    """The command line; a KILL, because process 1 is deaf to what it does not handle."""
+    """The command line; KILL, because process 1 ignores signals it does not handle."""
     return [command, id, *(["KILL"] if command == "kill" else [])]
 
 
@@ -80,7 +80,7 @@ def test_delete_with_force_removes_a_container_in_any_state(runtime, bundle, sta
     assert runtime.ids() == []
 
 
-def test_the_state_is_what_the_schema_asks_for(runtime, bundle):
+def test_the_state_has_what_the_schema_requires(runtime, bundle):
     made = bundle(SLEEPER, {"annotations": {"org.example.a": "1", "org.example.b": ""}})
     id = runtime.create(made)
     state = runtime.state(id)
@@ -166,7 +166,7 @@ def test_an_unknown_id_is_an_error(runtime, command):
     assert "container = nobody does not exist" in line
 
 
-def test_deleting_an_unknown_id_with_force_is_none(runtime):
+def test_deleting_an_unknown_id_with_force_succeeds(runtime):
     runtime.ok("delete", "--force", "nobody")
 
 
@@ -178,7 +178,7 @@ def test_a_missing_id_is_an_error(runtime, command):
 @pytest.mark.parametrize(
     "id", ["", ".", "..", "a/b", "../x", ".hidden", "a b", "a\n", "ä", "x" * 256, "a*"]
 )
-def test_a_bad_id_is_refused_and_nothing_is_made(runtime, bundle, id):
+def test_a_bad_id_is_refused_and_nothing_is_created(runtime, bundle, id):
     made = bundle()
     line = runtime.refuses("create", "-b", made.path, id)
     assert "id" in line
@@ -186,12 +186,12 @@ def test_a_bad_id_is_refused_and_nothing_is_made(runtime, bundle, id):
 
 
 @pytest.mark.parametrize("id", ["a", "A_1+2-3.x", "_", "+", "0"])
-def test_the_ids_of_runc_are_good(runtime, bundle, id):
+def test_ids_that_runc_accepts_are_accepted(runtime, bundle, id):
     runtime.ok("create", "-b", bundle().path, f"{id}{TOKEN}")
     assert runtime.ids() == [f"{id}{TOKEN}"]
 
 
-def test_a_duplicate_id_is_refused_and_the_first_container_lives_on(runtime, bundle):
+def test_a_duplicate_id_is_refused_and_the_first_container_survives(runtime, bundle):
     id = runtime.started(bundle(SLEEPER))
     before = runtime.state(id)
     line = runtime.refuses("create", "-b", bundle().path, id)
@@ -214,7 +214,7 @@ def test_of_many_creates_with_one_id_exactly_one_wins(runtime, bundle):
     assert runtime.ids() == [id]
 
 
-# --- looking -------------------------------------------------------------------------------------
+# --- list, ps, events, update --------------------------------------------------------------------
 
 
 def test_list_shows_every_container(runtime, bundle):
@@ -248,8 +248,8 @@ def test_a_stopped_container_has_no_processes(runtime, bundle):
 
 
 @pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "TERM"])
-def test_a_created_container_ends_by_a_signal_that_ends_programs(runtime, bundle, name):
-    """Nobody could handle it, and the first process of a pid namespace is deaf to it then."""
+def test_a_created_container_dies_on_terminating_signals(runtime, bundle, name):
+    """The first process of a pid namespace ignores them unless it handles them."""
     id = in_state(runtime, bundle, "created")
     runtime.ok("kill", id, name)
     runtime.wait_for_status(id, "stopped")
@@ -257,19 +257,19 @@ def test_a_created_container_ends_by_a_signal_that_ends_programs(runtime, bundle
 
 
 def test_a_paused_container_does_nothing_until_it_is_resumed(runtime, bundle):
-    made = bundle("echo up; while [ ! -e /tmp/go ]; do sleep .01; done; echo gone on")
+    made = bundle("echo up; while [ ! -e /tmp/go ]; do sleep .01; done; echo resumed")
     id = runtime.started(made)
     runtime.wait_for_text(id, "up")
     runtime.ok("pause", id)
     (made.rootfs / "tmp/go").touch()
     events = Path("/proc", str(runtime.state(id)["pid"]), "cgroup").read_text()
     assert id in events
-    assert "gone on" not in runtime.printed(id)
+    assert "resumed" not in runtime.printed(id)
     runtime.ok("resume", id)
-    runtime.wait_for_text(id, "gone on")
+    runtime.wait_for_text(id, "resumed")
 
 
-def test_events_tell_what_a_container_uses(runtime, bundle):
+def test_events_show_what_a_container_uses(runtime, bundle):
     id = runtime.started(bundle(SLEEPER))
     event = json.loads(runtime.ok("events", "--stats", id).out)
     assert (event["type"], event["id"]) == ("stats", id)
@@ -304,7 +304,7 @@ def test_update_changes_a_limit_and_remembers_it(runtime, bundle):
     assert runtime.state(id)["status"] == "running"
 
 
-def test_update_refuses_what_is_not_to_be_had(runtime, bundle):
+def test_update_refuses_unknown_files_and_broken_json(runtime, bundle):
     id = runtime.started(bundle(SLEEPER))
     limits = runtime.folder / "limits.json"
     limits.write_text(json.dumps({"unified": {"cgroup.nothing": "2"}}))
@@ -313,7 +313,7 @@ def test_update_refuses_what_is_not_to_be_had(runtime, bundle):
     assert str(limits) in runtime.refuses("update", "-r", limits, id)
 
 
-# --- what is half made ---------------------------------------------------------------------------
+# --- broken states -------------------------------------------------------------------------------
 
 
 def test_a_folder_without_state_can_be_deleted_with_force(runtime):
@@ -357,13 +357,13 @@ def test_a_container_that_was_killed_from_outside_is_stopped(runtime, bundle):
     runtime.ok("delete", id)
 
 
-def test_the_state_root_is_for_its_owner_alone(runtime, bundle):
+def test_only_its_owner_can_access_the_state_root(runtime, bundle):
     made = runtime.create(bundle(SLEEPER))
     assert runtime.root.stat().st_mode & 0o777 == 0o700
     assert (runtime.root / made).stat().st_mode & 0o777 == 0o700
 
 
-def test_a_filter_that_forbids_handlers_forbids_no_start(runtime, bundle):
+def test_a_filter_that_forbids_signal_handlers_does_not_prevent_start(runtime, bundle):
     """It is loaded at create, where new privileges are allowed."""
     deny = {"names": ["rt_sigaction"], "action": "SCMP_ACT_ERRNO"}
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [deny]}

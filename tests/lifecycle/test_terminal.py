@@ -1,4 +1,4 @@
-"""process.terminal: who gets the master, how big it is, what goes through it."""
+"""process.terminal: where the master goes, the size, and the data that passes through."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def receive(listener: socket.socket) -> tuple[int, str]:
 
 
 def read_until(master: int, text: str) -> str:
-    """What comes out of a terminal until this text does, or its end when that is ""."""
+    """A terminal's output up to this text, or all of it when that is ""."""
     found = ""
     end = time.monotonic() + LIMIT
     while not text or text not in found:
-        assert select.select([master], [], [], end - time.monotonic())[0], f"only {found!r} came"
+        assert select.select([master], [], [], end - time.monotonic())[0], f"got only {found!r}"
         try:
             piece = os.read(master, 4096)
         except OSError:  # EIO: the last slave is closed
             piece = b""
         if not piece:
-            assert not text, f"it ended with {found!r}"
+            assert not text, f"the output ended with {found!r}"
             return found
         found += piece.decode()
     return found
@@ -71,7 +71,7 @@ def set_size(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-# --- handed over ---------------------------------------------------------------------------------
+# --- the console socket --------------------------------------------------------------------------
 
 LOOK = "tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all; stat -c '%F %u' /dev/console $(tty); ls /proc/self/fd | wc -l; read line; echo got $line"
 
@@ -100,7 +100,7 @@ def test_the_master_goes_to_the_console_socket(runtime, bundle, detached_run):
 
 @pytest.mark.parametrize("uid", [0, 5])
 def test_a_terminal_in_a_dev_that_is_a_read_only_path(runtime, bundle, uid):
-    """The mount point of /dev/console is made before; the terminal itself then stays root's."""
+    """The mount point of /dev/console is created before that; the terminal stays root's."""
     user = {"process.user": {"uid": uid, "gid": uid}}
     made = bundle(
         "tty; test -c /dev/console && echo there; touch /dev/x; echo end", {**TTY, **user}
@@ -115,7 +115,7 @@ def test_a_terminal_in_a_dev_that_is_a_read_only_path(runtime, bundle, uid):
     os.close(master)
 
 
-def test_it_is_the_sessions_terminal(runtime, bundle):
+def test_it_is_the_controlling_terminal(runtime, bundle):
     made = bundle("trap 'echo interrupted; exit 3' INT; echo up; while :; do sleep .01; done", TTY)
     with console_socket(made.path) as (path, listener):
         id = runtime.started(made, "--console-socket", path)
@@ -128,7 +128,7 @@ def test_it_is_the_sessions_terminal(runtime, bundle):
     runtime.wait_for_status(id, "stopped")
 
 
-def test_exec_hands_a_terminal_over_too(runtime, bundle):
+def test_exec_sends_its_terminal_to_the_console_socket_too(runtime, bundle):
     id = runtime.started(bundle(SLEEP))
     with console_socket(runtime.folder) as (path, listener):
         runtime.ok(
@@ -150,7 +150,7 @@ def test_exec_hands_a_terminal_over_too(runtime, bundle):
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
-def test_who_is_no_terminal_gets_plain_newlines(runtime, bundle, verb):
+def test_output_that_is_not_a_terminal_gets_plain_newlines(runtime, bundle, verb):
     if verb == "run":
         done = runtime.run(bundle("echo one; echo two", TTY))
     else:
@@ -159,7 +159,7 @@ def test_who_is_no_terminal_gets_plain_newlines(runtime, bundle, verb):
     assert (done.status, done.out) == (0, "one\ntwo\n")
 
 
-def test_exec_has_the_size_of_the_configuration_too(runtime, bundle):
+def test_exec_uses_the_configured_size_too(runtime, bundle):
     made = bundle("sleep 100", {"process.consoleSize": {"height": 13, "width": 44}})
     container = runtime.started(made)
     assert runtime.ok("exec", "-t", container, "stty", "size").words == ["13", "44"]
@@ -231,7 +231,7 @@ class Typed:
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
-def test_in_the_foreground_the_callers_terminal_is_joined_to_the_containers(runtime, bundle, verb):
+def test_in_the_foreground_the_two_terminals_are_connected(runtime, bundle, verb):
     script = "stty size; trap 'stty size' WINCH; echo up; read x; echo got $x; read y; exit 9"
     if verb == "run":
         command = runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())
@@ -247,7 +247,7 @@ def test_in_the_foreground_the_callers_terminal_is_joined_to_the_containers(runt
         typed.process.send_signal(signal.SIGWINCH)
         typed.type(b"\r")
         assert typed.process.wait(LIMIT) == 9
-        assert termios.tcgetattr(typed.slave) == typed.before, "the outer terminal is as it was"
+        assert termios.tcgetattr(typed.slave) == typed.before, "the outer terminal is restored"
 
 
 def test_a_new_size_reaches_the_program(runtime, bundle):
@@ -269,7 +269,7 @@ def test_control_c_goes_to_the_program_alone(runtime, bundle):
         assert typed.process.wait(LIMIT) == 3
 
 
-def test_all_output_comes_before_the_end(runtime, bundle):
+def test_all_output_arrives_before_run_exits(runtime, bundle):
     made = bundle("seq 20000", TTY)
     done = subprocess.run(
         runtime.command("run", "-b", made.path, runtime.new_id()),
@@ -278,12 +278,12 @@ def test_all_output_comes_before_the_end(runtime, bundle):
     assert done.stdout.split() == [str(number).encode() for number in range(1, 20001)]
 
 
-def test_the_size_of_the_configuration_is_for_who_has_no_terminal(runtime, bundle):
+def test_a_caller_without_a_terminal_gets_the_configured_size(runtime, bundle):
     made = bundle("stty size", {**TTY, "process.consoleSize": {"height": 7, "width": 8}})
     assert runtime.output(made).words == ["7", "8"]
 
 
-def test_input_that_is_no_terminal_is_typed_into_the_containers(runtime, bundle):
+def test_input_that_is_not_a_terminal_reaches_the_containers_terminal(runtime, bundle):
     made = bundle("read line; echo got $line", TTY)
     done = subprocess.run(
         runtime.command("run", "-b", made.path, runtime.new_id()),
@@ -292,7 +292,7 @@ def test_input_that_is_no_terminal_is_typed_into_the_containers(runtime, bundle)
     assert b"got hello" in done.stdout
 
 
-def test_without_a_terminal_nothing_can_be_typed_into_the_callers(runtime, bundle):
+def test_without_a_terminal_the_callers_cannot_be_opened(runtime, bundle):
     """A program in the caller's session could push input into its terminal (CVE-2017-5226)."""
     made = bundle("ps -o pid,sid,tty | cat; tty; (: </dev/tty) || echo none")
     with Typed(runtime.command("run", "-b", made.path, runtime.new_id())) as typed:
@@ -305,8 +305,8 @@ RAW = "stty raw -echo; trap 'exit 5' TERM; echo up; "
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
 @pytest.mark.parametrize("end", ["by itself", "by a signal"])
-def test_a_program_that_reads_nothing_holds_nobody_up(runtime, bundle, verb, end):
-    """The caller goes on typing: more than the terminal and the pipe before it hold."""
+def test_a_program_that_reads_nothing_does_not_block_the_command(runtime, bundle, verb, end):
+    """The caller keeps writing more than the terminal and the pipe before it can hold."""
     script = RAW + ("sleep 1; exit 5" if end == "by itself" else "while :; do sleep .05; done")
     if verb == "run":
         command = runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())
@@ -316,7 +316,7 @@ def test_a_program_that_reads_nothing_holds_nobody_up(runtime, bundle, verb, end
     pipe = subprocess.PIPE
     with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe) as process:
         assert process.stdout.readline().startswith(b"up")
-        stuff(process.stdin.fileno())
+        fill(process.stdin.fileno())
         if end == "by a signal":
             process.terminate()
         try:
@@ -325,8 +325,8 @@ def test_a_program_that_reads_nothing_holds_nobody_up(runtime, bundle, verb, end
             process.kill()
 
 
-def stuff(pipe: int) -> None:
-    """Write until nobody has taken anything for a while."""
+def fill(pipe: int) -> None:
+    """Write until the pipe has accepted nothing for a while."""
     os.set_blocking(pipe, False)
     refused = 0
     while refused < 10:
@@ -338,20 +338,20 @@ def stuff(pipe: int) -> None:
             time.sleep(0.02)
 
 
-class Counted(foreground._Way):
-    """One that gives up."""
+class Counted(foreground._Copy):
+    """It fails instead of running forever."""
 
     turns = 0
 
-    def go_on(self):
+    def advance(self):
         self.turns += 1
         assert self.turns < 1000
-        super().go_on()
+        super().advance()
 
 
-def test_a_process_that_outlives_the_program_and_goes_on_writing_holds_nobody_up():
+def test_a_writer_that_outlives_the_program_does_not_block_the_command():
     zero, shown = os.open("/dev/zero", os.O_RDONLY), os.memfd_create("shown")
     foreground._drain(Counted(zero, shown))
-    assert os.fstat(shown).st_size > 70_000, "what a terminal holds"
+    assert os.fstat(shown).st_size > 70_000, "at least what a terminal holds"
     os.close(zero)
     os.close(shown)

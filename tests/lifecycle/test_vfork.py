@@ -1,8 +1,8 @@
 """
-The child of `run` shares its parent's memory until execve, as one of vfork(2) does.
+The child of `run` shares its parent's memory until execve, like a child of vfork(2).
 
-Which children do is the plan's to say (tests/unit/test_plan.py), and what happens when a step of
-one fails is in test_failures.py. Here: what sharing must not change, and a child that is killed.
+The plan decides which children do (tests/unit/test_plan.py), and test_failures.py has the steps
+that fail in one. Here: what sharing must not change, and a child that is killed.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def refuse(number):
     raise AssertionError(f"execve: {os.strerror(number)}")
 
 
-def spawned(live, refuse=refuse, recovery=RECOVERY):
-    """The status of a child that lives so, and what it left in this process's memory."""
+def spawned(work, refuse=refuse, recovery=RECOVERY):
+    """The exit status of a child that does this work, and what it left in this process's memory."""
     left = []
 
-    def live_here(pid, pidfd):
+    def work_here(pid, pidfd):
         left.append((pid, pidfd))
-        return live(left)
+        return work(left)
 
     try:
-        vfork.spawn(0, -1, live_here, refuse, recovery)
+        vfork.spawn(0, -1, work_here, refuse, recovery)
     finally:
         [(pid, pidfd), *rest] = left
         ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
@@ -53,18 +53,18 @@ def spawned(live, refuse=refuse, recovery=RECOVERY):
     return ended.si_status, rest
 
 
-def test_what_the_child_writes_to_memory_the_parent_finds():
-    def live(left):
+def test_the_parent_sees_what_the_child_writes_to_memory():
+    def work(left):
         left.append(os.getpid())
         return PROGRAM
 
-    status, [pid] = spawned(live)
+    status, [pid] = spawned(work)
     assert status == 7
     assert pid != os.getpid()
 
 
-def test_descriptors_directory_signals_and_mask_stay_the_parents_own():
-    def live(_):
+def test_the_parents_descriptors_directory_signals_and_umask_are_unchanged():
+    def work(_):
         os.close(reader)
         os.chdir("/proc")
         os.umask(0o777)
@@ -73,7 +73,7 @@ def test_descriptors_directory_signals_and_mask_stay_the_parents_own():
 
     reader, writer = os.pipe()
     folder, mask, handled = os.getcwd(), os.umask(0o022), signals()
-    spawned(live)
+    spawned(work)
     assert os.fstat(reader)
     assert (os.getcwd(), os.umask(mask), signals()) == (folder, 0o022, handled)
     os.close(reader)
@@ -81,7 +81,7 @@ def test_descriptors_directory_signals_and_mask_stay_the_parents_own():
 
 
 def signals():
-    """What this process does about signals."""
+    """How this process handles signals."""
     with open("/proc/self/status") as file:
         return [line for line in file if line.startswith("Sig")]
 
@@ -91,49 +91,49 @@ class Wrong(Exception):
 
 
 def test_what_the_child_raises_is_raised_in_the_parent():
-    def live(_):
+    def work(_):
         raise Wrong("deep inside")
 
-    for _ in range(100):  # nothing is left over that would add up
+    for _ in range(100):  # leftovers would add up
         with pytest.raises(Wrong, match="deep inside"):
-            spawned(live)
+            spawned(work)
 
 
 def test_a_program_that_cannot_be_executed_is_refused_in_the_child():
-    def said(number):
+    def raise_wrong(number):
         raise Wrong(os.strerror(number), os.getpid())
 
     with pytest.raises(Wrong, match="No such file") as caught:
-        spawned(lambda _: (b"/nowhere", (), ()), said)
+        spawned(lambda _: (b"/nowhere", (), ()), raise_wrong)
     assert caught.value.args[1] != os.getpid()
 
 
 @pytest.mark.parametrize(
     "program", [(b"/bin/sh", (b"a\0b",), ()), ("/bin/sh", (), ()), (b"/bin/sh", ("x",), ())]
 )
-def test_what_is_no_program_is_an_error(program):
+def test_an_invalid_program_is_an_error(program):
     with pytest.raises((TypeError, ValueError)):
         spawned(lambda _: program)
 
 
-def test_references_do_not_add_up():
-    def live(_):
+def test_references_are_not_leaked():
+    def work(_):
         return (b"/bin/true", (word,), ())
 
     word = b"a word that is only here"
-    spawned(live)
+    spawned(work)
     before = sys.getrefcount(word)
     for _ in range(50):
-        spawned(live)
+        spawned(work)
     assert sys.getrefcount(word) == before
 
 
-def test_without_a_child_there_is_an_error():
+def test_a_failed_clone_is_an_error():
     with pytest.raises(Exception, match="clone3"):
         vfork.spawn(0x1 << 62, -1, lambda *_: PROGRAM, refuse, RECOVERY)
 
 
-# --- a child that is killed, and one whose parent is ----------------------------------------------
+# --- a child that is killed, or whose parent is -------------------------------------------------
 
 RUN = """
 import os, sys, time
@@ -147,21 +147,21 @@ from pycontain.runtime.run import run
 perform = child_step.perform
 def perform_until(step, context):
     if step.name == {step!r}:
-        {deed}
+        {action}
     perform(step, context)
 child_step.perform = perform_until
 options = Options(root={root!r}, log={root!r} + ".log", log_format="json")
 run(options, Request(id={id!r}, bundle={bundle!r}))
-print("the parent went on")
+print("the parent continued")
 """
 CRASH = 'ffi.cast("int *", 8)[0] = 1'
 HALT = 'os.write(2, b"here"); os.read(0, 1)'
 
 
-def run_until(made, root, step, deed):
-    """A runtime whose child does this at the beginning of a step."""
+def run_until(made, root, step, action):
+    """A runtime whose child runs this code at the beginning of a step."""
     text = RUN.format(
-        path=sys.path, step=step, deed=deed, root=str(root), id=ID, bundle=str(made.path)
+        path=sys.path, step=step, action=action, root=str(root), id=ID, bundle=str(made.path)
     )
     return subprocess.Popen(
         [sys.executable, "-c", text],
@@ -172,7 +172,7 @@ def run_until(made, root, step, deed):
 
 
 ID = f"{TOKEN}-killed"
-DEATH = "the container's first process was killed by signal 11 while it was set up; look for"
+KILLED = "the container's first process was killed by signal 11 while it was being set up; see"
 
 
 @pytest.mark.parametrize("step", ["guard", "mount", "pivot", "find program"])
@@ -185,15 +185,15 @@ def test_a_child_that_crashes_leaves_nothing(bundle, tmp_path, step):
     out, err = process.communicate(timeout=LIMIT)
     assert out == b""
     assert process.returncode == 1
-    assert err.startswith(f"pycontain: {DEATH}".encode())
-    assert DEATH in json.loads((tmp_path / "state.log").read_text())["msg"]
+    assert err.startswith(f"pycontain: {KILLED}".encode())
+    assert KILLED in json.loads((tmp_path / "state.log").read_text())["msg"]
     assert os.listdir(tmp_path / "state") == []
     assert look() == before
-    assert not (made.path / "ran").exists(), "no hooks ran that this one could take back"
+    assert not (made.path / "ran").exists(), "no hook ran that this one would have to undo"
 
 
 def test_pending_signals_do_not_end_the_recovery(bundle, tmp_path):
-    """What a terminal sends reaches the runtime, too, which has blocked it."""
+    """A terminal sends them to the runtime too, which has them blocked."""
     with run_until(bundle("true"), tmp_path / "state", "pivot", HALT) as process:
         assert process.stderr.read(4) == b"here"
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -204,13 +204,13 @@ def test_pending_signals_do_not_end_the_recovery(bundle, tmp_path):
     assert os.listdir(tmp_path / "state") == []
 
 
-def test_what_is_left_is_no_other_container_of_that_name(runtime, bundle):
+def test_another_container_of_that_name_is_not_removed(runtime, bundle):
     options = Options(root=str(runtime.root))
     id = runtime.started(bundle("sleep 100"))
-    death = remove_unfinished(options, id, "2026-01-01T00:00:00.000000Z", "was killed by signal 11")
-    assert DEATH in str(death)
+    error = remove_unfinished(options, id, "2026-01-01T00:00:00.000000Z", "was killed by signal 11")
+    assert KILLED in str(error)
     assert runtime.state(id)["status"] == "running"
-    remove_unfinished(options, id, Handle(options, id).state.created, "died")
+    remove_unfinished(options, id, Handle(options, id).state.created, "was killed")
     assert runtime.ids() == []
 
 
@@ -229,7 +229,7 @@ def test_a_container_whose_runtime_was_killed_can_be_deleted(bundle, tmp_path, s
     """Its child holds no lock that `delete` would have to wait for."""
     with halted(bundle("true"), tmp_path, step) as process:
         delete(Options(root=str(tmp_path / "state")), ID, force=True)
-        assert process.stderr.read() == b"", "the end of file, since the child has ended, too"
+        assert process.stderr.read() == b"", "end of file, since the child has exited too"
     assert os.listdir(tmp_path / "state") == []
 
 
@@ -238,14 +238,14 @@ def test_a_child_whose_runtime_was_killed_does_not_run_its_program(bundle, tmp_p
     with halted(made, tmp_path, "find program") as process:
         process.stdin.write(b"go on")
         process.stdin.flush()
-        assert process.stderr.read() == b"", "the child has ended"
+        assert process.stderr.read() == b"", "the child has exited"
     assert not (made.rootfs / "ran").exists()
     delete(Options(root=str(tmp_path / "state")), ID, force=True)
     assert os.listdir(tmp_path / "state") == []
 
 
 def test_a_container_is_created_before_its_program_runs(runtime, bundle):
-    """Nobody who sees what the program does finds it still being made."""
+    """When the program's output is visible, its container is no longer being created."""
     made = bundle("echo up; sleep 100")
     for _ in range(20):
         id = runtime.new_id()
@@ -256,7 +256,7 @@ def test_a_container_is_created_before_its_program_runs(runtime, bundle):
             runtime.ok("kill", id, "KILL")
 
 
-def test_the_times_of_the_steps_add_up_to_less_than_the_whole(bundle, tmp_path):
+def test_the_times_of_the_steps_add_up_to_less_than_the_wall_time(bundle, tmp_path):
     options = Options(root=str(tmp_path / "state"))
     found = pycontain.run(bundle().path, options=options)
     names = [name for _, name, _ in found.times]
@@ -291,15 +291,15 @@ def crashing(monkeypatch, tmp_path):
     monkeypatch.setattr(library, "_pool", Pool())
 
 
-def test_the_worker_of_the_library_lives_on(bundle, tmp_path, crashing):
-    """It is another program by then, which knows what the first one knew."""
+def test_the_library_worker_survives_a_child_that_crashes(bundle, tmp_path, crashing):
+    """It has executed itself again and kept what it knew."""
     options = Options(root=str(tmp_path / "state"))
     before = look()
     with pycontain.Container(bundle("sleep 100").path, options=options) as other:
         other.create()
         other.start()
         workers = set(children())
-        with pytest.raises(pycontain.StepError, match="was killed while it was set up"):
+        with pytest.raises(pycontain.StepError, match="was killed while it was being set up"):
             pycontain.run(bundle().path, id="victim", options=options)
         assert other.state()["status"] == "running"
         assert pycontain.run(bundle("echo on").path, options=options).stdout == b"on\n"
@@ -309,10 +309,10 @@ def test_the_worker_of_the_library_lives_on(bundle, tmp_path, crashing):
     assert look() == before
 
 
-def test_a_worker_that_recovers_without_its_program_deletes_what_it_made(
+def test_a_worker_that_recovers_without_its_program_deletes_its_containers(
     bundle, tmp_path, crashing
 ):
-    """Its answer reaches nobody."""
+    """Nobody receives its answer."""
     options = Options(root=str(tmp_path / "state"))
     made = pycontain.Container(bundle("sleep 100").path, options=options)
     made.create()
@@ -323,19 +323,19 @@ def test_a_worker_that_recovers_without_its_program_deletes_what_it_made(
     send(worker.socket, {**request, **where}, [0, 1, 2])
     worker.end()
     [victim] = set(children()) - before
-    os.waitpid(int(victim), 0)  # which the answer would have asked for
+    os.waitpid(int(victim), 0)  # the answer would have requested this
     assert os.listdir(options.root) == []
     assert made.wait() == 128 + signal.SIGKILL
 
 
-def test_what_the_worker_made_ends_with_the_program_after_all(bundle, tmp_path, crashing):
+def test_after_a_crash_its_containers_still_end_with_the_program(bundle, tmp_path, crashing):
     options = Options(root=str(tmp_path / "state"))
     made = pycontain.Container(bundle("sleep 100").path, options=options)
     made.create()
     with pytest.raises(pycontain.StepError):
         pycontain.run(bundle().path, id="victim", options=options)
     assert os.listdir(options.root) == [made.id]
-    pycontain.close()  # as the end of the program would
+    pycontain.close()  # as the end of the program does
     assert os.listdir(options.root) == []
     assert made.wait() == 128 + signal.SIGKILL
 
@@ -351,14 +351,14 @@ def strange_command(step, context):
         path, arguments, environment)
 def strange_launch(server, request, ours):
     if request["id"] == "victim":
-        raise RuntimeError("nobody thought of this")
+        raise RuntimeError("unforeseen")
     return launch(server, request, ours)
 program.command, Server._launch = strange_command, strange_launch
 """
 
 
 def test_no_exception_ends_the_worker(bundle, tmp_path, monkeypatch):
-    """It has made other containers, which it would take with it."""
+    """Its other containers would end with it."""
     (tmp_path / "strange.py").write_text(STRANGE)
     monkeypatch.syspath_prepend(tmp_path)
     command = archive.command
@@ -372,7 +372,7 @@ def test_no_exception_ends_the_worker(bundle, tmp_path, monkeypatch):
         with pytest.raises(pycontain.StepError, match="embedded null byte") as caught:
             pycontain.run(bundle().path, ["echo", "NUL"], options=options)
         assert caught.value.fault.step == "execve"
-        with pytest.raises(pycontain.StepError, match="nobody thought of this"):
+        with pytest.raises(pycontain.StepError, match="unforeseen"):
             pycontain.run(bundle().path, id="victim", options=options)
         assert os.listdir(options.root) == [other.id]
         assert other.state()["status"] == "created"
@@ -382,6 +382,6 @@ def test_no_exception_ends_the_worker(bundle, tmp_path, monkeypatch):
 
 
 def children():
-    """The processes that this one has to wait for."""
+    """The children of this thread."""
     with open("/proc/thread-self/children") as file:
         return file.read().split()

@@ -1,7 +1,7 @@
 """
-What each command of the engines' path imports: import time is most of a short command's time.
+What the commands that engines call import: import time is most of a short command's time.
 
-The measure is the list of modules, not milliseconds, which depend on the machine.
+The tests compare the list of modules, not milliseconds, which depend on the machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pycontain.cli import launcher
 from pycontain.lean import jsontext
 from pycontain.spec.sample import sample
 
-# Beyond what a bare `python3 -IS` has: C, or frozen into the interpreter, or one short file.
+# Beyond what a bare `python3 -IS` has: C, or contained in the interpreter, or one short file.
 ALLOWED = {
     "__future__", "_blake2", "_cffi_backend", "_collections_abc", "_json", "_prctl", "_socket",
     "_stat", "errno", "fcntl", "gc", "genericpath", "os", "os.path", "posixpath", "prctl", "select",
@@ -44,13 +44,13 @@ with open({report!r}, "w") as file:
 
 @pytest.fixture
 def imported(tmp_path):
-    """The exit status of a command line and the modules that it imported."""
+    """Runs a command line; returns its exit status and the modules that it imported."""
     report = tmp_path / "report"
     probe = PROBE.format(directories=launcher.directories(), report=str(report))
 
     def run(*words):
         command = [launcher.interpreter(), "-IS", "-c", probe, *words]
-        # no pipes: a created container would hold their other ends
+        # no pipes: a created container would keep them open
         quiet = subprocess.DEVNULL
         subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, check=True, timeout=60)
         status, *modules = report.read_text().split()
@@ -60,14 +60,14 @@ def imported(tmp_path):
 
 
 def assert_light(modules):
-    strangers = {name for name in modules if name.partition(".")[0] != "pycontain"}
-    assert strangers <= ALLOWED
+    foreign = {name for name in modules if name.partition(".")[0] != "pycontain"}
+    assert foreign <= ALLOWED
     assert not [name for name in modules if name.startswith(NEVER_OURS)]
 
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A bundle whose program ends at once."""
+    """A bundle whose program exits at once."""
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("busybox is missing: install busybox-static")
@@ -101,19 +101,19 @@ def test_a_command_that_engines_call_imports_little(imported, tmp_path, line):
 
 
 @pytest.mark.parametrize("line", ["state c1", "kill c1 KILL", "delete c1"])
-def test_a_command_on_a_state_file_leaves_the_childs_side_alone(imported, tmp_path, line):
+def test_a_command_on_a_state_file_does_not_import_the_childs_side(imported, tmp_path, line):
     _, modules = imported("--root", str(tmp_path / "state"), *line.split())
     assert not [name for name in modules if name.startswith(CHILD_AND_PLAN)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_a_whole_life_imports_little(imported, tmp_path, bundle):
+def test_a_whole_lifecycle_imports_little(imported, tmp_path, bundle):
     root = ("--root", str(tmp_path / "state"), "--cgroup-manager", "disabled")
     name = f"imports-{os.getpid()}"
     create = ("create", "--bundle", bundle, name)
-    life = [("run", *create[1:]), create, ("state", name), ("start", name)]
+    lifecycle = [("run", *create[1:]), create, ("state", name), ("start", name)]
     try:
-        for words in life:
+        for words in lifecycle:
             status, modules = imported(*root, *words)
             assert status == 0
             assert_light(modules)

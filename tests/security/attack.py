@@ -1,9 +1,9 @@
 """
-What the attacks share.
+Helpers that the attacks share.
 
-Each file of this folder holds one class of attacks, and beside the test of pycontain a naive
-variant: the same exploit against a few lines that do it wrongly. If the exploit no longer works
-there, the test of pycontain proves nothing either.
+Each file in this folder tests one class of attacks, each attack also in a naive variant: the same
+exploit against a few lines that get it wrong. If the exploit no longer works there, the test of
+pycontain proves nothing either.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PYTHON = os.path.realpath(sys.executable)
 
 def in_a_child(work: Callable[[], Any]) -> Any:
     """
-    What `work` returns (as JSON has it), called in a process and a mount namespace of its own.
+    Call `work` in a new process and mount namespace; returns its result, passed on as JSON.
 
-    Mounts that it makes are seen by nobody else, and end with it.
+    Mounts that it makes are invisible to others and end with it.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -53,7 +53,7 @@ def in_a_child(work: Callable[[], Any]) -> Any:
 
 
 def own_mounts() -> None:
-    """Leave for a mount namespace that nothing propagates out of."""
+    """Enter a new mount namespace that nothing propagates out of."""
     calls.unshare(c.CLONE_NEWNS)
     slash = os.open("/", os.O_PATH)
     Tree(slash).propagate(c.MS_PRIVATE, recursive=True)
@@ -108,7 +108,7 @@ def mount_points() -> list[str]:
 
 
 def give_python(bundle: Bundle) -> None:
-    """Bind the host's Python into a bundle, read-only: what the container's image could hold."""
+    """Bind the host's Python into a bundle, read-only: an image could contain it."""
     mounts = bundle.config["mounts"]
     for folder in dict.fromkeys((sys.base_prefix, "/lib", "/lib64", "/usr/lib")):
         if os.path.isdir(folder):
@@ -123,12 +123,12 @@ def python(code: str) -> list[str]:
 
 
 def drop_from_bounding_set(capability: int) -> None:
-    """What this process executes will not have it."""
+    """Deny a capability to everything that this process executes."""
     prctl.capbset_drop(capability)
 
 
 def elf(code: bytes) -> bytes:
-    """A position-independent x86-64 ELF file of this machine code, which begins at its entry."""
+    """A position-independent x86-64 ELF file of this machine code; its start is the entry point."""
     headers = 64 + 56
     size = headers + len(code)
     ident = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
@@ -139,7 +139,7 @@ def elf(code: bytes) -> bytes:
 
 
 class Code:
-    """Machine code with references to texts behind it."""
+    """Machine code with references to strings after it."""
 
     def __init__(self) -> None:
         self.bytes = b""

@@ -1,8 +1,8 @@
 """
-Masks hold for what the container sees, also where something covers a mount of the configuration.
+Masks apply to what the container sees, even where something covers a configured mount.
 
-A hook, or a mount whose path is another name of that place, can cover /sys or /proc as a whole:
-what is looked up in the mount below would then be masked out of everybody's sight.
+A hook, or a mount whose path is another name for the place, can cover all of /sys or /proc: masks
+that are looked up in the covered mount would have no effect.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def covered(bundle, cover):
     return made
 
 
-def test_what_a_mount_by_another_name_covers_is_masked(runtime, covered):
+def test_a_mount_that_covers_sys_by_another_name_is_masked(runtime, covered):
     check(runtime.run(covered))
 
 
-def test_naive_masks_are_below_the_cover(covered, monkeypatch):
+def test_naive_masks_are_below_it(covered, monkeypatch):
     """A runtime that looks up a path in the mount it made there, and nowhere else."""
     monkeypatch.setattr(Root, "_is_covered", lambda self, place: False)
     sys = covered.rootfs / "sys"
@@ -57,7 +57,7 @@ def test_naive_masks_are_below_the_cover(covered, monkeypatch):
     assert in_a_child(work) == [["secret"], False]
 
 
-def test_what_a_hook_covers_is_masked(runtime, bundle, cover):
+def test_a_mount_that_a_hook_put_over_sys_is_masked(runtime, bundle, cover):
     made = bundle(LOOK, HIDE)
     made.edit({"mounts": [*made.config["mounts"], SYS]})
     hook = made.script("hook", f"mount --bind {cover} {made.rootfs}/sys")

@@ -1,5 +1,5 @@
 """
-A /proc that is none.
+A /proc that is not a proc file system.
 
 Security labels and limits are written to files of /proc and /sys. An image, or a volume at a place
 that the image chose, put other files there, or made the runtime mount them somewhere else.
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs_root
 
 @pytest.fixture
 def image(bundle):
-    """A bundle whose image holds links to where nothing may be mounted."""
+    """A bundle whose image has links to places where nothing may be mounted."""
     made = bundle("cat /proc/self/mountinfo")
     root = made.rootfs
     (root / "link").symlink_to("proc")
@@ -114,8 +114,8 @@ def test_no_kind_of_mount_gets_inside_by_a_link(runtime, image, kind):
 
 
 @pytest.mark.parametrize("destination", COVERING)
-def test_nothing_but_a_proc_stands_in_for_it(runtime, image, destination):
-    """The same where no proc is mounted at all."""
+def test_nothing_but_a_proc_takes_its_place(runtime, image, destination):
+    """Even if no proc is mounted at all."""
     image.edit({"mounts": []})
     fake = {"type": "bind", "source": "fake", "options": ["bind"]}
     assert "CVE-2019-16884" in runtime.fails(with_mount(image, destination, **fake))
@@ -130,7 +130,7 @@ def test_a_file_is_not_bound_over_one_of_proc(runtime, image):
 
 
 def test_a_naive_check_of_the_path_is_passed_by_a_link(image):
-    """As runc's first fix: the destination's text, then mount(2)."""
+    """As in runc's first fix: it checks the destination's text, then calls mount(2)."""
 
     def run():
         mount_by_path("proc", image.rootfs / "proc")

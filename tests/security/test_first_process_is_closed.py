@@ -1,7 +1,7 @@
 """
-CVE-2016-9962: a process on its way into a container is seen inside before it is the program.
+CVE-2016-9962: a process entering a container is visible inside before it executes its program.
 
-Whoever could look into it found the host's files behind its descriptors, its root or its memory.
+A process that could inspect it found the host's files through its descriptors, root or memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.needs_root
 
 # --- while it waits for `start` ------------------------------------------------------------------
 
-FURNISHED = {
+CONFIGURED = {
     "process.user": {"uid": 1000, "gid": 1000},
     "linux.sysctl": {"net.ipv4.ip_forward": "1"},
     "linux.maskedPaths": ["/proc/keys"],
@@ -31,18 +31,18 @@ FURNISHED = {
 
 @pytest.fixture
 def waiting(runtime, bundle):
-    """The pid of a container's first process that waits for `start`."""
+    """The pid of a container's first process, which waits for `start`."""
     host = os.open("/", os.O_RDONLY)
     os.set_inheritable(host, True)
     try:
-        container = runtime.create(bundle("true", FURNISHED), pass_fds=[host])
+        container = runtime.create(bundle("true", CONFIGURED), pass_fds=[host])
     finally:
         os.close(host)
     return runtime.state(container)["pid"]
 
 
 def is_of_the_host(pid, fd):
-    """Whether a descriptor is a file that has a name, no FIFO, and not the process's own root."""
+    """Whether a descriptor is a file with a name, but not a FIFO or the process's own root."""
     if not os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/"):
         return False  # a pipe, an eventfd
     info = os.stat(f"/proc/{pid}/fd/{fd}")
@@ -57,8 +57,8 @@ def test_the_waiting_process_holds_no_descriptor_of_the_host(waiting):
     ] == []
 
 
-def test_the_waiting_process_lets_nobody_look_in(waiting):
-    """What is not dumpable belongs to root, whoever the process is: proc_pid(5)."""
+def test_the_waiting_process_cannot_be_inspected(waiting):
+    """The files of a process that is not dumpable belong to root, whatever its user: proc_pid(5)."""
     assert os.stat(f"/proc/{waiting}/fd").st_uid == 0
     assert "Uid:\t1000\t" in open_text(f"/proc/{waiting}/status")
 
@@ -74,7 +74,7 @@ sys.stdin.read()
 """
 
 
-def test_a_naive_process_holds_the_host_and_lets_its_user_look_in():
+def test_a_naive_process_holds_a_descriptor_of_the_host_and_can_be_inspected():
     pipe = subprocess.PIPE
     with subprocess.Popen([PYTHON, "-ISc", NAIVE_INIT], stdin=pipe, stdout=pipe) as naive:
         naive.stdout.readline()
@@ -92,10 +92,10 @@ def open_text(path):
         return stream.read()
 
 
-# --- on its way by `exec` ------------------------------------------------------------------------
+# --- while it enters by `exec` -------------------------------------------------------------------
 
-# Everything the runtime has, so that nothing but dumpability is in the way (ptrace(2), access
-# mode checking), without the capability that goes through that, and with it.
+# All that the runtime has, so that only dumpability is in the way (ptrace(2), access mode
+# checking): without the capability that overrides it, and with it.
 ALL = sorted(CAPABILITIES)
 EQUAL = sorted(set(CAPABILITIES) - {"CAP_SYS_PTRACE"})
 PTRACE = CAPABILITIES["CAP_SYS_PTRACE"]
@@ -127,7 +127,7 @@ def exe(pid):
 def fd(pid):
     return [os.stat(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")] and early(pid)
 
-def mem(pid):  # asks for what ptrace(2) asks
+def mem(pid):  # requires the same access as ptrace(2)
     with open(f"/proc/{pid}/mem", "r+b", 0):
         return early(pid)
 
@@ -160,12 +160,12 @@ while not os.path.exists("/tmp/stop"):
 print("seen", len(seen), "taken", *sorted(taken), "end")
 """.replace("SECRET", SECRET)
 FORBIDDEN = "root, cwd, exe, fd, mem, mountinfo, cmdline"
-EVEN_SO = "root, cwd, host, mountinfo, cmdline"  # with CAP_SYS_PTRACE inside
+FORBIDDEN_TO_PTRACE = "root, cwd, host, mountinfo, cmdline"  # with CAP_SYS_PTRACE inside
 
 
-@pytest.fixture(params=[(FORBIDDEN, EQUAL), (EVEN_SO, ALL)], ids=["equal", "ptrace"])
+@pytest.fixture(params=[(FORBIDDEN, EQUAL), (FORBIDDEN_TO_PTRACE, ALL)], ids=["equal", "ptrace"])
 def watcher(request, runtime, bundle):
-    """A container that looks at every new process in its pid namespace, and its verdict."""
+    """A container that inspects every new process in its pid namespace, and its verdict."""
     attempts, capabilities = request.param
     sets = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
     code = WATCH.replace("ATTEMPTS", attempts)
@@ -184,7 +184,7 @@ def watcher(request, runtime, bundle):
 
 
 def with_capabilities(names):
-    """Run on with these at most."""
+    """Keep at most these capabilities."""
     if "CAP_SYS_PTRACE" not in names:
         drop_from_bounding_set(PTRACE)
 
@@ -197,7 +197,7 @@ from pycontain.options import Options
 from pycontain.plan.request import ExecRequest
 for _ in range({times}):
     assert exec_(Options(root={root!r}), ExecRequest(id={id!r}, args=("true",))) == 0
-"""  # one interpreter for all of them: most of the time somebody is on the way in
+"""  # one interpreter for all of them: most of the time a process is entering
 
 NAIVE = """
 import os, sys
@@ -222,7 +222,7 @@ def enter(code, capabilities):
     subprocess.run(command, check=True, preexec_fn=lambda: with_capabilities(capabilities))
 
 
-def test_nobody_inside_can_look_into_an_exec(runtime, watcher):
+def test_nothing_inside_can_inspect_an_exec(runtime, watcher):
     container, _, verdict, (_, capabilities) = watcher
     code = DRIVER.format(paths=PATHS, root=str(runtime.root), id=container, times=150)
     enter(code, capabilities)
@@ -231,7 +231,7 @@ def test_nobody_inside_can_look_into_an_exec(runtime, watcher):
     assert taken == []
 
 
-def test_a_naive_exec_is_looked_into(watcher):
+def test_a_naive_exec_can_be_inspected(watcher):
     _, pid, verdict, (attempts, capabilities) = watcher
     enter(NAIVE.format(paths=PATHS, pid=pid), capabilities)
     seen, taken = verdict()

@@ -1,4 +1,4 @@
-"""What a container sees of the host that made it: nothing it was not given."""
+"""What a container sees of its host: nothing that it was not given."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = {"env": {**os.environ, "SECRET": "of-the-host"}}
 
 
 def test_no_mount_of_the_host_is_left(runtime, bundle):
-    """The old root is detached: every mount point is the container's own, all are asked for."""
+    """The old root is detached: only the configured mounts are left."""
     made = bundle("cat /proc/self/mountinfo")
     lines = runtime.output(made).lines
     assert [line.split(" ")[4] for line in lines] == ["/", "/proc", "/dev", "/dev/pts", "/dev/shm"]
@@ -54,7 +54,7 @@ def test_there_is_no_way_up_to_the_host(runtime, bundle, flag):
 
 
 def exploit(kind):
-    """A shell's words for a kernel's own file system, mounted with the rights of a user namespace."""
+    """A shell command that mounts a kernel file system with the rights of a user namespace."""
     others = "--net" if kind == "sysfs" else "--pid --fork"
     return (
         f"busybox unshare --user --map-root-user --mount {others} busybox mount -t {kind} none /tmp"
@@ -64,7 +64,7 @@ def exploit(kind):
 @pytest.mark.parametrize("flag", [(), ("--no-pivot",)])
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
 def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, flag, kind):
-    """It may mount what is as visible already: the host's own must not be left behind."""
+    """It may do so where one is fully visible already: the host's must not be left behind."""
     made = bundle(f"{exploit(kind)}; id")
     sets = made.config["process"]["capabilities"]
     for names in sets.values():
@@ -81,7 +81,7 @@ def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, 
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
 def test_a_naive_move_of_the_root_lets_it_mount_one(bundle, tmp_path, kind, monkeypatch):
     """What is covered by the new root still counts as visible."""
-    monkeypatch.setattr(pivot, "_let_go_of_kernel_mounts", lambda rootfs: None)
+    monkeypatch.setattr(pivot, "_detach_kernel_mounts", lambda rootfs: None)
     made = bundle("")
     (tmp_path / "host").mkdir()
 
@@ -96,7 +96,7 @@ def test_a_naive_move_of_the_root_lets_it_mount_one(bundle, tmp_path, kind, monk
     assert in_a_child(run) == 0
 
 
-SHARED_WORLD = """
+SHARED_MOUNTS = """
 set -e
 mount --make-rshared /
 mkdir -p "$1"
@@ -106,28 +106,26 @@ shift 2
 before=$(cut -d' ' -f5 /proc/self/mountinfo)
 "$@"
 [ "$(cut -d' ' -f5 /proc/self/mountinfo)" = "$before" ]
-echo unharmed
+echo unchanged
 """
 
 
 @pytest.mark.parametrize("kind", ["shared", "rshared", "slave", ""])
-def test_the_hosts_kernel_mounts_stay_where_the_root_is_not_pivoted(
-    runtime, bundle, tmp_path, kind
-):
-    """Unmounting propagates to the peers of the mount that the mount point is in."""
+def test_without_pivot_the_hosts_kernel_mounts_stay(runtime, bundle, tmp_path, kind):
+    """Unmounting propagates to the peers of the mount that holds the mount point."""
     made = bundle("echo inside")
     if kind:
         made.edit({"linux.rootfsPropagation": kind})
     copy = tmp_path / "copy"
     run = runtime.command("run", "--no-pivot", "--bundle", copy, runtime.new_id())
-    own = ["unshare", "--mount", "--propagation", "private", "sh", "-c", SHARED_WORLD, "sh"]
+    own = ["unshare", "--mount", "--propagation", "private", "sh", "-c", SHARED_MOUNTS, "sh"]
     done = subprocess.run(
         [*own, copy, made.path, *run], capture_output=True, text=True, check=False, timeout=60
     )
-    assert (done.stdout.split(), done.stderr) == (["inside", "unharmed"], "")
+    assert (done.stdout.split(), done.stderr) == (["inside", "unchanged"], "")
 
 
-def test_the_environment_is_the_configurations(runtime, bundle):
+def test_the_environment_is_that_of_the_configuration(runtime, bundle):
     made = bundle("env; cat /proc/1/environ | tr '\\0' '\\n'")
     assert "of-the-host" not in runtime.output(made, **SECRET).out
     made.edit({"process.args": ["sleep", "100"]})
@@ -136,7 +134,7 @@ def test_the_environment_is_the_configurations(runtime, bundle):
 
 
 def test_a_hook_inside_sees_no_environment_of_the_host(runtime, bundle):
-    """Its program is the container's: the specification has it resolved there."""
+    """Its program is the container's: the specification resolves its path there."""
     hook = {"path": "/bin/sh", "args": ["sh", "-c", "env > /tmp/env"]}
     made = bundle("cat /tmp/env", {"hooks.startContainer": [hook]})
     assert "of-the-host" not in runtime.output(made, **SECRET).out
@@ -144,7 +142,7 @@ def test_a_hook_inside_sees_no_environment_of_the_host(runtime, bundle):
     assert "of-the-host" not in runtime.printed(container)
 
 
-def test_a_naive_hook_hands_it_over():
+def test_a_naive_hook_inherits_it():
     done = subprocess.run(["env"], capture_output=True, text=True, check=True, **SECRET)
     assert "of-the-host" in done.stdout
 
@@ -163,7 +161,7 @@ def test_no_signal_is_ignored_or_blocked(runtime, bundle):
     assert runtime.ok("exec", container, *SIGNALS).lines == CLEAR
 
 
-def test_a_naive_python_ignores_two_for_its_programs():
+def test_programs_of_a_naive_python_inherit_two_ignored_signals():
     code = f"import os; os.execvp('grep', {SIGNALS!r})"
     done = subprocess.run([PYTHON, "-ISc", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() != CLEAR
@@ -201,27 +199,27 @@ def test_the_session_keyring_is_not_the_callers(runtime, with_keys):
     assert description.endswith(";_ses")
 
 
-def test_the_session_keyring_can_be_nobodys_trap(runtime, with_keys):
-    """A keyring that another root process has named after the container, open to all."""
+def test_the_session_keyring_is_not_one_that_was_planted(runtime, with_keys):
+    """Another root process has named a keyring after the container and opened it to all."""
     container = runtime.new_id()
-    own, found = squatted(
+    own, found = planted(
         f"_ses.{container}", lambda: runtime("run", "--bundle", with_keys.path, container).out
     )
     assert int(found.split()[0]) != own
 
 
-def test_a_naive_keyring_with_a_name_is_the_squatters():
-    own, found = squatted("_ses.naive", lambda: in_a_child(lambda: joined("_ses.naive")))
+def test_a_naive_keyring_with_a_name_is_the_planted_one():
+    own, found = planted("_ses.naive", lambda: in_a_child(lambda: joined("_ses.naive")))
     assert own == found
 
 
 def joined(name):
-    """The session keyring of this name: one that exists and lets others in, or a new one."""
+    """The session keyring of this name: an existing one that others may join, or a new one."""
     return ctypes.CDLL(None).syscall(250, 1, name.encode())
 
 
-def squatted(name, work):
-    """(the serial of a keyring that was set up as a trap, what is found meanwhile)."""
+def planted(name, work):
+    """(the serial of a planted keyring, the result of `work` while it exists)."""
 
     reader, writer = os.pipe()
     pid = os.fork()
@@ -255,7 +253,7 @@ done
 
 
 def test_only_the_containers_devices_can_be_opened(runtime, bundle):
-    """Making nodes is allowed (CAP_MKNOD), opening them is the device filter's to refuse."""
+    """Creating nodes is allowed (CAP_MKNOD), but the device filter refuses to open them."""
     made = bundle(f"{NODES}cat /dev/null; head -c 9 /dev/zero > /dev/full")
     done = runtime.run(made)
     assert "OPENED" not in done.out
@@ -267,6 +265,6 @@ def test_only_the_containers_devices_can_be_opened(runtime, bundle):
 
 
 def test_a_naive_container_opens_the_hosts_log(tmp_path):
-    """Without a device filter whoever makes a node can open it."""
+    """Without a device filter, a process that can create a node can open it."""
     os.mknod(tmp_path / "kmsg", 0o20666, os.makedev(1, 11))
     os.close(os.open(tmp_path / "kmsg", os.O_RDONLY))

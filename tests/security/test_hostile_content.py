@@ -1,4 +1,4 @@
-"""What a container says about itself is no reason for the runtime to fail, hang or believe it."""
+"""What a container states about itself is not trusted and cannot make the runtime fail or hang."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def renamed(name):
 
 
 NAMES = {
-    "no UTF-8": "\\377\\376",
+    "not UTF-8": "\\377\\376",
     "a closing parenthesis": ") Z 1 (",
     "a line feed": "a\\nb) X",
     "a state and numbers": ") X 0 0 0",
@@ -58,7 +58,7 @@ PASSWD = {
     "a pipe": os.mkfifo,
     "a link to itself": lambda path: path.symlink_to("passwd"),
     "endless": lambda path: path.symlink_to("/dev/zero"),
-    "no text": lambda path: path.write_bytes(b"\xff\0:x:0:0::\n:::::::\n0:0:0"),
+    "not text": lambda path: path.write_bytes(b"\xff\0:x:0:0::\n:::::::\n0:0:0"),
     "a NUL in a home": lambda path: path.write_bytes(b"root:x:0:0:r:/ro\0ot:/bin/sh\n"),
     "of the host": lambda path: path.symlink_to("/proc/1/root/etc/passwd"),
 }
@@ -72,7 +72,7 @@ def test_a_strange_passwd_is_no_reason_to_fail(runtime, bundle, kind):
 
 
 def lying(place, size, value):
-    """A program whose ELF header says something impossible."""
+    """A program whose ELF header has an impossible value."""
     text = bytearray(Code().program())
     text[place : place + size] = value.to_bytes(size, "little")
     text[18:20] = struct.pack("<H", 62)
@@ -94,7 +94,7 @@ PROGRAMS = {
 }
 
 
-def test_a_lying_program_is_refused_in_words(runtime, bundle):
+def test_a_malformed_program_is_refused_with_a_message(runtime, bundle):
     made = bundle("")
     path = made.rootfs / "prog"
     for name, text in PROGRAMS.items():
@@ -107,14 +107,14 @@ def test_a_lying_program_is_refused_in_words(runtime, bundle):
 
 
 def bomb(entry, count):
-    """A program of so many program headers of this size (bytes), in a file that has them all."""
+    """A program with `count` program headers of `entry` bytes each, all of them in the file."""
     header = bytearray(lying(32, 8, 64)[:64])
     header[54:58] = struct.pack("<HH", entry, count)
     return bytes(header) + bytes(entry * count)
 
 
 @pytest.mark.parametrize("text", [bomb(65535, 300), bomb(56, 65535), *PROGRAMS.values()])
-def test_a_lying_program_costs_no_time(tmp_path, monkeypatch, text):
+def test_a_malformed_program_costs_no_time(tmp_path, monkeypatch, text):
     """What is read is counted: the kernel itself looks at no more than 64 KiB of headers."""
     read = []
 

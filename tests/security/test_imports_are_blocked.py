@@ -2,7 +2,7 @@
 CVE-2019-14271, in Python's form: code is loaded late, from the container's tree.
 
 The rootfs holds a trap at every place where the runtime's interpreter, its packages and the C
-library look for code. None may be opened, let alone run, on any way into the container.
+library look for code. None may be opened, let alone run, on any path into the container.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Watch:
                 return found
             while data:
                 number, _, _, length = struct.unpack_from("iIII", data)
-                assert number >= 0, "the queue ran over"
+                assert number >= 0, "the queue overflowed"
                 name = data[16 : 16 + length].rstrip(b"\0").decode()
                 found.add(self.folders[number] / name)
                 data = data[16 + length :]
@@ -145,15 +145,15 @@ FAILURES = {
     "a missing program": {"process.args": ["missing"]},
     "a program that is a folder": {"process.args": ["/bin"]},
     "a program without its loader": {"process.args": ["/elf"]},
-    "a program that is no program": {"process.args": ["/text"]},
+    "a program in no known format": {"process.args": ["/text"]},
     "a script without its interpreter": {"process.args": ["/script"]},
     "a working directory that is a file": {"process.cwd": "/bin/busybox"},
     "a hook inside that fails": {"hooks.startContainer": [{"path": "/bin/false"}]},
     "a hook inside that is missing": {"hooks.startContainer": [{"path": "/missing"}]},
     "a hook before the pivot that fails": {"hooks.createContainer": [{"path": "/bin/false"}]},
     "a sysctl that the kernel refuses": {"linux.sysctl": {"net.ipv4.ip_forward": "many"}},
-    "a sysctl that is none": {"linux.sysctl": {"net.missing": "1"}},
-    "a limit that cannot be": {
+    "an unknown sysctl": {"linux.sysctl": {"net.missing": "1"}},
+    "an impossible limit": {
         "process.rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 << 60}]
     },
     "a mount in /proc": {"mounts[4]": {"destination": "/proc/x", "type": "tmpfs"}},
@@ -161,7 +161,7 @@ FAILURES = {
 
 
 def test_no_trap_is_sprung_by_one_that_fails(runtime, trapped):
-    """Errors are the ways that are walked least."""
+    """Error paths are used least."""
     made, watch = trapped
     for name, text in (
         ("elf", open_bytes(sys.executable)),
@@ -208,7 +208,7 @@ def test_a_naive_runtime_springs_them(trapped):
     assert any(path.name == "colorsys.py" for path in watch.opened())
 
 
-# --- the seal itself -----------------------------------------------------------------------------
+# --- the guard itself ----------------------------------------------------------------------------
 
 LOADERS = {
     "import": lambda: __import__("nobody_loaded_this"),
@@ -220,7 +220,7 @@ LOADERS = {
 
 
 def status_after_guard(work):
-    """The exit status and the last words of a guarded process that does this."""
+    """The exit status and the error output of a guarded process that does this."""
     import ctypes  # noqa: F401  (loaded before, as an attacker would have it)
     import subprocess  # noqa: F401
 
@@ -240,14 +240,14 @@ def status_after_guard(work):
 
 
 @pytest.mark.parametrize("event", LOADERS)
-def test_whoever_loads_code_after_the_guard_ends(event):
+def test_loading_code_after_the_guard_ends_the_process(event):
     assert event in guard._FORBIDDEN
-    assert status_after_guard(LOADERS[event]) == (255, guard._LAST_WORDS)
+    assert status_after_guard(LOADERS[event]) == (255, guard._MESSAGE)
 
 
 def test_every_forbidden_event_is_tried():
     assert set(guard._FORBIDDEN) == set(LOADERS)
 
 
-def test_a_guarded_process_that_loads_nothing_goes_on():
+def test_a_guarded_process_that_loads_nothing_continues():
     assert status_after_guard(lambda: os.listdir("/")) == (0, b"")

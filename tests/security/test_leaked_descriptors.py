@@ -13,7 +13,7 @@ from tests.security.attack import bind_by_path, in_a_child, mount_by_path
 
 pytestmark = pytest.mark.needs_root
 
-# Whoever is in a directory of the host finds the host's root by going up.
+# From a directory of the host, going up leads to the host's root.
 SCRIPT = "cd ../../../../../../../../../../..; [ -e container ] && echo inside || echo OUTSIDE"
 
 
@@ -27,7 +27,7 @@ def made(bundle):
 
 @pytest.fixture
 def leaks(made):
-    """Directories of the host on descriptors 3 to 30 of whatever is executed, and nothing else."""
+    """Directories of the host as descriptors 3 to 30 of a command, and nothing else."""
     places = ["/", "/proc", "/etc", str(made.path), str(made.rootfs), str(made.rootfs / "sub")]
     fds = [os.open(places[number % len(places)], os.O_RDONLY) for number in range(28)]
     highest = max(fds)
@@ -44,7 +44,7 @@ def leaks(made):
 
 
 def is_harmless(done):
-    """Refused, or inside with nothing open but the standard streams and the listing itself."""
+    """Refused, or inside the container."""
     return done.status != 0 or done.words[0] == "inside"
 
 
@@ -65,7 +65,7 @@ def test_nor_one_of_exec(runtime, made, leaks):
         assert is_harmless(done), (fd, done)
 
 
-def test_a_link_in_the_image_is_no_way_either(runtime, made, leaks):
+def test_nor_one_through_a_link_in_the_image(runtime, made, leaks):
     made.edit({"process.cwd": "/way"})
     for fd in (3, 4, 6, 7, 8):
         (made.rootfs / "way").unlink(missing_ok=True)
@@ -105,7 +105,7 @@ def test_the_program_is_not_found_through_one(runtime, made, leaks, path):
 
 
 def naive(made, directory):
-    """What is seen one directory up, by a runtime that checks with the C library's getcwd."""
+    """What is visible two directories up, when a runtime checks with the C library's getcwd."""
 
     def run():
         fd = os.open(directory, os.O_RDONLY)

@@ -1,7 +1,7 @@
 """
-Links and `..` that lead out of the rootfs, at every place where the runtime makes something.
+Links and `..` that lead out of the rootfs, at every place where the runtime creates something.
 
-CVE-2019-18837, CVE-2025-24965, CVE-2026-41579: what the runtime mounted, made, removed or wrote
+CVE-2019-18837, CVE-2025-24965, CVE-2026-41579: what the runtime mounted, created, removed or wrote
 went through a link of the image to the host.
 """
 
@@ -65,7 +65,7 @@ def replace(path, target):
 
 @pytest.mark.parametrize(("destination", "mount"), MOUNTS, ids=[path for path, _ in MOUNTS])
 def test_a_mount_through_a_link_stays_inside(runtime, bundle, outside, destination, mount):
-    """Refused or led back inside: the host is as before, and so is the link's target there."""
+    """Refused or resolved inside: the host's files are neither changed nor shown."""
     before = snapshot(outside)
     made = bundle("cat /outside/marker /*/marker")
     (made.path / "folder").mkdir()
@@ -120,7 +120,7 @@ def test_dots_do_not_lead_out(runtime, bundle, outside, up):
 
 @pytest.mark.parametrize("spelling", range(4))
 def test_devices_are_not_made_through_a_link(runtime, bundle, outside, spelling):
-    """CVE-2026-41579: ptmx was removed and made again on the host."""
+    """CVE-2026-41579: ptmx was removed and recreated on the host."""
     made = bundle(
         "true",
         {"linux.devices": [{"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200}]},
@@ -222,12 +222,12 @@ def test_a_naive_copy_reads_through_them(bundle, outside, tmp_path):
     assert (tmp_path / "copy/folder/marker").read_text() == "marker\n"
 
 
-# --- the way to the rootfs itself ----------------------------------------------------------------
+# --- the path of the rootfs itself ---------------------------------------------------------------
 
 
 @pytest.fixture
 def behind_a_link(runtime, bundle, tmp_path):
-    """A bundle whose rootfs is a link into a file system that is shared with all."""
+    """A bundle whose rootfs is a link into a shared mount."""
     made = bundle("true", {"linux.rootfsPropagation": "shared"})
     real = tmp_path / "real"
     real.mkdir()
@@ -240,7 +240,7 @@ def behind_a_link(runtime, bundle, tmp_path):
 
 
 def test_with_a_shared_root_no_mount_gets_out_of_the_rootfs(runtime, behind_a_link):
-    """The mount that holds the rootfs has to be private, whatever link leads there."""
+    """The mount that holds the rootfs must be private, whatever link leads there."""
     made, real = behind_a_link
     container = runtime.create(made)
     assert [point for point in mount_points() if point.startswith(real)] == [real]

@@ -2,7 +2,7 @@
 Masked and read-only paths.
 
 CVE-2025-31133, CVE-2025-62161: what covered a masked file was the *container's* /dev/null, which
-the image or a volume had made a link to another file.
+the image or a volume had replaced with a link to another file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.security.attack import bind_by_path, in_a_child, mount_by_path
 
 pytestmark = pytest.mark.needs_root
 
-# What engines give root. CAP_SYS_ADMIN unmounts what covers, as it does everywhere.
+# What engines grant root. With CAP_SYS_ADMIN it could unmount the masks, as in any container.
 CAPABILITIES = [
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
     "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP",
@@ -40,7 +40,7 @@ def made(bundle):
     return made
 
 
-def says(runtime, made, script):
+def output(runtime, made, script):
     made.edit({"process.args": ["sh", "-c", f"exec 2>&1; {script}"]})
     return runtime.run(made).out
 
@@ -49,29 +49,29 @@ READ = "cat /secret /behind /link /proc/kallsyms; ls -A /secrets /proc/irq; stat
 
 
 def test_masked_paths_show_nothing(runtime, made):
-    assert says(runtime, made, READ).split() == ["/proc/irq:", "/secrets:", "1:3"]
+    assert output(runtime, made, READ).split() == ["/proc/irq:", "/secrets:", "1:3"]
 
 
 WAYS = {
     "unmounting": "umount /secret; umount -l /secrets",
-    "unmounting by /proc": "umount /proc/1/root/secret",
-    "binding another name": "mkdir /tmp/x; mount --bind / /tmp/x; cat /tmp/x/secret",
+    "unmounting through /proc": "umount /proc/1/root/secret",
+    "binding under another name": "mkdir /tmp/x; mount --bind / /tmp/x; cat /tmp/x/secret",
     "another proc": "mkdir /tmp/x; mount -t proc x /tmp/x; cat /tmp/x/kallsyms | head -1",
     "the first process's root": "cat /proc/1/root/secret /proc/self/root/secrets/deep/file",
     "the working directory of the first process": "cat /proc/1/cwd/secret",
-    "removing what covers": "rm -f /secret; rm -rf /secrets",
+    "removing the mask": "rm -f /secret; rm -rf /secrets",
     "moving it away": "mv /secret /tmp/; mv /secrets /tmp/; cat /tmp/secret /tmp/secrets/deep/file",
     "a hard link": "ln /secret /tmp/hard; cat /tmp/hard",
-    "writing to what covers": "echo SECRET > /secret; echo SECRET > /secrets/new; cat /secrets/*",
+    "writing to the mask": "echo SECRET > /secret; echo SECRET > /secrets/new; cat /secrets/*",
     "changing the mount": "mount -o remount,rw /secrets; echo SECRET > /secrets/x; cat /secrets/x",
-    "changing what is fixed": "mount -o remount,rw /fixed; echo x > /fixed/file; rm -f /fixed/*",
+    "changing a read-only path": "mount -o remount,rw /fixed; echo x > /fixed/file; rm -f /fixed/*",
     "a sysctl": "echo SECRET > /proc/sys/kernel/domainname; cat /proc/sys/kernel/domainname",
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_unmasks_them(runtime, made, way):
-    said = says(runtime, made, f"({WAYS[way]}); {READ}; cat /fixed/file")
+    said = output(runtime, made, f"({WAYS[way]}); {READ}; cat /fixed/file")
     assert "SECRET" not in said
     assert said.endswith("1:3\nfixed\n")
 
@@ -91,16 +91,16 @@ def test_a_file_bound_over_null_masks_nothing(runtime, made):
     (made.path / "evil").write_text("EVIL\n")
     evil = {"destination": "/dev/null", "type": "bind", "source": "evil", "options": ["bind"]}
     made.edit({"mounts": [*made.config["mounts"], evil]})
-    assert "EVIL" not in says(runtime, made, "cat /secret")
+    assert "EVIL" not in output(runtime, made, "cat /secret")
 
 
 def test_a_link_in_place_of_null_masks_nothing(runtime, made):
     made.edit({"mounts": made.config["mounts"][:1]})
     (made.rootfs / "dev/null").symlink_to("/proc/sys/kernel/hostname")
-    assert "box" not in says(runtime, made, "cat /secret")
+    assert "box" not in output(runtime, made, "cat /secret")
 
 
-def test_a_naive_mask_is_what_the_image_says(made):
+def test_a_naive_mask_is_what_the_image_chose(made):
     (made.rootfs / "dev/null").symlink_to(made.path / "evil")
     (made.path / "evil").write_text("EVIL\n")
 
@@ -115,8 +115,8 @@ SAME_MODE = "chmod $(stat -c %a /secret) /secret"
 
 
 def test_the_hosts_null_device_cannot_be_changed(runtime, made):
-    """Root owns the inode that masks; one chmod 0 would take the null device from the host."""
-    said = says(runtime, made, f"{SAME_MODE}; chown 0 /secret; touch /secret; echo x >/secret")
+    """Root owns the masking inode; one chmod 0 would make the host's null device unusable."""
+    said = output(runtime, made, f"{SAME_MODE}; chown 0 /secret; touch /secret; echo x >/secret")
     assert said.count("Read-only file system") == 3
     assert len(said.splitlines()) == 3
 
@@ -133,7 +133,7 @@ def test_a_naive_mask_lets_root_change_it(made):
 
 
 def test_a_naive_mask_of_one_name_leaves_another(made):
-    """Covering the path that was named, and not what it leads to."""
+    """Covering the configured path and not what it leads to."""
 
     def run():
         os.unlink(made.rootfs / "link")

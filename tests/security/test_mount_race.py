@@ -2,7 +2,7 @@
 CVE-2021-30465, CVE-2024-45310: what was checked is swapped for a link before it is used.
 
 A volume is shared with another container, which swaps a mount's destination (or a folder on the
-way to it) for a link to the host, over and over, while containers are made.
+way to it) for a link to the host, over and over, while containers are created.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def outside(tmp_path):
 
 @pytest.fixture
 def made(bundle, outside):
-    """A bundle whose /volume/way is a folder, beside which a link to the host lies ready."""
+    """A bundle whose /volume/way is a folder, with a link to the host beside it."""
     made = bundle("true")
     (made.rootfs / "volume/way/dst/deep").mkdir(parents=True)
     (made.rootfs / "volume/swapped").symlink_to(outside)
@@ -64,14 +64,14 @@ def flipping(made):
     if pid == 0:
         while True:
             swap(volume / "way", volume / "swapped")
-            time.sleep(20e-6)  # else nobody else gets at the folder
+            time.sleep(20e-6)  # otherwise nobody else gets to use the folder
     yield volume
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
 
 def racing(made, outside, kinds):
-    """A configuration that makes and mounts at the place that is swapped."""
+    """Configure mounts and new files at the place that is swapped."""
     mounts = made.config["mounts"][:1]
     for number in range(MOUNTS):
         path = "/volume/way" + ("/dst", "/dst/deep", "", f"/new{number}/deep")[number % 4]
@@ -94,16 +94,16 @@ def racing(made, outside, kinds):
 
 
 def make_many(made, state, times):
-    """How many containers came to life; the others were refused half-way."""
+    """The number of containers that ran; the others were refused midway."""
 
     def work():
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        lived = 0
+        ran = 0
         for number in range(times):
             try:
-                lived += (
+                ran += (
                     run(
                         Options(root=str(state)),
                         Request(id=f"race{os.getpid()}-{number}", bundle=str(made.path)),
@@ -112,7 +112,7 @@ def make_many(made, state, times):
                 )
             except Exception:
                 continue
-        return lived
+        return ran
 
     return in_a_child(work)
 
@@ -128,10 +128,10 @@ def test_a_swapped_destination_leads_nowhere(made, outside, flipping, tmp_path, 
     (made.path / "folder").mkdir()
     racing(made, outside, KINDS[kind])
     before = snapshot(outside)
-    lived = make_many(made, tmp_path / "state", CREATES // 2)
+    ran = make_many(made, tmp_path / "state", CREATES // 2)
     assert snapshot(outside) == before
     assert Path(made.path / "seen").read_text() == ""
-    assert lived > 0
+    assert ran > 0
 
 
 def test_a_descriptor_is_what_was_checked(made, outside):
@@ -161,8 +161,8 @@ def test_a_naive_mount_by_path_loses_the_race(made, outside):
     assert in_a_child(work)
 
 
-def test_a_naive_making_of_folders_loses_the_race(made, outside):
-    """As MkdirAll below a path that was resolved before: CVE-2024-45310."""
+def test_naive_creation_of_folders_loses_the_race(made, outside):
+    """Like MkdirAll below a path that was resolved before: CVE-2024-45310."""
     volume = made.rootfs / "volume"
     path = volume / "way"
     assert Path(os.path.realpath(path)).is_relative_to(made.rootfs)
@@ -172,7 +172,7 @@ def test_a_naive_making_of_folders_loses_the_race(made, outside):
 
 
 def test_folders_are_made_inside_whatever_is_swapped(made, outside, flipping):
-    """`Root` alone, many more times than containers could be made."""
+    """`Root` alone, many more times than containers could be created."""
     before = snapshot(outside)
     root = Root(os.open(made.rootfs, os.O_PATH))
     made_ones = 0
@@ -189,7 +189,7 @@ def test_folders_are_made_inside_whatever_is_swapped(made, outside, flipping):
 
 
 def test_proc_is_mounted_on_what_was_checked(bundle, monkeypatch):
-    """A link that takes the place of /proc after the look at it: the mount is on no link."""
+    """A link replaces /proc after the check: nothing is mounted through the link."""
     made = bundle("")
     (made.rootfs / "elsewhere").mkdir()
     (made.rootfs / "swapped").symlink_to("elsewhere")
@@ -204,8 +204,8 @@ def test_proc_is_mounted_on_what_was_checked(bundle, monkeypatch):
     assert in_a_child(work) != c.PROC_SUPER_MAGIC
 
 
-def test_a_fifo_in_place_of_a_file_that_is_copied_keeps_nobody_waiting(tmp_path):
-    """It takes the place after the look at the file, and nobody ever writes to it."""
+def test_a_fifo_in_place_of_a_file_that_is_copied_does_not_block(tmp_path):
+    """It replaces the file after the check, and nobody ever writes to it."""
     source, target = tmp_path / "source", tmp_path / "target"
     for folder in (source, target):
         folder.mkdir()

@@ -33,7 +33,7 @@ pytestmark = [
 
 LAUNCHER = Path(__file__).parents[2] / ".venv/bin/pycontain"
 
-# Opened without writing: should the seal be broken, the host's Python stays whole.
+# Opened without writing: if the protection fails, the host's Python stays intact.
 ATTACK = """
 grep -q . /proc/self/fd/8 || { echo no executable; exit; }
 n=0
@@ -47,7 +47,7 @@ echo still busy
 
 
 def plant(rootfs):
-    """The program, the loader and what that becomes."""
+    """Write the program, the loader, and the script that the loader executes."""
     (rootfs / "attack.sh").write_text(ATTACK)
     (rootfs / "prog").write_text("#!/proc/self/exe\n")
     (rootfs / "prog").chmod(0o755)
@@ -64,7 +64,7 @@ def is_refused(text):
 
 @pytest.fixture(params=["launcher", "module"])
 def command(request, monkeypatch):
-    """The command line as it is installed, and as `python -m pycontain` begins it."""
+    """The command line as it is installed, and as `python -m pycontain` starts it."""
     if request.param == "launcher":
         if not LAUNCHER.exists():
             pytest.skip("needs the launcher: make dev")
@@ -89,7 +89,7 @@ def test_nor_can_the_program_of_an_exec(runtime, bundle, command):
 
 
 def test_a_naive_runtime_is_written_to(bundle, tmp_path):
-    """A copy of the interpreter is the victim; what it runs from is no sealed file."""
+    """A copy of the interpreter is the victim; what it runs from is not sealed."""
     made = bundle("")
     plant(made.rootfs)
     victim = tmp_path / "python"

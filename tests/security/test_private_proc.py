@@ -1,5 +1,5 @@
 """
-CVE-2025-52881, CVE-2025-62596: what the runtime writes to /proc lands in another file, since the
+CVE-2025-52881, CVE-2025-62596: what the runtime writes to /proc lands in another file, because the
 container's mounts or image put one there.
 """
 
@@ -20,7 +20,7 @@ SYSCTL = "net/ipv4/ip_unprivileged_port_start"
 
 @pytest.fixture
 def faked(bundle):
-    """A bundle without a proc file system, in whose image lies another."""
+    """A bundle without a proc file system, whose image contains a fake one."""
     made = bundle(
         "true", {"linux.sysctl": {SYSCTL.replace("/", "."): "7"}, "process.oomScoreAdj": 77}
     )
@@ -74,8 +74,8 @@ def test_a_link_in_place_of_proc_changes_nothing(runtime, bundle):
     assert (made.rootfs / f"tmp/sys/{SYSCTL}").read_text() == "fake\n"
 
 
-def test_the_private_proc_is_closed_when_it_is_written(runtime, faked):
-    """No path is masked there: whoever got hold of it could write any parameter."""
+def test_the_private_proc_is_closed_after_use(runtime, faked):
+    """No path is masked there: a process that reached it could write any parameter."""
     container = runtime.create(faked)
     pid = runtime.state(container)["pid"]
     kinds = []

@@ -1,8 +1,8 @@
 """
-A state that somebody else has put into our --root, who can write there.
+A state that another user, who can write there, has put into our --root.
 
-Their file could say of any process that it is a container's first, and `exec` would start a
-program as root in its namespaces, or `delete` kill it.
+Its file could name any process as a container's first: `exec` would start a program as root in its
+namespaces, and `delete` would kill it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import shutil
 
 import pytest
 
-THEY = 12345
+OTHER_USER = 12345
 
 
 @pytest.fixture
 def forged(runtime, bundle):
-    """The id of a state directory that a user has made, of a process that runs."""
+    """The id of a state directory that another user created, for a running process."""
     id = runtime.started(bundle("echo up; sleep 100"))
     runtime.wait_for_text(id, "up")
     forged = runtime.new_id()
     folder = runtime.root / forged
     shutil.copytree(runtime.root / id, folder)
     for path in (folder, *folder.iterdir()):
-        os.chown(path, THEY, THEY)
+        os.chown(path, OTHER_USER, OTHER_USER)
     yield forged
     shutil.rmtree(folder)
 
@@ -41,9 +41,9 @@ VERBS = {
 
 
 @pytest.mark.parametrize("words", VERBS.values(), ids=VERBS)
-def test_no_command_believes_it(runtime, forged, words):
+def test_no_command_trusts_it(runtime, forged, words):
     said = runtime.refuses(*(forged if word == "ID" else word for word in words))
-    assert f"{runtime.root / forged} belongs to user {THEY} and not to user 0" in said
+    assert f"{runtime.root / forged} belongs to user {OTHER_USER}, not to user 0" in said
     assert "choose a --root" in said
     assert (runtime.root / forged / "state.json").exists()
 
@@ -52,12 +52,12 @@ def test_list_leaves_it_out(runtime, forged):
     assert forged not in runtime.ok("list", "--quiet").words
 
 
-def test_replace_for_its_owner_it_would_be_believed(runtime, forged):
+def test_owned_by_root_it_would_be_trusted(runtime, forged):
     os.chown(runtime.root / forged, 0, 0)
     assert runtime.ok("exec", forged, "echo", "hello").out == "hello\n"
 
 
-def test_a_link_to_a_state_of_ours_is_none(runtime, bundle):
+def test_a_link_to_our_state_is_not_a_container(runtime, bundle):
     id = runtime.started(bundle("sleep 100"))
     link = runtime.new_id()
     (runtime.root / link).symlink_to(id)

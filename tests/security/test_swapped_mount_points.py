@@ -1,9 +1,9 @@
 """
-A mount point changes its name while a container is made.
+A mount point is renamed while a container is created.
 
-Who shares a rootfs with another container sees no mount point in it, and may rename what is one
-there: renameat2(2) exchanges /proc with a decoy, masks and read-only paths land on the decoy, and
-once the names are back the container has a /proc without them.
+Another container that shares the rootfs does not see its mount points and may rename them:
+renameat2(2) exchanges /proc with a decoy, masks and read-only paths land on the decoy, and once
+the names are back the container has a /proc without them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def outside():
 
 
 def swap_from(outside, made, name):
-    """Exchange /name with its decoy, as somebody does to whom it is no mount point."""
+    """Exchange /name with its decoy, from a namespace where it is not a mount point."""
     pid = os.fork()
     if pid == 0:
         calls.setns(outside, c.CLONE_NEWNS)
@@ -82,10 +82,10 @@ BUILDING = (
 
 def build_root(made, outside, name, after):
     """
-    Carry out the steps that build the root, as the container's first process does.
+    Perform the steps that build the root, as the container's first process does.
 
     Right after the first step that mounts on `after`, /name is exchanged with its decoy; at the end
-    the names are as they were.
+    the names are restored.
     """
     request = Request(id="x", bundle=str(made.path))
     facts = Facts(last_capability=40, permitted=0, bounding=0)
@@ -110,7 +110,7 @@ def is_read_only(path):
 
 
 def what_is_open(made):
-    """Which protected or masked files of the container are not."""
+    """The masked or read-only paths of the container that are not protected."""
     root = made.rootfs
     assert filesystem_at(root / "proc") == c.PROC_SUPER_MAGIC
     masked = {
@@ -150,7 +150,7 @@ def test_naive_masks_are_where_the_name_is(made, outside, name, monkeypatch):
     assert in_a_child(work) == OF[name]
 
 
-def test_a_bind_of_a_whole_proc_is_one_too(made, outside):
+def test_a_bind_of_a_whole_proc_is_protected_too(made, outside):
     bind = {"destination": "/proc", "source": "/proc", "options": ["rbind"]}
     made.edit({"mounts": [bind, *MOUNTS[1:], SYSFS]})
 
@@ -222,8 +222,8 @@ def test_a_naive_runtime_makes_them_in_the_decoy(made, outside, monkeypatch):
 
 
 @pytest.fixture
-def swapped_after_the_look(made, monkeypatch):
-    """A /dev without a mount that becomes a link to a folder of the host, once it was checked."""
+def swapped_after_the_check(made, monkeypatch):
+    """A /dev without a mount that is replaced with a link to another folder after the check."""
     made.edit({"mounts": MOUNTS[:1], "linux.devices": [FUSE]})
     (made.rootfs / "host").mkdir()
     (made.rootfs / "swapped").symlink_to("host")
@@ -244,17 +244,17 @@ def swapped_after_the_look(made, monkeypatch):
     return work
 
 
-def test_the_dev_that_was_checked_is_the_one_that_is_filled(made, swapped_after_the_look):
-    in_a_child(swapped_after_the_look)
+def test_the_dev_that_was_checked_is_the_one_that_is_filled(made, swapped_after_the_check):
+    in_a_child(swapped_after_the_check)
     assert os.listdir(made.rootfs / "host") == []
     assert os.listdir(made.rootfs / "swapped/net") == ["fuse"]
 
 
-def test_a_naive_check_is_of_another_dev(made, swapped_after_the_look, monkeypatch):
+def test_a_naive_check_is_of_another_dev(made, swapped_after_the_check, monkeypatch):
     monkeypatch.setattr(
         rootfs, "_device_folder", lambda path, dev, inside: inside.make_directory(path)
     )
-    in_a_child(swapped_after_the_look)
+    in_a_child(swapped_after_the_check)
     assert os.listdir(made.rootfs / "host/net") == ["fuse"]
 
 
@@ -348,7 +348,7 @@ def flipping(made):
     os.waitpid(pid, 0)
 
 
-def test_no_container_gets_an_open_proc(runtime, made, flipping):
+def test_no_container_gets_an_unprotected_proc(runtime, made, flipping):
     made.edit({"process.args": ["sh", "-c", TRY]})
     words = [word for _ in range(RUNS) for word in runtime.run(made).words]
     assert set(words) == {"closed"}

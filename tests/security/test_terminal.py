@@ -38,7 +38,7 @@ except OSError as error:
 
 @pytest.fixture
 def caller():
-    """A terminal that is the controlling one of whatever is executed: (master, how)."""
+    """A controlling terminal for a command: (master, keyword arguments)."""
     master, slave = os.openpty()
 
     def take():
@@ -51,7 +51,7 @@ def caller():
 
 
 def typed(master):
-    """What waits to be read by the caller's shell."""
+    """The input that the caller's shell would read."""
     os.set_blocking(master, False)
     try:
         return os.read(master, 100)
@@ -88,7 +88,7 @@ def test_nor_that_of_an_exec(runtime, bundle, caller):
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
 def test_the_callers_terminal_stays_its_owners(runtime, bundle, caller, verb):
-    """Whose it is may open it after the container's end, and read what the caller types."""
+    """Its owner could open it after the container has ended, and read what the caller types."""
     _, how = caller
     before = owner(how["stdin"])
     if verb == "run":
@@ -139,8 +139,8 @@ def without_dev(mounts, _):
     return mounts[:1]
 
 
-def test_a_terminal_comes_from_a_devpts_alone(runtime, bundle, outside):
-    """A volume in place of /dev/pts, in which every name is a link that is swapped at will."""
+def test_a_terminal_comes_only_from_a_devpts(runtime, bundle, outside):
+    """A volume in place of /dev/pts, in which every name is a link that can be swapped at will."""
 
     def shared(mounts, made):
         pts = {"destination": "/dev/pts", "type": "bind", "source": "pts", "options": ["bind"]}

@@ -1,8 +1,8 @@
 """
-Who a process is: numbers only, and no groups but those asked for.
+The identity of a process: numbers only, and no groups but those requested.
 
 CVE-2016-3697: a numeric user was looked up as a *name* in the container's passwd. CVE-2026-30892:
-a user was read as root. CVE-2022-36109 and others: the caller's groups were kept.
+a user was parsed as root. CVE-2022-36109 and others: the caller's groups were kept.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ REFUSED = (
 
 
 @pytest.mark.parametrize("user", REFUSED)
-def test_what_is_no_number_is_refused(user):
+def test_anything_but_a_number_is_refused(user):
     with pytest.raises(UsageError, match="--user"):
         _user(User(at="process.user"), user, ())
 
@@ -83,7 +83,7 @@ def test_a_naive_lookup_makes_it_root():
     assert naive_by_name("1000") == 0
 
 
-def test_a_naive_parser_takes_what_is_refused():
+def test_a_naive_parser_accepts_what_is_refused():
     taken = []
     for user in REFUSED:
         try:

@@ -2,7 +2,7 @@
 Before the pivot nothing in a rootfs is reached by a path (CONTRIBUTING.md, habit 4).
 
 Every container escape of the last years was a path of the rootfs resolved as a string. In the
-modules that work there, a function that takes a path gets a descriptor to resolve it below.
+modules that run then, a function that takes a path must be given a descriptor to resolve it below.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BEFORE_THE_PIVOT = (
     "init/rootfs.py", "init/protection.py", "init/pivot.py", "init/copying.py", "kernel/root.py", "kernel/mounts.py", "kernel/tty.py",
 )  # fmt: skip
 
-# Functions of os that resolve a path, unless it is given `dir_fd`.
+# Functions of os that resolve a path, unless they are given `dir_fd`.
 RESOLVE = frozenset(
     (
         "access", "chdir", "chflags", "chmod", "chown", "chroot", "execl", "execle", "execlp",
@@ -37,13 +37,13 @@ RESOLVE_PATH = frozenset(
 MODULES = frozenset({"glob", "io", "pathlib", "shutil", "subprocess", "tempfile"})
 OUR_OWN_DIRECTORY = frozenset({"/", ".", b"."})
 
-# Where a path of the host is meant, as the configuration names it, or /proc while it is the host's.
+# Functions that resolve a host path: one from the configuration, or the host's own /proc.
 OF_THE_HOST = {("init/rootfs.py", "open_host"), ("init/rootfs.py", "host_path")}
-# Where the argument is a descriptor.
+# Calls whose argument is a descriptor.
 OF_DESCRIPTORS = {("init/copying.py", "listdir"), ("init/copying.py", "utime")}
 
 
-def broken(tree, name):
+def violations(tree, name):
     """The lines of a module that resolve paths, and what they call."""
     allowed = {
         inner
@@ -52,12 +52,12 @@ def broken(tree, name):
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        found = what_is_wrong(node, name)
+        found = violation(node, name)
         if found and node not in allowed:
             yield node.lineno, found
 
 
-def what_is_wrong(node, name):
+def violation(node, name):
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         modules = (
             [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
@@ -66,11 +66,11 @@ def what_is_wrong(node, name):
     if isinstance(node, (ast.Attribute, ast.Name)):
         return "AT_FDCWD" if ast.unparse(node).endswith("AT_FDCWD") else ""
     if isinstance(node, ast.Call):
-        return wrong_call(node, name)
+        return resolving_call(node, name)
     return ""
 
 
-def wrong_call(node, name):
+def resolving_call(node, name):
     called = ast.unparse(node.func)
     module, _, function = called.rpartition(".")
     if called == "open" or (module == "os.path" and function in RESOLVE_PATH):
@@ -84,7 +84,7 @@ def wrong_call(node, name):
 
 @pytest.mark.parametrize("name", BEFORE_THE_PIVOT)
 def test_no_path_is_resolved_before_the_pivot(name):
-    assert list(broken(ast.parse((PACKAGE / name).read_text()), name)) == []
+    assert list(violations(ast.parse((PACKAGE / name).read_text()), name)) == []
 
 
 @pytest.mark.parametrize(("name", "function"), sorted(OF_THE_HOST))
@@ -125,5 +125,5 @@ BREAKS = [
 
 
 @pytest.mark.parametrize(("text", "wrong"), BREAKS)
-def test_the_rule_sees_what_breaks_it(text, wrong):
-    assert bool(list(broken(ast.parse(text), "init/rootfs.py"))) == wrong
+def test_the_rule_detects_violations(text, wrong):
+    assert bool(list(violations(ast.parse(text), "init/rootfs.py"))) == wrong

@@ -13,7 +13,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "_ffi.py
 SCREEN = 60
 PAGE = 500
 
-# A file may import from its own folder and from those of a lower number ...
+# A file may import from its own folder and from those with a lower number ...
 LAYERS = {
     "lean": 0,
     "errors": 1,
@@ -27,13 +27,13 @@ LAYERS = {
     "__main__": 9, "__init__": 9,
 }  # fmt: skip
 
-# ... except that the pure ones never touch the kernel, and the child never parses.
+# ... except that plans are computed without the kernel, and the child never parses.
 NEVER = {
     "plan": ("kernel",),
     "init": ("spec",),
     "hooks": ("spec",),
 }
-NUMBERS = "kernel.const"  # numbers are everybody's
+NUMBERS = "kernel.const"  # constants may be imported everywhere
 
 HEAVY = {
     "argparse", "asyncio", "concurrent", "contextlib", "ctypes", "dataclasses", "enum", "functools",
@@ -41,7 +41,7 @@ HEAVY = {
     "re", "rich", "shutil", "signal", "socket", "struct", "subprocess", "tempfile", "threading",
     "traceback", "typer", "typing", "uuid",
 }  # fmt: skip
-COMFORTABLE = {  # for people, or not for every container
+COMFORTABLE = {  # for interactive use, or not used for every container
     "cli/human.py", "cli/render.py", "cli/launcher.py", "cli/vm.py", "cli/pack.py",
     "library/container.py", "library/pipes.py", "library/pool.py", "runtime/doctor.py",
 }  # fmt: skip
@@ -56,7 +56,7 @@ def is_type_checking(node):
 
 
 def imports(path):
-    """(module, whether only type checkers see it, whether the file's own import runs it)."""
+    """(module, whether only type checkers see it, whether importing the file imports it)."""
     package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
 
     def walk(node, typing_only, at_import):
@@ -85,7 +85,7 @@ def imports(path):
 
 
 def broken_layers(path):
-    """The imports of one file that go up, across, or where its folder never goes."""
+    """The imports of one file that go up, across, or into a folder that its own must not use."""
     own = path.relative_to(PACKAGE).with_suffix("").parts[0]
     for module, typing_only, _ in imports(path):
         first, _, inside = module.partition(".")
@@ -147,7 +147,7 @@ def test_no_file_is_longer_than_500_lines(path):
 
 @every_source
 def test_annotations_are_never_evaluated(path):
-    """Records read them as text, and evaluating them costs time at each start."""
+    """Records read them as text, and evaluating them would cost time at each start."""
     body = [node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.Expr)]
     if body:
         assert ast.unparse(body[0]) == "from __future__ import annotations"
@@ -171,7 +171,7 @@ BREAKS = [
 
 
 @pytest.mark.parametrize(("name", "text", "broken"), BREAKS)
-def test_the_layer_rule_sees_what_breaks_it(tmp_path, monkeypatch, name, text, broken):
+def test_the_layer_rule_detects_violations(tmp_path, monkeypatch, name, text, broken):
     path = tmp_path / "pycontain" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

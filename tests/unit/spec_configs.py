@@ -1,4 +1,4 @@
-"""Configurations for the tests of spec/: a minimal one, one with everything, and ways to edit."""
+"""Configurations for the tests of spec/: a minimal one, one with everything, and edits."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def steps(path: str) -> list[str | int]:
 
 
 def edited(config: Json, path: str, value: Json) -> Json:
-    """A copy of the configuration with another value at this path, made where it is not."""
+    """A copy of the configuration with another value at this path, added if missing."""
     changed = json.loads(json.dumps(config))
     _put(changed, steps(path), value)
     return changed

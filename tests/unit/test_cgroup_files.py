@@ -1,4 +1,4 @@
-"""What is written to a cgroup's files and read from them, on directories that stand for cgroups."""
+"""What is written to and read from a cgroup's files, with plain directories as cgroups."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def resources(**parts: object) -> records.Resources:
     return parse.read(records.Resources, parts, "linux.resources")
 
 
-def plant(directory: Path, passed_on: str = "", **more: str) -> None:
-    """A directory with the files of a cgroup; "__" stands for the dot in their names."""
+def populate(directory: Path, passed_on: str = "", **more: str) -> None:
+    """Write the files of a cgroup into a directory; "__" stands for the dot in their names."""
     files_ = {"cgroup.subtree_control": passed_on, "cgroup.procs": ""}
     files_ |= {name.replace("__", "."): text for name, text in more.items()}
     for name, text in files_.items():
@@ -33,10 +33,10 @@ def plant(directory: Path, passed_on: str = "", **more: str) -> None:
 @pytest.fixture
 def mount(tmp_path: Path) -> Path:
     """A mount point with one cgroup, /a/b, that has the memory controller."""
-    plant(tmp_path, "cpu memory", cgroup__controllers="cpu io memory pids")
+    populate(tmp_path, "cpu memory", cgroup__controllers="cpu io memory pids")
     (tmp_path / "a/b").mkdir(parents=True)
-    plant(tmp_path / "a", "memory", cgroup__controllers="cpu memory")
-    plant(tmp_path / "a/b", cgroup__controllers="memory")
+    populate(tmp_path / "a", "memory", cgroup__controllers="cpu memory")
+    populate(tmp_path / "a/b", cgroup__controllers="memory")
     return tmp_path
 
 
@@ -46,14 +46,14 @@ def cgroup(mount: Path) -> Cgroup:
 
 
 def test_limits_are_written_to_their_files(cgroup: Cgroup) -> None:
-    plant(Path(cgroup.directory), memory__max="", memory__low="")
+    populate(Path(cgroup.directory), memory__max="", memory__low="")
     cgroup.write(files(resources(memory={"limit": 4096, "reservation": 2048})))
     assert cgroup.read("memory.max") == "4096"
     assert cgroup.read("memory.low") == "2048"
 
 
-def test_a_missing_file_that_changes_nothing_is_passed_over(cgroup: Cgroup) -> None:
-    plant(Path(cgroup.directory), memory__max="")
+def test_a_missing_file_of_a_limit_without_effect_is_ignored(cgroup: Cgroup) -> None:
+    populate(Path(cgroup.directory), memory__max="")
     cgroup.write(files(resources(memory={"limit": 4096, "swap": 4096}, pids={"limit": -1})))
     assert cgroup.read("memory.max") == "4096"
     assert "memory.swap.max" not in cgroup.files()
@@ -70,7 +70,7 @@ def test_a_controller_is_enabled_from_the_top_down_for_a_limit(mount: Path, cgro
 def test_a_controller_that_v1_holds_is_named_with_its_hierarchy(
     mount: Path, cgroup: Cgroup, tmp_path: Path
 ) -> None:
-    plant(mount, cgroup__controllers="hugetlb")
+    populate(mount, cgroup__controllers="hugetlb")
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(V1)
     setting = files(resources(memory={"limit": 4096}))[0]
@@ -84,7 +84,7 @@ def test_a_controller_that_v1_holds_is_named_with_its_hierarchy(
 
 
 def test_io_is_blkio_in_v1(mount: Path, tmp_path: Path) -> None:
-    plant(mount, cgroup__controllers="")
+    populate(mount, cgroup__controllers="")
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(V1.replace("memory", "blkio"))
     setting = files(resources(blockIO={"weight": 100}))[0]
@@ -92,19 +92,19 @@ def test_io_is_blkio_in_v1(mount: Path, tmp_path: Path) -> None:
         controllers.provide(str(mount), "/a/b", setting, str(mountinfo))
 
 
-def test_a_controller_of_no_kernel_is_named(cgroup: Cgroup) -> None:
+def test_an_unknown_controller_is_named(cgroup: Cgroup) -> None:
     with pytest.raises(HostError, match="cgroup v2 has no nonsense controller") as caught:
         cgroup.write(files(resources(unified={"nonsense.max": "1"})))
     assert caught.value.fault.at == "linux.resources.unified[nonsense.max]"
 
 
-def test_the_cgroup_that_refuses_to_pass_a_controller_on_is_named(
-    mount: Path, cgroup: Cgroup
-) -> None:
+def test_a_cgroup_that_refuses_to_enable_a_controller_is_named(mount: Path, cgroup: Cgroup) -> None:
     (mount / "a/cgroup.subtree_control").unlink()
-    (mount / "a/cgroup.subtree_control").symlink_to("/proc/version")  # which nobody can write
+    (mount / "a/cgroup.subtree_control").symlink_to("/proc/version")  # which cannot be written
     setting = files(resources(memory={"limit": 4096}))[0]
-    with pytest.raises(HostError, match=f"{mount}/a/cgroup.subtree_control does not take .memory"):
+    with pytest.raises(
+        HostError, match=f"{mount}/a/cgroup.subtree_control does not accept .memory"
+    ):
         controllers.provide(str(mount), "/a/b", setting)
 
 
@@ -173,7 +173,7 @@ def test_a_newer_limit_replaces_an_older_unified_one() -> None:
 
 
 def test_an_update_writes_and_returns_the_merged_limits(cgroup: Cgroup) -> None:
-    plant(Path(cgroup.directory), memory__max="", memory__current="5000\n")
+    populate(Path(cgroup.directory), memory__max="", memory__current="5000\n")
     old = resources(memory={"limit": 8192})
     assert update(cgroup, old, resources(memory={"limit": 6000})) == resources(
         memory={"limit": 6000}
@@ -181,12 +181,12 @@ def test_an_update_writes_and_returns_the_merged_limits(cgroup: Cgroup) -> None:
     assert cgroup.read("memory.max") == "6000"
 
 
-@pytest.mark.parametrize("asked", [{"limit": 5000}, {"limit": 4000, "swap": 4000}])
-def test_a_limit_that_is_used_up_is_refused_if_asked_to_check(
-    cgroup: Cgroup, asked: dict[str, int]
+@pytest.mark.parametrize("limits", [{"limit": 5000}, {"limit": 4000, "swap": 4000}])
+def test_a_limit_that_usage_has_reached_is_refused_with_check_before_update(
+    cgroup: Cgroup, limits: dict[str, int]
 ) -> None:
-    plant(Path(cgroup.directory), memory__max="8192", memory__current="5000\n")
-    new = resources(memory={**asked, "checkBeforeUpdate": True})
+    populate(Path(cgroup.directory), memory__max="8192", memory__current="5000\n")
+    new = resources(memory={**limits, "checkBeforeUpdate": True})
     with pytest.raises(StateError, match=r"limit = .* is not above the 5000 bytes in use"):
         update(cgroup, resources(), new)
     assert cgroup.read("memory.max") == "8192"
@@ -195,9 +195,9 @@ def test_a_limit_that_is_used_up_is_refused_if_asked_to_check(
 # --- statistics --------------------------------------------------------------------------------
 
 
-def test_statistics_have_the_shape_of_runcs_events(cgroup: Cgroup) -> None:
+def test_statistics_have_the_format_of_runcs_events(cgroup: Cgroup) -> None:
     pressure = "some avg10=0.50 avg60=0.00 avg300=0.00 total=7\n"
-    plant(
+    populate(
         Path(cgroup.directory),
         cpu__stat="usage_usec 30\nuser_usec 20\nsystem_usec 10\n"
         "nr_periods 4\nnr_throttled 3\nthrottled_usec 2\n",
@@ -214,8 +214,8 @@ def test_statistics_have_the_shape_of_runcs_events(cgroup: Cgroup) -> None:
         io__stat="8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n253:0 \n",
         rdma__max="mlx4_0 hca_handle=2 hca_object=max\n",
     )
-    plant_hugetlb = {"current": "5", "rsvd.current": "2097152\n", "events": "max 6\n"}
-    for name, text in plant_hugetlb.items():
+    hugetlb = {"current": "5", "rsvd.current": "2097152\n", "events": "max 6\n"}
+    for name, text in hugetlb.items():
         (Path(cgroup.directory) / f"hugetlb.2MB.{name}").write_text(text)
 
     assert stats(cgroup) == {

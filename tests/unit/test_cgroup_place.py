@@ -12,7 +12,7 @@ SESSION = "/user.slice/user-0.slice/session-1.scope"
 
 
 @pytest.mark.parametrize(
-    ("asked", "runtime", "path"),
+    ("cgroups_path", "runtime", "path"),
     [
         ("/pods/a/b", SESSION, "/pods/a/b"),
         ("//pods/./a/", SESSION, "/pods/a"),
@@ -26,15 +26,15 @@ SESSION = "/user.slice/user-0.slice/session-1.scope"
     ],
 )
 def test_a_container_gets_a_cgroup_below_the_mount_or_beside_the_runtime(
-    asked: str | None, runtime: str, path: str
+    cgroups_path: str | None, runtime: str, path: str
 ) -> None:
-    assert resolve(asked, "web", runtime) == path
+    assert resolve(cgroups_path, "web", runtime) == path
 
 
-@pytest.mark.parametrize("asked", ["/", "//", "/a/..", ".", "a/.."])
-def test_a_cgroup_that_others_live_in_is_refused(asked: str) -> None:
+@pytest.mark.parametrize("cgroups_path", ["/", "//", "/a/..", ".", "a/.."])
+def test_the_cgroup_of_others_is_refused(cgroups_path: str) -> None:
     with pytest.raises(SpecError) as caught:
-        resolve(asked, "web", SESSION)
+        resolve(cgroups_path, "web", SESSION)
     assert caught.value.fault.at == "linux.cgroupsPath"
 
 
@@ -51,11 +51,11 @@ def test_mounts_are_read_from_mountinfo_with_their_escapes(tmp_path: Path) -> No
     assert list(mounts("cgroup2", str(file))) == [("/mnt/two words\\", ["rw", "nsdelegate"])]
 
 
-def test_the_mount_and_the_own_cgroup_of_this_process_are_found() -> None:
+def test_the_mount_and_the_cgroup_of_this_process_are_found() -> None:
     directory = Path(find_mount() + own())
     assert str(os.getpid()) in (directory / "cgroup.procs").read_text().split()
 
 
-def test_a_process_that_is_gone_is_named() -> None:
+def test_a_missing_process_is_named() -> None:
     with pytest.raises(KernelError, match="/proc/0/cgroup does not exist"):
         own(0)

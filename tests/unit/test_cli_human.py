@@ -88,7 +88,7 @@ def lines(draw):
     return command, words
 
 
-@settings(deadline=None)  # the first line pays for importing typer's help
+@settings(deadline=None)  # the first example also imports typer's help
 @given(lines())
 def test_both_parsers_read_the_same_from_a_line(line):
     command, words = line
@@ -130,7 +130,7 @@ def test_the_shell_completes_commands_flags_values_signals_and_ids(tmp_path):
     assert completions(f"pycontain {root} state w", 4) == ["web-1"]
 
 
-def test_help_names_every_command_and_what_is_not_built(capfd):
+def test_help_names_every_command_and_what_is_not_built_yet(capfd):
     assert fast.main([]) == 0
     shown = capfd.readouterr().out
     assert all(name in shown for name in table.COMMANDS)

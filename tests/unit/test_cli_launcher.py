@@ -38,33 +38,33 @@ def test_the_program_is_executable_and_writable_by_its_owner_alone(program):
     assert not mode & 0o022
 
 
-def test_the_program_shows_help_and_completes(program):
+def test_the_program_shows_help_and_completions(program):
     assert "Life cycle" in run(program, "--help").stdout
     words = {"COMP_WORDS": "pycontain res", "COMP_CWORD": "1"}
     done = run(program, _PYCONTAIN_COMPLETE="complete_bash", **words)
     assert set(done.stdout.split()) == {"restore", "resume"}
 
 
-def test_the_program_hears_nothing_of_pythons_environment(program, tmp_path):
+def test_the_program_ignores_pythons_environment_variables(program, tmp_path):
     (tmp_path / "os.py").write_text("raise SystemExit('taken over')")
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('taken over')")
     done = run(program, "--version", PYTHONPATH=str(tmp_path), PYTHONHOME=str(tmp_path))
     assert done.returncode == 0
 
 
-def test_our_directories_come_behind_the_standard_library(program):
+def test_our_directories_come_after_the_standard_library(program):
     first, *lines = program.read_text().splitlines()
     assert first == f"#!{launcher.interpreter()} -ISXutf8"
     assert f"sys.path += {launcher.directories()!r}" in lines
 
 
-def test_each_directory_is_named_once_and_holds_something():
+def test_each_directory_is_named_once_and_exists():
     found = launcher.directories()
     assert len(found) == len(set(found))
     assert all(os.path.isabs(path) and os.path.isdir(path) for path in found)
 
 
-def test_a_program_is_replaced_whole(tmp_path):
+def test_an_existing_program_is_replaced(tmp_path):
     path = tmp_path / "pycontain"
     path.write_text("old")
     launcher.write(str(path))
@@ -72,14 +72,14 @@ def test_a_program_is_replaced_whole(tmp_path):
     assert os.listdir(tmp_path) == ["pycontain"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
     path = tmp_path / "missing" / "pycontain"
     done = run(sys.executable, "-m", "pycontain.cli.launcher", str(path), PYTHONPATH=os.getcwd())
     assert done.returncode == 1
     assert "does not exist" in done.stderr
 
 
-def test_what_is_frozen_is_not_taken_from_the_working_directory(tmp_path):
+def test_the_archive_is_not_packed_from_the_working_directory(tmp_path):
     (tmp_path / "pycontain").mkdir()
     (tmp_path / "pycontain" / "__init__.py").write_text("raise SystemExit('taken over')")
     before = os.stat(archive.file()).st_mtime_ns
@@ -88,12 +88,12 @@ def test_what_is_frozen_is_not_taken_from_the_working_directory(tmp_path):
     assert os.stat(archive.file()).st_mtime_ns > before
 
 
-def test_compiled_modules_are_known_without_a_search(program):
-    told = run(sys.executable, "-c", _SEARCHES, str(program)).stdout
-    assert told.split() == ["found", "_cffi_backend", "pycontain.kernel._vfork"]
+def test_compiled_modules_are_imported_without_a_search(program):
+    output = run(sys.executable, "-c", _SEARCHES, str(program)).stdout
+    assert output.split() == ["found", "_cffi_backend", "pycontain.kernel._vfork"]
 
 
-# The program's own first lines, with the finder that searches directories taken away.
+# The program's own first lines, without the finder that searches directories.
 _SEARCHES = """
 import sys
 text = open(sys.argv[1]).read().partition("from pycontain.cli")[0]

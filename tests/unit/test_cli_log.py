@@ -35,11 +35,11 @@ def test_each_line_of_a_json_log_is_an_object_that_engines_read(tmp_path):
     assert "\n" not in found[2]["msg"]
 
 
-def test_a_text_log_has_the_shape_that_runc_writes(tmp_path):
+def test_a_text_log_has_runcs_format(tmp_path):
     path = tmp_path / "log"
     Log(str(path), "text", debug=False).error(SpecError("is missing", at="root", remedy="add it"))
-    shape = r'time="(\S+)" level=error msg="root is missing; add it"\n'
-    found = re.fullmatch(shape, path.read_text())
+    pattern = r'time="(\S+)" level=error msg="root is missing; add it"\n'
+    found = re.fullmatch(pattern, path.read_text())
     assert found
     assert RFC_3339.fullmatch(found[1])
 
@@ -54,7 +54,7 @@ def test_a_log_is_appended_to(tmp_path):
     assert [json.loads(line)["msg"] for line in others] == ["one", "two"]
 
 
-def test_a_new_log_is_readable_by_the_engine_and_written_by_us_alone(tmp_path):
+def test_a_new_log_is_writable_by_its_owner_alone(tmp_path):
     path = tmp_path / "log"
     Log(str(path), "json", debug=False).warning("one")
     assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0
@@ -78,12 +78,12 @@ def test_without_a_file_the_json_goes_to_standard_error(capfd):
     assert json.loads(capfd.readouterr().err)["level"] == "error"
 
 
-def test_an_error_in_the_flags_before_the_log_is_named_is_still_said(capfd):
+def test_an_error_in_the_flags_before_the_log_is_known_is_still_printed(capfd):
     assert fast.main(["--log-format", "xml"]) == 1
     assert "--log-format = xml" in capfd.readouterr().err
 
 
-def test_a_log_that_cannot_be_written_hides_nothing(tmp_path, capfd):
+def test_a_log_that_cannot_be_written_does_not_hide_the_error(tmp_path, capfd):
     path = tmp_path / "missing" / "log"
     assert fast.main(["--log", str(path), "nonsense"]) == 1
     lines = capfd.readouterr().err.splitlines()
@@ -102,7 +102,7 @@ ESCAPES = "\x1b]0;title\x07 \x7f \x9b2J \x00 \r\x08 a\ttab"
 SHOWN = "\\x1b]0;title\\x07 \\x7f \\x9b2J \\x00  \\x08 a\ttab"
 
 
-def test_what_a_terminal_would_obey_is_shown_instead(tmp_path, capfd):
+def test_control_characters_are_escaped_for_a_terminal(tmp_path, capfd):
     """The text may come from an image: the name of an interpreter, for example."""
     for path in ("", str(tmp_path / "log")):
         Log(path, "text", debug=False).error(SpecError("is wrong", at="x", value=ESCAPES))
@@ -114,7 +114,7 @@ def test_what_a_terminal_would_obey_is_shown_instead(tmp_path, capfd):
     )
 
 
-def test_a_program_that_reads_the_log_gets_what_was_said(tmp_path, capfd):
+def test_control_characters_are_kept_in_json(tmp_path, capfd):
     path = tmp_path / "log"
     Log(str(path), "json", debug=False).warning(ESCAPES)
     Log("", "json", debug=False).warning(ESCAPES)

@@ -18,8 +18,8 @@ from pycontain.plan.request import Request
 
 @pytest.fixture
 def runtime(monkeypatch):
-    """Puts a function in the place of one verb of the runtime."""
-    monkeypatch.setattr(seal, "ensure", lambda: None)  # or the tests begin again
+    """Replaces one verb of the runtime with a function."""
+    monkeypatch.setattr(seal, "ensure", lambda: None)  # it would execute the tests again
 
     def replace(module, function):
         name = f"pycontain.runtime.{module}"
@@ -32,7 +32,7 @@ def runtime(monkeypatch):
     return replace
 
 
-def test_the_version_is_told_in_the_lines_that_engines_read(capfd):
+def test_the_version_is_printed_in_the_lines_that_engines_parse(capfd):
     assert fast.main(["--version"]) == 0
     first, *others = capfd.readouterr().out.splitlines()
     assert first == f"pycontain version {table.VERSION}"
@@ -75,7 +75,7 @@ def test_the_exit_status_of_run_is_the_programs(runtime):
     assert fast.main(["run", "--keep", "c1"]) == 42
 
 
-def test_timing_is_shown_beside_the_output(runtime, capfd):
+def test_timing_goes_to_standard_error(runtime, capfd):
     def run(options, request, on_timing):
         on_timing([("parent", "clone", 250), ("child", "mount /proc", 1250)])
         return 0
@@ -88,7 +88,7 @@ def test_timing_is_shown_beside_the_output(runtime, capfd):
     assert "1500" in shown.err
 
 
-def test_a_fault_is_one_line_and_its_status(runtime, capfd):
+def test_a_fault_is_one_line_and_sets_the_exit_status(runtime, capfd):
     def start(options, id):
         raise ProgramError("no such file or directory", at="sh", remedy="install it\nor not")
 
@@ -134,7 +134,7 @@ def test_an_interrupt_leaves_no_traceback(runtime, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_reader_that_leaves_early_is_no_error():
+def test_a_closed_pipe_ends_the_command_silently():
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -165,7 +165,7 @@ def test_an_error_has_its_hint_on_a_line_of_its_own_on_a_terminal(runtime):
     assert text == b"pycontain: stat is not a command\r\n  hint: did you mean state?\r\n"
 
 
-def test_the_list_has_every_form(runtime, capfd):
+def test_the_list_has_every_format(runtime, capfd):
     def list_containers(options):
         return [{"id": "c1", "pid": 7, "status": "running", "bundle": "/b" * 100, "owner": "root"}]
 
@@ -180,7 +180,7 @@ def test_the_list_has_every_form(runtime, capfd):
     assert line.split() == ["c1", "7", "running", "/b" * 100, "root"]
 
 
-def test_events_come_as_lines_of_json(runtime, capfd):
+def test_events_are_lines_of_json(runtime, capfd):
     def events(options, id, stats, interval):
         assert (id, stats, interval) == ("c1", False, 0.25)
         yield {"type": "stats"}
@@ -193,7 +193,7 @@ def test_events_come_as_lines_of_json(runtime, capfd):
     assert shown.err == "pycontain: container = c1 is stopped\n"
 
 
-def test_a_plan_is_drawn_and_written(runtime, capfd, tmp_path):
+def test_a_plan_is_shown_as_a_table_and_as_json(runtime, capfd, tmp_path):
     found = [{"side": "child", "name": "mount", "what": "/proc [bold]", "why": "processes"}]
 
     def steps(options, id, bundle, *, verb):
@@ -210,7 +210,7 @@ def test_a_plan_is_drawn_and_written(runtime, capfd, tmp_path):
 @pytest.mark.parametrize(
     "command", [one for one in table.COMMANDS.values() if one.calls], ids=lambda one: one.name
 )
-def test_the_function_behind_a_command_takes_its_flags(command):
+def test_the_function_of_a_command_accepts_its_flags(command):
     keywords = set(fast.defaults(command.flags))
     keywords -= {flag.key for flag in command.flags if flag.refusal}
     keywords |= {argument.name for argument in command.arguments}

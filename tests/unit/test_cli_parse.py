@@ -5,7 +5,7 @@ import pytest
 from pycontain.cli import fast, table
 from pycontain.errors import UsageError
 
-# What engines write, word for word, and what of it is not the default:
+# The command lines of engines, verbatim, and the values in them that are not the default:
 # conmon's src/conmon.c, Podman's libpod/oci_conmon_common.go, containerd's go-runc runc.go.
 CONMON = [
     (
@@ -76,7 +76,7 @@ GO_RUNC = [
 
 
 def parsed(line: str | list[str]) -> tuple[str, dict[str, object]]:
-    """The command and what of its values is not the default."""
+    """The command and those of its values that are not the default."""
     words = line.split() if isinstance(line, str) else line
     rest = fast.take_flags(table.GLOBALS, words, fast.defaults(table.GLOBALS), prefix=True)
     command = fast.find(rest[0])
@@ -111,10 +111,10 @@ def test_the_global_flags_of_engines_are_understood():
 @pytest.mark.parametrize(
     ("line", "values"),
     [
-        ("delete -force c1", {"force": True}),  # Go takes one dash for two
+        ("delete -force c1", {"force": True}),  # Go accepts one dash for two
         ("delete -f c1", {"force": True}),
         ("delete --f c1", {"force": True}),
-        ("delete c1 --force", {"force": True}),  # runc takes flags behind the arguments
+        ("delete c1 --force", {"force": True}),  # runc accepts flags after the arguments
         ("delete --force=true c1", {"force": True}),
         ("delete --force=1 c1", {"force": True}),
         ("delete --force=false c1", {}),
@@ -133,11 +133,11 @@ def test_a_flag_is_read_as_go_reads_it(line, values):
     assert parsed(line)[1] == {"id": "c1", **values}
 
 
-def test_words_behind_two_dashes_are_no_flags():
+def test_arguments_after_two_dashes_are_not_flags():
     assert parsed("delete -- --force")[1] == {"id": "--force"}
 
 
-def test_what_follows_the_id_of_exec_belongs_to_the_program():
+def test_arguments_after_the_id_of_exec_belong_to_the_program():
     words = ["exec", "-e", "A=1", "--env", "B=x=y", "c1", "sh", "-c", "ls --tty -- x", "--detach"]
     assert parsed(words)[1] == {
         "id": "c1",
@@ -146,19 +146,19 @@ def test_what_follows_the_id_of_exec_belongs_to_the_program():
     }
 
 
-def test_lists_grow_in_the_order_of_the_words():
+def test_list_flags_keep_the_order_of_the_line():
     words = ["exec", "-c", "CAP_KILL", "-g", "5", "--cap=CAP_CHOWN", "-g=7", "c1", "true"]
     values = parsed(words)[1]
     assert values["cap"] == ("CAP_KILL", "CAP_CHOWN")
     assert values["additional_gids"] == (5, 7)
 
 
-def test_ps_gives_the_words_after_the_id_to_ps():
+def test_arguments_after_the_id_of_ps_are_passed_to_ps():
     assert parsed("ps c1 -o pid,args --forest")[1]["ps_options"] == ("-o", "pid,args", "--forest")
 
 
 @pytest.mark.parametrize("command", [name for name, one in table.COMMANDS.items() if one.calls])
-def test_help_is_asked_for_before_arguments_are_missed(command):
+def test_help_works_without_the_required_arguments(command):
     assert fast.parse(table.COMMANDS[command], ["--help"]) is None
     assert fast.parse(table.COMMANDS[command], ["-h"]) is None
 
@@ -181,7 +181,7 @@ def test_help_is_asked_for_before_arguments_are_missed(command):
         ("exec -g five c1 x", "--additional-gids = five is not a whole number"),
     ],
 )
-def test_a_line_that_cannot_be_understood_says_why(line, sentence):
+def test_an_invalid_line_is_refused_with_a_reason(line, sentence):
     with pytest.raises(UsageError) as caught:
         parsed(line)
     assert str(caught.value) == sentence
@@ -203,7 +203,7 @@ def test_a_line_that_cannot_be_understood_says_why(line, sentence):
         "restore --detach --image-path /i --work-path /w c1",
     ],
 )
-def test_what_is_not_built_is_refused_in_words(line):
+def test_a_flag_that_is_not_built_is_refused(line):
     with pytest.raises(UsageError, match="is not built yet"):
         parsed(line)
 
@@ -218,11 +218,11 @@ def test_what_is_not_built_is_refused_in_words(line):
         "exec --apparmor= --process-label= c1 x",
     ],
 )
-def test_what_is_not_built_may_be_switched_off(line):
+def test_a_flag_that_is_not_built_may_be_switched_off(line):
     parsed(line)
 
 
-def test_a_flag_that_is_not_built_reaches_no_function():
+def test_a_flag_that_is_not_built_is_not_passed_to_the_function():
     values = fast.parse(table.COMMANDS["exec"], ["c1", "true"])
     assert values is not None
     assert not {"apparmor", "process_label", "help"} & values.keys()

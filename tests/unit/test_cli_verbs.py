@@ -82,7 +82,7 @@ def test_resources_that_cannot_be_read_are_refused(updated, tmp_path, capfd, dat
     assert updated == []
 
 
-def test_a_sample_is_written_once(tmp_path, capfd):
+def test_spec_writes_a_sample_and_overwrites_nothing(tmp_path, capfd):
     assert fast.main(["spec", "--bundle", str(tmp_path)]) == 0
     written = (tmp_path / "config.json").read_text()
     assert json.loads(written)["root"]["path"] == "rootfs"
@@ -119,17 +119,17 @@ def test_ps_prints_the_lines_of_the_containers_processes(ps, capfd):
     assert line.split()[heading.split().index("PID")] == str(os.getpid())
 
 
-def test_ps_needs_the_column_of_ids(ps, capfd):
+def test_ps_needs_the_pid_column(ps, capfd):
     assert fast.main(["ps", "c1", "-o", "args"]) == 1
     assert "leave out the PID column; add -o pid" in capfd.readouterr().err
 
 
-def test_ps_says_what_ps_did_not_understand(ps, capfd):
+def test_an_error_of_ps_is_passed_on(ps, capfd):
     assert fast.main(["ps", "c1", "--nonsense"]) == 1
     assert capfd.readouterr().err.startswith("pycontain: ps --nonsense ")
 
 
-def test_ps_that_is_not_installed_is_named(ps, capfd, monkeypatch):
+def test_a_missing_ps_is_named(ps, capfd, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert fast.main(["ps", "c1"]) == 1
     assert "ps is not installed" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Errors answer which step, which file or field, what value, what can be done; on one line."""
+"""An error names the step, the file or field, the value and the remedy, on one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pycontain.errors import (
 from pycontain.lean import jsontext
 
 
-def test_a_line_tells_the_whole_story_in_order() -> None:
+def test_a_line_has_all_parts_in_order() -> None:
     error = StepError(
         "is not a directory", step="mount", call="open_tree", at="/srv", value="x", remedy="make it"
     )
@@ -38,15 +38,15 @@ def test_a_line_tells_the_whole_story_in_order() -> None:
         ({"remedy": "fix it"}, "is wrong; fix it"),
     ],
 )
-def test_parts_that_are_not_known_leave_no_trace(parts: dict[str, str], line: str) -> None:
+def test_unknown_parts_are_omitted(parts: dict[str, str], line: str) -> None:
     assert str(SpecError("is wrong", **parts)) == line
 
 
-def test_the_line_of_a_fault_leaves_the_remedy_to_others() -> None:
+def test_the_line_of_a_fault_omits_the_remedy() -> None:
     assert SpecError("is wrong", remedy="fix it").fault.line() == "is wrong"
 
 
-def test_only_the_program_is_said_not_to_be_found() -> None:
+def test_only_errors_about_the_program_say_no_such_file() -> None:
     assert errors.reason(errno.ENOENT) == "does not exist"
     assert errors.reason(errno.EACCES) == "permission denied"
     for number in errno.errorcode:
@@ -79,7 +79,7 @@ def test_the_innermost_step_is_kept() -> None:
     assert error.in_step("create").fault.step == "mount"
 
 
-def test_a_record_has_the_parts_that_are_set_and_fits_into_json() -> None:
+def test_a_record_has_the_parts_that_are_set_and_a_json_form() -> None:
     record = KernelError.of("mount", errno.EBUSY, "/proc").fault.record()
     assert record == {
         "why": "device or resource busy",
@@ -97,7 +97,7 @@ def subclasses(cls: type[PycontainError]) -> list[type[PycontainError]]:
 
 
 @pytest.mark.parametrize("cls", subclasses(PycontainError))
-def test_every_error_survives_the_way_between_processes(cls: type[PycontainError]) -> None:
+def test_every_error_survives_the_transfer_between_processes(cls: type[PycontainError]) -> None:
     sent = cls(
         "is wrong", step="s", call="c", at="a", value="v", remedy="r", errno=2, status=126
     )  # fmt: skip
@@ -108,12 +108,12 @@ def test_every_error_survives_the_way_between_processes(cls: type[PycontainError
 
 
 @pytest.mark.parametrize("record", [{}, {"kind": "SpecError"}, {"why": "x", "kind": "Nothing"}])
-def test_a_record_that_is_none_is_a_key_error(record: dict[str, object]) -> None:
+def test_an_invalid_record_is_a_key_error(record: dict[str, object]) -> None:
     with pytest.raises(KeyError):
         errors.from_record(record)
 
 
-def test_a_fault_is_found_in_every_exception() -> None:
+def test_every_exception_has_a_fault() -> None:
     own = SpecError("is wrong")
     assert errors.fault_of(own) is own.fault
     system = errors.fault_of(FileNotFoundError(errno.ENOENT, "No such file", "/srv"))
@@ -126,12 +126,12 @@ def test_a_fault_is_found_in_every_exception() -> None:
     assert errors.fault_of(OSError("no number")).line() == "OSError: no number"
 
 
-def test_a_fault_has_no_room_for_more() -> None:
+def test_a_fault_accepts_no_other_attributes() -> None:
     with pytest.raises(AttributeError):
         Fault("is wrong").other = 1
 
 
-def test_the_tree_at_the_top_of_the_module_is_the_tree_of_classes() -> None:
+def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
     drawn = {
         line.strip(" │├└─").split()[0]
         for line in errors.__doc__.splitlines()

@@ -32,7 +32,7 @@ def refuse(name: str) -> None:
 
 @few
 @given(VALUES)
-def test_what_is_written_is_the_json_package_s_text_and_read_back(value: object) -> None:
+def test_dumps_writes_what_the_json_package_writes_and_loads_reads_it(value: object) -> None:
     text = jsontext.dumps(value)
     assert text == json.dumps(value, separators=(",", ":"))
     assert text.isascii()
@@ -42,7 +42,7 @@ def test_what_is_written_is_the_json_package_s_text_and_read_back(value: object)
 
 @few
 @given(VALUES)
-def test_what_is_written_for_people_is_the_json_package_s_text_and_read_back(value: object) -> None:
+def test_pretty_writes_what_the_json_package_writes_and_loads_reads_it(value: object) -> None:
     text = jsontext.pretty(value)
     assert text == json.dumps(value, indent=2)
     assert jsontext.loads(text) == value
@@ -56,7 +56,7 @@ def test_spacing_does_not_matter(value: object, indent: int | str | None) -> Non
 
 @settings(deadline=None)
 @given(st.text(alphabet='{}[]",:0123456789.eE+-truefalsn \\u') | st.text())
-def test_any_text_is_read_as_the_json_package_reads_it_or_refused(text: str) -> None:
+def test_any_text_is_read_or_refused_as_by_the_json_package(text: str) -> None:
     try:
         wanted = json.loads(text, parse_constant=refuse)
     except ValueError:
@@ -69,29 +69,29 @@ def test_any_text_is_read_as_the_json_package_reads_it_or_refused(text: str) -> 
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "[NaN]"])
-def test_constants_of_javascript_are_not_json(text: str) -> None:
+def test_javascript_constants_are_not_json(text: str) -> None:
     with pytest.raises(ValueError, match="is not JSON"):
         jsontext.loads(text)
 
 
 @pytest.mark.parametrize("text", ["1e999", '{"a": [-1e999]}', "1" * 400 + ".0"])
 def test_a_number_beyond_a_double_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="too large a number"):
+    with pytest.raises(ValueError, match="is too large"):
         jsontext.loads(text)
 
 
-def test_a_broken_text_is_located() -> None:
+def test_the_position_of_an_error_is_reported() -> None:
     with pytest.raises(ValueError, match=r"line 2 column 6 \(char 7\)"):
         jsontext.loads('{\n"a": }')
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", "[", '"', "{}x", "[1,]", "'a'", "\ufeff1"])
-def test_half_a_text_is_refused(text: str) -> None:
+def test_malformed_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         jsontext.loads(text)
 
 
-def test_nesting_without_end_is_refused() -> None:
+def test_too_deep_nesting_is_refused() -> None:
     with pytest.raises(ValueError, match="nesting is too deep"):
         jsontext.loads("[" * 100_000)
 
@@ -107,7 +107,7 @@ def test_a_tuple_is_written_as_a_list() -> None:
     assert jsontext.pretty({"a": (1,)}) == '{\n  "a": [\n    1\n  ]\n}'
 
 
-def test_the_json_package_is_not_imported_until_a_text_is_broken() -> None:
+def test_the_json_package_is_not_imported_for_valid_text() -> None:
     program = (
         "import sys; from pycontain.lean import jsontext;"
         "jsontext.loads(jsontext.dumps({'a': [1.5]}));"

@@ -1,4 +1,4 @@
-"""The lab's driver against a stand-in for QEMU: how a boot can end, and nothing left."""
+"""The lab's driver with a stand-in for QEMU: how a boot can end, and that nothing is left."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ Fake = Callable[[str], Path]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Puts a script in QEMU's place; gives the file that collects its process ids."""
+    """Replaces QEMU with a script; returns the file that collects its process ids."""
     pids = tmp_path / "pids"
     monkeypatch.setenv("PYCONTAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -56,7 +56,7 @@ def image() -> Image:
 
 
 def alive(pids: Path) -> list[int]:
-    """Which of the stand-in's processes still run."""
+    """The stand-in's processes that are still running."""
     found = [int(line) for line in pids.read_text().split()]
     return [pid for pid in found if Path(f"/proc/{pid}/stat").exists() and not _zombie(pid)]
 
@@ -73,7 +73,7 @@ def wait_until(condition: Callable[[], bool], limit: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_a_machine_that_comes_up_is_killed_at_the_end(fake: Fake) -> None:
+def test_a_machine_that_comes_up_is_ended_with_the_block(fake: Fake) -> None:
     pids = fake(READY)
     with qemu.booted(image()) as machine:
         assert alive(pids) == [machine.process.pid]
@@ -82,10 +82,10 @@ def test_a_machine_that_comes_up_is_killed_at_the_end(fake: Fake) -> None:
 
 def test_a_panic_shows_the_consoles_last_lines(fake: Fake) -> None:
     pids = fake("echo 'Kernel panic - not syncing: \x1b[1mno root\x1b[0m'; exit 3")
-    said = r"status 3[\s\S]*\| Kernel panic - not syncing: no root"
-    with pytest.raises(LabError, match=said), qemu.booted(image()):
+    message = r"status 3[\s\S]*\| Kernel panic - not syncing: no root"
+    with pytest.raises(LabError, match=message), qemu.booted(image()):
         pytest.fail("booted")
-    assert len(pids.read_text().split()) == 1, "a failure gets no second try"
+    assert len(pids.read_text().split()) == 1, "a failure is not retried"
 
 
 def test_an_emergency_shell_ends_the_wait_at_once(fake: Fake) -> None:
@@ -95,19 +95,19 @@ def test_an_emergency_shell_ends_the_wait_at_once(fake: Fake) -> None:
     assert alive(pids) == []
 
 
-def test_a_hang_is_tried_once_more_and_then_reported(
+def test_a_hang_is_retried_once_and_then_reported(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu, "boot_limit", lambda: 0.5)
     pids = fake("exec sleep 60")
-    said = r"within 0.5 s[\s\S]*\| Linux version"
-    with pytest.raises(BootHang, match=said), qemu.booted(image()):
+    message = r"within 0.5 s[\s\S]*\| Linux version"
+    with pytest.raises(BootHang, match=message), qemu.booted(image()):
         pytest.fail("booted")
     assert len(pids.read_text().split()) == 2
     assert alive(pids) == []
 
 
-def test_a_taken_port_gets_another_try(fake: Fake) -> None:
+def test_a_taken_port_is_retried(fake: Fake) -> None:
     taken = "echo 'Could not set up host forwarding rule'; exit 1"
     pids = fake(f"[ $(wc -l < $(dirname $0)/pids) -gt 1 ] || {{ {taken}; }}; {READY}")
     with qemu.booted(image()):
@@ -126,21 +126,21 @@ def test_a_machine_that_ignores_sigterm_is_killed(
 
 def test_a_command_over_its_limit_shows_the_console(fake: Fake) -> None:
     pids = fake(f"echo 'hung task: dd blocked'; {READY}")
-    with pytest.raises(LabError, match=r"not done within 0.5 s[\s\S]*hung task"):
+    with pytest.raises(LabError, match=r"did not finish within 0.5 s[\s\S]*hung task"):
         run.command(["true"], limit=0.5)
     assert alive(pids) == []
 
 
-def test_a_missing_qemu_is_one_line(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
+def test_a_missing_qemu_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> None:
     fake(READY)
     monkeypatch.setattr("vagrant.lab.shell.which", lambda _: None)
-    said = "apt-get install qemu-system-x86"
-    with pytest.raises(LabError, match=said) as caught, qemu.booted(image()):
+    message = "apt-get install qemu-system-x86"
+    with pytest.raises(LabError, match=message) as caught, qemu.booted(image()):
         pytest.fail("booted")
     assert "\n" not in str(caught.value)
 
 
-def test_only_hardware_that_nests_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_hardware_with_nesting_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: True)
     monkeypatch.setattr(qemu, "software_kvm", lambda: False)
     monkeypatch.setattr(qemu, "_text", lambda _: "Y")

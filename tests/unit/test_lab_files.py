@@ -1,4 +1,4 @@
-"""What the lab makes of files: the recipe's key, the packed tree, the RAM disk, the cache."""
+"""The lab's files: the recipe's key, the packed tree, the RAM disk, the cache."""
 
 import gzip
 import os
@@ -16,20 +16,20 @@ from vagrant.lab.errors import LabError
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
+    """An empty cache folder for the test."""
     monkeypatch.setenv("PYCONTAIN_CACHE", str(tmp_path))
     return cache.folder()
 
 
 class TestRecipe:
-    """What the image is made of."""
+    """What the image consists of."""
 
-    def test_comments_and_blanks_are_no_packages(self) -> None:
+    def test_comments_and_blank_lines_are_not_packages(self) -> None:
         packages = recipe.packages()
         assert "systemd" in packages
         assert all(name.replace("-", "").replace(".", "").isalnum() for name in packages)
 
-    def test_the_projects_bounds_hold_for_the_machine(
+    def test_the_projects_version_bounds_apply_to_the_machine(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "pyproject.toml").write_text(
@@ -50,7 +50,7 @@ class TestTree:
     """The source tree as a disk."""
 
     def make(self, root: Path) -> None:
-        """A small tree with what must go in and what must not."""
+        """A small tree with files that must be packed and files that must not."""
         for name in ("a.py", "pkg/b.py", ".ci/run", ".git/config", ".venv/lib/c.py"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(name)
@@ -59,12 +59,12 @@ class TestTree:
         (root / ".ci/run").chmod(0o755)
         (root / "link").symlink_to("a.py")
 
-    def test_only_source_goes_in(self, tmp_path: Path) -> None:
+    def test_only_source_is_packed(self, tmp_path: Path) -> None:
         self.make(tmp_path)
         names = {str(path.relative_to(tmp_path)) for path in tree.files(tmp_path)}
         assert names == {"a.py", "pkg/b.py", ".ci/run", "link"}
 
-    def test_the_disk_is_a_tar_of_roots_files_open_for_reading_alone(self, tmp_path: Path) -> None:
+    def test_the_disk_is_a_read_only_tar_of_files_owned_by_root(self, tmp_path: Path) -> None:
         self.make(tmp_path)
         handle = tree.packed(tmp_path)
         with os.fdopen(handle, "rb") as file, tarfile.open(fileobj=file) as tar:
@@ -75,7 +75,7 @@ class TestTree:
         assert found[".ci/run"].mode == 0o755
         assert {member.uid for member in found.values()} == {0}
 
-    def test_a_tree_that_is_no_source_is_refused(
+    def test_a_tree_too_large_for_source_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.make(tmp_path)
@@ -100,7 +100,7 @@ def entries(archive: bytes) -> dict[str, tuple[int, bytes]]:
         at = (data + fields[6] + 3) // 4 * 4
 
 
-def test_the_ram_disk_loads_modules_after_what_they_need(tmp_path: Path) -> None:
+def test_the_ram_disk_loads_modules_after_their_dependencies(tmp_path: Path) -> None:
     modules = tmp_path / "lib/modules/6.1"
     modules.mkdir(parents=True)
     (tmp_path / "bin").mkdir()
@@ -117,7 +117,7 @@ def test_the_ram_disk_loads_modules_after_what_they_need(tmp_path: Path) -> None
 
 
 class TestCache:
-    """Where things lie and who holds them."""
+    """The cache folder and its lock."""
 
     def test_the_lock_keeps_others_out_and_leaves_no_file(self, folder: Path) -> None:
         script = "from vagrant.lab import cache\nwith cache.lock(0.2): print('in')"
@@ -129,8 +129,8 @@ class TestCache:
         assert done.stdout == "in\n"
         assert list(folder.iterdir()) == []
 
-    def test_a_full_disk_is_refused_beforehand(self, folder: Path) -> None:
-        with pytest.raises(LabError, match=r"GiB free, but the test takes 1e\+06 GiB"):
+    def test_a_full_disk_is_noticed_beforehand(self, folder: Path) -> None:
+        with pytest.raises(LabError, match=r"GiB free, but the test needs 1e\+06 GiB"):
             cache.need_space(folder, 1e6, "the test")
 
     @pytest.mark.needs_root

@@ -1,4 +1,4 @@
-"""The marks that say what a test needs, and the report of what ran where."""
+"""The marks for what a test needs, and the report of what ran where."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def test_a_test_is_skipped_with_the_name_of_what_is_missing(tmp_path: Path) -> N
     assert "needs the moon" in suite(tmp_path)
 
 
-def test_the_machine_runs_what_not_every_host_can(tmp_path: Path) -> None:
+def test_the_machine_runs_the_tests_with_special_needs(tmp_path: Path) -> None:
     output = suite(tmp_path, "-m", "machine", "--collect-only", "-q")
     assert "test_on_the_moon" in output
     assert "test_with_root" not in output
@@ -77,7 +77,7 @@ def test_what_one_place_skips_another_must_run(tmp_path: Path) -> None:
     assert capabilities.main([str(host), str(lab)]) == 0
 
 
-def test_a_missing_report_is_no_success(tmp_path: Path) -> None:
+def test_a_missing_report_is_a_failure(tmp_path: Path) -> None:
     assert capabilities.main([str(tmp_path / "none.xml")]) == 2
     assert capabilities.main([]) == 2
 

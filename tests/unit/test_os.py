@@ -1,4 +1,4 @@
-"""Our part of `os` answers as the standard library's does."""
+"""Our part of `os` behaves like the standard library's."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ PATHS = st.text(st.sampled_from("/.ab\ud800é"), max_size=12)
 
 
 @given(PATHS)
-def test_a_path_is_taken_apart_as_os_does(path):
+def test_paths_are_split_as_by_os(path):
     assert ours.path.split(path) == os.path.split(path)
     assert ours.path.dirname(path) == os.path.dirname(path)
 
 
 @given(PATHS)
-def test_a_path_is_made_normal_as_os_does(path):
+def test_paths_are_normalized_as_by_os(path):
     assert ours.path.normpath(path) == os.path.normpath(path)
     assert ours.path.abspath(path) == os.path.abspath(path)
 
 
 @given(PATHS, st.lists(PATHS, max_size=3))
-def test_paths_are_joined_as_os_does(path, more):
+def test_paths_are_joined_as_by_os(path, more):
     assert ours.path.join(path, *more) == os.path.join(path, *more)
 
 
 @given(st.binary(max_size=12))
-def test_names_are_decoded_and_encoded_as_os_does(name):
+def test_names_are_decoded_and_encoded_as_by_os(name):
     assert ours.fsdecode(name) == os.fsdecode(name)
     assert ours.fsencode(os.fsdecode(name)) == name
 
 
 @pytest.mark.parametrize("name", ["folder", "file", "link", "broken", "missing", "nul\0"])
-def test_files_are_found_as_os_does(tmp_path, name):
+def test_files_are_found_as_by_os(tmp_path, name):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("folder")
@@ -47,7 +47,7 @@ def test_files_are_found_as_os_does(tmp_path, name):
         assert getattr(ours.path, function)(path) == getattr(os.path, function)(path)
 
 
-def test_a_link_is_the_same_file_as_what_it_names(tmp_path):
+def test_a_link_is_the_same_file_as_its_target(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "other").touch()
     (tmp_path / "link").symlink_to("file")
@@ -55,14 +55,14 @@ def test_a_link_is_the_same_file_as_what_it_names(tmp_path):
     assert not ours.path.samefile(f"{tmp_path}/file", f"{tmp_path}/other")
 
 
-def test_missing_directories_are_made_with_their_parents(tmp_path):
+def test_missing_directories_are_created_with_their_parents(tmp_path):
     ours.makedirs(f"{tmp_path}/a/b/c", 0o700)
     ours.makedirs(f"{tmp_path}/a/b/c", 0o700)
     assert (tmp_path / "a" / "b" / "c").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "a").is_dir()
 
 
-def test_a_file_where_a_directory_is_wanted_is_an_error(tmp_path):
+def test_a_file_in_place_of_a_directory_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         ours.makedirs(f"{tmp_path}/file")

@@ -1,4 +1,4 @@
-"""The plan: which steps, in which order, from which configuration. No kernel, no root."""
+"""The plan: which steps, in which order, for which configuration. No kernel, no root."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_same_configuration_gives_the_same_plan():
     assert plan_of(FULL) == plan_of(FULL)
 
 
-def test_every_step_says_what_it_does_and_why():
+def test_every_step_describes_what_it_does_and_why():
     for line in plan_of(FULL).describe():
         assert line["side"] in ("parent", "child")
         assert all(line.values()), line
@@ -70,7 +70,7 @@ def test_every_step_says_what_it_does_and_why():
 ORDER = [
     ("reserve", "cgroup"),  # the id is taken before anything exists
     ("cgroup", "limits"),
-    ("limits", "spawn"),  # the child is born limited
+    ("limits", "spawn"),  # the child is limited from its start
     ("device filter", "spawn"),
     ("open namespaces", "spawn"),
     ("spawn", "record"),
@@ -82,7 +82,7 @@ ORDER = [
     ("mount", "devices"),
     ("devices", "links"),
     ("links", "hooks"),  # runtime.md, Lifecycle: after the environment
-    ("container hooks", "places"),  # which may mount what is then filled
+    ("container hooks", "places"),  # the hooks may mount what is filled then
     ("places", "readonly paths"),
     ("readonly paths", "masked paths"),
     ("hooks", "container hooks"),
@@ -91,13 +91,13 @@ ORDER = [
     ("pivot", "terminal"),
     ("terminal", "session"),
     ("sysctl", "user"),
-    ("cwd", "read-only"),  # the folder is made while the root is writable
+    ("cwd", "read-only"),  # the folder is created while the root is writable
     ("read-only", "user"),
     ("rlimits", "user"),
     ("bounding set", "user"),
     ("user", "capabilities"),
     ("capabilities", "no new privileges"),
-    ("no new privileges", "find program"),  # looked up as who will run it
+    ("no new privileges", "find program"),  # looked up as the user that runs it
     ("find program", "created"),
     ("pid file", "created"),
     ("created", "wait for start"),
@@ -120,18 +120,21 @@ def why_fork(config: dict[str, Any], **request: Any) -> str:
 
 def test_the_child_of_run_shares_memory_unless_a_supervisor_waits():
     assert not why_fork(RUNNABLE)
-    for asked in ({"pid_file": "/p"}, {"pidfd_socket": "/s"}):
-        assert "before the program runs" in why_fork(RUNNABLE, **asked)
+    for request in ({"pid_file": "/p"}, {"pidfd_socket": "/s"}):
+        assert "before the program runs" in why_fork(RUNNABLE, **request)
 
 
 def test_the_child_of_create_is_forked_since_it_outlives_its_parent():
     assert "`start`" in find(plan_of(RUNNABLE), steps.Spawn).fork_because
 
 
-def test_the_plan_says_how_the_child_is_made_and_why():
+def test_the_plan_states_how_the_child_is_created_and_why():
     run = find(plan_of(RUNNABLE, separate_start=False), steps.Spawn)
-    assert run.what().endswith("; vfork")
-    assert find(plan_of(RUNNABLE), steps.Spawn).what().endswith("sleep until `start`")
+    assert run.what().startswith("vfork, with new namespaces: ")
+    assert run.why == "linux.namespaces"
+    create = find(plan_of(RUNNABLE), steps.Spawn)
+    assert create.what().startswith("fork, with new namespaces: ")
+    assert create.why.endswith("; forked: the parent must not sleep until `start`")
 
 
 VFORK: dict[str, dict[str, Any]] = {
@@ -140,7 +143,7 @@ VFORK: dict[str, dict[str, Any]] = {
     "a pid namespace": {"linux.namespaces": [{"type": "mount"}, {"type": "pid"}]},
     "another network": {"linux.namespaces": [{"type": "network", "path": "/n"}]},
     "a filter loaded last": {"linux.seccomp": SECCOMP, "process.noNewPrivileges": True},
-    "room": {"linux.resources": {"memory": {"limit": 64 << 20}}},
+    "enough memory": {"linux.resources": {"memory": {"limit": 64 << 20}}},
     "no limit at all": {"linux.resources": {"unified": {"memory.max": "max"}}},
     "among the last to be killed": {"process.oomScoreAdj": -1},
     "no limit": {"linux.resources": {"memory": {"limit": -1}}},
@@ -215,7 +218,7 @@ def test_run_does_not_wait_for_start():
     assert "wait for start" not in names(plan_of(FULL, separate_start=False))
 
 
-def test_what_the_command_line_leaves_out():
+def test_the_command_line_can_leave_steps_out():
     found = names(plan_of(FULL, cgroup=False, no_new_keyring=True, no_pivot=True))
     assert not {"cgroup", "limits", "device filter", "keyring"} & set(found)
     assert find(plan_of(FULL, no_pivot=True), steps.ChangeRoot).pivot is False
@@ -245,7 +248,7 @@ def test_the_root_is_below_the_bundle_unless_absolute():
         ("process.terminal", steps.OpenTerminal),
     ],
 )
-def test_a_property_makes_its_step_and_none_without_it(path, kind):
+def test_a_step_is_planned_only_with_its_property(path, kind):
     value = FULL
     for key in path.split("."):
         value = value[key]
@@ -255,8 +258,8 @@ def test_a_property_makes_its_step_and_none_without_it(path, kind):
 
 
 @pytest.mark.parametrize("names", [{"hostname": ""}, {"domainname": ""}, {"hostname": None}])
-def test_an_empty_name_is_none(names):
-    """Engines write it; without a UTS namespace it would erase the host's."""
+def test_an_empty_name_is_ignored(names):
+    """Engines write one; without a UTS namespace it would erase the host's."""
     plan = plan_of({**MINIMAL, **PROCESS, **names})
     assert not any(isinstance(step, steps.SetHostname) for step in plan.steps)
 
@@ -267,7 +270,7 @@ def test_one_name_of_two_can_be_empty():
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_terminal_is_the_console_of_its_own_mounts_alone(own):
+def test_a_terminal_is_the_console_only_in_its_own_mount_namespace(own):
     """Without a mount namespace /dev/console could be the host's."""
     made = config() if own else {**MINIMAL, **PROCESS}
     plan = plan_of(edited(made, "process.terminal", True))
@@ -277,8 +280,8 @@ def test_a_terminal_is_the_console_of_its_own_mounts_alone(own):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_the_working_directory_is_made_once(own):
-    """With mounts before they are protected, without any when it is entered."""
+def test_the_working_directory_is_created_once(own):
+    """In its own mount namespace before mounts are protected, otherwise when it is entered."""
     made = config() if own else {**MINIMAL, **PROCESS}
     plan = plan_of(edited(made, "process.cwd", "/a/b"))
     made_ahead = [step.directories for step in plan.steps if isinstance(step, steps.MakePlaces)]
@@ -304,8 +307,8 @@ def test_the_roots_propagation_is_set_on_the_root_alone():
         ([{"type": "devtmpfs"}, {"options": ["remount", "ro"]}], False),
     ],
 )
-def test_a_dev_that_is_the_hosts_is_left_as_it_is(mounts, ours):
-    """A bind, or devtmpfs, of which there is one for all; devices elsewhere are made anyway."""
+def test_a_dev_of_the_host_is_not_changed(mounts, ours):
+    """A bind, or devtmpfs, which has one instance; devices elsewhere are created anyway."""
     paths = ["/zz", "/dev/x"]
     devices = [{"path": path, "type": "c", "major": 1, "minor": 3} for path in paths]
     made = config(devices=devices)
@@ -322,7 +325,7 @@ def test_devices_need_a_mount_namespace():
         plan_of({**MINIMAL, **PROCESS, "linux": {"devices": [device]}})
 
 
-def test_oom_score_0_is_set_and_none_is_not():
+def test_oom_score_0_is_set_and_a_missing_one_is_not():
     assert (
         find(plan_of(edited(config(), "process.oomScoreAdj", 0)), steps.AdjustOomScore).score == 0
     )
@@ -331,7 +334,7 @@ def test_oom_score_0_is_set_and_none_is_not():
 # --- namespaces ----------------------------------------------------------------------------------
 
 
-def test_cgroup_and_time_namespaces_are_not_made_by_clone():
+def test_cgroup_and_time_namespaces_are_not_created_by_clone():
     listed = [{"type": kind} for kind in ("pid", "mount", "cgroup", "time", "uts")]
     plan = plan_of(config(namespaces=listed))
     spawn = find(plan, steps.Spawn)
@@ -374,7 +377,7 @@ OWN = [{"type": kind} for kind in ("mount", "cgroup")]
 
 
 @pytest.mark.parametrize(
-    ("uid", "mount", "namespaces", "given"),
+    ("uid", "mount", "namespaces", "delegated"),
     [
         (5, RW, OWN, True),
         (0, RW, OWN, False),
@@ -385,13 +388,13 @@ OWN = [{"type": kind} for kind in ("mount", "cgroup")]
         (5, RW, [OWN[0], {"type": "cgroup", "path": "/ns"}], False),
     ],
 )
-def test_when_the_cgroup_is_given_to_the_user(uid, mount, namespaces, given):
+def test_when_the_cgroup_is_delegated_to_the_user(uid, mount, namespaces, delegated):
     made = edited(config(namespaces=namespaces), "mounts", [mount])
     plan = plan_of(edited(made, "process.user", {"uid": uid, "gid": 0}))
-    assert ("cgroup owner" in names(plan)) == given
+    assert ("cgroup owner" in names(plan)) == delegated
 
 
-def test_without_a_cgroup_namespace_the_own_part_is_bound():
+def test_without_a_cgroup_namespace_the_containers_cgroup_is_bound():
     plan = plan_of(edited(config(), "mounts", [RW]))
     assert "bind cgroup" in names(plan)
 
@@ -403,20 +406,19 @@ def joined(process: dict[str, Any], **request: Any) -> list[steps.Step]:
     spec = parse(json.dumps({**config(), "process": {"cwd": "/", "args": ["x"], **process}}))
     assert spec.process
     assert spec.linux
-    asked = ExecRequest(id="x", **request)
-    turns = joining.build(spec.process, spec.linux, "/r", asked, FACTS)
+    turns = joining.build(spec.process, spec.linux, "/r", ExecRequest(id="x", **request), FACTS)
     return [step for turn in turns for step in turn.steps]
 
 
-def test_exec_joins_before_it_becomes_the_user():
+def test_exec_joins_before_it_changes_to_the_user():
     found = [step.name for step in joined({}, pid_file="/p")]
     assert found.index("spawn") < found.index("join") < found.index("user") < found.index("execve")
     assert "pid file" in found
     assert "reserve" not in found
 
 
-def test_exec_follows_the_rules_of_identity_of_the_first_process():
-    become = (
+def test_exec_sets_its_identity_like_the_first_process():
+    identity = (
         "session",
         "rlimits",
         "bounding set",
@@ -428,19 +430,19 @@ def test_exec_follows_the_rules_of_identity_of_the_first_process():
     )
     process = FULL["process"]
     plan = plan_of({**config(), "process": process}, takes_files=False)
-    first = [step for step in plan.steps if step.name in become]
-    later = [step for step in joined(process) if step.name in become]
+    first = [step for step in plan.steps if step.name in identity]
+    later = [step for step in joined(process) if step.name in identity]
     assert first == later
 
 
-def test_the_terminal_of_exec_is_no_console():
+def test_the_terminal_of_exec_is_not_the_console():
     [terminal] = [
         step for step in joined({"terminal": True}) if isinstance(step, steps.OpenTerminal)
     ]
     assert not terminal.mount
 
 
-def test_a_terminal_that_is_served_here_is_as_large_as_ours():
+def test_a_terminal_without_a_console_socket_has_the_size_of_ours():
     changes = {"terminal": True, "consoleSize": {"height": 1, "width": 2}}
     for window, size in (((0, 0), (1, 2)), ((30, 90), (30, 90))):
         [step] = [

@@ -26,7 +26,7 @@ def rule(
 
 
 def run(code: bytes, kind: str, major: int, minor: int, access: int) -> int:
-    """What the program returns: the few instructions of eBPF that device filters use."""
+    """What the program returns; interprets the few eBPF instructions that device filters use."""
     context = struct.pack("=III", access << 16 | KINDS[kind], major, minor)
     registers = [0] * 11
     at = 0
@@ -62,15 +62,15 @@ def run(code: bytes, kind: str, major: int, minor: int, access: int) -> int:
 
 
 def model(rules: list[DeviceRule], kind: str, major: int, minor: int, access: int) -> int:
-    """Each access that is asked for is decided by the last rule that speaks of it."""
+    """Each requested access is decided by the last rule that applies to it."""
 
     def granted(letter: str) -> bool:
         verdict = False
         for each in rules:
             accesses = "rwm" if each.access is None else each.access
-            speaks = each.type in (None, "a", kind) and letter in accesses
+            applies = each.type in (None, "a", kind) and letter in accesses
             numbers = ((each.major, major), (each.minor, minor))
-            if speaks and all(wanted in (None, -1, number) for wanted, number in numbers):
+            if applies and all(wanted in (None, -1, number) for wanted, number in numbers):
                 verdict = each.allow
         return verdict
 
@@ -96,7 +96,7 @@ rules_of_devices = st.builds(
     st.integers(1, 7),
 )
 @example([rule(True), rule(False, "c", 1, 3, "w")], "c", 1, 3, READ | WRITE)
-def test_the_program_decides_as_the_rules_say(
+def test_the_program_decides_according_to_the_rules(
     rules: list[DeviceRule], kind: str, major: int, minor: int, access: int
 ) -> None:
     got = run(program(rules), kind, major, minor, access)
@@ -107,18 +107,18 @@ def test_nothing_is_allowed_by_default() -> None:
     assert run(program([]), "c", 1, 3, READ) == 0
 
 
-def test_a_later_rule_can_take_one_device_out_of_many() -> None:
+def test_a_later_rule_can_exclude_one_device_of_many() -> None:
     code = program([rule(True, "c", 1), rule(False, "c", 1, 5)])
     assert run(code, "c", 1, 3, READ | WRITE) == 1
     assert run(code, "c", 1, 5, READ | WRITE) == 0
 
 
-def test_what_a_rule_for_everything_replaces_is_left_out() -> None:
+def test_rules_before_a_rule_for_everything_are_left_out() -> None:
     before = [rule(True, "c", 1, minor) for minor in range(100)]
     assert program([*before, rule(False)]) == program([rule(False)])
 
 
-def test_the_default_devices_can_be_used_and_any_can_be_made_but_not_opened() -> None:
+def test_default_devices_can_be_used_and_any_can_be_created_but_not_opened() -> None:
     code = program([rule(False), *DEFAULT_RULES])
     usable = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, 0), (136, 77)]
     assert all(run(code, "c", *numbers, READ | WRITE) for numbers in usable)
@@ -127,18 +127,18 @@ def test_the_default_devices_can_be_used_and_any_can_be_made_but_not_opened() ->
     assert run(code, "b", 8, 0, READ) == 0
 
 
-def test_a_rule_that_names_no_access_is_about_all_of_them() -> None:
+def test_a_rule_without_access_applies_to_all_of_them() -> None:
     assert program([rule(True, "c", 1, 3, None)]) == program([rule(True, "c", 1, 3, "rwm")])
     assert program([rule(True), rule(False, access=None)]) == program([rule(False)])
 
 
-def test_asking_for_no_access_needs_some_rule_that_allows_one() -> None:
-    """Execution asks for none (the kernel's devcgroup_inode_permission)."""
+def test_requesting_no_access_needs_some_rule_that_allows_one() -> None:
+    """Execution requests none (the kernel's devcgroup_inode_permission)."""
     assert run(program([rule(True, "c", 1, 3, "r")]), "c", 1, 3, 0) == 1
     assert run(program([rule(True, "c", 1, 3, "r")]), "c", 1, 5, 0) == 0
 
 
-def test_many_rules_need_no_longer_jumps() -> None:
+def test_many_rules_do_not_need_longer_jumps() -> None:
     rules = [rule(bool(number % 2), "c", 1, number) for number in range(10_000)]
     code = program(rules)
     assert run(code, "c", 1, 1, READ) == 1
@@ -155,7 +155,7 @@ def test_many_rules_need_no_longer_jumps() -> None:
     ],
     ids=str,
 )
-def test_a_rule_that_says_nothing_is_refused(wrong: DeviceRule, at: str) -> None:
+def test_an_invalid_rule_is_refused(wrong: DeviceRule, at: str) -> None:
     with pytest.raises(SpecError) as caught:
         program([wrong])
     assert caught.value.fault.at == at

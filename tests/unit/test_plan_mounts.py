@@ -1,4 +1,4 @@
-"""Mount options to steps. What the words do in the kernel is for tests/conformance to say."""
+"""Steps from mount options. What the options do in the kernel is tested in tests/conformance."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_three_kinds():
     assert isinstance(tmpfs(), steps.MountFilesystem)
 
 
-def test_every_mount_says_which_one_it_is():
+def test_every_mount_names_its_place_in_the_configuration():
     made, _ = planned({"destination": "/a", "type": "tmpfs"}, {"destination": "/b", "type": "proc"})
     assert [step.why for step in made] == ["mounts[0]", "mounts[1]"]
 
@@ -51,48 +51,48 @@ def test_nothing_is_mounted_on_the_root_itself(destination):
     ("destination", "target"),
     [("/a/b", "/a/b"), ("a/b", "/a/b"), ("/a/../../b", "/b"), ("//a//b/", "/a/b")],
 )
-def test_targets_are_absolute_and_plain(destination, target):
+def test_targets_are_absolute_and_normalized(destination, target):
     assert one({"destination": destination, "type": "tmpfs"}).target == target
 
 
 @pytest.mark.parametrize(
     ("source", "path"), [("/s", "/s"), ("s", "/bundle/s"), ("../s", "/s"), ("./s/", "/bundle/s")]
 )
-def test_sources_are_below_the_bundle(source, path):
+def test_relative_sources_are_below_the_bundle(source, path):
     step = one({"destination": "/x", "source": source, "options": ["rbind"]})
     assert (step.source, step.recursive) == (path, True)
 
 
-def test_a_source_is_the_file_systems_own_word_otherwise():
+def test_sources_of_file_systems_are_not_paths():
     assert one({"destination": "/x", "type": "tmpfs", "source": "shm"}).source == "shm"
     assert one({"destination": "/x", "type": "tmpfs"}).source == "tmpfs"
 
 
-def test_what_is_no_option_goes_to_the_file_system():
+def test_unknown_options_are_passed_to_the_file_system():
     assert tmpfs("size=1m", "nosuid", "mode=755", "nr_inodes=3").options == (
         "size=1m", "mode=755", "nr_inodes=3",
     )  # fmt: skip
 
 
-def test_options_joined_by_commas_are_what_mount_2_would_make_of_them():
+def test_options_joined_by_commas_are_split_as_by_mount_2():
     assert tmpfs("size=1m,mode=755", "", ",").options == ("size=1m", "mode=755")
     assert tmpfs("lowerdir=/a\\,b").options == ("lowerdir=/a\\,b",)
     assert tmpfs('context="a,b"').options == ('context="a,b"',)
 
 
-def test_the_superblock_is_read_only_too_unless_its_content_is_still_to_come():
+def test_the_superblock_is_read_only_too_unless_it_is_filled_later():
     assert one({"destination": "/x", "type": "sysfs", "options": ["ro"]}).options == ("ro",)
     assert tmpfs("ro").options == ()
     assert (tmpfs("ro").on, tmpfs("ro").readonly_later) == (0, True)
 
 
-def test_a_read_only_dev_is_frozen_later():
+def test_a_read_only_dev_becomes_read_only_later():
     dev = {"destination": "/dev", "type": "tmpfs", "options": ["ro", "nosuid"]}
     [step], later = planned(dev)
     assert (step.on, later) == (c.MOUNT_ATTR_NOSUID, ("/dev",))
 
 
-def test_every_read_only_tmpfs_is_frozen_later_unless_it_is_hidden():
+def test_every_read_only_tmpfs_becomes_read_only_later_unless_it_is_hidden():
     """Links in the image can lead to it from anywhere, such as /var/run to /run."""
     run = {"destination": "/run", "type": "tmpfs", "options": ["ro"]}
     config = {"ociVersion": "1.2.0", "root": {"path": "r"}, "mounts": [run, run]}
@@ -107,7 +107,7 @@ def test_propagation_keeps_its_order():
 
 
 @given(st.lists(st.sampled_from([*mounts.ATTRIBUTES, *mounts.RECURSIVE_ATTRIBUTES])))
-def test_of_contradicting_words_the_last_one_holds(words):
+def test_of_contradicting_options_the_last_one_wins(words):
     step = one({"destination": "/x", "type": "sysfs", "options": words})
     for table, on, off in (
         (mounts.ATTRIBUTES, step.on, step.off),
@@ -129,10 +129,10 @@ def test_of_contradicting_words_the_last_one_holds(words):
         min_size=1,
     )
 )
-def test_of_the_kinds_of_access_time_there_is_one(words):
+def test_exactly_one_kind_of_access_time_is_set(words):
     step = tmpfs(*words)
     assert step.on & c.MOUNT_ATTR__ATIME == mounts.ATTRIBUTES[words[-1]][0] & c.MOUNT_ATTR__ATIME
-    assert step.off & c.MOUNT_ATTR__ATIME == c.MOUNT_ATTR__ATIME, "else the kernel says EINVAL"
+    assert step.off & c.MOUNT_ATTR__ATIME == c.MOUNT_ATTR__ATIME, "else the kernel returns EINVAL"
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_of_the_kinds_of_access_time_there_is_one(words):
         ({"destination": "/proc", "type": "tmpfs"}, "proc"),
     ],
 )
-def test_what_contradicts_itself_is_refused(mount, words):
+def test_an_invalid_mount_is_refused(mount, words):
     with pytest.raises(SpecError, match=words):
         planned(mount)
 
 
-def test_cgroup_means_cgroup2_or_the_own_part_of_the_hosts():
+def test_cgroup_means_cgroup2_or_the_containers_part_of_the_hosts():
     mount = {"destination": "/sys/fs/cgroup", "type": "cgroup"}
     assert one(mount).kind == "cgroup2"
     assert isinstance(one(mount, own_cgroup=False), steps.MountCgroup)

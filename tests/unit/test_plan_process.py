@@ -1,4 +1,4 @@
-"""The plan for the process: its capabilities, and when which limit is set. No kernel, no root."""
+"""The plan for the process: its capabilities, and when each limit is set. No kernel, no root."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def test_only_what_the_host_has_is_granted_and_the_rest_is_a_warning():
     assert [line.split(": ")[1].split()[0] for line in plan.warnings] == ["CAP_NEW", "CAP_CHOWN"]
 
 
-def test_ambient_ones_must_be_permitted_and_inheritable():
+def test_ambient_capabilities_must_be_permitted_and_inheritable():
     sets = {"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]}
     plan = plan_of(edited(config(), "process.capabilities", sets))
     assert find(plan, steps.SetCapabilities).ambient == 0
 
 
-def test_what_is_inheritable_must_be_in_the_bounding_set():
+def test_inheritable_capabilities_must_be_in_the_bounding_set():
     sets = {"bounding": ["CAP_KILL"], "inheritable": ["CAP_KILL", "CAP_CHOWN"]}
     plan = plan_of(edited(config(), "process.capabilities", sets))
     assert find(plan, steps.SetCapabilities).inheritable == 32
     assert len(plan.warnings) == 1
-    assert "CAP_CHOWN is asked for as inheritable, but not as bounding" in plan.warnings[0]
+    assert "CAP_CHOWN is requested as inheritable, but not as bounding" in plan.warnings[0]
 
 
 @pytest.mark.parametrize("kind", ["bounding", "permitted", "inheritable", "effective", "ambient"])
-def test_whatever_set_a_name_is_in_it_is_warned_of_once(kind):
+def test_there_is_one_warning_for_a_name_in_whatever_sets(kind):
     for kinds in ([kind], ["bounding", "permitted", "inheritable", "effective", "ambient"]):
         sets = dict.fromkeys(kinds, ["CAP_CHOWN", "CAP_NEW"])
         plan = plan_of(
@@ -63,7 +63,7 @@ PRLIMIT = {"names": ["read", "prlimit64"]}
 
 
 def limits_set(plan: Plan) -> list[tuple[str, list[str], str]]:
-    """(the step before, what is set, the step after) of each step that sets limits."""
+    """(the step before, the limits, the step after) of each step that sets limits."""
     return [
         (before.name, step.what().removeprefix("set ").split(", "), after.name)
         for before, step, after in zip(plan.steps, plan.steps[1:], plan.steps[2:], strict=False)

@@ -42,7 +42,7 @@ def test_an_unknown_field_is_named() -> None:
         Point(x=1, z=2)
 
 
-def test_fields_are_not_given_by_position() -> None:
+def test_fields_cannot_be_given_by_position() -> None:
     with pytest.raises(TypeError):
         Point(1)
 
@@ -72,11 +72,11 @@ def test_records_are_compared_by_value_and_by_class() -> None:
     assert Point(x=1) != (1, 0)
 
 
-def test_equal_records_are_one_key() -> None:
+def test_equal_records_are_the_same_key() -> None:
     assert {Point(x=1), Point(x=1, y=0), Point(x=2)} == {Point(x=1), Point(x=2)}
 
 
-def test_a_record_with_a_list_is_no_key() -> None:
+def test_a_record_with_a_list_is_not_hashable() -> None:
     with pytest.raises(TypeError, match="unhashable"):
         hash(Point(x=[]))
 
@@ -93,13 +93,13 @@ def test_a_subclass_adds_fields_and_changes_defaults() -> None:
     assert Point(x=1).y == 0
 
 
-def test_a_constant_of_the_class_is_no_field() -> None:
+def test_a_class_constant_is_not_a_field() -> None:
     assert "UNIT" not in Named.FIELDS
     with pytest.raises(TypeError, match="has no UNIT"):
         Named(x=1, name="a", UNIT="cm")
 
 
-def test_a_changed_copy_leaves_the_first_as_it_was() -> None:
+def test_replace_does_not_change_the_original() -> None:
     first = Named(x=1, name="a")
     second = first.replace(x=2)
     assert type(second) is Named
@@ -108,7 +108,7 @@ def test_a_changed_copy_leaves_the_first_as_it_was() -> None:
         first.replace(z=1)
 
 
-def test_a_record_shows_how_it_is_made() -> None:
+def test_the_repr_evaluates_to_an_equal_record() -> None:
     assert repr(Point(x=1, y=2)) == "Point(x=1, y=2)"
     assert eval(repr(Named(x=1, name="a"))) == Named(x=1, name="a")
 
@@ -118,6 +118,6 @@ def test_the_base_has_no_fields() -> None:
     assert Record().fields() == {}
 
 
-def test_records_are_made_without_the_typing_module() -> None:
+def test_records_do_not_import_the_typing_module() -> None:
     program = "import sys, pycontain.spec.records; sys.exit('typing' in sys.modules)"
     subprocess.run([sys.executable, "-S", "-c", program], check=True)

@@ -20,7 +20,7 @@ def writes(**parts: object) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "written"),
+    ("limits", "written"),
     [
         ({"memory": {"limit": GIGABYTE}}, [("memory.max", "1073741824")]),
         (
@@ -100,12 +100,12 @@ def writes(**parts: object) -> list[tuple[str, str]]:
     ],
     ids=str,
 )
-def test_limits_become_files(asked: dict[str, object], written: list[tuple[str, str]]) -> None:
-    assert writes(**asked) == written
+def test_limits_become_files(limits: dict[str, object], written: list[tuple[str, str]]) -> None:
+    assert writes(**limits) == written
 
 
 @pytest.mark.parametrize(
-    ("asked", "at"),
+    ("limits", "at"),
     [
         ({"memory": {"kernelTCP": 4096}}, "linux.resources.memory.kernelTCP"),
         ({"memory": {"swappiness": 60}}, "linux.resources.memory.swappiness"),
@@ -140,9 +140,9 @@ def test_limits_become_files(asked: dict[str, object], written: list[tuple[str, 
     ],
     ids=str,
 )
-def test_what_cannot_be_converted_is_refused_by_name(asked: dict[str, object], at: str) -> None:
+def test_what_cannot_be_converted_is_refused_by_name(limits: dict[str, object], at: str) -> None:
     with pytest.raises(SpecError) as caught:
-        files(resources(**asked))
+        files(resources(**limits))
     assert caught.value.fault.at == at
 
 
@@ -178,7 +178,7 @@ def test_block_io_weights_fall_back_to_the_scale_of_io_weight() -> None:
     assert device.otherwise.value == "8:0 10000"
 
 
-def test_only_what_holds_anyway_may_be_passed_over() -> None:
+def test_only_limits_without_effect_are_optional() -> None:
     def optional(**parts: object) -> list[bool]:
         return [setting.optional for setting in files(resources(**parts))]
 

@@ -1,4 +1,4 @@
-"""`linux.seccomp` to numbers."""
+"""The conversion of `linux.seccomp` to numbers."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_a_tracers_message_has_sixteen_bits_and_is_eperm_unless_given() -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_path(given: dict[str, object], line: str) -> None:
+def test_an_invalid_value_is_refused_with_its_path(given: dict[str, object], line: str) -> None:
     with pytest.raises(SpecError) as caught:
         profile(**given)
     assert str(caught.value).startswith(line)
 
 
-def test_absent_flags_let_speculation_be_and_an_empty_list_is_obeyed() -> None:
+def test_absent_flags_allow_speculation_and_an_empty_list_does_not() -> None:
     assert profile().flags == 4
     assert profile(flags=None).flags == 4
     assert profile(flags=[]).flags == 0

@@ -1,4 +1,4 @@
-"""Each rule of the semantic checks: the value, the JSON path it is named by, the words."""
+"""Each rule of the semantic checks: a value, the JSON path and the words of the error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RULES = [
     ("mounts[0].destination", "", "", "empty"),
     ("mounts[1].source", None, "", "missing from a bind mount"),
     ("mounts[1].source", "", "", "missing from a bind mount"),
-    ("mounts[2].options[0]", "bind", "mounts[2].source", "say what to bind"),
+    ("mounts[2].options[0]", "bind", "mounts[2].source", "set it to the path to bind"),
     ("mounts[1].options[2]", "idmap", "", "id-mapped mount, which is not built yet"),
     ("mounts[1].options[2]", "ridmap", "", "not built yet"),
     ("mounts[1].options[2]", "idmap=uids=0-1-10", "", "not built yet"),
@@ -66,7 +66,7 @@ RULES = [
     ("process.selinuxLabel", "system_u:system_r:container_t", "", "SELinux, which is not built"),
     ("process.rlimits[0].type", "RLIMIT_FILES", "", "unknown; use one of RLIMIT_CPU"),
     ("process.rlimits[0].type", "nofile", "", "unknown"),
-    ("process.rlimits[1].type", "RLIMIT_NOFILE", "", "set by process.rlimits[0] already"),
+    ("process.rlimits[1].type", "RLIMIT_NOFILE", "", "already set by process.rlimits[0]"),
     ("process.rlimits[0].soft", 4097, "", "above the hard limit, 4096"),
     ("process.oomScoreAdj", 1001, "", "between -1000 and 1000"),
     ("process.oomScoreAdj", -1001, "", "between -1000 and 1000"),
@@ -83,7 +83,7 @@ RULES = [
     ("process.scheduler", {"policy": "SCHED_FIFO"}, "process.scheduler.priority", "1 and 99"),
     ("process.scheduler", {"policy": "SCHED_RR", "priority": 100}, "process.scheduler.priority",
         "between 1 and 99"),
-    ("process.scheduler", {"policy": "SCHED_ISO"}, "process.scheduler.policy", "Linux keeps"),
+    ("process.scheduler", {"policy": "SCHED_ISO"}, "process.scheduler.policy", "reserved"),
     ("process.scheduler", {"policy": "SCHED_OTHER", "runtime": 1}, "process.scheduler.runtime",
         "no meaning for SCHED_OTHER"),
     ("process.scheduler", {"policy": "SCHED_IDLE", "period": 1}, "process.scheduler.period",
@@ -96,8 +96,8 @@ RULES = [
     ("process.scheduler.priority", 1, "", "no meaning for SCHED_DEADLINE"),
     # hooks
     ("hooks.prestart[0].path", "true", "", "absolute path"),
-    ("hooks.poststop[0].timeout", 0, "", "not more than 0"),
-    ("hooks.createContainer[0].timeout", -1, "", "not more than 0"),
+    ("hooks.poststop[0].timeout", 0, "", "not greater than 0"),
+    ("hooks.createContainer[0].timeout", -1, "", "not greater than 0"),
     ("hooks.startContainer[0].env[1]", "B", "", "has no ="),
     # namespaces
     ("linux.namespaces[7]", {"type": "pid"}, "linux.namespaces[7].type",
@@ -110,11 +110,11 @@ RULES = [
     ("linux.gidMappings[0]", {"containerID": 0, "hostID": 1000, "size": 1}, "linux.gidMappings",
         "not built yet"),
     ("linux.timeOffsets.realtime", {"secs": 1}, "linux.timeOffsets[realtime]",
-        "not a clock with an offset; use monotonic or boottime"),
+        "can offset; use monotonic or boottime"),
     ("linux.timeOffsets.boottime", {"nanosecs": 10**9}, "linux.timeOffsets[boottime].nanosecs",
         "between 0 and 999999999"),
-    ("linux.namespaces[6].path", "/run/time", "linux.timeOffsets", "new time namespace only"),
-    ("linux.namespaces[6].type", "user", "linux.timeOffsets", "new time namespace only"),
+    ("linux.namespaces[6].path", "/run/time", "linux.timeOffsets", "in a new time namespace"),
+    ("linux.namespaces[6].type", "user", "linux.timeOffsets", "in a new time namespace"),
     # devices
     ("linux.devices[0].path", "fuse", "", "absolute path"),
     ("linux.devices[0].major", None, "", "required but missing"),
@@ -122,8 +122,8 @@ RULES = [
     ("linux.devices[0].major", 4096, "", "between 0 and 4095"),
     ("linux.devices[0].minor", -1, "", "between 0 and 1048575"),
     ("linux.devices[0].fileMode", 0o200000, "", "between 0 and 65535"),
-    ("linux.devices[1].path", "/dev/fuse", "", "another device in linux.devices[0]"),
-    ("linux.devices[2].path", "/dev/fuse", "", "another device in linux.devices[0]"),
+    ("linux.devices[1].path", "/dev/fuse", "", "a different device in linux.devices[0]"),
+    ("linux.devices[2].path", "/dev/fuse", "", "a different device in linux.devices[0]"),
     # what is not built
     ("linux.netDevices", {"eth0": {}}, "", "network devices, which is not built yet"),
     ("linux.intelRdt", {"closID": "a"}, "", "Intel RDT, which is not built yet"),
@@ -131,8 +131,8 @@ RULES = [
     ("linux.memoryPolicy", {"mode": "MPOL_LOCAL"}, "", "memory policy, which is not built yet"),
     ("linux.mountLabel", "system_u:object_r:container_file_t", "", "SELinux"),
     # control groups
-    ("linux.cgroupsPath", "/a/../b", "", "leaves its directory"),
-    ("linux.cgroupsPath", "..", "", "leaves its directory"),
+    ("linux.cgroupsPath", "/a/../b", "", "contains .."),
+    ("linux.cgroupsPath", "..", "", "contains .."),
     ("linux.resources.devices[0].access", "rx", "", "not made of r, w and m"),
     ("linux.resources.devices[0].access", "", "", "not made of r, w and m"),
     ("linux.resources.devices[1].major", -2, "", "between -1 and 4095"),
@@ -187,7 +187,7 @@ RULES = [
     # paths and personality
     ("linux.maskedPaths[0]", "proc/kcore", "", "absolute path"),
     ("linux.readonlyPaths[0]", "", "", "absolute path"),
-    ("linux.personality.flags[0]", "ADDR_NO_RANDOMIZE", "", "no flags yet"),
+    ("linux.personality.flags[0]", "ADDR_NO_RANDOMIZE", "", "defines no flags"),
 ]  # fmt: skip
 
 
@@ -196,7 +196,7 @@ RULES = [
     RULES,
     ids=[f"{path}={json.dumps(value)[:40]}" for path, value, _, _ in RULES],
 )
-def test_a_broken_rule_is_named_by_its_path_and_in_words(path, value, named, words) -> None:
+def test_an_error_has_the_path_the_problem_and_a_remedy(path, value, named, words) -> None:
     found = {error.fault.at: error for error in problems_of(edited(FULL, path, value))}
     assert (named or path) in found, list(map(str, found.values()))
     error = found[named or path]
@@ -250,7 +250,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize(("path", "value"), ALLOWED, ids=[f"{p}={v!r}"[:60] for p, v in ALLOWED])
-def test_what_engines_write_and_the_kernel_takes_is_allowed(path, value) -> None:
+def test_what_engines_write_and_the_kernel_accepts_is_allowed(path, value) -> None:
     assert problems_of(edited(FULL, path, value)) == []
 
 
@@ -282,14 +282,14 @@ def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, 
 
 
 @pytest.mark.parametrize("path", ["uidMappings", "gidMappings", "netDevices", "mountLabel"])
-def test_what_is_not_built_is_refused_with_a_way_out(path) -> None:
+def test_what_is_not_built_is_refused_with_a_remedy(path) -> None:
     value = {
         "netDevices": {"eth0": {"name": "eth1"}},
         "mountLabel": "label",
     }.get(path, [{"containerID": 0, "hostID": 0, "size": 1}])
     (error,) = problems_of(edited(MINIMAL, f"linux.{path}", value))
     assert error.fault.why.endswith("which is not built yet")
-    assert error.fault.remedy == "leave it out, or use a runtime that has it"
+    assert error.fault.remedy == "leave it out, or use a runtime that supports it"
 
 
 def test_check_raises_the_first_of_all_problems() -> None:
@@ -301,7 +301,7 @@ def test_check_raises_the_first_of_all_problems() -> None:
         check.check(spec)
 
 
-def test_check_passes_what_has_no_problem() -> None:
+def test_check_accepts_what_has_no_problem() -> None:
     check.check(parse.parse(json.dumps(FULL)))
 
 
@@ -321,7 +321,7 @@ def test_limits_are_checked_alone_for_update() -> None:
         check.check_resources(broken)
 
 
-def test_unknown_capabilities_are_told_once_and_in_order() -> None:
+def test_unknown_capabilities_are_listed_once_and_in_order() -> None:
     sets = {"bounding": ["CAP_KILL", "CAP_NEW"], "ambient": ["kill", "CAP_NEW"]}
     config = edited(FULL, "process.capabilities", sets)
     process = parse.parse(json.dumps(config)).process

@@ -1,4 +1,4 @@
-"""What Podman, Docker, containerd, runc and crun write is read and has no problem."""
+"""Configurations of Podman, Docker, containerd, runc and crun are read and have no problem."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ def test_the_process_file_that_podman_gives_to_exec_has_no_problem() -> None:
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
-def test_what_another_runtime_writes_as_its_sample_has_no_problem(
-    runtime: str, tmp_path: Path
-) -> None:
+def test_the_sample_of_another_runtime_has_no_problem(runtime: str, tmp_path: Path) -> None:
     if shutil.which(runtime) is None:
         pytest.skip(f"{runtime} is missing")
     subprocess.run([runtime, "spec"], cwd=tmp_path, check=True)

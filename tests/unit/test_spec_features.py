@@ -42,7 +42,7 @@ def test_every_namespace_in_the_document_is_accepted_and_user_is_not() -> None:
     assert problems_with("linux.namespaces", [{"type": "user"}]) != []
 
 
-def test_all_that_is_listed_of_seccomp_is_accepted_and_the_rest_is_not() -> None:
+def test_what_is_listed_for_seccomp_is_accepted_and_notification_is_not() -> None:
     seccomp = document()["linux"]["seccomp"]
     for action in seccomp["actions"]:
         assert problems_with("linux.seccomp", {"defaultAction": action}) == []

@@ -23,7 +23,7 @@ LEAVES = (
     | st.integers()
     | st.floats()
     | WORDS
-    | st.text(st.characters(), max_size=9)  # with half characters, unlike plain st.text()
+    | st.text(st.characters(), max_size=9)  # with lone surrogates, unlike plain st.text()
 )
 VALUES = st.recursive(
     LEAVES,
@@ -33,7 +33,7 @@ VALUES = st.recursive(
 
 
 def places(value, way=()):
-    """The way to every value in the configuration."""
+    """The path to every value in the configuration, as keys and indexes."""
     yield way
     items = (
         value.items() if type(value) is dict else enumerate(value) if type(value) is list else ()
@@ -46,7 +46,7 @@ PLACES = [way for way in places(FULL) if way]
 
 
 def replaced(value, way, new):
-    """The configuration with another value at this place, unless an earlier change took it away."""
+    """The configuration with another value at this place, unless an earlier change removed it."""
     if not way:
         return new
     key = way[0]

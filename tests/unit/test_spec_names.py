@@ -14,7 +14,7 @@ import pytest
 from pycontain.errors import UsageError
 from pycontain.spec import names
 
-# What a header calls by another name, or older ones lack
+# Names that differ in the headers, and names that older headers lack
 IN_C = {
     "SCHED_OTHER": "SCHED_NORMAL",
     "LINUX": "PER_LINUX",
@@ -32,7 +32,7 @@ NEWER = {
 
 
 def numbers_in_c(wanted: Iterable[str], headers: list[str], folder: Path) -> dict[str, int]:
-    """What a C compiler makes of these names; newer ones that its headers lack are left out."""
+    """The values of these names in C; newer ones that the headers lack are left out."""
     if shutil.which("cc") is None:
         pytest.skip("a C compiler (cc) is missing")
     missing = [header for header in headers if not Path("/usr/include", header).exists()]
@@ -115,7 +115,7 @@ def test_the_ends_of_the_range_are_signals(text, number) -> None:
     ["", "SIG", "TERMINATE", "-1", "65", "1.5", "1e1", " 9", "RTMIN-1", "RTMIN+31", "RTMAX+1",
      "RTMAX-31", "RTMIN+", "RTMIN+x", "RTMIN3", "٣", "²", "9" * 5000, "SIGSIGTERM", "\n"],
 )  # fmt: skip
-def test_what_is_no_signal_is_a_usage_error(text) -> None:
+def test_an_invalid_signal_is_a_usage_error(text) -> None:
     with pytest.raises(UsageError) as caught:
         names.signal_number(text)
     assert "is not a signal; give a name such as TERM" in str(caught.value)

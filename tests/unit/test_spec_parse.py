@@ -1,4 +1,4 @@
-"""config.json to records: what is read, what is passed over, how a wrong value is named."""
+"""Parsing config.json to records: what is read, what is ignored, how errors are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def error_of(text: str) -> SpecError:
     return caught.value
 
 
-def test_values_arrive_under_the_names_of_the_specification() -> None:
+def test_fields_have_the_names_of_the_specification() -> None:
     spec = parse.parse(json.dumps(FULL))
     assert spec.hostname == "box"
     assert spec.process.args == ("sh", "")
@@ -37,7 +37,7 @@ def test_every_record_knows_its_json_path() -> None:
     assert spec.linux.timeOffsets["boottime"].at == "linux.timeOffsets[boottime]"
 
 
-def test_unknown_properties_are_passed_over() -> None:
+def test_unknown_properties_are_ignored() -> None:
     config = edited(edited(FULL, "windows", {"a": [1]}), "process.user.username", 7)
     assert parse.parse(json.dumps(config)) == parse.parse(json.dumps(FULL))
 
@@ -48,7 +48,7 @@ def test_null_is_the_same_as_absence() -> None:
         assert parse.parse(json.dumps(edited(FULL, path, None))) == absent
 
 
-def test_a_null_member_of_a_map_is_passed_over() -> None:
+def test_a_null_member_of_a_map_is_ignored() -> None:
     spec = parse.parse(json.dumps(edited(MINIMAL, "annotations", {"a": None, "b": "c"})))
     assert spec.annotations == {"b": "c"}
 
@@ -75,7 +75,7 @@ REQUIRED = [
 
 
 @pytest.mark.parametrize("path", REQUIRED)
-def test_a_required_property_is_missed_by_name(path) -> None:
+def test_a_missing_required_property_is_named(path) -> None:
     error = error_of(json.dumps(without(FULL, path)))
     assert (error.fault.at, error.fault.why) == (path, "is required but missing")
 
@@ -86,8 +86,8 @@ WRONG = [
     ("process", [], "an object"),
     ("process.args[0]", 7, "a string"),
     ("process.args[1]", "a\0b", "a string without NUL"),
-    ("process.args[1]", "\ud800", "a string of whole characters"),
-    ("process.args[1]", "\udc80", "a string of whole characters"),
+    ("process.args[1]", "\ud800", "valid Unicode"),
+    ("process.args[1]", "\udc80", "valid Unicode"),
     ("process.terminal", 1, "true or false"),
     ("process.terminal", "true", "true or false"),
     ("process.user.uid", -1, "between 0 and 4294967294"),
@@ -131,18 +131,18 @@ def test_a_key_with_a_nul_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "7", '"x"', "true"])
-def test_a_text_that_is_no_object_names_the_file(text) -> None:
+def test_a_text_that_is_not_an_object_is_reported_with_the_file(text) -> None:
     assert str(error_of(text)).startswith(f"config.json = {text} is not an object")
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": }', "{} {}", "\ufeff{}", '{"a": NaN}'])
-def test_a_broken_text_names_the_file(text) -> None:
+def test_a_broken_text_is_reported_with_the_file(text) -> None:
     assert str(error_of(text)).startswith("config.json is not JSON: ")
 
 
-def test_a_number_too_large_for_json_is_no_json() -> None:
-    assert "too large a number" in str(error_of('{"ociVersion": 1e999}'))
-    assert "too large a number" in str(error_of('{"ociVersion": -1e999}'))
+def test_a_number_too_large_for_json_is_refused() -> None:
+    assert "is too large" in str(error_of('{"ociVersion": 1e999}'))
+    assert "is too large" in str(error_of('{"ociVersion": -1e999}'))
 
 
 def test_deep_nesting_is_an_error_like_any_other() -> None:

@@ -26,7 +26,7 @@ def test_no_capability_of_the_sample_outlives_a_change_of_user() -> None:
     assert sets.inheritable == sets.ambient == ()
 
 
-def test_the_sample_means_what_that_of_runc_means(tmp_path) -> None:
+def test_the_sample_is_equivalent_to_that_of_runc(tmp_path) -> None:
     if shutil.which("runc") is None:
         pytest.skip("runc is missing")
     subprocess.run(["runc", "spec"], cwd=tmp_path, check=True)

@@ -21,7 +21,7 @@ from tests.unit.spec_configs import MINIMAL, edited
         ("", ""),
     ],
 )
-def test_the_first_separator_says_how_a_name_is_read(name, path) -> None:
+def test_the_first_separator_decides_how_a_name_is_read(name, path) -> None:
     assert sysctl.path(name) == path
 
 
@@ -80,12 +80,12 @@ def test_the_host_name_has_a_property_of_its_own() -> None:
     ["net/../kernel/core_pattern", "net.//.kernel.core_pattern", "net/./../kernel/core_pattern",
      "fs/mqueue/../../kernel/core_pattern", "user/../kernel/core_pattern"],
 )  # fmt: skip
-def test_a_name_cannot_climb_out_of_its_namespace(name) -> None:
+def test_a_name_cannot_leave_its_namespace(name) -> None:
     (error,) = errors(name, ["network", "ipc", "user"])
     assert "not the name of a sysctl" in str(error)
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", "net.", "net..x", "/net/x", "net//x", "net/."])
-def test_a_name_with_an_empty_part_is_none(name) -> None:
+def test_a_name_with_an_empty_part_is_refused(name) -> None:
     (error,) = errors(name, ["network"])
     assert "not the name of a sysctl" in str(error)

@@ -1,4 +1,4 @@
-"""The state directory: what commands know of a container between one and the next."""
+"""The state directory: what is kept of a container from one command to the next."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_state_is_read_as_it_was_written(directory):
     assert os.listdir(directory.path) == ["state.json"]
 
 
-def test_what_happens_later_is_added(directory):
+def test_later_changes_are_added(directory):
     directory.save(STATE.replace(pid=0, start_time=0))
     assert directory.load() == STATE.replace(pid=0, start_time=0)
     directory.open_process()
@@ -52,12 +52,12 @@ def test_what_happens_later_is_added(directory):
     assert not directory.tells_of(STATE.replace(start_time=STATE.start_time + 1))
 
 
-def test_who_makes_the_directory_owns_the_id(directory, tmp_path):
+def test_an_id_can_be_reserved_only_once(directory, tmp_path):
     with pytest.raises(StateError, match="exists already"):
         reserved(str(tmp_path / "root"), "c")
 
 
-def test_only_its_owner_may_look(directory, tmp_path):
+def test_only_the_owner_has_access(directory, tmp_path):
     directory.save(STATE)
     modes = [
         path.stat().st_mode & 0o777
@@ -66,14 +66,14 @@ def test_only_its_owner_may_look(directory, tmp_path):
     assert modes == [0o700, 0o700, 0o600]
 
 
-def test_a_configuration_is_kept_as_it_is(directory):
+def test_a_configuration_is_stored_unchanged(directory):
     text = '{"x": "ä \\ud83d\\ude00"}\n'
     directory.save_config(text)
     assert directory.load_config() == text
 
 
-def test_what_was_never_written_says_what_to_do(directory):
-    with pytest.raises(StateError, match="was never completely made") as caught:
+def test_a_missing_state_is_an_error_with_a_remedy(directory):
+    with pytest.raises(StateError, match="was not created completely") as caught:
         directory.load()
     assert "--force" in caught.value.fault.remedy
 
@@ -88,14 +88,14 @@ def test_a_broken_state_is_named(directory, text):
 
 
 @pytest.mark.parametrize("text", ["", "5", "five 6", "5 6 7"])
-def test_a_broken_process_is_named(directory, text):
+def test_a_broken_process_file_is_named(directory, text):
     directory.save(STATE)
     Path(directory.file("process")).write_text(text)
     with pytest.raises(StateError, match="is broken"):
         directory.load()
 
 
-def test_remove_takes_everything_and_the_lock(directory, tmp_path):
+def test_remove_deletes_everything_and_releases_the_lock(directory, tmp_path):
     directory.save(STATE)
     directory.save_config("{}")
     for fd in directory.make_fifos():
@@ -123,14 +123,14 @@ def test_the_lock_keeps_others_out(directory, tmp_path):
     os.close(reader)
 
 
-def test_a_lock_on_what_was_deleted_meanwhile_is_an_error(directory, tmp_path):
+def test_locking_a_directory_that_was_deleted_meanwhile_is_an_error(directory, tmp_path):
     other = StateDir.open(str(tmp_path / "root"), "c")
     directory.remove()
     with pytest.raises(StateError, match="does not exist"), other:
         pass
 
 
-def test_who_does_not_want_to_wait_learns_that_others_have_the_lock(directory, tmp_path):
+def test_without_waiting_lock_returns_whether_it_has_the_lock(directory, tmp_path):
     other = StateDir.open(str(tmp_path / "root"), "c")
     assert not other.lock(wait=False)
     directory.unlock()
@@ -140,21 +140,21 @@ def test_who_does_not_want_to_wait_learns_that_others_have_the_lock(directory, t
     other.unlock()
 
 
-def test_a_directory_of_somebody_else_is_not_trusted(directory, tmp_path, monkeypatch):
+def test_a_directory_of_another_user_is_not_trusted(directory, tmp_path, monkeypatch):
     directory.save(STATE)
     directory.unlock()
     us, them = os.geteuid() + 1, os.geteuid()
     monkeypatch.setattr("pycontain.lean.os.geteuid", lambda: us)
     before = os.listdir("/proc/self/fd")
     for look in (lambda: StateDir.open(str(tmp_path / "root"), "c"), directory.lock):
-        with pytest.raises(StateError, match=f"belongs to user {them} and not to user {us}") as e:
+        with pytest.raises(StateError, match=f"belongs to user {them}, not to user {us}") as e:
             look()
         assert e.value.fault.at == directory.path
         assert "--root" in e.value.fault.remedy
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_link_is_no_directory_of_a_container(directory, tmp_path):
+def test_a_link_is_not_accepted_as_a_directory(directory, tmp_path):
     directory.unlock()
     (tmp_path / "root/link").symlink_to("c")
     with pytest.raises(StateError, match="does not exist"):
@@ -163,7 +163,7 @@ def test_a_link_is_no_directory_of_a_container(directory, tmp_path):
         StateDir(str(tmp_path / "root"), "link").lock()
 
 
-def test_the_fifos_join_the_child_and_start(directory):
+def test_the_fifos_connect_the_child_and_start(directory):
     child_in, child_out = directory.make_fifos()
     assert directory.awaits_start
     start_in, start_out = directory.open_fifos()
@@ -174,7 +174,7 @@ def test_the_fifos_join_the_child_and_start(directory):
     directory.remove_fifos()
     assert not directory.awaits_start
     os.close(child_out)
-    assert os.read(start_in, 1) == b"", "the child's end is the end of file"
+    assert os.read(start_in, 1) == b"", "the child's exit is the end of file"
     for fd in (child_in, start_in, start_out):
         os.close(fd)
 
@@ -201,19 +201,19 @@ def test_bad_ids(id):
         check_id(id)
 
 
-def test_the_start_time_of_a_process_is_its_own_and_gone_with_it():
+def test_the_start_time_of_a_process_is_constant_until_it_exits():
     child = subprocess.Popen(["sleep", "100"])
     before = start_time(child.pid)
     assert before > 0
     assert start_time(child.pid) == before
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert start_time(child.pid) == 0, "a zombie has ended"
+    assert start_time(child.pid) == 0, "a zombie has exited"
     child.wait()
     assert start_time(child.pid) == 0
 
 
-def test_a_name_with_brackets_and_spaces_does_not_confuse_the_start_time(tmp_path):
+def test_the_start_time_is_found_after_a_name_with_brackets_and_spaces(tmp_path):
     program = tmp_path / "a) R 1 (b"
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "100"]) as child:
@@ -221,7 +221,7 @@ def test_a_name_with_brackets_and_spaces_does_not_confuse_the_start_time(tmp_pat
         child.kill()
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path):
+def test_a_file_that_is_not_text_is_an_error(tmp_path):
     (tmp_path / "x").write_bytes(b"\xff")
     with pytest.raises(Exception, match="is not UTF-8 text"):
         read_text(str(tmp_path / "x"))

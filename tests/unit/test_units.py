@@ -1,4 +1,4 @@
-"""Amounts as people write them."""
+"""Human-readable amounts of memory and durations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pycontain.units import duration, size
         ("9007199254740993", 9007199254740993),  # a float would lose the last digit
     ],
 )
-def test_memory_may_carry_a_unit(text, bytes):
+def test_memory_may_have_a_unit(text, bytes):
     assert size(text, "--memory") == bytes
 
 
@@ -33,7 +33,7 @@ def test_memory_may_carry_a_unit(text, bytes):
     "text",
     ["", "m", "x", "1x", "-1", "-5", "1e3", "1..5m", "1mm", "0x10", "1,5m", ".5m", "-1m", "١"],
 )
-def test_memory_that_cannot_be_understood_is_refused(text):
+def test_an_invalid_amount_of_memory_is_refused(text):
     with pytest.raises(UsageError, match="is not an amount of memory"):
         size(text, "--memory")
 
@@ -42,11 +42,11 @@ def test_memory_that_cannot_be_understood_is_refused(text):
     ("text", "seconds"),
     [("5s", 5), ("250ms", 0.25), ("1m30s", 90), ("1h", 3600), ("1.5s", 1.5), ("100us", 1e-4)],
 )
-def test_a_duration_is_read_as_go_writes_it(text, seconds):
+def test_a_duration_is_read_in_gos_format(text, seconds):
     assert duration(text, "--interval") == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "0s", "-1s", "5 s", "1.2.3s", "5days"])
-def test_a_duration_that_cannot_be_understood_is_refused(text):
+def test_an_invalid_duration_is_refused(text):
     with pytest.raises(UsageError, match="is not a duration"):
         duration(text, "--interval")

@@ -1,4 +1,4 @@
-"""The one walk through a plan's turns, and who performs which step."""
+"""Walking through a plan's turns, and which side performs which step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_plan_is_divided_after_the_spawn_and_where_the_side_changes():
     assert [step for turn in turns for step in turn.steps] == PLAN
 
 
-def test_a_plan_may_go_on_with_the_child_at_once():
+def test_a_plan_may_continue_with_the_child_at_once():
     assert sides(turns_of([SPAWN, There()])) == [("parent", 1), ("child", 1)]
 
 
@@ -60,7 +60,7 @@ def walked(turns, *sides):
     return log.events
 
 
-def test_each_side_does_its_turns_and_waits_while_the_other_does_its():
+def test_each_side_performs_its_turns_and_waits_during_the_others():
     rest = turns_of(PLAN)[1:]
     assert walked(rest, "parent") == [
         "2", "pass", "wait for child", "5", "pass", "wait for child",
@@ -70,7 +70,7 @@ def test_each_side_does_its_turns_and_waits_while_the_other_does_its():
     ]  # fmt: skip
 
 
-def test_who_does_the_turns_of_both_sides_waits_for_nobody():
+def test_a_process_that_performs_both_sides_does_not_wait():
     assert walked(turns_of(PLAN)[1:], "parent", "child") == ["2", "3", "4", "5", "there"]
 
 
@@ -80,7 +80,7 @@ def test_times_are_in_the_order_in_which_steps_began_and_do_not_overlap(monkeypa
     times = []
 
     def perform(step):
-        if step is SPAWN:  # which carries out others, as one of vfork does
+        if step is SPAWN:  # performs other steps inside, as a spawn by vfork does
             walk(turns_of(PLAN)[1:3], {"parent": len_of, "child": len_of}, Peer(), times)
 
     def len_of(step):
@@ -117,7 +117,7 @@ def kinds(of):
 
 
 @pytest.mark.parametrize("performers", [parent_step, child_step], ids=["parent", "child"])
-def test_every_step_has_exactly_one_function_and_on_its_own_side(performers):
+def test_every_step_has_exactly_one_function_on_its_own_side(performers):
     wanted = {kind for kind in kinds(steps.Step) if kind.side == performers.side}
     assert set(performers.functions) == wanted
     assert len(set(performers.functions.values())) == len(wanted)

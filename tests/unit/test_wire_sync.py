@@ -51,7 +51,7 @@ def test_a_message_larger_than_a_pipe_arrives_whole(ends):
     os.wait()
 
 
-def test_the_childs_error_is_raised_as_what_it_was(ends):
+def test_the_childs_error_is_raised_with_its_class_and_fields(ends):
     parent, child = ends
     error = ProgramError('exec: "x": no such file', remedy="look", errno=2, status=126)
     sync.report_fault(child, error.in_step("execve"))
@@ -78,7 +78,7 @@ def test_errors_of_all_kinds_reach_the_parent(ends, error, words):
     assert words in str(caught.value)
 
 
-def test_a_child_whose_parent_is_gone_exits(ends):
+def test_a_child_whose_parent_has_exited_exits(ends):
     parent, child = ends
     parent.close()
     if (pid := os.fork()) == 0:
@@ -89,7 +89,7 @@ def test_a_child_whose_parent_is_gone_exits(ends):
         sync.report_done(child, [])
 
 
-def test_a_child_that_is_gone_is_no_error_to_the_one_who_passes_the_turn(ends):
+def test_passing_the_turn_to_an_exited_child_is_not_an_error(ends):
     parent, child = ends
     child.close()
     sync.pass_turn(parent)
@@ -97,21 +97,21 @@ def test_a_child_that_is_gone_is_no_error_to_the_one_who_passes_the_turn(ends):
 
 
 @pytest.mark.parametrize("line", [b"[1]\n", b"null\n", b"not json\n", b"\xff\n"])
-def test_what_is_no_message_is_an_error(ends, line):
+def test_an_invalid_message_is_an_error(ends, line):
     parent, child = ends
     os.write(child.writer, line)
     with pytest.raises((StepError, ValueError)):
         parent.receive()
 
 
-def test_half_a_message_at_the_end_is_the_end(ends):
+def test_an_incomplete_last_message_is_the_end(ends):
     parent, child = ends
     os.write(child.writer, b'{"done"')
     child.close()
     assert parent.receive() is None
 
 
-def test_the_steps_that_were_begun_are_counted(ends):
+def test_begun_steps_are_counted(ends):
     parent, child = ends
     assert sync.steps_begun(parent) == 0
     for _ in range(3):
@@ -119,13 +119,13 @@ def test_the_steps_that_were_begun_are_counted(ends):
     assert sync.steps_begun(parent) == 3
 
 
-def test_over_fifos_nobody_counts():
+def test_over_fifos_steps_are_not_counted():
     fifo = Channel(*os.pipe())
     sync.begin_step(fifo)
     fifo.close()
 
 
-def test_descriptors_are_closed_on_execve_and_once(ends):
+def test_descriptors_are_closed_on_execve_and_only_once(ends):
     parent, child = ends
     assert not any(os.get_inheritable(fd) for fd in parent.fds | child.fds)
     assert len(parent.fds | child.fds) == 6

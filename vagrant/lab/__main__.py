@@ -12,7 +12,7 @@ from .progress import say
 from .recipe import PROJECT
 
 NO_MACHINE = 125
-"""Exit status when there was no machine; the command's own status is passed on otherwise."""
+"""Exit status when the machine did not boot or was lost; otherwise it is the command's own."""
 
 SHELL_LIMIT = 12 * 3600.0
 
@@ -23,24 +23,24 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python3 -m vagrant.lab", description=__doc__)
     commands = top.add_subparsers(dest="what", required=True)
-    commands.add_parser("image", help="build the image unless it is there")
+    commands.add_parser("image", help="build the image unless it exists")
     one = commands.add_parser("run", help="run a command in a fresh machine")
     one.add_argument("--limit", type=float, default=run.COMMAND_LIMIT, metavar="SECONDS")
-    one.add_argument("--report", type=Path, metavar="FILE", help="where $LAB_REPORT comes to lie")
-    one.add_argument("--append", default="", metavar="WORDS", help="for the kernel's command line")
+    one.add_argument("--report", type=Path, metavar="FILE", help="where to copy $LAB_REPORT")
+    one.add_argument("--append", default="", metavar="WORDS", help="kernel parameters to add")
     one.add_argument("argv", nargs="+", metavar="COMMAND")
-    commands.add_parser("shell", help="a prompt in a fresh machine")
+    commands.add_parser("shell", help="open a shell in a fresh machine")
     tests = commands.add_parser("test", help="run the tests that are marked for the machine")
     tests.add_argument("--limit", type=float, default=run.COMMAND_LIMIT, metavar="SECONDS")
     tests.add_argument("argv", nargs="*", metavar="PYTEST OPTION")
-    commands.add_parser("box", help="make the Vagrant box and add it")
-    life = commands.add_parser("vagrant-test", help="put a Vagrant machine through its life")
-    life.add_argument("argv", nargs="*", metavar="PYTEST OPTION")
+    commands.add_parser("box", help="build the Vagrant box and add it")
+    cycle = commands.add_parser("vagrant-test", help="run a Vagrant machine's whole lifecycle")
+    cycle.add_argument("argv", nargs="*", metavar="PYTEST OPTION")
     return top
 
 
 def act(options: argparse.Namespace) -> int:
-    """Does what the command line says; returns the exit status."""
+    """Runs the chosen command; returns the exit status."""
     if options.what == "image":
         say(f"the image is {run.image().disk}")
         return 0
@@ -59,7 +59,7 @@ def act(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Runs one command; SIGTERM and SIGHUP end it as tidily as an interrupt does."""
+    """Runs one command; SIGTERM and SIGHUP clean up as an interrupt does."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ended)
     try:

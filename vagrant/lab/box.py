@@ -1,4 +1,4 @@
-"""The Vagrant door: the image as a box, and the life of a machine made of it."""
+"""The image as a Vagrant box, and the lifecycle of a machine that Vagrant creates from it."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from .progress import SELDOM, Step, say, seconds
 from .shell import bound, call, need
 
 LIMIT = 600.0
-"""Seconds to make the box; some 20 on two idle cores."""
+"""Seconds to build the box; it takes some 20 on two idle cores."""
 
 CYCLE_LIMIT = 1200.0
 """Seconds for adding the box, up, tests, halt and destroy."""
 
 SPACE = 5.0
-"""GiB that the box, Vagrant's copy of it and libvirt's take together."""
+"""GiB for the box, Vagrant's copy of it and libvirt's copy together."""
 
 NAMES = ("vmlinuz", "initrd.gz", "key")
 
@@ -28,16 +28,16 @@ TESTS = ("tests/lab/test_machine.py", "tests/lab/test_limits.py")
 
 
 def box(built: image.Image) -> Path:
-    """The image as a box for Vagrant's libvirt provider; made unless it is there."""
+    """The image as a box for Vagrant's libvirt provider; built unless it exists."""
     if built.box.exists():
         return built.box
     need("qemu-img")
-    cache.need_space(built.folder, SPACE, "making the box")
+    cache.need_space(built.folder, SPACE, "building the box")
     work = built.folder / "box"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        with Step("making the box", LIMIT) as step:
+        with Step("building the box", LIMIT) as step:
             _fill(built, work, step)
             _tar(work, built.box)
     finally:
@@ -67,7 +67,7 @@ def _tar(work: Path, target: Path) -> None:
 
 
 def add() -> None:
-    """Make the box and give it to the user's Vagrant."""
+    """Build the box and add it to the user's Vagrant."""
     need("vagrant")
     with cache.lock(), Step("adding the box", LIMIT) as step:
         path = box(image.ensure())
@@ -77,10 +77,10 @@ def add() -> None:
 
 def cycle(arguments: Sequence[str]) -> int:
     """
-    Put a machine through its life with Vagrant; the status of the first command that failed.
+    Run a machine's whole lifecycle with Vagrant; returns the first failed command's status, or 0.
 
-    Uses the host's libvirtd if one runs, and otherwise a private one, which takes root. What
-    Vagrant keeps lies in a folder of the cache that is removed at the end.
+    Uses the host's libvirtd if it is running, and otherwise a private one, which requires root.
+    Vagrant's files are kept in a folder of the cache that is removed at the end.
     """
     need("vagrant", "unshare", "setpriv")
     with cache.lock():
@@ -98,7 +98,7 @@ def _cycle(path: Path, work: Path, arguments: Sequence[str]) -> int:
     command = [str(recipe.HERE / "cycle.sh"), str(path), *arguments]
     if not libvirt_runs():
         if os.geteuid():
-            raise LabError("no libvirtd runs, and a private one takes root: run as root")
+            raise LabError("libvirtd is not running, and a private one requires root: run as root")
         need("libvirtd", "virsh", "dnsmasq", "ip")
         command = [str(recipe.HERE / "private-libvirt.sh"), str(work / "libvirt"), *command]
         spaces = ["-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"]
@@ -110,14 +110,14 @@ def _cycle(path: Path, work: Path, arguments: Sequence[str]) -> int:
         "VAGRANT_CHECKPOINT_DISABLE": "1",
     }
     work.mkdir()
-    with Step("the life of a Vagrant machine", CYCLE_LIMIT, every=SELDOM) as step:
+    with Step("the lifecycle of a Vagrant machine", CYCLE_LIMIT, every=SELDOM) as step:
         process = subprocess.Popen(
             bound(command), stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
         try:
             return process.wait(timeout=step.left)
         except subprocess.TimeoutExpired:
-            raise LabError(f"Vagrant was not done within {seconds(CYCLE_LIMIT)}") from None
+            raise LabError(f"Vagrant did not finish within {seconds(CYCLE_LIMIT)}") from None
         finally:
             process.kill()
             process.wait()

@@ -1,7 +1,7 @@
 """
-Making an image: a Debian tree, a kernel with its RAM disk, a disk file.
+Building an image: a Debian tree, a kernel with its RAM disk, a disk file.
 
-What this module does is part of the recipe: changing it makes a new image.
+This module is part of the recipe: changing it causes a new image to be built.
 """
 
 import os
@@ -14,22 +14,22 @@ from .progress import Step
 from .shell import as_root, call
 
 LIMIT = 1200.0
-"""Seconds that a build may take; two cores and a near mirror need about 120."""
+"""Seconds that a build may take; with two cores and a nearby mirror it takes about 120."""
 
 SIZE = "6G"
-"""The root disk's size; the file is sparse, so only what is used counts."""
+"""The root disk's size; the file is sparse, so only the used part takes space."""
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 SOURCE_ONLY = ("python-prctl",)
-"""Packages that have no binary form: fetched as source, compiled inside the image."""
+"""Packages without wheels: downloaded as source, compiled inside the image."""
 
 
 def build(new: Path, step: Step) -> None:
     """
-    Makes the files of an image in the folder `new`, which must not be there yet.
+    Creates the files of an image in the folder `new`, which must not exist yet.
 
-    Raises LabError when a command of the recipe fails; the caller removes the folder then.
+    Raises LabError when a command of the recipe fails; the caller must then remove the folder.
     """
     new.mkdir()
     log = new / "build.log"
@@ -81,7 +81,7 @@ def _bootstrap(tree: Path, source: Path, step: Step, log: Path) -> None:
     for folder in ("man", "doc", "locale", "info"):
         command.append(f"--dpkgopt=path-exclude=/usr/share/{folder}/*")
     command += [f"--customize-hook={source / 'image.sh'}", recipe.SUITE, str(tree)]
-    # in namespaces of its own: killing the first process ends all of it and its mounts
+    # in its own namespaces: killing the first process ends all others and removes the mounts
     spaces = ["unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc"]
     call(as_root([*spaces, *command]), step, log=log)
 

@@ -1,4 +1,4 @@
-"""Where the lab keeps what it made, outside the source tree, and who may use it."""
+"""The lab's cache outside the source tree, and the lock on it."""
 
 import fcntl
 import os
@@ -12,27 +12,27 @@ from .errors import LabError
 from .progress import say, seconds
 
 LOCK_LIMIT = 3600.0
-"""Seconds to wait for another run on this machine: two machines on few cores help nobody."""
+"""Seconds to wait for another run on this host: a second machine would only slow down both."""
 
 GIB = 1 << 30
 
 
 def folder() -> Path:
-    """The lab's cache; PYCONTAIN_CACHE or XDG_CACHE_HOME move it. Made when missing."""
+    """The lab's cache folder; PYCONTAIN_CACHE or XDG_CACHE_HOME move it. Created if missing."""
     chosen = os.environ.get("PYCONTAIN_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     path = (Path(chosen) if chosen else Path(base) / "pycontain") / "lab"
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LabError(f"{path}: the cache can't be made ({error.strerror})") from error
+        raise LabError(f"{path}: the cache can't be created ({error.strerror})") from error
     return path
 
 
 @contextmanager
 def lock(limit: float = LOCK_LIMIT) -> Iterator[None]:
     """
-    Holds the lab for this process: one build or one machine at a time.
+    Locks the lab: one build or one machine at a time.
 
     The lock is on the cache folder's descriptor, so it ends with the process and leaves no file.
     """
@@ -46,7 +46,7 @@ def lock(limit: float = LOCK_LIMIT) -> Iterator[None]:
 
 def _wait(handle: int, limit: float) -> None:
     end = time.monotonic() + limit
-    told = False
+    announced = False
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,22 +54,22 @@ def _wait(handle: int, limit: float) -> None:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise LabError(f"another run held the lab for more than {seconds(limit)}") from None
-        if not told:
-            say(f"another run uses the lab: waiting (limit {seconds(limit)})")
-            told = True
+        if not announced:
+            say(f"another run is using the lab: waiting (limit {seconds(limit)})")
+            announced = True
         time.sleep(0.5)
 
 
 def need_space(path: Path, gibibytes: float, what: str) -> None:
-    """Raises LabError when the file system below `path` has less than that free."""
+    """Raises LabError when the file system of `path` has less free space than that."""
     free = shutil.disk_usage(path).free
     if free < gibibytes * GIB:
         raise LabError(
-            f"{path}: {free / GIB:.1f} GiB free, but {what} takes {gibibytes:g} GiB: "
+            f"{path}: {free / GIB:.1f} GiB free, but {what} needs {gibibytes:g} GiB: "
             "make room, or move the cache with PYCONTAIN_CACHE"
         )
 
 
 def temporary() -> Path:
-    """Where QEMU puts what the machine writes: an unlinked file, gone with the process."""
+    """Where QEMU stores the machine's writes, in an unlinked file that ends with the process."""
     return Path(os.environ.get("TMPDIR", "/var/tmp"))

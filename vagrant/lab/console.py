@@ -1,4 +1,4 @@
-"""The machine's serial console: always read, kept for messages, watched for the end of a wait."""
+"""The machine's serial console: read all the time, kept for errors, watched for the boot's end."""
 
 import re
 import subprocess
@@ -14,16 +14,16 @@ FAILURES = (
     "You are in emergency mode",
     "Cannot open access to console",
 )
-"""Lines that mean that the ready line won't come."""
+"""Lines after which the ready line can't come."""
 
 KEPT = 200
-"""Lines kept; the last of them go into messages."""
+"""Lines kept; error messages include the last of them."""
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>c]|[\x00-\x08\x0b-\x1f]")
 
 
 class Console:
-    """Collects what a process writes, in a thread of its own, so that it never blocks."""
+    """Collects a process's output in its own thread, so that the process never blocks."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
@@ -35,24 +35,24 @@ class Console:
         threading.Thread(target=self._read, daemon=True).start()
 
     def wait(self, limit: float) -> str:
-        """Waits for the end of the boot: "ready", "failed", "closed" (QEMU ended) or "hang"."""
+        """Waits for the end of the boot: "ready", "failed", "closed" (QEMU exited) or "hang"."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._failed or self._closed, limit)
             if self._ready:
                 return "ready"
             if self._failed:
-                # the lines that follow say why; QEMU ends by itself after a panic
+                # the lines that follow explain it; QEMU exits by itself after a panic
                 self._changed.wait_for(lambda: self._closed, 3.0)
                 return "failed"
             return "closed" if self._closed else "hang"
 
     def settle(self, limit: float = 3.0) -> bool:
-        """Waits for QEMU's end for a moment; true when it ended."""
+        """Waits briefly for QEMU to exit; true when it has."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, limit)
 
     def last(self) -> list[str]:
-        """The console's lines so far, without escape sequences and blanks."""
+        """The kept lines, without escape sequences and blank lines."""
         with self._changed:
             return list(self._lines)
 

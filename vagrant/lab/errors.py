@@ -1,14 +1,14 @@
 """
-What the lab raises.
+The lab's exceptions.
 
 LabError
-├── BootHang       the machine said nothing that ends the wait, within the limit
-└── PortTaken      somebody else got the loopback port first; another try helps
+├── BootHang       neither a ready line nor a failure within the boot's limit
+└── PortTaken      another process took the loopback port first; a retry helps
 """
 
 
 class LabError(Exception):
-    """The machine could not be had or was lost. The text is complete and says what can be done."""
+    """The machine did not boot or was lost. The message is complete and includes any remedy."""
 
 
 class BootHang(LabError):

@@ -11,10 +11,10 @@ from .qemu import Machine
 from .shell import bound
 
 SOURCE = "/src/pycontain"
-"""Where the tree lies inside; the machine's Python imports from there."""
+"""Where the tree is inside the machine; the machine's Python imports from there."""
 
 SMALL = 120.0
-"""Seconds for a command that takes two on an idle host."""
+"""Seconds allowed for a command that takes two on an idle host."""
 
 LOST = 255
 """ssh's own exit status: the connection failed or broke."""
@@ -47,7 +47,7 @@ def run(
     terminal: bool = False,
 ) -> int:
     """
-    Runs a command in the tree with its output passed on; returns its exit status.
+    Runs a command in the tree, passing its output through; returns its exit status.
 
     Raises LabError when it takes longer than `limit` seconds or the machine is lost.
     """
@@ -62,18 +62,18 @@ def run(
             timeout=limit,
         )
     except subprocess.TimeoutExpired:
-        raise machine.lost(f"{shlex.join(argv)}: not done within {seconds(limit)}") from None
+        raise machine.lost(f"{shlex.join(argv)}: did not finish within {seconds(limit)}") from None
     if done.returncode == LOST:
         raise machine.lost(f"{shlex.join(argv)}: the connection to the machine broke")
     return done.returncode
 
 
 def unpack(machine: Machine) -> None:
-    """Unpack the tree from the second disk and make the machine ready for it."""
+    """Unpack the tree from the second disk and prepare the machine for it."""
     script = f"mkdir -p {SOURCE} && tar -xf /dev/vdb -C {SOURCE} && sh {SOURCE}/vagrant/tree.sh"
     done = _small(machine, script)
     if done.returncode:
-        raise machine.lost(f"the tree can't be made ready: {done.stderr.decode().strip()}")
+        raise machine.lost(f"the tree can't be set up: {done.stderr.decode().strip()}")
 
 
 def fetch(machine: Machine, remote: str, local: Path) -> bool:
@@ -99,7 +99,7 @@ def _small(machine: Machine, script: str) -> "subprocess.CompletedProcess[bytes]
             timeout=SMALL,
         )
     except subprocess.TimeoutExpired:
-        raise machine.lost(f"{script}: not done within {seconds(SMALL)}") from None
+        raise machine.lost(f"{script}: did not finish within {seconds(SMALL)}") from None
     if done.returncode == LOST:
         raise machine.lost(f"no connection to the machine: {done.stderr.decode().strip()}")
     return done

@@ -1,4 +1,4 @@
-"""The built images: finding the recipe's own, building it if need be, dropping old ones."""
+"""The built images: finding the current recipe's, building it if missing, removing old ones."""
 
 import os
 import subprocess
@@ -10,14 +10,14 @@ from .progress import Step, say
 from .shell import as_root, need
 
 SPACE = 4.0
-"""GiB that a build takes while it runs; one image keeps about one of them."""
+"""GiB that a build needs while it runs; a finished image takes about one."""
 
 KEPT = 2
 """Images that are kept, so that going back to the last recipe costs nothing."""
 
 
 class Image:
-    """The files of one built image."""
+    """The files of one image."""
 
     __slots__ = ("folder",)
 
@@ -26,7 +26,7 @@ class Image:
 
     @property
     def disk(self) -> Path:
-        """The root disk, raw ext4. Never written: machines write to a throw-away layer."""
+        """The root disk, raw ext4. Never written to: machines write to a throw-away layer."""
         return self.folder / "root.img"
 
     @property
@@ -41,7 +41,7 @@ class Image:
 
     @property
     def key(self) -> Path:
-        """The private key that root and vagrant accept; made for this image alone."""
+        """The private key that root and vagrant accept; generated for this image alone."""
         return self.folder / "key"
 
     @property
@@ -51,21 +51,21 @@ class Image:
 
     @property
     def box(self) -> Path:
-        """The image as a Vagrant box, when it was made."""
+        """The image as a Vagrant box; exists once it was built."""
         return self.folder / "pycontain.box"
 
 
 def find() -> Image | None:
-    """The image of the recipe as it is now, if it was built."""
+    """The image of the current recipe, if it was built."""
     image = Image(cache.folder() / recipe.key())
     return image if image.disk.exists() else None
 
 
 def ensure() -> Image:
     """
-    The image of the recipe as it is now; built if need be. The caller holds the lock.
+    The image of the current recipe, built if missing. The caller must hold the lock.
 
-    Raises LabError when it can't be built; nothing half-made stays behind.
+    Raises LabError when it can't be built; no partial image is left behind.
     """
     for leftover in cache.folder().glob("new-*"):
         _remove(leftover)
@@ -88,7 +88,7 @@ def ensure() -> Image:
 
 
 def _remove(path: Path) -> None:
-    """Removes a build folder; the tree in it is root's."""
+    """Removes a build folder; the tree in it is owned by root."""
     if path.exists():
         subprocess.run(as_root(["rm", "-rf", "--one-file-system", str(path)]), check=False)
     if path.exists():

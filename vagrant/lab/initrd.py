@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WANTED = ("virtio_pci", "virtio_blk", "ext4")
-"""What stands between the kernel and the root disk."""
+"""What the kernel needs to mount the root disk."""
 
 _MAGIC = "070701"  # cpio's "new ASCII" format, cpio(5)
 
@@ -16,7 +16,7 @@ def modules(folder: Path) -> list[Path]:
     """
     The wanted modules and what they depend on, each after its dependencies.
 
-    `folder` is /lib/modules/VERSION of the image's tree; what is built into the kernel is no file.
+    `folder` is /lib/modules/VERSION of the image's tree; it has no file for built-in modules.
     """
     needs: dict[str, list[str]] = {}
     paths: dict[str, Path] = {}
@@ -46,7 +46,7 @@ def archive(tree: Path, script: Path) -> bytes:
     """
     The RAM disk's compressed archive.
 
-    `tree` is the image's root tree, whose busybox and modules are taken; `script` becomes /init.
+    `tree` is the image's root tree, whose busybox and modules are used; `script` becomes /init.
     """
     version = next((tree / "lib/modules").iterdir())
     entries: list[tuple[str, int, bytes]] = [

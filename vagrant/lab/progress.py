@@ -1,4 +1,4 @@
-"""Long steps say what they do and for how long."""
+"""Progress messages of long steps, and how long they took."""
 
 import sys
 import threading
@@ -6,20 +6,20 @@ import time
 from types import TracebackType
 
 INTERVAL = 10.0
-"""Seconds between two signs of life of a step that says nothing itself."""
+"""Seconds between two progress messages of a step that prints nothing itself."""
 
 SELDOM = 60.0
-"""Seconds between them when the step has an output of its own."""
+"""Seconds between them when the step has its own output."""
 
 
 def say(text: str) -> None:
-    """Prints a line of the lab's own, apart from a command's output: to standard error."""
+    """Prints a message of the lab to standard error, apart from a command's output."""
     sys.stderr.write(f"lab: {text}\n")
     sys.stderr.flush()
 
 
 def seconds(duration: float) -> str:
-    """A duration for people: 7.4 s, 83 s, 12 min 5 s."""
+    """A human-readable duration: 7.4 s, 83 s, 12 min 5 s."""
     if duration < 10:
         return f"{duration:.1f} s"
     if duration < 120:
@@ -29,9 +29,9 @@ def seconds(duration: float) -> str:
 
 class Step:
     """
-    A step that may take long: says every few seconds how far it is, and how long it took.
+    A step that may take long: prints its progress regularly and, at the end, how long it took.
 
-    `note` may be set while the step runs, from any thread; it is shown with the next sign of life.
+    `note` may be set while the step runs, from any thread; the next progress message includes it.
     """
 
     def __init__(self, title: str, limit: float, *, every: float = INTERVAL) -> None:

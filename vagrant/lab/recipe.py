@@ -1,4 +1,4 @@
-"""What the image is made of, and the key by which it is found again."""
+"""What the image consists of, and the key under which it is cached."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ SUITE = "bookworm"
 """The Debian release of the machine."""
 
 PYTHON = "3.11"
-"""That release's Python, for which packages are fetched."""
+"""That release's Python, for which packages are downloaded."""
 
 HERE = Path(__file__).resolve().parent.parent
 PROJECT = HERE.parent
@@ -33,8 +33,8 @@ def requirements() -> list[str]:
     """
     The Python packages of the machine: the project's dependencies and what its tests need.
 
-    An own line in requirements.txt gives way to pyproject.toml's for the same package, so that the
-    project's bounds hold.
+    For a package in both files, pyproject.toml overrides requirements.txt, so that the project's
+    version bounds apply.
     """
     found = {_name(line): line for line in lines(HERE / "requirements.txt")}
     project = PROJECT / "pyproject.toml"

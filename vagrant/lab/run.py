@@ -1,4 +1,4 @@
-"""The whole of a run: the image, the machine, the tree, the command, what it left."""
+"""A complete run: the image, the machine, the tree, the command, its report."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from .progress import SELDOM, Step, say
 from .recipe import PROJECT
 
 COMMAND_LIMIT = 1200.0
-"""Seconds a command may take unless its caller says otherwise."""
+"""Seconds a command may take by default."""
 
 REPORT = "/run/pycontain-lab.xml"
-"""The file, inside, that a command may leave to be brought back; $LAB_REPORT names it."""
+"""A file that the command may write inside, to be copied out; $LAB_REPORT is its path."""
 
 
 def image() -> images.Image:
@@ -35,7 +35,7 @@ def command(
     Runs a command in a fresh machine, in a copy of the tree; returns its exit status.
 
     `report` receives the file that the command wrote to $LAB_REPORT, if it did; `append` goes to
-    the kernel's command line. Raises LabError when there was no machine to run it in.
+    the kernel's command line. Raises LabError when the machine does not boot or is lost.
     """
     with cache.lock():
         ready = images.ensure()

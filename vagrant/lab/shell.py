@@ -1,4 +1,4 @@
-"""Running other programs: with a limit, and never outliving this process."""
+"""Running other programs, with a time limit and so that they never outlive this process."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from .errors import LabError
 from .progress import Step, seconds
 
 TAIL = 25
-"""Lines of a failed program's output that go into the message."""
+"""Lines of a failed program's output that the message includes."""
 
 PACKAGE_OF = {
     "mmdebstrap": "mmdebstrap",
@@ -38,18 +38,18 @@ def need(*programs: str) -> None:
 
 
 def which(program: str) -> str | None:
-    """The program's path; looks in the system folders too, which a user's PATH may lack."""
+    """The program's path; also searches the sbin folders, which a user's PATH may not contain."""
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(program, path=f"{path}:/usr/sbin:/sbin")
 
 
 def bound(argv: Sequence[str]) -> list[str]:
-    """The command, arranged to be killed when this process dies, even by SIGKILL."""
+    """The command, wrapped so that it is killed when this process dies, even by SIGKILL."""
     return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
 def as_root(argv: Sequence[str]) -> list[str]:
-    """The command with the right to make other users' files: through sudo unless we are root."""
+    """The command wrapped to run as root: through sudo unless we are root."""
     inner = bound(argv)
     return inner if os.geteuid() == 0 else ["sudo", *inner]
 
@@ -63,8 +63,8 @@ def call(argv: Sequence[str], step: Step, *, log: Path | None = None) -> None:
     """
     Runs a command within what is left of the step's limit; its last line is the step's note.
 
-    Raises LabError with the output's last lines when it fails or takes longer. The whole process
-    group is ended then.
+    Raises LabError with the output's last lines when it fails or takes longer. On a timeout or an
+    interrupt the whole process group is terminated.
     """
     lines: deque[str] = deque(maxlen=TAIL)
     process = subprocess.Popen(
@@ -82,7 +82,7 @@ def call(argv: Sequence[str], step: Step, *, log: Path | None = None) -> None:
         status = process.wait(timeout=step.left)
     except subprocess.TimeoutExpired:
         end_group(process)
-        raise LabError(f"{argv[0]}: not done within the limit{tail(lines)}") from None
+        raise LabError(f"{argv[0]}: did not finish within the limit{tail(lines)}") from None
     except BaseException:
         end_group(process)
         raise
@@ -105,7 +105,7 @@ def _read(
 
 
 def end_group(process: "subprocess.Popen[str]", patience: float = 15) -> None:
-    """Ends a process group by its leader: SIGTERM, then SIGKILL when that doesn't help."""
+    """Terminates the process group of a leader: SIGTERM, then SIGKILL if it has not exited."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

@@ -1,9 +1,9 @@
 """
-The steps of a container's life, as data: what `plan` decides and the two processes carry out.
+The steps of bringing up a container, as data: `plan` decides them, two processes carry them out.
 
-Each class is one kind of step. `side` says who carries it out: "parent" is the runtime on the
-host, "child" the container's own first process. `what()` says what this very step does; `why` says
-what asks for it, a JSON path of config.json or a rule.
+Each class is one kind of step. `side` is the process that carries it out: "parent" is the runtime
+on the host, "child" the container's first process. `what()` describes what the step does; `why`
+names its reason, a JSON path of config.json or a rule.
 """
 
 from __future__ import annotations

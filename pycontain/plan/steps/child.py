@@ -1,4 +1,4 @@
-"""The steps of the child: from its birth in new namespaces to execve."""
+"""The steps of the child: from its creation in new namespaces to execve."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from ...spec.records import Hook
 
 
-# --- the child enters its world ----------------------------------------------------------------
+# --- entering namespaces -----------------------------------------------------------------------
 
 
 class Guard(Step):
-    """From here on no code is read from any disk."""
+    """From here on no code is loaded from any disk."""
 
     name = "guard"
     preserve_fds: int = 0
 
     def what(self) -> str:
-        return "seal imports, reset signals, mark descriptors close-on-exec"
+        return "block imports, reset signals, mark descriptors close-on-exec"
 
 
 class JoinKeyring(Step):
-    """A session keyring of its own: the caller's secrets stay the caller's."""
+    """A new session keyring: the container cannot reach the caller's keys."""
 
     name = "keyring"
 
@@ -33,7 +33,7 @@ class JoinKeyring(Step):
 
 
 class JoinProcess(Step):
-    """The namespaces of a container's process are entered, all at once (setns(2), 5.8)."""
+    """All namespaces of a container's process are entered at once (setns(2), 5.8)."""
 
     name = "join"
     flags: int
@@ -54,7 +54,7 @@ class JoinNamespaces(Step):
 
 
 class Unshare(Step):
-    """Namespaces that are to be made from within."""
+    """Namespaces that the child itself must create."""
 
     name = "unshare"
     flags: int
@@ -85,11 +85,11 @@ class BindRoot(Step):
     recursive: bool
 
     def what(self) -> str:
-        return f"bind {self.path} as the root to be"
+        return f"bind {self.path} as the new root"
 
 
 class ChangeDirectoryRoot(Step):
-    """Without a mount namespace the root is changed for this process alone."""
+    """Without a mount namespace, the root is changed for this process alone."""
 
     name = "chroot"
     path: str
@@ -99,7 +99,7 @@ class ChangeDirectoryRoot(Step):
 
 
 class MountStep(Step):
-    """What the three kinds of mount have in common."""
+    """What the kinds of mount have in common."""
 
     target: str
     on: int = 0
@@ -110,7 +110,7 @@ class MountStep(Step):
 
 
 class MountFilesystem(MountStep):
-    """A new file system is made and attached."""
+    """A new file system is created and attached."""
 
     name = "mount"
     kind: str
@@ -136,7 +136,7 @@ class MountBind(MountStep):
 
 
 class MountCgroup(MountStep):
-    """Without a cgroup namespace, the container's own part of the host's tree is shown."""
+    """Without a cgroup namespace, the container's own part of the host's tree is bound."""
 
     name = "bind cgroup"
 
@@ -145,7 +145,7 @@ class MountCgroup(MountStep):
 
 
 class Remount(MountStep):
-    """A mount that is there gets other attributes."""
+    """The attributes of an existing mount are changed."""
 
     name = "remount"
     options: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ class Remount(MountStep):
 
 
 class DeviceNode(Record):
-    """A device file to make; type is "c", "b" or "p"."""
+    """A device file to create; type is "c", "b" or "p"."""
 
     path: str
     type: str
@@ -174,11 +174,11 @@ class MakeDevices(Step):
     nodes: tuple[DeviceNode, ...]
 
     def what(self) -> str:
-        return "make " + ", ".join(node.path for node in self.nodes)
+        return "create " + ", ".join(node.path for node in self.nodes)
 
 
 class LinkDevices(Step):
-    """The links every program expects in /dev."""
+    """The links that programs expect in /dev."""
 
     name = "links"
     links: tuple[tuple[str, str], ...]  # (path, target)
@@ -188,28 +188,28 @@ class LinkDevices(Step):
 
 
 class MakePlaces(Step):
-    """What later steps need in the root is made before any of it is read-only."""
+    """What later steps need in the root is created before any of it is read-only."""
 
     name = "places"
     directories: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
     def what(self) -> str:
-        return f"make {', '.join((*self.directories, *self.files))} where missing"
+        return f"create {', '.join((*self.directories, *self.files))} where missing"
 
 
 class OpenTerminal(Step):
-    """A terminal from the container's own devpts; its master goes to who asked for it."""
+    """A terminal from the container's own devpts; its master is sent to the caller."""
 
     name = "terminal"
     rows: int = 0
     columns: int = 0
     uid: int = 0
     mount: bool = True  # make it /dev/console
-    plain: bool = False  # a newline leaves it as a newline, for who is no terminal
+    plain: bool = False  # newlines are not translated, since the output is not a terminal
 
     def what(self) -> str:
-        return "open a terminal, send its master away" + ", make it /dev/console" * self.mount
+        return "open a terminal, send its master" + ", make it /dev/console" * self.mount
 
 
 class RunContainerHooks(Step):
@@ -224,7 +224,7 @@ class RunContainerHooks(Step):
 
 
 class ChangeRoot(Step):
-    """The rootfs becomes "/" and the host's tree is let go."""
+    """The rootfs becomes "/" and the host's tree is detached."""
 
     name = "pivot"
     pivot: bool
@@ -235,7 +235,7 @@ class ChangeRoot(Step):
 
 
 class MakeReadOnly(Step):
-    """Mounts that had to be writable until now become read-only."""
+    """Mounts that had to stay writable so far become read-only."""
 
     name = "read-only"
     targets: tuple[str, ...]
@@ -275,7 +275,7 @@ class MaskPaths(Step):
 
 
 class SetHostname(Step):
-    """The names of the UTS namespace; an empty one stays what it is."""
+    """The names of the UTS namespace; an empty one leaves the name unchanged."""
 
     name = "hostname"
     hostname: str = ""
@@ -336,7 +336,7 @@ class SetPersonality(Step):
 
 
 class StartSession(Step):
-    """A session of its own, so that nothing can be typed into the caller's terminal."""
+    """A new session, so that nothing can be typed into the caller's terminal."""
 
     name = "session"
     umask: int = 0o022
@@ -346,14 +346,14 @@ class StartSession(Step):
 
 
 class EnterDirectory(Step):
-    """The working directory, made when missing."""
+    """The working directory, created if missing."""
 
     name = "cwd"
     path: str
     make: bool = True
 
     def what(self) -> str:
-        return f"change to {self.path} and check that it is inside"
+        return f"change to {self.path} and check that it is inside the root"
 
 
 class LoadSeccomp(Step):
@@ -367,7 +367,7 @@ class LoadSeccomp(Step):
 
 
 class BoundCapabilities(Step):
-    """Capabilities that no program started here can ever have are dropped."""
+    """Capabilities that no program in the container may ever have are dropped."""
 
     name = "bounding set"
     keep: int  # bit mask
@@ -384,7 +384,7 @@ class TakeUser(Step):
     uid: int
     gid: int
     groups: tuple[int, ...]
-    takes_files: bool = False  # among its streams; pipes and sockets are its own in any case
+    takes_files: bool = False  # chown files among its streams; pipes and sockets always are
 
     def what(self) -> str:
         groups = ",".join(map(str, self.groups)) or "none"
@@ -408,7 +408,7 @@ class SetCapabilities(Step):
 
 
 class NoNewPrivileges(Step):
-    """execve grants nothing from here on."""
+    """From here on, execve grants no privileges."""
 
     name = "no new privileges"
 
@@ -417,7 +417,7 @@ class NoNewPrivileges(Step):
 
 
 class FindProgram(Step):
-    """The program is looked up as the user it will run as, so that create already fails."""
+    """The program is looked up as the user it will run as, so that a missing one fails create."""
 
     name = "find program"
     args: tuple[str, ...]
@@ -428,7 +428,7 @@ class FindProgram(Step):
 
 
 class SetRlimits(Step):
-    """Resource limits, while there is still the right to raise them."""
+    """Resource limits, while the process may still raise them."""
 
     name = "rlimits"
     limits: tuple[tuple[str, int, int, int, str], ...]  # (name, number, soft, hard, JSON path)
@@ -438,18 +438,18 @@ class SetRlimits(Step):
 
 
 class RaiseRlimits(Step):
-    """The hard limits of what is set later, when there is no right to raise them any more."""
+    """The hard limits of those set later, when the process may no longer raise them."""
 
     name = "hard limits"
     limits: tuple[tuple[str, int, int, str], ...]  # (name, number, hard, JSON path)
 
     def what(self) -> str:
         wanted = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
-        return f"raise, where they are lower, {wanted}"
+        return f"raise where lower: {wanted}"
 
 
 class AwaitStart(Step):
-    """Everything is done but the program; `start` lets the child go on."""
+    """Everything is set up except the program; the child continues at `start`."""
 
     name = "wait for start"
 

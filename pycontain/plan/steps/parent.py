@@ -1,4 +1,4 @@
-"""The steps of the parent: what is done on the host, and from outside of the child."""
+"""The steps of the parent: what is done on the host and to the child from outside."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 class Reserve(ParentStep):
-    """The id is taken and the state directory made, before anything else exists."""
+    """The id is claimed by creating the state directory, before anything else exists."""
 
     name = "reserve"
 
     def what(self) -> str:
-        return "make the container's state directory"
+        return "create the container's state directory"
 
 
 class MakeCgroup(ParentStep):
-    """The cgroup is made, with its limits, before the child that is born into it."""
+    """The cgroup is created, before the child that starts in it."""
 
     name = "cgroup"
     path: str | None
@@ -29,7 +29,7 @@ class MakeCgroup(ParentStep):
 
     def what(self) -> str:
         with_ = f" with {', '.join(self.controllers)}" if self.controllers else ""
-        return f"make the cgroup {self.path or 'of the id'}{with_}"
+        return f"create the cgroup {self.path or 'named after the id'}{with_}"
 
 
 class LimitCgroup(ParentStep):
@@ -43,7 +43,7 @@ class LimitCgroup(ParentStep):
 
 
 class GiveCgroup(ParentStep):
-    """The container may divide its cgroup: the files for that become its user's."""
+    """The container may divide its cgroup: its user gets the files for that."""
 
     name = "cgroup owner"
     uid: int
@@ -60,7 +60,7 @@ class FilterDevices(ParentStep):
     program: bytes
 
     def what(self) -> str:
-        return f"attach an eBPF filter of {len(self.rules)} rules, then those of the defaults"
+        return f"attach an eBPF filter of {len(self.rules)} rules and the default ones"
 
 
 class CompileSeccomp(ParentStep):
@@ -78,14 +78,14 @@ class OpenNamespaces(ParentStep):
 
     name = "open namespaces"
     paths: dict[int, str]  # CLONE_NEW* -> path
-    foreign: dict[int, str] = {}  # not the runtime's own: what it would change
+    foreign: dict[int, str] = {}  # must not be the runtime's own: what would change in it
 
     def what(self) -> str:
         return "open " + ", ".join(self.paths.values())
 
 
 class ConnectConsole(ParentStep):
-    """The socket that will be sent the terminal is connected while its path still means that."""
+    """Connect to the socket that receives the terminal, while its path still leads there."""
 
     name = "console socket"
     path: str
@@ -96,33 +96,33 @@ class ConnectConsole(ParentStep):
 
 class Spawn(ParentStep):
     """
-    The child is made, in its new namespaces; its steps begin after this one.
+    The child is created, in its new namespaces; its steps begin after this one.
 
-    It is forked, or shares the parent's memory until execve, as a child of vfork(2) does. The
-    parent then sleeps, so that until then its steps are done in the child, too.
+    It is forked, or shares the parent's memory until execve, as a child of vfork(2) does. In that
+    case the parent sleeps until execve, and the child performs the parent's steps, too.
     """
 
     name = "spawn"
     flags: int
     names: tuple[str, ...]
-    fork_because: str = ""  # why it needs memory of its own, "" when it does not
+    fork_because: str = ""  # why it needs memory of its own, "" if it does not
     join_pid: bool = False  # only children enter a pid namespace, so the parent joins it
     time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
     time_namespace: bool = False
-    cpus: tuple[int, ...] = ()  # where the parent is at that moment, () for wherever it is
+    cpus: tuple[int, ...] = ()  # where the parent runs while it forks, () for no change
 
     def what(self) -> str:
-        way = f"fork: {self.fork_because}" if self.fork_because else "vfork"
-        return f"clone3 with new namespaces: {', '.join(self.names) or 'none'}; {way}"
+        way = "fork" if self.fork_because else "vfork"
+        return f"{way}, with new namespaces: {', '.join(self.names) or 'none'} (clone3)"
 
 
 class RecordPid(ParentStep):
-    """Pid and start time are written down before the child may go on."""
+    """Pid and start time are recorded before the child continues."""
 
     name = "record"
 
     def what(self) -> str:
-        return "write down pid and start time"
+        return "record pid and start time"
 
 
 class AdjustOomScore(ParentStep):
@@ -147,7 +147,7 @@ class RunHooks(ParentStep):
 
 
 class WritePidFile(ParentStep):
-    """The pid, as the caller sees it, for whoever supervises the container."""
+    """The pid, as the caller sees it, for a supervisor of the container."""
 
     name = "pid file"
     path: str
@@ -157,7 +157,7 @@ class WritePidFile(ParentStep):
 
 
 class SendPidfd(ParentStep):
-    """A descriptor of the process, which stays right when its pid is somebody else's."""
+    """A descriptor of the process, which stays valid when its pid is reused."""
 
     name = "pidfd"
     path: str
@@ -167,9 +167,9 @@ class SendPidfd(ParentStep):
 
 
 class Announce(ParentStep):
-    """The container is created: its state says so."""
+    """The state becomes "created"."""
 
     name = "created"
 
     def what(self) -> str:
-        return "mark the container created"
+        return "mark the container as created"

@@ -1,9 +1,9 @@
 """
-Children that the kernel kills at their birth.
+Children that the kernel kills on creation.
 
-Linux 6.14 and later compares how often the cgroups of parent and child were emptied by cgroup.kill,
-and kills a child that is born (CLONE_INTO_CGROUP) where the count is another. So one cgroup that
-was once emptied, the container's or the caller's, would let no container start any more.
+Linux 6.14 and later counts how often each cgroup was emptied with cgroup.kill, and kills a child
+that is created (CLONE_INTO_CGROUP) in a cgroup whose count differs from its parent's. So once a
+cgroup was emptied, the container's or the caller's, no container could start any more.
 """
 
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs_root
 
 @pytest.fixture
 def emptied() -> Iterator[Path]:
-    """A cgroup that somebody has emptied."""
+    """A cgroup that was once emptied with cgroup.kill."""
     path = Path(find_mount()) / f"{TOKEN}-emptied"
     path.mkdir()
     (path / "cgroup.kill").write_text("1")
@@ -46,7 +46,7 @@ def cgroup_of(pid: int) -> str:
     return next(line[3:] for line in lines if line.startswith("0::"))
 
 
-def test_a_container_is_made_and_entered_all_the_same(runtime, arranged) -> None:
+def test_a_container_can_be_created_and_entered(runtime, arranged) -> None:
     made, how = arranged
     container = runtime.started(made, **how)
     wanted = made.config["linux"].get("cgroupsPath", f"/{container}")
@@ -55,7 +55,7 @@ def test_a_container_is_made_and_entered_all_the_same(runtime, arranged) -> None
     runtime.ok("delete", "--force", container)
 
 
-def test_a_child_in_borrowed_memory_is_in_its_cgroup_too(runtime, arranged) -> None:
+def test_a_child_that_shares_memory_is_in_its_cgroup_too(runtime, arranged) -> None:
     made, how = arranged
     made.edit({"process.args": ["grep", "0::", "/proc/self/cgroup"]})
     id = runtime.new_id()
@@ -64,7 +64,7 @@ def test_a_child_in_borrowed_memory_is_in_its_cgroup_too(runtime, arranged) -> N
     assert done.words == [f"0::{wanted}"]
 
 
-def test_the_library_does_so_too(emptied, bundle, tmp_path) -> None:
+def test_the_library_can_do_so_too(emptied, bundle, tmp_path) -> None:
     made = bundle("sleep 1000", {"linux.cgroupsPath": f"/{emptied.name}"})
     options = pycontain.Options(root=str(tmp_path / "state"))
     try:

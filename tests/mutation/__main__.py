@@ -1,0 +1,161 @@
+"""
+Turn each step of a container's creation into a no-op, one at a time: `python -m tests.mutation`.
+
+A step that does nothing must fail at least one test; one that fails none is a survivor, and a test
+is missing. The tests run on a copy of the source, in a mount namespace whose root file system is
+read-only: what a broken runtime does must not reach the host. Survivors are listed at the end, and
+then the exit status is 1. Arguments are names of steps (classes of `plan.steps`); without any, all
+steps are tried, which takes about a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pycontain.init import hooks, main, start  # noqa: F401 -- the child's steps
+from pycontain.launch import bring_up  # noqa: F401 -- the parent's steps
+from pycontain.plan.walk import child_step, parent_step
+
+ROOT = Path(__file__).parents[2]
+_FAILED = ("FAILED", "ERROR ")  # how pytest begins the lines of its summary
+LIMIT = 600  # seconds; a run that hangs has noticed the mutation, too
+
+# Where each step is tested; what passes there is tried on all of EVERYTHING.
+TESTED = {
+    "tests/lifecycle/test_states.py": (
+        "Reserve", "MakeCgroup", "Spawn", "RecordPid", "Announce", "AwaitStart", "Execute",
+        "FindProgram",
+    ),
+    "tests/lifecycle/test_engines.py": ("WritePidFile", "SendPidfd"),
+    "tests/lifecycle/test_hooks.py": ("RunHooks", "RunContainerHooks"),
+    "tests/lifecycle/test_terminal.py": ("ConnectConsole", "OpenTerminal"),
+    "tests/lifecycle/test_exec.py": ("JoinProcess", "SetAffinity"),
+    "tests/conformance/test_devices.py": ("FilterDevices", "MakeDevices", "LinkDevices"),
+    "tests/conformance/test_mounts.py": (
+        "BindRoot", "MountFilesystem", "MountBind", "Remount", "MakePlaces", "ProtectPaths",
+        "MaskPaths", "MakeReadOnly", "ChangeRoot", "MountCgroup",
+    ),
+    "tests/conformance/test_namespaces.py": (
+        "OpenNamespaces", "JoinNamespaces", "Unshare", "RaiseLoopback", "SetHostname",
+        "WriteSysctls", "ChangeDirectoryRoot",
+    ),
+    "tests/conformance/test_process.py": (
+        "AdjustOomScore", "StartSession", "SetScheduler", "SetIoPriority", "SetPersonality",
+        "EnterDirectory", "SetRlimits", "RaiseRlimits", "BoundCapabilities", "TakeUser",
+        "SetCapabilities", "NoNewPrivileges",
+    ),
+    "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
+    "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),
+    "tests/security/test_imports_are_blocked.py": ("Guard",),
+}  # fmt: skip
+EVERYTHING = "tests/conformance tests/lifecycle tests/security tests/kernel"
+
+# A private, read-only view of the host with scratch space where tests and the runtime write.
+_PRIVATE = """
+mount --make-rprivate /
+mount -o remount,bind,ro /
+for folder in "$TMPDIR" .hypothesis /run /var/lib/pycontain; do
+    [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder"
+done
+exec "$@" </dev/null  # of this namespace
+"""
+
+
+def steps() -> dict[str, Callable[..., object]]:
+    """Every step by its name, with the function that performs it."""
+    functions = {**parent_step.functions, **child_step.functions}
+    return {kind.__name__: function for kind, function in functions.items()}
+
+
+def failing(function: Callable[..., object] | None, nearest: str) -> str:
+    """The first test that fails while this function does nothing (None: unchanged), or ""."""
+    with tempfile.TemporaryDirectory(prefix="pycontain-mutation.") as folder:
+        copy = Path(folder, "copy")
+        shutil.copytree(
+            ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
+        )
+        if function is not None:
+            disarm(copy, function)
+        pack(copy)
+        return first_failure(copy, nearest) or first_failure(copy, EVERYTHING)
+
+
+def disarm(copy: Path, function: Callable[..., object]) -> None:
+    """Make a function of a copied source return at once."""
+    file = copy / Path(inspect.getfile(function)).relative_to(ROOT)
+    lines = file.read_text().splitlines()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
+            lines.insert(node.body[1].lineno - 1, "    return")
+            break
+    file.write_text("\n".join(lines) + "\n")
+
+
+def pack(copy: Path) -> None:
+    """Write the code archive of a copy, which commands are started from."""
+    command = [sys.executable, "-X", "no_debug_ranges", "-m", "pycontain.cli.pack"]
+    subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, check=True)
+
+
+def first_failure(copy: Path, tests: str) -> str:
+    """The first of these tests that fails on a copy, "" if none does."""
+    if not tests:
+        return ""
+    pytest = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    scratch = copy.parent / "tmp"
+    command = ["unshare", "--mount", "sh", "-euc", _PRIVATE, "sh", *pytest]
+    for written in (scratch, copy / ".hypothesis"):
+        written.mkdir(mode=0o755, exist_ok=True)
+    copy.parent.chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(copy), "TMPDIR": str(scratch)}
+    try:
+        done = subprocess.run(
+            [*command, f"--basetemp={scratch}/pytest", *tests.split()],
+            cwd=copy, env=environment, capture_output=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no end of {tests}"
+    if done.returncode not in (0, 1):
+        sys.exit(f"pytest did not run: {done.stdout.decode()[-2000:]}{done.stderr.decode()}")
+    failed = [line for line in done.stdout.decode().splitlines() if line[:6] in _FAILED]
+    return failed[0].split(" - ")[0] if done.returncode else ""
+
+
+def chosen(names: list[str]) -> Iterator[tuple[str, Callable[..., object], str]]:
+    """(step, function, where it is tested) of the steps to try."""
+    known = steps()
+    where = {name: tests for tests, tested in TESTED.items() for name in tested}
+    for name in names or known:
+        if name not in known:
+            sys.exit(f"{name} is no step: {', '.join(known)}")
+        yield name, known[name], where.get(name, "")
+
+
+def run(names: list[str]) -> int:
+    """Try them all; the exit status."""
+    if failed := failing(None, ""):
+        sys.exit(f"without any mutation: {failed}")
+    survivors, tried = [], 0
+    for name, function, nearest in chosen(names):
+        began, tried = time.monotonic(), tried + 1
+        failed = failing(function, nearest)
+        survivors += [] if failed else [name]
+        spent = time.monotonic() - began
+        print(f"{name:20} {spent:4.0f} s  {failed or 'SURVIVES'}", flush=True)
+    print(f"{tried} steps turned into no-ops, {len(survivors)} survivors {' '.join(survivors)}")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        sys.exit("tests.mutation: needs root, as containers do")
+    sys.exit(run(sys.argv[1:]))
