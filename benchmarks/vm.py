@@ -82,7 +82,7 @@ def _each(folder: str, *command: str) -> Iterator[Subject]:
         if wall.name == "container" and not wall.missing:
             yield Subject("container", wall.command(command))
     for engine in _engines():
-        yield Subject(engine, [*_RUN, engine, "--", *command])
+        yield Subject(engine, [*_RUN, engine, "--root", "/", "--", *command])
     qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
     if qemu:
         yield Subject("qemu-user", [qemu, *command])

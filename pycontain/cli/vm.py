@@ -1,4 +1,4 @@
-"""`pycontain vm` and `pycontain compare`: virtual machines, and containers beside them."""
+"""`pycontain vm` and `pycontain compare`: virtual machines, and how containers compare."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..compare.comparison import Comparison
     from ..options import Options
     from ..vm import commands
+    from ..vm.view import Volume
 
 
 def vm(
@@ -26,6 +27,8 @@ def vm(
     cpus: int,
     timeout: str,
     root: str,
+    volume: tuple[str, ...],
+    env: tuple[str, ...],
     disk: str,
     interactive: bool,
     trace: bool,
@@ -50,11 +53,13 @@ def vm(
         disk=disk,
         interactive=interactive,
         root=root,
+        volumes=tuple(map(_volume, volume)),
+        environment=env,
         stats=counted,
         trace=sys.stderr.write if trace else None,
     )
     try:
-        report = _run(what, root, options)
+        report = _run(what, options)
     finally:
         if stats and format == "table":
             sys.stderr.writelines(f"{row}\n" for row in commands.rows(counted))
@@ -65,24 +70,39 @@ def vm(
     return report.status
 
 
-def _run(what: tuple[str, ...], root: str, options: commands.GuestOptions) -> commands.Report:
-    """A name or a flat binary is a machine's; whatever else is a program's command line."""
+def _run(what: tuple[str, ...], options: commands.GuestOptions) -> commands.Report:
+    """Run a guest's name or a flat binary as a machine, anything else as a command line."""
     from ..vm import commands
     from ..vm.guests import GUESTS
 
     if not what:
         raise UsageError("is missing", at="what to run", remedy=f"guests: {', '.join(GUESTS)}")
-    if what[0] in GUESTS or (len(what) == 1 and root == "/" and not _is_program(what[0])):
+    if what[0] in GUESTS or (len(what) == 1 and not options.root and not _is_program(what[0])):
         return commands.run_guest(what[0], options)
     return commands.run_program(what, options)
 
 
 def _is_program(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
-            return is_elf(file.read(4))
+        if os.path.isfile(path):  # opening a FIFO would wake the process at its other end
+            with open(path, "rb") as file:
+                return is_elf(file.read(4))
     except OSError:
-        return "/" in path  # nobody calls a guest so: the program's own error says what is wrong
+        pass  # the attempt to run it gives the better error
+    return "/" in path  # no guest name has a slash
+
+
+def _volume(text: str) -> Volume:
+    """HOST:GUEST, HOST:GUEST:ro or HOST:GUEST:rw."""
+    from ..vm.view import Volume
+
+    paths, mode = (text[:-3], text[-2:]) if text.endswith((":ro", ":rw")) else (text, "ro")
+    host, _, guest = paths.rpartition(":")
+    if not host or not guest.startswith("/"):
+        raise UsageError(
+            "is not HOST:GUEST[:ro|rw] with an absolute GUEST", at="--volume", value=text
+        )
+    return Volume(host=host, guest=guest, writable=mode == "rw")
 
 
 def _seconds(text: str) -> float | None:
@@ -106,7 +126,7 @@ def _caps(format: str) -> str:
 def compare(
     _: Options, *, program: tuple[str, ...], runs: int, html: str, format: str
 ) -> str | None:
-    """Run a program behind every wall; a table, JSON, and a page with charts."""
+    """Run a program in every environment; a table, JSON, and a page with charts."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -136,7 +156,7 @@ def _show(comparison: Comparison) -> None:
     from ..compare.commands import rows
 
     head, *body = rows(comparison)
-    caption = f"{comparison.runs} runs each, interleaved; /dev/kvm is {comparison.engine}"
+    caption = f"{comparison.runs} runs each, interleaved; /dev/kvm: {comparison.engine}"
     table = Table(*head, caption=caption, caption_justify="left")
     for row in body:
         table.add_row(*row)

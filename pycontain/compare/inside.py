@@ -6,15 +6,16 @@ import os
 import sys
 
 from ..errors import PycontainError
+from ..vm.commands import environment
 from ..vm.program import World, run_program
 
 
 def main() -> int:
     """Run it, and return the exit status of the program."""
     engine, *arguments = sys.argv[1:]
-    environment = [f"{name}={value}" for name, value in os.environ.items()]
+    world = World(root="/", cwd=os.getcwd())  # the files that the program has natively
     try:
-        result = run_program(arguments, environment, World(cwd=os.getcwd()), engine=engine)
+        result = run_program(arguments, environment(), world, engine=engine)
     except PycontainError as error:
         os.write(2, f"pycontain: {error}\n".encode())
         return error.fault.status

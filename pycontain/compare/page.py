@@ -54,7 +54,7 @@ def page(comparison: Comparison) -> str:
 def write(comparison: Comparison, path: str) -> None:
     """Write the page to this path atomically."""
     text, temporary = page(comparison), f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
+    with open(temporary, "x", encoding="utf-8") as file:
         file.write(text)
     os.replace(temporary, path)
 

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from ..errors import KernelError
+from ..errors import HostError, KernelError
 from ..kernel import seal
 from ..lean import archive, jsontext
 from ..lean.record import Record
@@ -72,8 +72,8 @@ def _container(folder: str, program: Sequence[str]) -> list[str]:
 def _sealed() -> str:
     """The interpreter's sealed copy where possible: the runtime would re-execute any other."""
     try:
-        return seal.mounted(os.path.realpath(sys.executable))
-    except (KernelError, OSError):
+        return seal.mounted(seal.own())
+    except (HostError, KernelError, OSError):
         return sys.executable
 
 

@@ -6,8 +6,8 @@ The KVM module: a small virtual machine monitor, and the same guests on an emula
     vm.run_flat(image, sink, vm.Hardware(memory=16 << 20), timeout=2)
     vm.run_program(["/bin/busybox", "uname"], world=vm.World(stdout=vm.Capture()), timeout=2)
 
-Both may be called from several threads at once. Importing this costs nothing; names are loaded
-when they are used.
+Both may be called from several threads at once. Importing this package is cheap: names are loaded
+on first use.
 """
 
 from __future__ import annotations
@@ -19,21 +19,36 @@ if TYPE_CHECKING:
     from .caps import read as capabilities
     from .guests import GUESTS
     from .machine import GuestResult, Hardware, run_flat
-    from .personality.linux import ProgramEnding
+    from .personality.ending import ProgramEnding
     from .program import ProgramResult, World, run_program
     from .sink import Capture
+    from .view import Volume
     from .watch import Stats, Trace
 
 _HOMES = {
     "Ending": "board", "Capabilities": "caps", "capabilities": "caps", "GUESTS": "guests",
     "GuestResult": "machine", "Hardware": "machine", "run_flat": "machine",
-    "ProgramEnding": "personality.linux", "ProgramResult": "program", "World": "program",
+    "ProgramEnding": "personality.ending", "ProgramResult": "program", "World": "program",
     "run_program": "program", "Capture": "sink", "Stats": "watch", "Trace": "watch",
+    "Volume": "view",
 }  # fmt: skip
 
 __all__ = [
-    "GUESTS", "Capabilities", "Capture", "Ending", "GuestResult", "Hardware", "ProgramEnding",
-    "ProgramResult", "Stats", "Trace", "World", "capabilities", "run_flat", "run_program",
+    "GUESTS",
+    "Capabilities",
+    "Capture",
+    "Ending",
+    "GuestResult",
+    "Hardware",
+    "ProgramEnding",
+    "ProgramResult",
+    "Stats",
+    "Trace",
+    "Volume",
+    "World",
+    "capabilities",
+    "run_flat",
+    "run_program",
 ]  # fmt: skip
 
 

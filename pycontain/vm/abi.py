@@ -30,7 +30,7 @@ IOCTL = {
     "KVM_SET_XCRS": 0x4188_AEA7,
 }
 
-# extensions that are needed, by their names without KVM_CAP_
+# required extensions, by their names without KVM_CAP_
 CAPABILITIES = {"IRQCHIP": 0, "PIT2": 33, "SYNC_REGS": 74}
 SYNC_X86_REGS = 1
 

@@ -1,8 +1,8 @@
 """
-What the processors of a tiny guest are plugged into: memory, ports, memory-mapped registers.
+What the processors of a tiny guest are connected to: memory, ports, memory-mapped registers.
 
 A device answers `read(offset, size)` and `write(offset, size, value)`. Engines call the four
-methods of the board; where no device is, reads give all ones and writes go nowhere, as on a PC.
+methods of the board; without a device, reads return all ones and writes are ignored, as on a PC.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Ending(Record):
     """
     How a guest ended.
 
-    why     "exit" (the guest gave a status), "halt", "reset" or "quit" (the person did)
+    why     "exit" (the guest gave a status), "halt", "reset" or "quit" (by the user)
     status  the exit status, 0 to 255
     """
 
@@ -35,7 +35,7 @@ class Ending(Record):
 
 
 class Board:
-    """Memory and devices of one machine, and the ending when it has come."""
+    """Memory and devices of one machine; ending is None until it has ended."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
@@ -67,12 +67,12 @@ class Board:
         device.write(offset, size, value)
 
     def memory_read(self, address: int, size: int) -> int:
-        """A load from where no memory is."""
+        """A load from an address without memory."""
         device, offset = self._window(address, size)
         return device.read(offset, size) & (1 << 8 * size) - 1
 
     def memory_write(self, address: int, size: int, value: int) -> None:
-        """A store to where no memory is."""
+        """A store to an address without memory."""
         device, offset = self._window(address, size)
         device.write(offset, size, value)
 
@@ -84,7 +84,7 @@ class Board:
 
 
 class _Nothing:
-    """An empty place on the bus."""
+    """Addresses without a device."""
 
     def read(self, offset: int, size: int) -> int:  # noqa: ARG002
         return (1 << 8 * size) - 1

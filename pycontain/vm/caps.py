@@ -8,7 +8,7 @@ from ..errors import HostError
 from ..lean.record import Record
 from .kvm import Kvm
 
-# KVM_CAP_* of <linux/kvm.h> that mean something on x86
+# KVM_CAP_* of <linux/kvm.h> that apply to x86
 EXTENSIONS = {
     "IRQCHIP": 0, "HLT": 1, "USER_MEMORY": 3, "SET_TSS_ADDR": 4, "VAPIC": 6, "EXT_CPUID": 7,
     "CLOCKSOURCE": 8, "NR_VCPUS": 9, "NR_MEMSLOTS": 10, "NOP_IO_DELAY": 12, "MP_STATE": 14,
@@ -35,7 +35,7 @@ _LIMITS = {"vcpus": "MAX_VCPUS", "recommended_vcpus": "NR_VCPUS", "memory_slots"
 
 class Assistance(Record):
     """
-    What stands behind /dev/kvm.
+    What /dev/kvm is based on.
 
     kind    "VT-x", "AMD-V", "software PVM" or "unknown"
     nested  whether this host is itself a virtual machine
@@ -49,8 +49,8 @@ class Capabilities(Record):
     """
     The report.
 
-    extensions  name -> what KVM_CHECK_EXTENSION answers, 0 for absent
-    limits      the greatest numbers of vCPUs and memory slots
+    extensions  name -> what KVM_CHECK_EXTENSION returns, 0 for absent
+    limits      the maximum numbers of vCPUs and memory slots
     """
 
     device: str
@@ -65,7 +65,7 @@ class Capabilities(Record):
 
 
 def read(path: str = "/dev/kvm") -> Capabilities:
-    """Ask KVM. Raises HostError where there is none."""
+    """Query KVM. Raises HostError where there is none."""
     from .abi import API_VERSION
 
     with Kvm(path) as kvm:
@@ -84,7 +84,7 @@ def assistance(root: str = "") -> Assistance:
     for module, kind in _MODULES.items():
         if os.path.isdir(f"{root}/sys/module/{module}"):
             return Assistance(kind=kind, nested=nested)
-    # built into the kernel, without parameters to show: the processor's flags tell
+    # built into the kernel, without parameters in /sys: the processor's flags tell
     kind = "VT-x" if "vmx" in flags else "AMD-V" if "svm" in flags else "unknown"
     return Assistance(kind=kind, nested=nested)
 

@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .caps import Capabilities
+    from .view import Volume
 
 _STDOUT = 1
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # not the caller's
 
 
 class GuestOptions(Record):
     """
     The options of `pycontain vm run`.
 
-    memory, cpus  0 for what the guest wants
-    timeout       seconds, or None for no end
+    memory, cpus  0 for the guest's default
+    timeout       seconds, or None for no limit
     disk          a raw disk image, for guests that are machines
-    root, cwd     the `/` and the working directory of programs
+    root          a directory that is the `/` of a program; "" shows it nothing but itself
+    volumes       further files that a program is shown
+    environment   NAME=VALUE, added to a program's PATH
     trace         where a line for each exit goes, or None
     stats         filled in while the guest runs, so that it can be shown after an error too
     """
@@ -36,8 +40,9 @@ class GuestOptions(Record):
     engine: str = "kvm"
     disk: str = ""
     interactive: bool = False
-    root: str = "/"
-    cwd: str = ""
+    root: str = ""
+    volumes: tuple[Volume, ...] = ()
+    environment: tuple[str, ...] = ()
     trace: Callable[[str], object] | None = None
     stats: Stats | None = None
 
@@ -47,7 +52,7 @@ class Report(Record):
     How a run ended.
 
     why       "exit", "halt", "reset", "quit" or "signal"
-    message   one sentence for people when the program was killed, else ""
+    message   one sentence for the user when the program was killed, else ""
     unserved  system calls of a program that were answered with ENOSYS
     """
 
@@ -82,7 +87,7 @@ def run_guest(guest: str, options: GuestOptions) -> Report:
     known = GUESTS.get(guest)
     if known and not known.emulated and options.engine == "emulate":
         raise UsageError(
-            "needs interrupts or SYSCALL, which the emulator's machine has not", at="guest",
+            "needs interrupts or SYSCALL, which the emulator does not provide", at="guest",
             value=guest, remedy="use --engine kvm",
         )  # fmt: skip
     disk = _open(options.disk, os.O_RDWR, "--disk") if options.disk else -1
@@ -110,20 +115,17 @@ def run_guest(guest: str, options: GuestOptions) -> Report:
 
 def run_program(arguments: Sequence[str], options: GuestOptions) -> Report:
     """
-    Run a static program with this process's standard descriptors and environment.
+    Run a static program with this process's standard descriptors.
 
-    Raises what program.run_program() raises.
+    Raises what program.run_program() raises, and UsageError for an invalid environment.
     """
     from . import program
 
-    whole = options.root == "/"
     world = program.World(
-        root=options.root,
-        cwd=options.cwd or (os.getcwd() if whole else "/"),
-        memory=options.memory or program.MEMORY,
+        root=options.root, volumes=options.volumes, memory=options.memory or program.MEMORY
     )
     result = program.run_program(
-        arguments, [f"{name}={value}" for name, value in os.environ.items()], world,
+        arguments, environment(options.environment), world,
         timeout=options.timeout, engine=options.engine, stats=options.stats,
         trace=Trace(options.trace) if options.trace else None,
     )  # fmt: skip
@@ -134,8 +136,23 @@ def run_program(arguments: Sequence[str], options: GuestOptions) -> Report:
     )  # fmt: skip
 
 
+def environment(pairs: Sequence[str] = ()) -> list[str]:
+    """
+    The environment of a program: a fixed PATH and these variables, the last of each name.
+
+    Raises UsageError for one that is not NAME=VALUE.
+    """
+    found = {}
+    for pair in (_PATH, *pairs):
+        name, equals, _ = pair.partition("=")
+        if not name or not equals or "\0" in pair:
+            raise UsageError("is not NAME=VALUE", at="--env", value=pair)
+        found[name] = pair
+    return list(found.values())
+
+
 def rows(stats: Stats) -> list[str]:
-    """The statistics for people: exits by reason, and what a machine wrote, by time."""
+    """The statistics as lines of text: exits by reason, and a machine's output rate."""
     order = sorted(stats.count, key=lambda reason: -stats.count[reason])
     table = [f"{'exit':20} {'count':>8} {'us each':>10}"]
     for name in order:

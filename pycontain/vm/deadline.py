@@ -3,7 +3,7 @@ How a running vCPU is stopped: a signal that its thread blocks and KVM_RUN does 
 
 The thread blocks STOP; KVM_SET_SIGNAL_MASK unblocks it while the guest runs. So the signal ends
 KVM_RUN with EINTR whether it comes before or after the entry, no handler is ever called, and any
-thread of a Python program can run a guest. A timer of the kernel sends it to this thread at the
+thread of a Python program can run a guest. A kernel timer sends it to this thread at the
 deadline (timer_create(2), SIGEV_THREAD_ID); kick() sends it to another thread.
 """
 
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-STOP = _signal.SIGRTMIN + 5  # the first ones belong to thread libraries
+STOP = _signal.SIGRTMIN + 5  # the first ones are reserved by thread libraries
 
 _CLOCK_MONOTONIC = 1
 _SIGEV_THREAD_ID = 4
@@ -30,12 +30,12 @@ _lib = ffi.dlopen(None)
 
 class Deadline:
     """
-    Blocks STOP in this thread and, if seconds are given, has it sent when they are over; subject
-    is what the error says did not end.
+    Blocks STOP in this thread and, if seconds are given, has it sent when they have passed;
+    subject names what did not end in the error message.
 
     mask  the signals to be blocked while the guest runs, for Vcpu.set_signal_mask()
 
-    A context manager: leaving it deletes the timer and gives the thread its signals back.
+    A context manager: leaving it deletes the timer and restores the thread's signal mask.
     Raises UsageError when seconds is not positive.
     """
 
@@ -85,11 +85,11 @@ class Deadline:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [STOP])
 
     def left(self) -> float | None:
-        """Seconds until the end, at least 0; None when there is none."""
+        """Seconds until the deadline, at least 0; None without one."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def check(self) -> None:
-        """Raises Timeout when the time is over."""
+        """Raises Timeout once the deadline has passed."""
         if self._end is not None and time.monotonic() >= self._end:
             raise Timeout(
                 f"{self._subject} did not end within {self._seconds:g} s", remedy="raise --timeout",
@@ -97,9 +97,9 @@ class Deadline:
 
     def wait(self, fd: int, event: int) -> bool:
         """
-        Wait until a descriptor is ready, so that no pipe or terminal keeps the thread for longer.
+        Wait until a descriptor is ready, so that no pipe or terminal blocks past the deadline.
 
-        Returns False, without waiting, when there is no end. Raises Timeout.
+        Returns False, without waiting, when there is no deadline. Raises Timeout.
         """
         left = self.left()
         if left is None:
@@ -114,11 +114,11 @@ class Deadline:
 
 
 def drain() -> None:
-    """Take every STOP that waits for this thread."""
+    """Consume every STOP that is pending for this thread."""
     while _signal.sigtimedwait([STOP], 0):
         pass
 
 
 def kick(thread: int) -> None:
-    """End the KVM_RUN of another thread, by its native id; one that is gone is left in peace."""
+    """End the KVM_RUN of another thread, by its native id; no error if it has exited."""
     _lib.tgkill(getpid(), thread, STOP)  # pthread_kill(3) is undefined for a thread that ended

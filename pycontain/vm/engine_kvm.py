@@ -1,10 +1,10 @@
-"""The engine that runs a board on KVM: one thread a processor, exits served one at a time."""
+"""The engine that runs a board on KVM: one thread per processor, exits served one at a time."""
 
 from __future__ import annotations
 
 import _thread
 
-from ..errors import GuestError
+from ..errors import GuestError, KernelError
 from . import abi, x86
 from .deadline import drain, kick
 from .kvm import Kvm
@@ -29,9 +29,9 @@ class KvmEngine:
     With irqchip the interrupt controllers and the timer of a PC are in the kernel, which several
     processors need; HLT then waits for an interrupt instead of ending the guest.
 
-    lock  held while an exit is served: who else touches a device takes it
+    lock  held while an exit is served; any other thread must take it to use a device
 
-    Raises HostError without /dev/kvm, KernelError when it refuses.
+    Raises HostError without /dev/kvm, KernelError when KVM refuses.
     """
 
     def __init__(self, memory: Memory, cpus: int = 1, *, irqchip: bool = False) -> None:
@@ -63,7 +63,7 @@ class KvmEngine:
             vcpu.set_cpuid(leaves)
 
     def close(self) -> None:
-        """Give everything back to the kernel."""
+        """Release all kernel resources."""
         self._owned.close()
 
     def set_irq(self, line: int, level: bool) -> None:
@@ -91,23 +91,25 @@ class KvmEngine:
         return board.ending
 
     def _spawn(self, vcpu: Vcpu) -> None:
-        import threading  # costs 2 ms, which a guest of one processor need not pay
+        import threading  # takes 2 ms, which a guest of one processor can avoid
 
         thread = threading.Thread(target=self._run, args=(vcpu,), name=f"vcpu {vcpu.number}")
         self._threads.append(thread)
         thread.start()  # it inherits the signal mask, with STOP blocked
 
     def _run(self, vcpu: Vcpu) -> None:
-        """The life of one processor; its end is the end of all."""
+        """Run one processor to its end, then stop all others."""
         self._runners.append(_thread.get_native_id())
         try:
             self._loop(vcpu)
+        except KernelError as error:
+            self._error = self._error or stuck(vcpu, error)
         except BaseException as error:
             self._error = self._error or error
         self.stop()
 
     def stop(self) -> None:
-        """Make every processor look whether the board has ended; for any thread."""
+        """Make every processor check whether the board has ended; callable from any thread."""
         for vcpu in self._vcpus:
             vcpu.state.immediate_exit = 1
         for thread in self._runners:
@@ -129,7 +131,7 @@ class KvmEngine:
                 stats.add(name, left - began, clock() - left)
 
     def _serve(self, vcpu: Vcpu) -> str:
-        """Do what the exit asks for; its name for the statistics."""
+        """Serve one exit; returns its name for the statistics."""
         reason = vcpu.state.exit_reason
         if reason == abi.EXIT_IO:
             return self._port(vcpu)
@@ -143,7 +145,9 @@ class KvmEngine:
 
     def _port(self, vcpu: Vcpu) -> str:
         io = vcpu.state.io
-        port, size, data = io.port, io.size, vcpu.io_data()
+        port, size = io.port, io.size
+        # a copy, as the traceback of a device's error would keep a view of the vCPU
+        data = bytearray(vcpu.io_data())
         if io.direction == abi.IO_OUT:
             for at in range(0, len(data), size):  # one for OUT, several for REP OUTS
                 value = int.from_bytes(data[at : at + size], "little")
@@ -154,6 +158,7 @@ class KvmEngine:
             value = self._board.port_read(port, size)
             self._note(vcpu, f"in {port:#x} -> {value:#x}")
             data[at : at + size] = value.to_bytes(size, "little")
+        vcpu.io_data()[:] = data
         return "in"
 
     def _window(self, vcpu: Vcpu) -> str:
@@ -177,18 +182,23 @@ class KvmEngine:
             self._trace.exit(f"cpu{vcpu.number} {what}", x86.registers(regs), code)
 
 
+def stuck(vcpu: Vcpu, error: KernelError) -> GuestError:
+    """The error for an ioctl that KVM refused while the guest was running."""
+    return GuestError(f"KVM cannot continue: {error}", at=f"cpu {vcpu.number}", errno=error.errno)
+
+
 def crash(vcpu: Vcpu) -> GuestError:
-    """The error for an exit that ends a guest against its will."""
+    """The error for an exit that means that the guest has crashed."""
     state, where = vcpu.state, x86.describe(vcpu)
     reason = state.exit_reason
     if reason == abi.EXIT_SHUTDOWN:
-        why = "triple fault: an exception whose handler failed twice"
+        why = "triple fault: an exception during the handling of a double fault"
     elif reason == abi.EXIT_INTERNAL_ERROR:
         kind = abi.INTERNAL_ERRORS.get(state.internal.suberror, str(state.internal.suberror))
-        why = f"KVM gave up: internal error, {kind}"
+        why = f"KVM internal error: {kind}"
     elif reason == abi.EXIT_FAIL_ENTRY:
         number = state.fail_entry.hardware_entry_failure_reason
         why = f"the processor refused to enter the guest, reason {number:#x}"
     else:
-        why = f"unknown exit, {abi.EXIT_NAMES.get(reason, 'reason')} {reason}"
+        why = f"unexpected exit, {abi.EXIT_NAMES.get(reason, 'reason')} {reason}"
     return GuestError(why, at=f"cpu {vcpu.number} at {where}")

@@ -1,8 +1,8 @@
 """
 The engine that runs a board on an emulated processor (unicorn, an optional extra).
 
-The same board, the same guests, no /dev/kvm. What unicorn does not have: interrupt controllers,
-other processors, and the delivery of exceptions to the guest's own handlers.
+The same board, the same guests, no /dev/kvm. Unicorn provides no interrupt controllers, no second
+processor, and no delivery of exceptions to the guest's own handlers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .memory import Memory
     from .watch import Stats, Trace
 
-uc: Any = unicorn  # it has no types
+uc: Any = unicorn  # it is untyped
 ux: Any = x86_const
 ua: Any = arm64_const
 
@@ -46,13 +46,13 @@ class UnicornEngine:
     """
     A software x86 processor over this memory.
 
-    Raises UsageError for what it does not have.
+    Raises UsageError for hardware it does not provide.
     """
 
     def __init__(self, memory: Memory, cpus: int = 1, *, irqchip: bool = False) -> None:
         if cpus > 1 or irqchip:
             raise UsageError(
-                "needs interrupt controllers, which the emulator has not",
+                "needs interrupt controllers, which the emulator does not provide",
                 at="guest", remedy="use --engine kvm",
             )  # fmt: skip
         self.lock = _thread.allocate_lock()
@@ -60,7 +60,7 @@ class UnicornEngine:
         self._uc.mem_map_ptr(0, memory.size, uc.UC_PROT_ALL, ctypes.c_void_p(memory.host))
 
     def close(self) -> None:
-        """Forget the processor; its memory is the caller's."""
+        """Drop the processor; its memory belongs to the caller."""
         del self._uc
 
     def set_irq(self, line: int, level: bool) -> None:
@@ -68,13 +68,13 @@ class UnicornEngine:
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Make the processor look whether the board has ended; for any thread."""
+        """Make the processor check whether the board has ended; callable from any thread."""
         self._uc.emu_stop()
 
     def run(
         self, board: Board, start: int, deadline: Deadline, stats: Stats, trace: Trace | None = None
     ) -> Ending:
-        """As KvmEngine.run()."""
+        """See KvmEngine.run()."""
         self._board, self._stats, self._trace = board, stats, trace
         self._error: BaseException | None = None
         cpu = self._uc
@@ -95,7 +95,7 @@ class UnicornEngine:
             raise self._error
         if problem:
             raise GuestError(
-                f"the emulator cannot go on: {problem}", at=f"cpu 0 at {self._where():x}"
+                f"the emulator cannot continue: {problem}", at=f"cpu 0 at {self._where():x}"
             )
         if self._board.ending is None:  # nothing else makes it return
             self._exit("hlt", "hlt")
@@ -105,7 +105,7 @@ class UnicornEngine:
         return self._uc.reg_read(ux.UC_X86_REG_EIP)  # type: ignore[no-any-return]
 
     def _exit(self, name: str, what: str) -> None:
-        """Count one exit; hooks run inside of the emulation, so time is all the guest's."""
+        """Count one exit; hooks run inside the emulation, so all time counts as the guest's."""
         now = clock()
         self._stats.add(name, now - self._entered, 0.0)
         self._entered = now
@@ -116,7 +116,7 @@ class UnicornEngine:
             self._trace.exit(f"cpu0 {what}", {"eip": where, **values}, code)
 
     def _guard(self, access: Callable[[], int | None]) -> int:
-        """What a device raises cannot cross unicorn's C code: it is kept for _emulate()."""
+        """A device's exception cannot cross unicorn's C code: it is saved for _emulate()."""
         try:
             with self.lock:
                 return access() or 0
@@ -153,7 +153,7 @@ def emulate(cpu: Any, start: int, until: int, deadline: Deadline) -> str:
     """
     Run an emulated processor in a thread of its own, so that Ctrl-C reaches this one.
 
-    Returns unicorn's complaint, or "". Raises Timeout at the deadline.
+    Returns unicorn's error message, or "". Raises Timeout at the deadline.
     """
     import threading
 

@@ -1,9 +1,9 @@
 """
-What the KVM module needs of /dev/kvm and libc, declared in C.
+What the KVM module needs from /dev/kvm and libc, declared in C.
 
 `python -m pycontain.vm.ffi_source` writes `_ffi.py` beside this file: an out-of-line ABI module of
 cffi, which needs no compiler where it runs. Parsing the same text at run time would cost 80 ms.
-A test makes it again and compares, and checks each structure against <linux/kvm.h>.
+A test regenerates the file and compares, and checks each structure against <linux/kvm.h>.
 """
 
 from __future__ import annotations

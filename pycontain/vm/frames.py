@@ -31,7 +31,7 @@ class Frames:
         raise OutOfFrames
 
     def take_last(self, length: int) -> int:
-        """A run from the far end: page tables stay there, and do not cut up the rest."""
+        """A run from the far end: page tables go there, so that they do not fragment the rest."""
         for number in range(len(self._runs) - 1, -1, -1):
             start, end = self._runs[number]
             if end - start >= length:
@@ -42,7 +42,7 @@ class Frames:
         raise OutOfFrames
 
     def give(self, start: int, length: int) -> None:
-        """Take a run back."""
+        """Return a run."""
         end = start + length
         number = bisect_left(self._runs, (start, 0))
         if number < len(self._runs) and self._runs[number][0] == end:

@@ -1,9 +1,9 @@
 """
-/dev/kvm as three objects: Kvm makes a Vm, a Vm makes Vcpus. Thin: one method an ioctl.
+/dev/kvm as three thin objects, one method per ioctl: Kvm creates a Vm, a Vm creates Vcpus.
 
-Each object owns its descriptor, and each is a context manager that gives everything back. A
-refused ioctl raises KernelError, which names it; what the host lacks raises HostError, which says
-what can be done. Linux, Documentation/virt/kvm/api.rst.
+Each object owns its descriptor and is a context manager that releases everything. A refused ioctl
+raises KernelError, which names it; a feature that the host lacks raises HostError with a remedy.
+Linux, Documentation/virt/kvm/api.rst.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _OPEN_REMEDIES = {
     errno.ENODEV: "the processor or the firmware offers no virtualization: use --engine emulate",
 }
 _IOCTL_REMEDIES = {
-    ("KVM_CREATE_VM", errno.EBUSY): "another hypervisor holds the processor: stop it",
+    ("KVM_CREATE_VM", errno.EBUSY): "another hypervisor is using the processor: stop it",
     ("KVM_CREATE_VM", errno.ENOMEM): "free some memory of the host",
-    ("KVM_CREATE_VCPU", errno.EINVAL): "see `pycontain vm caps` for the greatest number of vCPUs",
-    ("KVM_SET_USER_MEMORY_REGION", errno.EINVAL): "addresses and sizes are whole pages of 4096",
+    ("KVM_CREATE_VCPU", errno.EINVAL): "see `pycontain vm caps` for the maximum number of vCPUs",
+    ("KVM_SET_USER_MEMORY_REGION", errno.EINVAL): "addresses and sizes must be multiples of 4096",
 }
 
 
@@ -108,7 +108,7 @@ class Kvm(_Descriptor):
         try:
             version = ioctl(self.fd, "KVM_GET_API_VERSION")
         except KernelError:
-            raise HostError("is not KVM's device", at=path) from None
+            raise HostError("is not a KVM device", at=path) from None
         if version != abi.API_VERSION:
             raise HostError(
                 f"is not API version {abi.API_VERSION}", at=path, value=str(version),
@@ -116,11 +116,11 @@ class Kvm(_Descriptor):
             )  # fmt: skip
 
     def check(self, extension: int) -> int:
-        """What KVM_CHECK_EXTENSION says: 0 for absent, else 1 or a limit."""
+        """What KVM_CHECK_EXTENSION returns: 0 for absent, else 1 or a limit."""
         return ioctl(self.fd, "KVM_CHECK_EXTENSION", extension)
 
     def require(self, *names: str) -> None:
-        """Raises HostError for an extension of abi.CAPABILITIES that is not there."""
+        """Raises HostError for an extension of abi.CAPABILITIES that is missing."""
         for name in names:
             if not self.check(abi.CAPABILITIES[name]):
                 raise HostError(
@@ -129,14 +129,14 @@ class Kvm(_Descriptor):
                 )  # fmt: skip
 
     def cpuid(self) -> CData:
-        """The CPUID leaves this host can give to a guest: struct kvm_cpuid2, to be changed."""
+        """The CPUID leaves this host can offer a guest: struct kvm_cpuid2; callers may edit it."""
         leaves = ffi.new("struct kvm_cpuid2 *", {"entries": _MAX_CPUID_ENTRIES})
         leaves.nent = _MAX_CPUID_ENTRIES
         ioctl(self.fd, "KVM_GET_SUPPORTED_CPUID", leaves)
         return leaves
 
     def create_vm(self) -> Vm:
-        """A machine without memory and processors."""
+        """A machine without memory or processors."""
         fd = ioctl(self.fd, "KVM_CREATE_VM")
         return Vm(fd, ioctl(self.fd, "KVM_GET_VCPU_MMAP_SIZE"))
 
@@ -161,7 +161,7 @@ class Vm(_Descriptor):
         return Vcpu(ioctl(self.fd, "KVM_CREATE_VCPU", number), number, self._run_size)
 
     def set_tss_address(self, address: int = 0xFFFB_D000) -> None:
-        """Three pages that real mode takes on older Intel hosts (api.rst, KVM_SET_TSS_ADDR)."""
+        """Three pages that real mode needs on older Intel hosts (api.rst, KVM_SET_TSS_ADDR)."""
         ioctl(self.fd, "KVM_SET_TSS_ADDR", address)
 
     def create_irqchip(self) -> None:
@@ -239,14 +239,14 @@ class Vcpu(_Descriptor):
         return value
 
     def set_cpuid(self, leaves: CData) -> None:
-        """What CPUID answers; before the first run."""
+        """Set what CPUID returns; before the first run."""
         ioctl(self.fd, "KVM_SET_CPUID2", leaves)
 
     def set_msrs(self, values: Mapping[int, int]) -> None:
         """
         Write model-specific registers, by number.
 
-        Raises HostError naming the first one that KVM refused: the ioctl returns how many it did.
+        Raises HostError naming the first one that KVM refused: the ioctl returns how many it set.
         """
         entries = [{"index": index, "data": data} for index, data in values.items()]
         block = ffi.new("struct kvm_msrs *", {"nmsrs": len(entries), "entries": entries})

@@ -1,4 +1,4 @@
-"""Static programs of 64 bits: what is loaded where (System V ABI, chapters 4 and 5)."""
+"""64-bit static programs: what is loaded where (System V ABI, chapters 4 and 5)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Segment(Record):
 
 class Program(Record):
     """
-    What the headers of a program say; addresses have its base added.
+    The contents of a program's headers; addresses include its load base.
 
     machine   "x86_64" or "aarch64"
     headers   the address of the program headers, and how many there are
@@ -44,7 +44,7 @@ def read(fd: int, name: str) -> Program:
     """
     Read and check the headers of an open file.
 
-    Raises GuestError, which names the file, for everything that is not a static program.
+    Raises GuestError, which names the file, for anything that is not a static program.
     """
     try:
         return _read(fd)
@@ -87,8 +87,8 @@ def _checked(start: bytes) -> elf.Header:
     if header.kind not in (elf.ET_EXEC, elf.ET_DYN):
         raise GuestError("is not executable: an object file or a core dump")
     if not header.has_sound_rows or not 0 < header.count <= _SEGMENTS_MAX:
-        shown = f"{header.count} of {header.row}"
-        raise GuestError("has no program headers that make sense", value=shown)
+        shown = f"{header.count} of {header.row} bytes"
+        raise GuestError(f"has invalid program headers: {shown}")
     return header
 
 
@@ -98,9 +98,11 @@ def _segment(found: elf.Segment, base: int, file_size: int) -> Segment:
     if offset + size > file_size:
         raise GuestError(f"is truncated: its {shown} is beyond its end")
     if size > span or offset % PAGE != address % PAGE:
-        raise GuestError(f"is broken: its {shown} is larger in the file than in memory, or askew")
+        raise GuestError(
+            f"is broken: its {shown} is larger in the file than in memory, or misaligned"
+        )
     if base + address < LOWEST or base + address + span > HIGHEST:
-        raise GuestError(f"is broken: its {shown} is where no program may be")
+        raise GuestError(f"is broken: its {shown} is outside the address range of programs")
     if found.flags & 3 == 3:
         raise GuestError(f"has a {shown} that is writable and executable, which is refused")
     # PF_R, PF_W, PF_X to PROT_*

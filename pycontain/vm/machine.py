@@ -1,4 +1,4 @@
-"""Runs a flat guest on a board: memory, devices, an engine, and the time it may take."""
+"""Runs a flat guest on a board: memory, devices, an engine, and a time limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Hardware(Record):
     What a machine is made of.
 
     memory       bytes, whole pages
-    cpus         more than one bring interrupt controllers
+    cpus         more than one implies irqchip
     irqchip      interrupt controllers and a timer
     disk         a descriptor of a raw disk image, or -1
     interactive  bytes typed at the terminal go to the serial port
@@ -71,11 +71,11 @@ def run_flat(
     """
     Run a flat binary: loaded at 0x7c00 and started there in real mode.
 
-    What the guest prints goes to output, a descriptor or a function that takes it; the machine is
-    gone when this returns.
+    What the guest prints goes to output, a descriptor or a function that takes it; the machine
+    no longer exists when this returns.
 
     Raises GuestError for a crash or for code that does not fit, Timeout after `timeout` seconds,
-    UsageError and HostError for hardware that cannot be.
+    UsageError and HostError for hardware that is not possible.
     """
     began = clock()
     stats = stats or Stats()
@@ -87,7 +87,7 @@ def run_flat(
         board = Board(memory)
         sink = _counted(output, deadline, stats)
         uart = _plug(board, machine, sink, hardware)
-        with _person(board, machine, uart, hardware):
+        with _terminal(board, machine, uart, hardware):
             ending = machine.run(board, BOOT_SECTOR, deadline, stats, trace)
     return GuestResult(engine=engine, ending=ending, seconds=clock() - began, stats=stats)
 
@@ -142,7 +142,7 @@ def _engine(name: str, memory: Memory, hardware: Hardware) -> KvmEngine | Unicor
 def _plug(
     board: Board, machine: KvmEngine | UnicornEngine, sink: Sink, hardware: Hardware
 ) -> serial.Serial:
-    """Plug the devices in; returns the serial port, whose input is the person's."""
+    """Plug the devices in; returns the serial port, whose input is the user's."""
     from .devices import virtio
     from .devices.console import VirtioConsole
 
@@ -167,12 +167,12 @@ def _plug(
     return uart
 
 
-def _person(
+def _terminal(
     board: Board, machine: KvmEngine | UnicornEngine, uart: serial.Serial, hardware: Hardware
 ) -> Terminal | Owned:
     """The terminal on the serial port, while the guest runs."""
     if not hardware.interactive:
-        return Owned()  # of nothing
+        return Owned()  # of no resources
     from .terminal import Terminal
 
     def quit_machine() -> None:

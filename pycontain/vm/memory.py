@@ -5,12 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 
-from ..errors import GuestError, HostError, KernelError, UsageError
+from ..errors import GuestError, HostError, UsageError, reason
 from ._ffi import ffi
 
 PAGE = 4096
 _lib = ffi.dlopen(None)
-_NORESERVE = 0x4000  # MAP_NORESERVE: pages are the host's only when the guest touches them
+_NORESERVE = 0x4000  # MAP_NORESERVE: the host provides pages when the guest touches them
+
+
+class OutsideMemory(GuestError):
+    """A guest gave a physical address that is not in its memory."""
 
 
 class Memory:
@@ -19,7 +23,7 @@ class Memory:
 
     host  the address of its first byte in this process
 
-    Raises UsageError for a size that is not whole pages, HostError when the host has less.
+    Raises UsageError for a size that is not whole pages, HostError when the host has less memory.
     """
 
     __slots__ = ("_map", "_pin", "host", "size", "view")
@@ -44,33 +48,33 @@ class Memory:
         self.view = memoryview(self._map)
 
     def close(self) -> None:
-        """Give the pages back to the host."""
+        """Return the pages to the host."""
         self.view.release()
         ffi.release(self._pin)
         try:
             self._map.close()
-        except BufferError:  # the traceback of an error holds a view: the mapping goes with it
+        except BufferError:  # the traceback of an error holds a view, and with it the mapping
             self._map.madvise(mmap.MADV_DONTNEED)
 
     def slice(self, address: int, length: int) -> memoryview:
         """
         The bytes themselves, to be read or written in place.
 
-        Raises GuestError when one of them is outside of memory.
+        Raises OutsideMemory when one of them is.
         """
         if address < 0 or length < 0 or address + length > self.size:
-            raise GuestError(
+            raise OutsideMemory(
                 f"is outside of the guest's {self.size >> 20} MiB of memory",
                 at="guest physical address", value=f"{address:#x} + {length:#x}",
             )  # fmt: skip
         return self.view[address : address + length]
 
     def read(self, address: int, length: int) -> bytes:
-        """A copy of length bytes. Raises GuestError as slice() does."""
+        """A copy of length bytes. Raises OutsideMemory as slice() does."""
         return bytes(self.slice(address, length))
 
     def write(self, address: int, data: bytes | memoryview) -> None:
-        """Put bytes at an address. Raises GuestError as slice() does."""
+        """Put bytes at an address. Raises OutsideMemory as slice() does."""
         self.slice(address, len(data))[:] = data
 
     def load(self, address: int, size: int) -> int:
@@ -81,17 +85,31 @@ class Memory:
         """Put a little-endian number of size bytes."""
         self.slice(address, size)[:] = value.to_bytes(size, "little")
 
+    # A refusal of the next two ends the run: KVM could still use what it was to drop.
+
     def discard(self, address: int, length: int) -> None:
-        """Give whole pages back to the host, and forget them; they read as zero afterwards."""
-        self._map.madvise(mmap.MADV_DONTNEED, address, length)
+        """
+        Return whole pages to the host: they read as zero, and KVM drops its translations of them.
+
+        Raises GuestError when the host refuses, as for locked pages.
+        """
+        try:
+            self._map.madvise(mmap.MADV_DONTNEED, address, length)
+        except OSError as error:
+            raise _refused("madvise", error.errno or 0) from None
 
     def forget(self, address: int, length: int) -> None:
         """
-        Make KVM drop its translations of whole pages, and keep what is in them.
+        Make KVM drop its translations of whole pages, but keep their contents.
 
-        KVM does not see this process change the guest's page tables, but it follows what happens
-        to the pages themselves (api.rst, KVM_CAP_SYNC_MMU).
+        KVM does not notice that this process changes the guest's page tables, but it follows what
+        happens to the pages themselves (api.rst, KVM_CAP_SYNC_MMU). Raises GuestError when the host
+        refuses, as when it has no memory for another mapping.
         """
         for protection in (0, mmap.PROT_READ | mmap.PROT_WRITE):
             if _lib.mprotect(ffi.cast("void *", self.host + address), length, protection) != 0:
-                raise KernelError.of("mprotect", ffi.errno)
+                raise _refused("mprotect", ffi.errno)
+
+
+def _refused(call: str, number: int) -> GuestError:
+    return GuestError(reason(number), call=call, at="guest memory", errno=number)

@@ -1,15 +1,17 @@
 """
 Page tables of x86-64, four levels of 4 KiB pages, built in guest memory by the monitor.
 
-KVM's shadow pages do not see what this process writes into them. Making an entry present is safe,
-as the guest faults and KVM looks; after taking something away the caller must make KVM forget its
-translation of the frame (Memory.discard, Memory.touch). Intel SDM volume 3, 4.5.
+KVM's shadow pages do not follow what this process writes into the tables. Making an entry present
+is safe, as the guest faults and KVM reads it; after removing an entry or a permission the caller
+must make KVM drop its translation of the frame (Memory.discard, Memory.forget). Intel SDM volume 3,
+4.5.
 """
 
 from __future__ import annotations
 
 from array import array
 
+from .frames import OutOfFrames
 from .memory import PAGE
 
 TYPE_CHECKING = False
@@ -38,14 +40,34 @@ class PageTables:
         self._leaves: dict[int, memoryview] = {}  # by the number of the 2 MiB they span
         self.root = frames.take_last(PAGE)
 
+    def reserve(self, virtual: int, length: int) -> None:
+        """
+        Take the tables that a range lacks, so that map() has all that it needs.
+
+        Raises OutOfFrames when there is no room for one; then none was taken.
+        """
+        made: list[tuple[memoryview, int]] = []
+        leaves: dict[int, memoryview] = {}
+        try:
+            for number in range(virtual // _LEAF_SPAN, -(-(virtual + length) // _LEAF_SPAN)):
+                if number not in self._leaves:
+                    leaves[number] = self._leaf(number * _LEAF_SPAN, made)
+        except OutOfFrames:
+            for entries, index in reversed(made):
+                self._frames.give(entries[index] & _ADDRESS, PAGE)
+                entries[index] = 0  # no guest ran meanwhile, so no processor has seen it
+            raise
+        self._leaves.update(leaves)
+
     def map(
         self, virtual: int, physical: int, length: int, prot: int, *, user: bool = True
     ) -> None:
         """
-        Make whole pages present with PROT_* permissions; over what is there already.
+        Make whole pages present with PROT_* permissions, replacing what is mapped there.
 
-        Raises OutOfFrames when there is no room for a table.
+        Raises OutOfFrames, before any change, when a table is missing and there is no room for it.
         """
+        self.reserve(virtual, length)
         bits = _PRESENT | _ACCESSED | _DIRTY | (_USER if user else 0)
         bits |= (_WRITABLE if prot & WRITE else 0) | (0 if prot & EXECUTE else _NO_EXECUTE)
         for leaf, first, last in self._spans(virtual, length):
@@ -54,7 +76,7 @@ class PageTables:
             physical = end
 
     def unmap(self, virtual: int, length: int) -> None:
-        """Make whole pages not present."""
+        """Make whole pages, which were mapped, not present."""
         for leaf, first, last in self._spans(virtual, length):
             leaf[first:last] = memoryview(array("Q", bytes(8 * (last - first))))
 
@@ -64,30 +86,27 @@ class PageTables:
         while virtual < end:
             stop = min(end, (virtual // _LEAF_SPAN + 1) * _LEAF_SPAN)
             first = virtual % _LEAF_SPAN // PAGE
-            spans.append((self._leaf(virtual), first, first + (stop - virtual) // PAGE))
+            leaf = self._leaves[virtual // _LEAF_SPAN]
+            spans.append((leaf, first, first + (stop - virtual) // PAGE))
             virtual = stop
         return spans
 
-    def _leaf(self, virtual: int) -> memoryview:
-        number = virtual // _LEAF_SPAN
-        if number not in self._leaves:
-            table = self.root
-            for shift in (39, 30, 21):
-                table = self._below(table, virtual >> shift & 511)
-            self._leaves[number] = self._entries(table)
-        return self._leaves[number]
-
-    def _below(self, table: int, index: int) -> int:
-        entries = self._entries(table)
-        if not entries[index]:
-            entries[index] = self._frames.take_last(PAGE) | _TABLE
-        return entries[index] & _ADDRESS
+    def _leaf(self, virtual: int, made: list[tuple[memoryview, int]]) -> memoryview:
+        """The last-level table of an address; the entries of those it lacked are added to made."""
+        table = self.root
+        for shift in (39, 30, 21):
+            entries, index = self._entries(table), virtual >> shift & 511
+            if not entries[index]:
+                entries[index] = self._frames.take_last(PAGE) | _TABLE
+                made.append((entries, index))
+            table = entries[index] & _ADDRESS
+        return self._entries(table)
 
     def _entries(self, table: int) -> memoryview:
         return self._memory.slice(table, PAGE).cast("Q")
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the views of the memory."""
         for leaf in self._leaves.values():
             leaf.release()
         self._leaves.clear()

@@ -1,15 +1,11 @@
-"""Runs a static ELF program behind the wall: address space, stack, personality, engine."""
+"""Runs a static ELF program in a virtual machine: address space, stack, personality, engine."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import struct
 
-from ..errors import GuestError, KernelError, ProgramError, UsageError
-from ..kernel import const as c
-from ..kernel.calls import openat2
+from ..errors import GuestError, UsageError
 from ..lean.record import Record
 from . import loader
 from .deadline import Deadline
@@ -17,9 +13,11 @@ from .frames import Frames, OutOfFrames, pages
 from .memory import PAGE, Memory
 from .owned import Owned
 from .paging import READ, WRITE
+from .personality.ending import ProgramEnding
 from .personality.files import Files
-from .personality.linux import Linux, ProgramEnding
+from .personality.linux import Linux
 from .space import HIGHEST, LOWEST, MapError, Space
+from .view import View
 from .watch import Stats, clock
 
 TYPE_CHECKING = False
@@ -29,9 +27,10 @@ if TYPE_CHECKING:
     from .devices.serial import Sink
     from .program_kvm import KvmProgram
     from .program_unicorn import UnicornProgram
+    from .view import Volume
     from .watch import Trace
 
-    Wall = KvmProgram | UnicornProgram
+    Runner = KvmProgram | UnicornProgram
 
 MIB = 1 << 20
 MEMORY = 256 * MIB
@@ -42,7 +41,7 @@ _ARGUMENTS_MAX = 128 << 10
 _AT_PHDR, _AT_PHENT, _AT_PHNUM, _AT_PAGESZ, _AT_ENTRY = 3, 4, 5, 6, 9
 _AT_UID, _AT_EUID, _AT_GID, _AT_EGID, _AT_HWCAP, _AT_CLKTCK = 11, 12, 13, 14, 16, 17
 _AT_SECURE, _AT_RANDOM, _AT_EXECFN = 23, 25, 31
-_HWCAP = {"x86_64": 0, "aarch64": 3}  # aarch64: floating point and SIMD; x86 asks CPUID
+_HWCAP = {"x86_64": 0, "aarch64": 3}  # aarch64: floating point and SIMD; x86 uses CPUID
 _PROGRAM_HEADER_SIZE = 56
 
 
@@ -50,13 +49,15 @@ class World(Record):
     """
     What a program is given.
 
-    root    a directory of this host that is its `/`, read-only
-    cwd     its working directory, a path under root
+    root    a directory of this host that is its `/`, read-only; "" for the program alone
+    volumes  files of this host that it finds at other paths
+    cwd     its working directory, as it sees it
     stdin, stdout, stderr  descriptors, or functions that take what is written
     memory  bytes of guest physical memory, page tables and window included
     """
 
-    root: str = "/"
+    root: str = ""
+    volumes: tuple[Volume, ...] = ()
     cwd: str = "/"
     stdin: int = 0
     stdout: int | Sink = 1
@@ -90,12 +91,12 @@ def run_program(
     stats: Stats | None = None,
 ) -> ProgramResult:
     """
-    Run a static ELF program; arguments[0] is its path under the root.
+    Run a static ELF program; arguments[0] is its path in the root or a volume, or on this host.
 
     A program that is killed by a signal is a result, not an error.
 
-    Raises GuestError for a file that cannot be run or memory that does not suffice, Timeout after
-    `timeout` seconds, UsageError and HostError for what cannot be.
+    Raises GuestError for a file that cannot be run or insufficient memory, Timeout after `timeout`
+    seconds, UsageError for invalid arguments, HostError for what the host does not provide.
     """
     if not arguments:
         raise UsageError("is missing", at="program")
@@ -103,30 +104,30 @@ def run_program(
     began = clock()
     stats = stats or Stats()
     with Deadline(timeout, "the program") as deadline, Owned() as owned:
-        root = owned.keep_fd(_open_root(world.root))
-        file = owned.keep_fd(_open_program(root, world, arguments[0]))
+        view = owned.keep(View(world.root, world.volumes))
+        file = owned.keep_fd(view.open_program(arguments[0], world.cwd))
         program = loader.read(file, arguments[0])
         memory = owned.keep(Memory(world.memory))
         frames = Frames(LOWEST, memory.size)
         try:
-            wall = owned.keep(_wall(engine, program.machine, memory, frames))
-            space = Space(memory, frames, wall.tables)
+            runner = owned.keep(_runner(engine, program.machine, memory, frames))
+            space = Space(memory, frames, runner.tables)
             heap = _load(space, file, program)
             stack = _build_stack(space, program, arguments, environment)
-            files = Files(program.machine, space, deadline, root, os.fsencode(world.cwd))
+            files = Files(program.machine, space, deadline, view, os.fsencode(world.cwd))
             owned.defer(files.close_all)
-            if not trace:  # which shows every read
-                files.window = wall.window(frames)
+            if not trace:  # a trace shows every read
+                files.window = runner.window(frames)
         except (OutOfFrames, MapError):
             raise GuestError(
-                "does not fit", at="memory", value=f"{world.memory // MIB} MiB",
+                "is too small for the program", at="memory", value=f"{world.memory // MIB} MiB",
                 remedy="raise --mem",
             ) from None  # fmt: skip
-        linux = Linux(program.machine, space, files, deadline, heap, wall.set_thread_pointer)
+        linux = Linux(program.machine, space, files, deadline, heap, runner.set_thread_pointer)
         for stream in (world.stdin, world.stdout, world.stderr):
             files.add_stream(stream)
-        wall.start(program.entry, stack)
-        wall.run(linux, deadline, stats, trace)
+        runner.start(program.entry, stack)
+        runner.run(linux, deadline, stats, trace)
     assert linux.ending
     return ProgramResult(
         engine=engine, ending=linux.ending, unserved=linux.unserved,
@@ -134,33 +135,11 @@ def run_program(
     )  # fmt: skip
 
 
-def _open_root(path: str) -> int:
-    try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(
-            "is not a directory that can be opened", at="root", value=path, errno=error.errno or 0
-        ) from None
-
-
-def _open_program(root: int, world: World, path: str) -> int:
-    where = path if path.startswith("/") else f"{world.cwd}/{path}"
-    try:
-        fd = openat2(root, where, os.O_RDONLY | os.O_NONBLOCK, c.RESOLVE_IN_ROOT)
-    except KernelError as error:
-        why = "no such file or directory" if error.errno == errno.ENOENT else error.fault.why
-        raise ProgramError(why, at=path, errno=error.errno) from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise ProgramError("is not a regular file", at=path, status=126)
-    return fd
-
-
-def _wall(engine: str, machine: str, memory: Memory, frames: Frames) -> Wall:
+def _runner(engine: str, machine: str, memory: Memory, frames: Frames) -> Runner:
     if engine == "kvm":
         if machine != os.uname().machine:
             raise GuestError(
-                f"the program is for {machine}, KVM runs {os.uname().machine} alone",
+                f"the program is for {machine}, but KVM runs only {os.uname().machine}",
                 remedy="use --engine emulate",
             )  # fmt: skip
         from .program_kvm import KvmProgram
@@ -195,7 +174,7 @@ def _build_stack(
     texts = [os.fsencode(text) + b"\0" for text in (*arguments, *environment)]
     strings = b"".join(texts)
     if len(strings) > _ARGUMENTS_MAX:
-        raise UsageError("are longer than 128 KiB together", at="arguments and environment")
+        raise UsageError("are longer than 128 KiB in total", at="arguments and environment")
     at = top - len(strings) - 16
     pointers = [at + 16 + sum(map(len, texts[:number])) for number in range(len(texts))]
     vector = _auxiliary(program, random=at, name=pointers[0])
@@ -217,8 +196,8 @@ def _auxiliary(program: loader.Program, random: int, name: int) -> list[int]:
     pairs = {
         _AT_PHDR: program.headers, _AT_PHENT: _PROGRAM_HEADER_SIZE,
         _AT_PHNUM: program.header_count, _AT_PAGESZ: PAGE, _AT_ENTRY: program.entry,
-        _AT_UID: os.getuid(), _AT_EUID: os.geteuid(), _AT_GID: os.getgid(),
-        _AT_EGID: os.getegid(), _AT_HWCAP: _HWCAP[program.machine], _AT_CLKTCK: 100,
-        _AT_SECURE: 0, _AT_RANDOM: random, _AT_EXECFN: name,
+        _AT_UID: 0, _AT_EUID: 0, _AT_GID: 0, _AT_EGID: 0,  # as getuid() of personality/process.py
+        _AT_HWCAP: _HWCAP[program.machine], _AT_CLKTCK: 100, _AT_SECURE: 0,
+        _AT_RANDOM: random, _AT_EXECFN: name,
     }  # fmt: skip
     return [*(word for pair in pairs.items() for word in pair), 0, 0]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ..errors import KernelError
 from . import abi, ring3, x86
 from ._ffi import ffi
 from .deadline import drain
-from .engine_kvm import crash
+from .engine_kvm import crash, stuck
 from .kvm import Kvm
 from .owned import Owned
 from .paging import PageTables
@@ -29,9 +30,9 @@ _READ = 0
 _SIGSEGV = 11
 _EXCEPTIONS = {
     0: (8, "divided by zero"), 1: (5, "hit a trap"), 3: (5, "hit a breakpoint"),
-    6: (4, "ran an illegal instruction"), 13: (11, "did what only a kernel may"),
-    14: (11, "touched memory"), 16: (8, "made a floating-point error"),
-    17: (7, "touched memory askew"), 19: (8, "made a floating-point error"),
+    6: (4, "ran an illegal instruction"), 13: (11, "caused a general protection fault"),
+    14: (11, "accessed memory"), 16: (8, "made a floating-point error"),
+    17: (7, "made a misaligned memory access"), 19: (8, "made a floating-point error"),
 }  # fmt: skip
 
 
@@ -39,9 +40,9 @@ class KvmProgram:
     """
     A virtual machine for one program.
 
-    tables  its page tables, to build the address space on
+    tables  its page tables, to build the address space with
 
-    Raises HostError without /dev/kvm, KernelError when it refuses.
+    Raises HostError without /dev/kvm, KernelError when KVM refuses.
     """
 
     machine = "x86_64"
@@ -49,7 +50,7 @@ class KvmProgram:
     def __init__(self, memory: Memory, frames: Frames) -> None:
         self._memory = memory
         self._owned = Owned()
-        self._returns_itself: bool | None = None
+        self._arrives_in_ring_0: bool | None = None  # SYSCALL; None before the program begins
         self.tables = self._owned.keep(PageTables(memory, frames))
         try:
             self._assemble()
@@ -70,25 +71,32 @@ class KvmProgram:
         self._xcr0 = _extended_states(leaves)
 
     def close(self) -> None:
-        """Give everything back to the kernel."""
+        """Release all kernel resources."""
         self._owned.close()
 
     def window(self, frames: Frames) -> Window:
-        """Where files are read ahead. Raises OutOfFrames."""
+        """A window to read files ahead into. Raises OutOfFrames."""
         return Window(self._memory, frames, self.tables)
 
     def start(self, entry: int, stack: int) -> None:
-        """Put the processor into ring 3 at entry."""
-        sregs = self._vcpu.sregs()
-        ring3.enter(sregs, self.tables.root, 0, xsave=bool(self._xcr0))
-        self._vcpu.set_sregs(sregs)
+        """Set where the program begins, after the monitor's own system call."""
+        self._begin = entry, stack
+        self._enter_ring_3(ring3.PROBE, stack)
         if self._xcr0:
             self._vcpu.set_xcr0(self._xcr0)
-        # all others are 0: RDX of a fresh processor is not, and would be called at exit
-        self._vcpu.set_regs(ffi.new("struct kvm_regs *", {"rip": entry, "rsp": stack, "rflags": 2}))
+
+    def _enter_ring_3(self, rip: int, rsp: int) -> bool:
+        """Put the processor into ring 3; returns whether it was in ring 0."""
+        sregs = self._vcpu.sregs()
+        was_ring_0 = bool(sregs.cs.dpl == 0)
+        ring3.enter(sregs, self.tables.root, 0, xsave=bool(self._xcr0))
+        self._vcpu.set_sregs(sregs)
+        # all others are 0: RDX of a new vCPU is not, and the program would call it at exit
+        self._vcpu.set_regs(ffi.new("struct kvm_regs *", {"rip": rip, "rsp": rsp, "rflags": 2}))
+        return was_ring_0
 
     def set_thread_pointer(self, value: int) -> None:
-        """The base of FS, for arch_prctl(2)."""
+        """Set the base of FS, for arch_prctl(2)."""
         sregs = self._vcpu.sregs()
         sregs.fs.base = value
         self._vcpu.set_sregs(sregs)
@@ -97,10 +105,16 @@ class KvmProgram:
         self, linux: Linux, deadline: Deadline, stats: Stats, trace: Trace | None = None
     ) -> None:
         """
-        Run until the personality says that the program ended.
+        Run until the program has ended.
 
-        Raises GuestError when the virtual machine breaks, Timeout at the deadline.
+        Raises GuestError when the virtual machine fails, Timeout at the deadline.
         """
+        try:
+            self._run(linux, deadline, stats, trace)
+        except KernelError as error:
+            raise stuck(self._vcpu, error) from None
+
+    def _run(self, linux: Linux, deadline: Deadline, stats: Stats, trace: Trace | None) -> None:
         vcpu, state = self._vcpu, self._vcpu.state
         enter, io = vcpu.enter, state.io
         vcpu.set_signal_mask(deadline.mask)
@@ -116,6 +130,9 @@ class KvmProgram:
             if state.exit_reason != abi.EXIT_IO:
                 raise crash(vcpu)
             if io.port == ring3.SYSCALL_PORT:
+                if self._arrives_in_ring_0 is None:
+                    self._arrives_in_ring_0 = self._enter_ring_3(*self._begin)
+                    continue
                 name = self._system_call(linux, regs, trace)
             elif io.port == ring3.FAULT_PORT:
                 name = self._fault(linux, regs)
@@ -130,18 +147,19 @@ class KvmProgram:
         if trace:
             trace.exit(f"{name} = {result}", x86.registers(regs), b"")
         regs.rax = result & 0xFFFF_FFFF_FFFF_FFFF
-        if self._returns_itself is None:  # hardware enters ring 0, and its SYSRET leaves it
-            self._returns_itself = self._vcpu.sregs().cs.dpl == 0
-        if not self._returns_itself:  # software PVM stays in ring 3, where SYSRET faults
+        if not self._arrives_in_ring_0:  # software PVM stays in ring 3, where SYSRET faults
             regs.rip, regs.rflags = regs.rcx, regs.r11
         self._vcpu.state.kvm_dirty_regs = abi.SYNC_X86_REGS
         return name
 
     def _fault(self, linux: Linux, regs: CData) -> str:
-        """An exception: its frame is on the stack of ring 0."""
-        vector = ring3.vector_of(regs.rip)
-        words = [self._memory.load(at, 8) for at in range(regs.rsp, ring3.STACK_TOP, 8)]
-        error, rip, rsp = words[0] if len(words) == 6 else 0, words[-5], words[-2]
+        """An exception, whose frame each gate puts at the top of ring 0's stack."""
+        vector, frame = ring3.vector_of(regs.rip), ring3.FAULT_FRAME
+        if vector is None or regs.rsp not in (frame, frame - 8):
+            raise crash(self._vcpu)  # the program has reached ring 0
+        load = self._memory.load
+        error = load(frame - 8, 8) if regs.rsp < frame else 0
+        rip, rsp = load(frame, 8), load(frame + 24, 8)
         if rip == ring3.COPY:
             return self._serve_copy(linux, regs, rsp)
         address = self._vcpu.sregs().cr2 if vector == 14 else None
@@ -172,10 +190,10 @@ def _extended_states(leaves: CData) -> int:
 
 
 def describe_fault(vector: int, error: int, address: int | None, rip: int) -> tuple[int, str]:
-    """The signal a Unix sends for an exception, and a sentence about it."""
+    """The signal a Unix sends for an exception, and a sentence that describes it."""
     signal, what = _EXCEPTIONS.get(vector, (_SIGSEGV, f"raised exception {vector}"))
     if address is not None:  # a page fault: bits of the error code, Intel SDM volume 3, 4.7
         verb = "ran code at" if error & 16 else "wrote to" if error & 2 else "read"
-        why = "which does not allow it" if error & 1 else "where nothing is mapped"
+        why = "whose permissions forbid it" if error & 1 else "where nothing is mapped"
         what = f"{verb} {address:#x}, {why}"
     return signal, f"the program {what}, at instruction {rip:#x}"

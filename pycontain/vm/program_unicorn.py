@@ -11,6 +11,7 @@ from .watch import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .deadline import Deadline
@@ -26,7 +27,7 @@ _FLOATING_POINT = 3 << 20  # CPACR_EL1.FPEN
 
 class Unit(Record):
     """
-    How one kind of processor is set up and asked, in unicorn's numbers.
+    How one kind of processor is set up and read, in unicorn's constants.
 
     call        registers of a system call: number, then arguments
     exceptions  interrupt number -> signal
@@ -67,32 +68,46 @@ _ARM_SVC = 2
 
 
 class _Map:
-    """The emulator's own memory map, in the place of page tables."""
+    """The emulator's own memory map, instead of page tables."""
 
     def __init__(self, cpu: Any, memory: Memory) -> None:
         self._cpu = cpu
         self._host = memory.host
 
+    def reserve(self, virtual: int, length: int) -> None:
+        """Nothing: the emulator's map is not in the guest's memory."""
+
     def map(self, virtual: int, physical: int, length: int, prot: int) -> None:
         # unicorn's permissions have the bits of PROT_*
-        self._cpu.mem_map_ptr(virtual, length, prot, ctypes.c_void_p(self._host + physical))
+        host = ctypes.c_void_p(self._host + physical)
+        _require(self._cpu.mem_map_ptr, virtual, length, prot, host)
 
     def unmap(self, virtual: int, length: int) -> None:
-        self._cpu.mem_unmap(virtual, length)
+        _require(self._cpu.mem_unmap, virtual, length)
+
+
+def _require(call: Callable[..., None], virtual: int, *rest: object) -> None:
+    """A change of the map whose refusal ends the run, since the address space relies on it."""
+    try:
+        call(virtual, *rest)
+    except uc.UcError as error:
+        raise GuestError(
+            f"the emulator cannot change its memory map: {error}", at=f"address {virtual:#x}"
+        ) from None
 
 
 class UnicornProgram:
     """
     An emulated processor for one program.
 
-    tables  its memory map, to build the address space on
+    tables  its memory map, to build the address space with
     """
 
     def __init__(self, memory: Memory, machine: str) -> None:
         self._unit = unit = _UNITS[machine]
         self._cpu = uc.Uc(unit.architecture, unit.mode)
         if unit is _AARCH64:
-            # the default processor lacks the atomics of ARMv8.1, which glibc uses unasked
+            # the default processor lacks the atomics of ARMv8.1, which glibc uses without checking
             self._cpu.ctl_set_cpu_model(ua.UC_CPU_ARM64_MAX)
             self._cpu.reg_write(ua.UC_ARM64_REG_CPACR_EL1, _FLOATING_POINT)
         else:
@@ -104,25 +119,25 @@ class UnicornProgram:
         self._complaint = ""
 
     def close(self) -> None:
-        """Forget the processor; its memory is the caller's."""
+        """Drop the processor; its memory belongs to the caller."""
         del self._cpu, self.tables
 
     def window(self, frames: Frames) -> None:
-        """None: a system call costs too little here to read ahead for."""
+        """None: a system call is too cheap here for reading ahead to pay."""
 
     def start(self, entry: int, stack: int) -> None:
-        """Where the program begins."""
+        """Set where the program begins."""
         self._entry = entry
         self._cpu.reg_write(self._unit.sp, stack)
 
     def set_thread_pointer(self, value: int) -> None:
-        """The base of FS, or TPIDR_EL0."""
+        """Set the base of FS, or TPIDR_EL0."""
         self._cpu.reg_write(self._unit.thread, value)
 
     def run(
         self, linux: Linux, deadline: Deadline, stats: Stats, trace: Trace | None = None
     ) -> None:
-        """As KvmProgram.run()."""
+        """See KvmProgram.run()."""
         self._linux, self._stats, self._trace = linux, stats, trace
         self._left = clock()
         problem = emulate(self._cpu, self._entry, _NEVER, deadline)
@@ -138,19 +153,21 @@ class UnicornProgram:
         elif "INSN_INVALID" in problem:
             self._linux.kill(_SIGILL, f"the program ran an illegal instruction, {where}")
         else:
-            raise GuestError(f"the emulator cannot go on: {problem or 'halted'}", at=where)
+            raise GuestError(f"the emulator cannot continue: {problem or 'halted'}", at=where)
 
     def _where(self) -> int:
         return self._cpu.reg_read(self._unit.ip)  # type: ignore[no-any-return]
 
     def _on_syscall(self, cpu: Any, _data: object) -> None:
-        entered = clock()
         try:
-            name, result = self._linux.call(*cpu.reg_read_batch(self._unit.call))
-        except BaseException as error:  # it cannot cross unicorn's C code: kept for run()
+            self._serve(cpu)
+        except BaseException as error:  # it cannot cross unicorn's C code: saved for run()
             self._error = error
             cpu.emu_stop()
-            return
+
+    def _serve(self, cpu: Any) -> None:
+        entered = clock()
+        name, result = self._linux.call(*cpu.reg_read_batch(self._unit.call))
         cpu.reg_write(self._unit.result, result & 0xFFFF_FFFF_FFFF_FFFF)
         if self._trace:
             self._trace.exit(f"{name} = {result}", {"ip": self._where()}, b"")
@@ -171,7 +188,7 @@ class UnicornProgram:
     def _on_bad_access(
         self, _cpu: object, access: int, address: int, _size: int, _value: int, _data: object
     ) -> bool:
-        verb, why = _ACCESSES.get(access, ("touched", "where nothing is mapped"))
+        verb, why = _ACCESSES.get(access, ("accessed", "where nothing is mapped"))
         self._complaint = f"{verb} {address:#x}, {why}"
         return False
 
@@ -180,7 +197,7 @@ _ACCESSES = {
     uc.UC_MEM_READ_UNMAPPED: ("read", "where nothing is mapped"),
     uc.UC_MEM_WRITE_UNMAPPED: ("wrote to", "where nothing is mapped"),
     uc.UC_MEM_FETCH_UNMAPPED: ("ran code at", "where nothing is mapped"),
-    uc.UC_MEM_READ_PROT: ("read", "which does not allow it"),
-    uc.UC_MEM_WRITE_PROT: ("wrote to", "which does not allow it"),
-    uc.UC_MEM_FETCH_PROT: ("ran code at", "which does not allow it"),
+    uc.UC_MEM_READ_PROT: ("read", "whose permissions forbid it"),
+    uc.UC_MEM_WRITE_PROT: ("wrote to", "whose permissions forbid it"),
+    uc.UC_MEM_FETCH_PROT: ("ran code at", "whose permissions forbid it"),
 }

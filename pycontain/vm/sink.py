@@ -10,11 +10,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .deadline import Deadline
 
-_POLLOUT, _PIPE_BUF = 4, 4096  # a descriptor that is ready takes this much at once, pipe(7)
+_POLLOUT, _PIPE_BUF = 4, 4096  # a ready descriptor accepts this much at once, pipe(7)
 
 
 class Descriptor:
-    """Writes everything to a descriptor at once: people watch it."""
+    """Writes everything to a descriptor immediately: a user may be watching."""
 
     __slots__ = ("_deadline", "_fd")
 
@@ -23,7 +23,7 @@ class Descriptor:
         self._deadline = deadline
 
     def __call__(self, data: bytes | memoryview) -> None:
-        """Raises OSError when the reader is gone, Timeout when it does not read."""
+        """Raises OSError when the reader has closed its end, Timeout when it does not read."""
         left = memoryview(data)
         while left:
             bounded = self._deadline.wait(self._fd, _POLLOUT)
@@ -43,4 +43,4 @@ class Capture:
         """Raises GuestError when the guest writes more than the limit."""
         self.data += data[: self.limit - len(self.data)]
         if len(self.data) == self.limit:
-            raise GuestError(f"wrote more than the {self.limit} bytes that are kept", at="guest")
+            raise GuestError(f"wrote more than the limit of {self.limit} bytes", at="guest")

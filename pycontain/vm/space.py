@@ -1,14 +1,17 @@
 """
 The address space of one program: areas of whole pages, each on a run of guest frames.
 
-What it maps it tells to `tables`, which is what differs between engines: page tables in guest
-memory for KVM, the emulator's own map for unicorn. No area is writable and executable at once.
+Every mapping is passed to `tables`, which differs between engines: page tables in guest memory for
+KVM, the emulator's own map for unicorn. No area is writable and executable at once.
+
+A change happens whole or not at all: first everything that can be refused is obtained (frames,
+tables, a file's contents), then the change is made, and no step of that can fail.
 """
 
 from __future__ import annotations
 
 import errno
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from .frames import OutOfFrames, pages
 from .memory import PAGE
@@ -16,23 +19,26 @@ from .paging import EXECUTE, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from .frames import Frames
     from .memory import Memory
 
-    class Tables(Protocol):
-        """What makes areas visible to the processor."""
+    Fill = Callable[[memoryview], object]
 
+    class Tables(Protocol):
+        """What makes areas visible to the processor; only reserve() may raise OutOfFrames."""
+
+        def reserve(self, virtual: int, length: int) -> None: ...
         def map(self, virtual: int, physical: int, length: int, prot: int) -> None: ...
         def unmap(self, virtual: int, length: int) -> None: ...
 
 
 LOWEST = 0x1_0000  # vm.mmap_min_addr: a null pointer with an offset still faults
-HIGHEST = 0x7FFF_FFFF_F000
+HIGHEST = 0x7FFF_FFE0_0000  # the window follows; the last page stays empty: CVE-2012-0217
 _MMAP_BASE = 0x7000_0000_0000
 _AREAS_MAX = 65530  # vm.max_map_count
-_NO_FRAMES = -1
 
 
 class BadAddress(Exception):
@@ -40,7 +46,7 @@ class BadAddress(Exception):
 
 
 class MapError(Exception):
-    """A mapping cannot be made; errno says why."""
+    """A mapping is not possible; errno says why."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -48,15 +54,33 @@ class MapError(Exception):
 
 
 class Area:
-    """Pages from start to end with the same permissions, on frames from frame on (or on none)."""
+    """
+    Pages from start to end with the same permissions, on frames from frame on.
+
+    frame is None for pages without frames, which have no permission.
+    """
 
     __slots__ = ("end", "frame", "prot", "start")
 
-    def __init__(self, start: int, end: int, prot: int, frame: int) -> None:
+    def __init__(self, start: int, end: int, prot: int, frame: int | None) -> None:
         self.start = start
         self.end = end
         self.prot = prot
         self.frame = frame
+
+    def part(self, start: int, end: int) -> Area:
+        """A copy of what is between two addresses."""
+        low, high = max(start, self.start), min(end, self.end)
+        frame = None if self.frame is None else self.frame + low - self.start
+        return Area(low, high, self.prot, frame)
+
+    def continues(self, before: Area) -> bool:
+        """Whether this is the same mapping as the one right below it."""
+        if before.end != self.start or before.prot != self.prot:
+            return False
+        if before.frame is None or self.frame is None:
+            return before.frame is self.frame
+        return self.frame == before.frame + before.end - before.start
 
 
 class Space:
@@ -76,11 +100,16 @@ class Space:
 
     # --- mapping -------------------------------------------------------------------------------
 
-    def map(self, address: int, length: int, prot: int, *, fixed: bool = False) -> int:
+    def map(
+        self, address: int, length: int, prot: int, *, fixed: bool = False, fill: Fill | None = None
+    ) -> int:
         """
-        Map zeroed pages: exactly at address when fixed, else there if it is free, or anywhere.
+        Map pages: exactly at address when fixed, else there if it is free, or anywhere.
 
-        Raises MapError: EINVAL, ENOMEM, or EACCES for pages both writable and executable.
+        They are zero, or what fill writes into them before they replace anything.
+
+        Raises MapError: EINVAL, ENOMEM, or EACCES for pages both writable and executable; and what
+        fill raises. The space is then as it was.
         """
         length = pages(length)
         if length <= 0 or (address % PAGE and fixed):
@@ -88,36 +117,64 @@ class Space:
         _check_prot(prot)
         if fixed:
             _check_range(address, length)
-            self.unmap(address, length)
         else:
             address = self._gap(address // PAGE * PAGE, length)
-        if len(self._areas) >= _AREAS_MAX:
-            raise MapError(errno.ENOMEM)
-        area = Area(address, address + length, prot, _NO_FRAMES)
-        if prot:
-            self._back(area)
-        self._insert(area)
+        end = address + length
+        old = self._inside(address, end)
+        # zeroed where they are, if possible: there need not be room for the old and the new
+        kept = [] if fill or not prot else [area for area in old if area.frame is not None]
+        new = _tiles(address, end, prot, kept)
+        self._check_room(address, end, len(new))
+        if prot or fill:
+            self._back(new, fill)
+        for area in old:
+            self._hide(area)
+            (self._empty if kept else self._give)(area)
+        for area in new:
+            self._show(area)
+        self._replace(address, end, new)
         return address
 
     def unmap(self, address: int, length: int) -> None:
-        """Unmap whole pages; holes are left as they are. Raises MapError with EINVAL."""
+        """
+        Unmap whole pages; holes are ignored.
+
+        Raises MapError: EINVAL, or ENOMEM when too many areas would remain.
+        """
         length = pages(length)
-        if address % PAGE or length <= 0 or address < 0 or address + length > HIGHEST:
+        end = address + length
+        if address % PAGE or length <= 0 or address < 0 or end > HIGHEST:
             raise MapError(errno.EINVAL)
-        for area in self._cut(address, address + length):
-            self._remove(area)
+        self._check_room(address, end, 0)
+        for area in self._inside(address, end):
+            self._hide(area)
+            self._give(area)
+        self._replace(address, end, [])
 
     def protect(self, address: int, length: int, prot: int) -> None:
-        """Change permissions. Raises MapError: ENOMEM for a hole, EACCES for write and execute."""
+        """
+        Change permissions.
+
+        Raises MapError: EINVAL, EACCES for write and execute, ENOMEM for a hole or when there are
+        no frames for pages that had none.
+        """
         length = pages(length)
         if address % PAGE:
             raise MapError(errno.EINVAL)
         _check_prot(prot)
-        areas = self._cut(address, address + length)
-        if sum(area.end - area.start for area in areas) != length:
+        if not length:
+            return
+        end = address + length
+        old = self._inside(address, end)
+        if sum(area.end - area.start for area in old) != length:
             raise MapError(errno.ENOMEM)
-        for area in areas:
-            self._reprotect(area, prot)
+        new = [Area(area.start, area.end, prot, area.frame) for area in old]
+        self._check_room(address, end, len(new))
+        if prot:
+            self._back(new)
+        for before, after in zip(old, new, strict=True):
+            self._change(before, after)
+        self._replace(address, end, new)
 
     def is_free(self, address: int, length: int) -> bool:
         """Whether nothing is mapped in a range that a program may use."""
@@ -130,7 +187,7 @@ class Space:
         if hint and self.is_free(hint, length):
             return hint
         address = _MMAP_BASE
-        first = max(0, bisect_right(self._starts, address) - 1)  # it may reach across the base
+        first = max(0, bisect_right(self._starts, address) - 1)  # an area may span the base
         for area in self._areas[first:]:
             if area.start - address >= length:
                 return address
@@ -139,70 +196,97 @@ class Space:
             raise MapError(errno.ENOMEM)
         return address
 
-    def _back(self, area: Area) -> None:
-        """Give an area frames and show it to the processor."""
-        length = area.end - area.start
+    # --- what can be refused -------------------------------------------------------------------
+
+    def _check_room(self, start: int, end: int, count: int) -> None:
+        """Raises MapError if the areas were too many, with count of them in this range."""
+        first, last = self._overlap(start, end)
+        inside = self._areas[first:last]
+        if inside:
+            count += (inside[0].start < start) + (inside[-1].end > end)
+        if count > len(inside) and len(self._areas) - len(inside) + count > _AREAS_MAX:
+            raise MapError(errno.ENOMEM)
+
+    def _back(self, areas: list[Area], fill: Fill | None = None) -> None:
+        """
+        Give frames to those of adjacent areas that have none, and tables to all.
+
+        fill is for a single area. Raises MapError with ENOMEM, or what fill raises; then no frame
+        was taken.
+        """
+        bare = [area for area in areas if area.frame is None]
         try:
-            area.frame = self._frames.take(length)
-            self._tables.map(area.start, area.frame, length, area.prot)
-        except OutOfFrames:
-            if area.frame != _NO_FRAMES:
-                self._frames.give(area.frame, length)
-            raise MapError(errno.ENOMEM) from None
+            for area in bare:
+                area.frame = frame = self._frames.take(area.end - area.start)
+                if fill:
+                    fill(self._memory.slice(frame, area.end - area.start))
+            self._tables.reserve(areas[0].start, areas[-1].end - areas[0].start)
+        except BaseException as error:
+            for area in bare:
+                self._give(area)
+            if isinstance(error, OutOfFrames):
+                raise MapError(errno.ENOMEM) from None
+            raise
 
-    def _insert(self, area: Area) -> None:
-        number = bisect_right(self._starts, area.start)
-        before = self._areas[number - 1] if number else None
-        if before and before.end == area.start and _continues(before, area):
-            before.end = area.end
-            return
-        self._starts.insert(number, area.start)
-        self._areas.insert(number, area)
+    # --- what cannot be refused ----------------------------------------------------------------
 
-    def _remove(self, area: Area) -> None:
-        number = bisect_right(self._starts, area.start) - 1
-        del self._starts[number], self._areas[number]
-        if area.frame != _NO_FRAMES:
-            length = area.end - area.start
-            if area.prot:
-                self._tables.unmap(area.start, length)
-            self._memory.discard(area.frame, length)
-            self._frames.give(area.frame, length)
+    def _empty(self, area: Area) -> None:
+        """Zero the frames of an area; KVM drops its translations of them."""
+        if area.frame is not None:
+            self._memory.discard(area.frame, area.end - area.start)
 
-    def _reprotect(self, area: Area, prot: int) -> None:
-        length = area.end - area.start
-        before, area.prot = area.prot, prot
-        if area.frame == _NO_FRAMES:
-            if prot:
-                self._back(area)
-            return
-        if before:
-            self._tables.unmap(area.start, length)
-        if prot:
-            self._tables.map(area.start, area.frame, length, prot)
-        if before & ~prot:
-            self._memory.forget(area.frame, length)
+    def _give(self, area: Area) -> None:
+        """Return the frames of an area that is not in the tables; all that are free are zero."""
+        self._empty(area)
+        if area.frame is not None:
+            self._frames.give(area.frame, area.end - area.start)
+            area.frame = None
 
-    def _cut(self, start: int, end: int) -> list[Area]:
-        """The areas inside a range, after splitting those that cross its borders."""
-        self._split(start)
-        self._split(end)
-        first = bisect_right(self._starts, start - 1)
-        last = bisect_right(self._starts, end - 1)
-        return self._areas[first:last]
+    def _hide(self, area: Area) -> None:
+        """Take an area out of the tables; KVM must then be made to drop its translations."""
+        if area.prot:
+            self._tables.unmap(area.start, area.end - area.start)
 
-    def _split(self, address: int) -> None:
-        number = bisect_right(self._starts, address) - 1
-        if number < 0:
-            return
-        area = self._areas[number]
-        if area.start < address < area.end:
-            frame = area.frame
-            if frame != _NO_FRAMES:
-                frame += address - area.start
-            self._starts.insert(number + 1, address)
-            self._areas.insert(number + 1, Area(address, area.end, area.prot, frame))
-            area.end = address
+    def _show(self, area: Area) -> None:
+        if area.prot and area.frame is not None:
+            self._tables.map(area.start, area.frame, area.end - area.start, area.prot)
+
+    def _change(self, before: Area, after: Area) -> None:
+        """Show the same pages with other permissions."""
+        self._hide(before)
+        self._show(after)
+        if before.prot & ~after.prot and after.frame is not None:
+            self._memory.forget(after.frame, after.end - after.start)
+
+    # --- the list of areas ---------------------------------------------------------------------
+
+    def _overlap(self, start: int, end: int) -> tuple[int, int]:
+        """The number of the first area in a range, and one past that of the last."""
+        first = bisect_right(self._starts, start)
+        if first and self._areas[first - 1].end > start:
+            first -= 1
+        return first, bisect_left(self._starts, end)
+
+    def _inside(self, start: int, end: int) -> list[Area]:
+        """Copies of the areas in a range, without what is outside of it."""
+        first, last = self._overlap(start, end)
+        return [area.part(start, end) for area in self._areas[first:last]]
+
+    def _replace(self, start: int, end: int, areas: list[Area]) -> None:
+        """Put areas in the place of all that is in a range, joined with what they continue."""
+        first, last = self._overlap(start, end)
+        low, inside = max(0, first - 1), self._areas[first:last]
+        below = [area.part(0, start) for area in inside if area.start < start]
+        above = [area.part(end, HIGHEST) for area in inside if area.end > end]
+        before, after = self._areas[low:first], self._areas[last : last + 1]
+        joined: list[Area] = []
+        for area in (*before, *below, *areas, *above, *after):
+            if joined and area.continues(joined[-1]):
+                joined[-1].end = area.end
+            else:
+                joined.append(area)
+        self._areas[low : last + 1] = joined
+        self._starts[low : last + 1] = [area.start for area in joined]
 
     # --- access on behalf of the program -------------------------------------------------------
 
@@ -217,7 +301,9 @@ class Space:
         pieces = []
         while address < end:
             area = self._areas[number] if 0 <= number < len(self._areas) else None
-            if area is None or not area.start <= address < area.end or need & ~area.prot:
+            if area is None or not area.start <= address < area.end:
+                raise BadAddress
+            if area.frame is None or need & ~area.prot:
                 raise BadAddress
             stop = min(end, area.end)
             pieces.append(self._memory.slice(area.frame + address - area.start, stop - address))
@@ -262,10 +348,14 @@ def _check_range(address: int, length: int) -> None:
         raise MapError(errno.ENOMEM)
 
 
-def _continues(before: Area, area: Area) -> bool:
-    """Whether an area is the same mapping as the one right below it."""
-    if before.prot != area.prot:
-        return False
-    if area.frame == _NO_FRAMES:
-        return before.frame == _NO_FRAMES
-    return before.frame != _NO_FRAMES and area.frame == before.frame + before.end - before.start
+def _tiles(start: int, end: int, prot: int, backed: list[Area]) -> list[Area]:
+    """A range with these permissions: on the frames that it has, and between them on none."""
+    tiles, at = [], start
+    for area in backed:
+        if at < area.start:
+            tiles.append(Area(at, area.start, prot, None))
+        tiles.append(Area(area.start, area.end, prot, area.frame))
+        at = area.end
+    if at < end:
+        tiles.append(Area(at, end, prot, None))
+    return tiles

@@ -1,4 +1,4 @@
-"""The person's terminal as the other end of a guest's serial line."""
+"""The user's terminal as the other end of a guest's serial line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-QUIT = 0x1D  # Ctrl-], as telnet has it
+QUIT = 0x1D  # Ctrl-], as in telnet
 
 
 class Terminal:
     """
-    Puts a terminal into raw mode and hands what is typed to receive(), until Ctrl-] calls quit().
+    Puts a terminal into raw mode and passes what is typed to receive(), until Ctrl-] calls quit().
 
     A context manager; leaving it restores the terminal and ends the reader. A descriptor that is
-    no terminal (a pipe, a file) is read all the same, to its end.
+    not a terminal (a pipe, a file) is read to its end, too.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Terminal:
             before, quit_key, _ = typed.partition(bytes((QUIT,)))
             if before:
                 self._receive(before)
-            if quit_key and self._saved:  # in a pipe it is a byte like any other
+            if quit_key and self._saved:  # in a pipe it is an ordinary byte
                 self._quit()
             if quit_key or not typed:
                 return

@@ -1,4 +1,4 @@
-"""What a run can tell of its exits: counts with their time, and a line for each."""
+"""Statistics of a run's exits, counted and timed by reason, and a trace with a line for each."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Stats:
 
 
 class Trace:
-    """Prints each exit: its number, the instruction that caused it, the registers, what follows."""
+    """Prints each exit: its number, what caused it, the registers, and bytes of code."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
         self._number = 0
 
     def exit(self, what: str, registers: Mapping[str, int], code: bytes) -> None:
-        """One exit; code is what stands at the instruction pointer: most engines are past it."""
+        """One exit; code is the bytes at the instruction pointer, mostly past the instruction."""
         self._number += 1
         shown = " ".join(f"{name}={value:x}" for name, value in registers.items())
         self._write(f"{self._number:5} {what:32} {shown} [{code.hex(' ')}]\n")

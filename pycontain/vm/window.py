@@ -1,9 +1,9 @@
 """
 Reading ahead into the guest, so that small reads of a file need no exit (ring3/entry.S).
 
-A program that reads one file twice in a row finds the next part of it in the window, and its
-reads are served by ring3/entry.S from there. Any other system call ends that, after the file's
-position was set to where the program is: so a program that does nothing but read cannot tell.
+When a program reads one file twice in a row, the next part of it is put into the window, from
+which ring3/entry.S serves further reads. Any other system call first sets the file's position to
+where the program has read, and closes the window: a program that only reads cannot tell.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import os
 from . import ring3
 from .frames import OutOfFrames
 from .paging import READ
+from .space import HIGHEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .frames import Frames
     from .memory import Memory
+    from .open_file import OpenFile
     from .paging import PageTables
-    from .personality.files import OpenFile
 
-_ADDRESS = 0x6FFF_0000_0000  # below what mmap gives out
+_ADDRESS = HIGHEST  # above all that the program can map or unmap
 _SIZE, _FIRST_FILL = 1 << 20, 64 << 10
-_NOBODY = (1 << 64) - 1
+_NO_FILE = (1 << 64) - 1
 _FD, _POSITION, _LEFT = ring3.DATA, ring3.DATA + 8, ring3.DATA + 16
 
 
@@ -38,21 +39,22 @@ class Window:
         if frames.free < 8 * _SIZE:
             raise OutOfFrames
         self._memory = memory
+        tables.reserve(_ADDRESS, _SIZE)
         self._frame = frames.take(_SIZE)
         tables.map(_ADDRESS, self._frame, _SIZE, READ)
         self._recent: OpenFile | None = None  # what the latest call read
         self._file: OpenFile | None = None  # whose bytes are in the window
-        self._end = 0  # the position in the file right behind them
+        self._end = 0  # the position in the file right after them
         self._length = 0
         self._fill = _FIRST_FILL
 
     def pause(self) -> None:
-        """Another call than read() comes: the window closes."""
+        """Close the window, before a call other than read()."""
         self._settle()
         self._recent = None
 
     def read(self, file: OpenFile, descriptor: int, pieces: list[memoryview]) -> int:
-        """read(2) of a regular file into these pieces; fills the window when it is the second."""
+        """read(2) of a regular file into these pieces; the second in a row fills the window."""
         self._settle()
         if file is not self._recent:
             self._recent, self._fill = file, _FIRST_FILL
@@ -77,10 +79,10 @@ class Window:
         self._fill = min(2 * self._fill, _SIZE)
 
     def _settle(self) -> None:
-        """Set the file's own position to where the program has read; the window is empty."""
+        """Set the file's own position to where the program has read, and empty the window."""
         if self._file is None:
             return
-        left = min(self._memory.load(_LEFT, 8), self._length)  # the program can write it: so check
+        left = min(self._memory.load(_LEFT, 8), self._length)  # the program can overwrite it
         os.lseek(self._file.fd, self._end - left, os.SEEK_SET)
-        self._memory.store(_FD, 8, _NOBODY)
+        self._memory.store(_FD, 8, _NO_FILE)
         self._file = None

@@ -27,7 +27,7 @@ def start_real_mode(vcpu: Vcpu, address: int) -> None:
 
 
 def describe(vcpu: Vcpu) -> str:
-    """Where a processor stands, for an error: `cs:rip 0:7c0a`."""
+    """Where a processor is, for an error message: `cs:rip 0:7c0a`."""
     return f"cs:rip {vcpu.sregs().cs.selector:x}:{vcpu.regs().rip:x}"
 
 

@@ -38,7 +38,7 @@ def engine(request):
 
 @pytest.fixture
 def assemble(tmp_path):
-    """Assembly text or a file to a flat binary for an address."""
+    """Assembles text or a file into a flat binary for an address."""
     if not shutil.which("as") or not shutil.which("ld"):
         pytest.skip("needs binutils")
 

@@ -41,7 +41,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def compile_c(tmp_path):
-    """A static program of C text."""
+    """A static program compiled from C source."""
 
     def build(text, *flags, compiler="gcc", name="program"):
         if not shutil.which(compiler):

@@ -27,7 +27,7 @@ def command(*arguments, **given):
     )  # fmt: skip
 
 
-def test_an_unknown_guest_is_told_the_known_ones():
+def test_the_error_for_an_unknown_guest_lists_the_known_ones():
     with pytest.raises(UsageError, match=r"guest = nothing is neither .*; guests: tiny, real"):
         commands.run_guest("nothing", commands.GuestOptions())
 
@@ -37,7 +37,7 @@ def test_a_guest_that_the_emulator_cannot_run_names_the_other_engine():
         commands.run_guest("timer", commands.GuestOptions(engine="emulate"))
 
 
-def test_a_program_given_as_guest_is_told_the_right_command():
+def test_the_error_for_a_program_given_as_guest_names_the_right_command():
     with pytest.raises(UsageError, match="run it with: pycontain vm run -- /bin/sh"):
         commands.run_guest("/bin/sh", commands.GuestOptions())
 
@@ -73,7 +73,7 @@ def test_the_report_is_json():
     assert record["stats"]["by_reason"] == [{"reason": "out", "count": 1, "seconds": 0.25}]
 
 
-def test_the_names_of_the_library_are_there_and_cost_nothing_before():
+def test_the_names_of_the_library_are_loaded_on_first_use():
     code = (
         "import sys, pycontain.vm as vm; assert 'mmap' not in sys.modules;"
         "[getattr(vm, name) for name in vm.__all__]"
@@ -97,7 +97,7 @@ def test_a_tiny_guest_imports_nothing_heavy(needs_kvm):
     assert (done.stdout, done.stderr) == ("!\n", "[]\n")
 
 
-def test_without_kvm_the_emulator_is_named(tmp_path):
+def test_the_error_without_kvm_names_the_emulator(tmp_path):
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c",
          f"mount -t tmpfs none /dev && {sys.executable} -m pycontain vm run tiny"],
@@ -119,6 +119,51 @@ def test_the_command_line_runs_guests_and_programs(needs_kvm):
     assert (done.returncode, done.stdout) == (0, "Linux\n")
     done = command("caps", "--format", "json")
     assert json.loads(done.stdout)["api_version"] == 12
+
+
+def test_the_environment_of_the_caller_is_not_the_program_s(engine, monkeypatch, capfd):
+    monkeypatch.setenv("TOKEN", "secret")
+    monkeypatch.setenv("PATH", "/home/someone/bin:/bin")
+    options = commands.GuestOptions(engine=engine, timeout=60, environment=("A=1", "B==", "A=2"))
+
+    def shown():
+        commands.run_program([BUSYBOX, "env"], options)
+        return capfd.readouterr().out.splitlines()
+
+    standard = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert shown() == [f"PATH={standard}", "A=2", "B=="]
+    monkeypatch.setattr(
+        commands, "environment", lambda _: [f"{name}={value}" for name, value in os.environ.items()]
+    )
+    assert "TOKEN=secret" in shown()
+
+
+@pytest.mark.parametrize("pair", ["TOKEN", "=x", "", "A=\0"])
+def test_a_variable_without_a_value_is_refused_and_not_taken_from_the_caller(pair, monkeypatch):
+    monkeypatch.setenv("TOKEN", "secret")
+    with pytest.raises(UsageError, match="--env.* is not NAME=VALUE"):
+        commands.environment([pair])
+
+
+def test_a_variable_replaces_the_standard_path():
+    assert commands.environment(["PATH=/x", "A=1"]) == ["PATH=/x", "A=1"]
+
+
+def test_the_command_line_gives_files_and_variables(needs_kvm, tmp_path):
+    (tmp_path / "a:b").write_text("in\n")
+    (tmp_path / "out").mkdir()
+    shown = ["--volume", f"{tmp_path}/a:b:/in:ro", "-v", f"{tmp_path}/out:/out:rw"]
+    done = command("run", *shown, "-e", "X=/in", "--", BUSYBOX, "sh", "-c", "echo $X > /out/made")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out/made").read_text() == "/in\n"
+    assert command("run", *shown, "--", BUSYBOX, "cat", "/in").stdout == "in\n"
+
+
+@pytest.mark.parametrize("volume", ["/etc", "/etc:etc", ":/etc", "/etc:/etc:rx", "/etc:rw", ""])
+def test_a_volume_that_cannot_be_understood_is_refused(volume):
+    done = command("run", "--volume", volume, "--", BUSYBOX, "true")
+    assert done.returncode == 1
+    assert "is not HOST:GUEST[:ro|rw] with an absolute GUEST" in done.stderr
 
 
 @pytest.mark.parametrize("program", [False, True])
@@ -152,7 +197,7 @@ def test_ctrl_c_ends_a_guest_that_spins(engine, tmp_path, program):
 
 
 def wait_until_busy(pid):
-    """Until a process has used the processor for so long that it must be in its guest."""
+    """Wait until a process has used so much CPU time that it must be in its guest."""
     while True:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()

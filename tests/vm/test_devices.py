@@ -46,7 +46,7 @@ class Wire:
 @pytest.mark.parametrize(
     ("address", "length"), [(0, (1 << 20) + 1), (1 << 20, 1), (-1, 1), (0, -1), (1 << 63, 8)]
 )
-def test_memory_refuses_what_is_not_all_inside(memory, address, length):
+def test_memory_refuses_ranges_not_entirely_inside(memory, address, length):
     with pytest.raises(GuestError, match=r"guest physical address.* is outside"):
         memory.slice(address, length)
 
@@ -68,14 +68,14 @@ def test_memory_is_not_more_than_the_host_has():
         Memory(1 << 50)
 
 
-def test_an_empty_bus_reads_as_ones_and_swallows_writes(board):
+def test_an_empty_bus_reads_as_ones_and_ignores_writes(board):
     board.port_write(0x1234, 2, 0xBEEF)
     board.memory_write(0xF000_0000, 8, 1)
     assert board.port_read(0x1234, 2) == 0xFFFF
     assert board.memory_read(0xF000_0000, 8) == (1 << 64) - 1
 
 
-def test_an_access_across_the_end_of_a_window_meets_nobody(board):
+def test_an_access_across_the_end_of_a_window_reaches_no_device(board):
     board.plug_window(0xD000_0000, 0x1000, ports.DebugExit(board))
     board.memory_write(0xD000_0FFE, 4, 7)
     assert board.ending is None
@@ -86,7 +86,7 @@ def test_an_access_across_the_end_of_a_window_meets_nobody(board):
 # --- serial ------------------------------------------------------------------------------------
 
 
-def test_serial_sends_bytes_and_is_always_ready_to():
+def test_serial_sends_bytes_and_is_always_ready():
     output = Capture()
     serial = Serial(output)
     for byte in b"ok\n":
@@ -131,7 +131,7 @@ def test_a_received_byte_raises_the_line_until_it_is_read():
     wire = Wire()
     serial = Serial(Capture(), wire)
     serial.receive(b"x")
-    assert wire.changes == []  # nobody asked for interrupts yet
+    assert wire.changes == []  # interrupts are not enabled yet
     serial.write(IER, 1, 1)
     assert wire.changes == [True]
     assert serial.read(IIR, 1) == 4
@@ -190,7 +190,7 @@ def request(memory, address, *words):
         memory.store(address + 4 * number, 4, word)
 
 
-def test_a_hypercall_writes_the_buffer_and_answers_its_length(board, memory):
+def test_a_hypercall_writes_the_buffer_and_returns_its_length(board, memory):
     output = Capture()
     memory.write(0x2000, b"hello")
     request(memory, 0x1000, 1, 0x2000, 5, 0)
@@ -202,7 +202,7 @@ def test_a_hypercall_writes_the_buffer_and_answers_its_length(board, memory):
 @pytest.mark.parametrize(
     "words", [(2, 0x2000, 5), (1, 0xFFFF_FFFF, 5), (1, 0x2000, 0xFFFF_FFFF), (1, 0xFFFFF, 2)]
 )
-def test_a_wrong_hypercall_is_answered_with_minus_one(board, memory, words):
+def test_an_invalid_hypercall_returns_minus_one(board, memory, words):
     output = Capture()
     request(memory, 0x1000, *words, 0)
     ports.Hypercall(board, output).write(0, 4, 0x1000)
@@ -220,10 +220,10 @@ def test_a_hypercall_outside_of_memory_is_ignored(board, address):
 # --- sinks -------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_of_the_output_has_a_limit():
+def test_captured_output_has_a_limit():
     output = Capture(limit=10)
     output(b"12345")
-    with pytest.raises(GuestError, match="wrote more than the 10 bytes"):
+    with pytest.raises(GuestError, match="wrote more than the limit of 10 bytes"):
         output(b"1234567890")
     assert output.data == b"1234512345"
 
@@ -237,7 +237,7 @@ def test_a_descriptor_gets_every_byte():
     os.close(writer)
 
 
-def test_a_reader_that_does_not_read_holds_nobody_beyond_the_deadline():
+def test_a_reader_that_does_not_read_blocks_nothing_past_the_deadline():
     reader, writer = os.pipe()
     with Deadline(0.2) as deadline, pytest.raises(Timeout):
         Descriptor(writer, deadline)(bytes(1 << 20))

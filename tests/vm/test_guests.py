@@ -58,6 +58,7 @@ def test_the_entry_page_is_what_its_source_assembles_to(assemble):
     code = (folder / "entry.bin").read_bytes()
     assert assemble(folder / "entry.S", 0x4000) == code
     assert code[ring3.COPY - ring3.ENTRY :][:2] == b"\xf3\xa4"  # rep movsb
+    assert code[ring3.PROBE - ring3.ENTRY :] == b"\x0f\x05"  # syscall
 
 
 @pytest.mark.parametrize("name", GUESTS)

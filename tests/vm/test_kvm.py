@@ -1,4 +1,4 @@
-"""The thin objects over /dev/kvm, its errors, and the report of what it offers."""
+"""The objects for /dev/kvm, its errors, and the report of what it offers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def descriptors():
     return sorted(os.listdir("/proc/self/fd"))
 
 
-def test_everything_is_given_back():
+def test_everything_is_released():
     before = descriptors()
     with Kvm() as kvm, kvm.create_vm() as vm, vm.create_vcpu() as vcpu:
         assert vcpu.state.exit_reason == 0
@@ -38,7 +38,7 @@ def test_a_missing_device_names_the_emulator():
 
 
 def test_another_device_is_not_taken_for_kvm():
-    with pytest.raises(HostError, match="/dev/null is not KVM's device"):
+    with pytest.raises(HostError, match="/dev/null is not a KVM device"):
         Kvm("/dev/null")
 
 

@@ -1,7 +1,8 @@
-"""Running flat guests: endings, timeouts, traces, input; and guests that mean harm."""
+"""Running flat guests: endings, timeouts, traces, input, and hostile guests."""
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import threading
@@ -9,13 +10,18 @@ import time
 
 import pytest
 
-from pycontain.errors import GuestError, HostError, Timeout, UsageError
+from pycontain.errors import GuestError, HostError, KernelError, Timeout, UsageError
+from pycontain.vm import engine_kvm
 from pycontain.vm.deadline import STOP, Deadline
+from pycontain.vm.devices import virtio
+from pycontain.vm.guests import GUESTS
+from pycontain.vm.kvm import Vcpu
 from pycontain.vm.machine import MIB, Hardware, run_flat
 from pycontain.vm.sink import Capture
 from pycontain.vm.watch import Trace
 
 SPIN = b"\xeb\xfe"  # jmp .
+PRINTS = b"\xba\xf8\x03\xee\xeb\xfd"  # mov $0x3f8, %dx; 1: out %al, (%dx); jmp 1b
 
 
 def run(image, engine="kvm", *, timeout=20.0, trace=None, **hardware):
@@ -88,14 +94,14 @@ def test_a_guest_that_spins_is_stopped_at_its_deadline(engine):
     assert time.monotonic() - began < 10
 
 
-def test_a_guest_of_three_processors_is_stopped_too(needs_kvm):
+def test_a_guest_with_three_processors_is_stopped_too(needs_kvm):
     with pytest.raises(Timeout, match=r"the guest did not end within 0.2 s; raise --timeout"):
         run(SPIN, timeout=0.2, cpus=3)
 
 
 def test_the_emulator_has_one_processor():
     pytest.importorskip("unicorn")
-    with pytest.raises(UsageError, match="which the emulator has not; use --engine kvm"):
+    with pytest.raises(UsageError, match="which the emulator does not provide; use --engine kvm"):
         run(SPIN, "emulate", cpus=3)
 
 
@@ -124,6 +130,48 @@ def test_a_guest_that_prints_for_ever_is_stopped(engine, assemble):
     image = assemble(".code16\n mov $0x3f8, %dx\n1: outsb\n jmp 1b\n")
     with pytest.raises((Timeout, GuestError)):
         run(image, engine, timeout=0.5)
+
+
+@pytest.mark.parametrize("name", ["uart", "hypercall", "virtio"])
+def test_output_beyond_the_limit_ends_the_machine(engine, name):
+    """Also when a device passes it on, which serves what is wrong in a request itself."""
+    with pytest.raises(GuestError, match="wrote more than the limit of 100 bytes"):
+        run_flat(GUESTS[name].image(), Capture(100), Hardware(), timeout=20, engine=engine)
+
+
+def test_a_device_that_takes_every_error_for_the_guest_s_loses_the_limit(engine, monkeypatch):
+    monkeypatch.setattr(virtio, "BrokenRing", GuestError)
+    with pytest.raises(Timeout):
+        run_flat(GUESTS["virtio"].image(), Capture(100), Hardware(), timeout=0.5, engine=engine)
+
+
+def test_a_reader_that_does_not_read_stops_no_machine_past_its_deadline(engine):
+    reader, writer = os.pipe()
+    with pytest.raises(Timeout):
+        run_flat(PRINTS, writer, Hardware(), timeout=0.5, engine=engine)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_an_error_that_keeps_a_view_of_the_processor_would_be_another_one(needs_kvm, monkeypatch):
+    monkeypatch.setattr(engine_kvm, "bytearray", lambda view: view, raising=False)
+    with pytest.raises(BufferError):
+        run_flat(PRINTS, Capture(100), Hardware(), timeout=20)
+
+
+def refuse(vcpu):
+    raise KernelError.of("ioctl KVM_RUN", errno.EFAULT)
+
+
+def test_a_guest_that_kvm_cannot_run_any_further_is_a_guest_s_error(needs_kvm, monkeypatch):
+    monkeypatch.setattr(Vcpu, "enter", refuse)
+    with pytest.raises(GuestError, match="^cpu 0 KVM cannot continue: ioctl KVM_RUN: bad address$"):
+        run(SPIN)
+    with pytest.raises(GuestError, match="KVM cannot continue"):
+        run(SPIN, cpus=2)
+    monkeypatch.setattr(engine_kvm, "stuck", lambda vcpu, error: error)
+    with pytest.raises(KernelError):
+        run(SPIN)
 
 
 @pytest.mark.needs_bare_kvm
@@ -187,7 +235,7 @@ def test_random_code_ends_within_its_time(engine):
         ({"memory": 4 << 30}, UsageError, "4096 MiB is more than the 3072 MiB"),
     ],
 )
-def test_hardware_that_cannot_be_is_refused(hardware, error, words):
+def test_impossible_hardware_is_refused(hardware, error, words):
     with pytest.raises(error, match=words):
         run(SPIN, **hardware)
 
@@ -211,7 +259,7 @@ def test_an_unknown_engine_is_refused():
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-def test_a_timeout_that_is_no_time_is_refused(seconds):
+def test_an_invalid_timeout_is_refused(seconds):
     with pytest.raises(UsageError, match="timeout"):
         Deadline(seconds)
 
@@ -219,7 +267,7 @@ def test_a_timeout_that_is_no_time_is_refused(seconds):
 # --- as a library ------------------------------------------------------------------------------
 
 
-def test_a_thread_has_its_signals_and_timers_back_after_a_run(engine):
+def test_a_run_restores_the_thread_s_signals_and_timers(engine):
     import signal
 
     with pytest.raises(Timeout):
@@ -289,7 +337,7 @@ def test_twenty_machines_at_once_leave_nothing(needs_kvm):
     assert threading.active_count() == 1
 
 
-def test_a_machine_that_cannot_be_made_leaves_nothing(needs_kvm, monkeypatch):
+def test_a_machine_that_cannot_be_created_leaves_nothing(needs_kvm, monkeypatch):
     from pycontain.vm.kvm import Vm
 
     def refuse(self, number):
@@ -302,7 +350,7 @@ def test_a_machine_that_cannot_be_made_leaves_nothing(needs_kvm, monkeypatch):
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-# --- a person at the terminal ------------------------------------------------------------------
+# --- a user at the terminal --------------------------------------------------------------------
 
 ECHO = """
         .code16
@@ -321,7 +369,7 @@ ECHO = """
 def test_what_is_typed_reaches_the_guest_and_the_quit_key_ends_it(engine, assemble, monkeypatch):
     from pycontain.vm import terminal
 
-    person, line = pty.openpty()
+    user, line = pty.openpty()
     monkeypatch.setattr(terminal.Terminal.__init__, "__defaults__", (line,))
     output = Capture()
     results = []
@@ -333,11 +381,11 @@ def test_what_is_typed_reaches_the_guest_and_the_quit_key_ends_it(engine, assemb
 
     thread = threading.Thread(target=guest)
     thread.start()
-    os.write(person, b"HAL")
+    os.write(user, b"HAL")
     while output.data != b"IBM" and thread.is_alive():
         time.sleep(0.01)
-    os.write(person, b"\x1d")
+    os.write(user, b"\x1d")
     thread.join()
-    os.close(person)
+    os.close(user)
     os.close(line)
     assert results[0].ending.why == "quit"

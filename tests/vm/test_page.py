@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs/virtualization.md"
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command of the page with the output that stands below it."""
+    """Each command of the page with the output shown below it."""
     found = []
     for block in re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE):
         for part in block.split("$ ")[1:]:
@@ -33,7 +33,7 @@ def run(command: str) -> subprocess.CompletedProcess[str]:
 
 
 def cases():
-    """The commands as parameters; to compare takes minutes where the processor is emulated."""
+    """The commands as parameters; comparing takes minutes where the processor is emulated."""
     for command, output in commands():
         slow = command.startswith("pycontain compare")
         yield pytest.param(command, output, marks=[pytest.mark.needs_bare_kvm] if slow else [])
@@ -61,5 +61,5 @@ def test_the_numbers_of_exits_are_those_of_the_page(needs_kvm):
 
 
 def test_the_page_has_a_command_in_each_section():
-    sections = PAGE.read_text().split("\n## ")[2:]  # the first only names the kinds of hypervisor
+    sections = PAGE.read_text().split("\n## ")[2:]  # the first only lists the kinds of hypervisor
     assert [text.split("\n")[0] for text in sections if "```console" not in text] == []

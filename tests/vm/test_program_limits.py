@@ -1,4 +1,4 @@
-"""Programs that would take too much, and many at once."""
+"""Limits on what programs can use, and many programs at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
         for (int k = 0; k < 64; k++) page[next() % 8192] = next() % 3 ? 0 : next();
         syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
-    for (long i = 0; i < 2000; i++) {                  /* and away with our own memory */
+    for (long i = 0; i < 2000; i++) {                  /* then change our own mappings */
         unsigned long a[4];
         for (int k = 0; k < 4; k++) a[k] = next() % 4 ? odd[next() % calls] : next() & ~4095UL;
         syscall(9 + next() % 4, a[0], a[1], a[2], 34, a[3], 0);
@@ -98,7 +98,7 @@ def test_a_program_without_end_is_stopped_at_its_deadline(compile_c, engine, nam
     os.close(writer)
 
 
-def test_a_full_pipe_does_not_hold_the_monitor(files):
+def test_a_full_pipe_does_not_block_the_monitor(files):
     reader, writer = os.pipe()
     with pytest.raises(Timeout):
         run_program(
@@ -108,7 +108,7 @@ def test_a_full_pipe_does_not_hold_the_monitor(files):
     os.close(writer)
 
 
-def test_a_reader_that_left_is_sigpipe(files):
+def test_a_pipe_without_a_reader_is_sigpipe(files):
     reader, writer = os.pipe()
     os.close(reader)
     world = World(root=str(files), stdout=writer)
@@ -117,9 +117,9 @@ def test_a_reader_that_left_is_sigpipe(files):
     assert result.ending.status == 141
 
 
-def test_output_beyond_what_is_kept_ends_the_run(files):
+def test_output_beyond_the_limit_ends_the_run(files):
     world = World(root=str(files), stdout=Capture(limit=100_000))
-    with pytest.raises(GuestError, match="wrote more than the 100000 bytes"):
+    with pytest.raises(GuestError, match="wrote more than the limit of 100000 bytes"):
         run_program(["/bin/busybox", "yes"], world=world, timeout=20)
 
 
@@ -138,7 +138,9 @@ def test_memory_is_capped(compile_c, engine):
 
 def test_a_program_that_needs_more_memory_than_it_has_is_refused(compile_c, needs_kvm):
     path = compile_c("char c[100 << 20]; int main(void) { return c[5]; }")
-    with pytest.raises(GuestError, match="memory = 64 MiB does not fit; raise --mem"):
+    with pytest.raises(
+        GuestError, match="memory = 64 MiB is too small for the program; raise --mem"
+    ):
         run(path, memory=64 * MIB)
 
 
@@ -152,7 +154,7 @@ def test_a_program_that_needs_more_memory_than_it_has_is_refused(compile_c, need
         (["x"], {"root": "/missing"}, UsageError, "root = /missing is not a directory"),
         ([BUSYBOX], {"memory": 0}, UsageError, "is not a positive number"),
         ([BUSYBOX], {"memory": 1 << 50}, HostError, "is more than the"),
-        ([BUSYBOX], {"memory": 1 << 17}, GuestError, "does not fit"),
+        ([BUSYBOX], {"memory": 1 << 17}, GuestError, "is too small for the program"),
         ([BUSYBOX, "x" * (1 << 18)], {}, UsageError, "longer than 128 KiB"),
     ],
 )

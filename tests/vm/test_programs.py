@@ -1,4 +1,4 @@
-"""Unmodified static Linux programs: busybox, and small C programs that ask or misbehave."""
+"""Unmodified static Linux programs: busybox, and small C programs that check or misbehave."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ APPLETS = [
 
 
 @pytest.mark.parametrize("applet", APPLETS, ids=lambda applet: "-".join(applet[:2]))
-def test_busybox_does_the_same_as_under_the_host_s_kernel(files, applet, engine):
+def test_busybox_behaves_as_under_the_host_s_kernel(files, applet, engine):
     native = subprocess.run(
         ["/bin/busybox", *applet], check=False, capture_output=True, cwd="/",
         env=dict(pair.split("=") for pair in ENVIRONMENT),
@@ -56,7 +56,7 @@ def test_busybox_does_the_same_as_under_the_host_s_kernel(files, applet, engine)
     assert (status, output, errors) == (native.returncode, native.stdout, native.stderr)
 
 
-def test_gzip_compresses_what_python_can_read(files, engine):
+def test_gzip_output_can_be_decompressed(files, engine):
     _, output, _, _ = run("/bin/busybox", "gzip", "-c", "/big", engine=engine, root=str(files))
     assert gzip.decompress(output) == (files / "big").read_bytes()
 
@@ -121,13 +121,13 @@ def test_a_fifo_and_a_socket_do_not_open(files):
     assert b"Permission denied" in errors
 
 
-def test_proc_would_show_the_monitor_and_does_not_open():
-    status, output, _, _ = run(BUSYBOX, "cat", "/proc/self/maps")
+def test_proc_which_would_show_the_monitor_does_not_open():
+    status, output, _, _ = run(BUSYBOX, "cat", "/proc/self/maps", root="/")
     assert (status, output) == (1, b"")
 
 
 def test_harmless_devices_open():
-    status, output, _, _ = run(BUSYBOX, "head", "-c", "10", "/dev/zero")
+    status, output, _, _ = run(BUSYBOX, "head", "-c", "10", "/dev/zero", root="/")
     assert (status, output) == (0, bytes(10))
 
 
@@ -157,7 +157,7 @@ def test_a_program_for_another_processor_runs_emulated(compile_c):
 CRASHES = {
     "null write": ("*(volatile int *)0 = 1;", 11, "wrote to 0x0, where nothing is mapped"),
     "null read": ("return *(volatile int *)8;", 11, "read 0x8, where nothing is mapped"),
-    "write to code": ("*(volatile int *)main = 1;", 11, "wrote to 0x.*which does not allow it"),
+    "write to code": ("*(volatile int *)main = 1;", 11, "wrote to 0x.*whose permissions forbid it"),
     "jump to nothing": ("((void (*)(void))0x123000)();", 11, "ran code at 0x123000"),
     "run data": ("char c[99]; ((void (*)(void))c)();", 11, "ran code at 0x7ff"),
     "illegal": ('asm("ud2");', 4, "ran an illegal instruction"),
@@ -167,7 +167,7 @@ CRASHES = {
 
 
 @pytest.mark.parametrize("name", CRASHES)
-def test_a_crash_is_told_and_gives_the_status_of_its_signal(compile_c, engine, name):
+def test_a_crash_is_described_and_gives_the_status_of_its_signal(compile_c, engine, name):
     body, signal, words = CRASHES[name]
     path = compile_c(
         "#include <stdlib.h>\n"
@@ -189,22 +189,22 @@ PRIVILEGED = {
 
 
 @pytest.mark.parametrize("name", PRIVILEGED)
-def test_ring_3_may_not_do_what_kernels_do(compile_c, needs_kvm, name):
+def test_privileged_instructions_fault_in_ring_3(compile_c, needs_kvm, name):
     path = compile_c(
         f'int main(void) {{ asm volatile("{PRIVILEGED[name]}" ::: "rax"); return 0; }}'
     )
     status, _, _, result = run(path)
-    if name.startswith("int") and status == 132:  # software PVM knows no such instruction
+    if name.startswith("int") and status == 132:  # software PVM does not implement it
         assert "illegal instruction" in result.ending.fault
         return
     assert status == 139
-    assert "did what only a kernel may" in result.ending.fault
+    assert "caused a general protection fault" in result.ending.fault
 
 
 @pytest.mark.parametrize(
     ("statement", "signal"), [("volatile int z = 0, n = 5; return n / z;", 8), ('asm("int3");', 5)]
 )
-def test_arithmetic_and_breakpoints_have_their_signals(compile_c, needs_kvm, statement, signal):
+def test_arithmetic_and_breakpoints_raise_their_signals(compile_c, needs_kvm, statement, signal):
     status, _, _, _ = run(compile_c(f"int main(void) {{ {statement} return 0; }}"))
     assert status == 128 + signal
 
@@ -265,8 +265,8 @@ def test_memory_calls_do_what_linux_does(compile_c, engine):
 
 @pytest.mark.parametrize("access", ["p[0] = 1", "p[0]", "((void (*)(void))p)()"])
 @pytest.mark.parametrize("how", ["munmap(p, 4096)", "mprotect(p, 4096, PROT_NONE)"])
-def test_what_was_taken_away_is_gone_at_once(compile_c, engine, how, access):
-    # the page is in the processor's translations: they must be forgotten
+def test_a_page_made_inaccessible_is_so_at_once(compile_c, engine, how, access):
+    # the processor has a cached translation of the page, which must be dropped
     path = compile_c(f"""
         #include <sys/mman.h>
         int main(void) {{
@@ -349,7 +349,7 @@ int main(int argc, char **argv) {
         got = read(fd, a, want);
         if (got < 0 || got > want) return 3;
         if (pread(two, b, got, at) != got || memcmp(a, b, got)) return 4;
-        for (int i = 0; i < 3 && got; i++) {           /* without another call between */
+        for (int i = 0; i < 3 && got; i++) {           /* with no other call between */
             long more = read(one, a, 100);
             got += more;
             if (more < 100) break;
@@ -363,9 +363,9 @@ int main(int argc, char **argv) {
 """
 
 
-def test_small_reads_see_the_file_as_it_is_whatever_comes_between(compile_c, engine, files):
+def test_small_reads_are_correct_whatever_calls_come_between(compile_c, engine, files):
     path = compile_c(SMALL_READS)
-    status, output, _, _ = run(path, str(files / "big"), engine=engine)
+    status, output, _, _ = run(path, str(files / "big"), root="/", engine=engine)
     assert (status, output) == (0, b"%d\n" % (256 * 12345))
 
 
@@ -386,8 +386,8 @@ def test_a_program_that_forges_the_window_hurts_only_itself(compile_c, needs_kvm
             static char b[4096];
             int fd = open(argv[1], O_RDONLY);
             read(fd, b, 100); read(fd, b, 100); read(fd, b, 100);
-            word[2] = -1;                                  /* far more is left than there is */
-            if (lseek(fd, 0, SEEK_CUR) != 200) return 1;   /* believed: nothing was read */
+            word[2] = -1;                                  /* far more than is left */
+            if (lseek(fd, 0, SEEK_CUR) != 200) return 1;   /* clamped: as if unread */
             read(fd, b, 100); read(fd, b, 100);
             word[2] = 0;
             lseek(fd, 0, SEEK_CUR);
@@ -399,7 +399,7 @@ def test_a_program_that_forges_the_window_hurts_only_itself(compile_c, needs_kvm
             if (((long *)b)[1] == 0x00af9b000000ffff) puts("leaked");
             return 0;
         }""")  # fmt: skip
-    status, output, _, _ = run(path, str(files / "big"))
+    status, output, _, _ = run(path, str(files / "big"), root="/")
     assert status in {0, 139}
     assert output == b""
 

@@ -1,11 +1,11 @@
-"""Frames, page tables and address spaces, each against a simple model."""
+"""Frames, page tables and address spaces; test_space_model.py compares them with a model."""
 
 from __future__ import annotations
 
 import errno
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontain.vm.frames import Frames, OutOfFrames
@@ -59,7 +59,7 @@ def error_of(call, *arguments, **named):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=60))
-def test_frames_are_given_once_and_come_back(steps):
+def test_frames_are_handed_out_once_and_can_be_returned(steps):
     frames = Frames(0, 64 * PAGE)
     held = []
     for take, size in steps:
@@ -81,7 +81,7 @@ def test_frames_are_given_once_and_come_back(steps):
 # --- page tables -------------------------------------------------------------------------------
 
 
-def test_the_tables_say_what_was_mapped(memory, parts):
+def test_the_tables_contain_what_was_mapped(memory, parts):
     _, tables, _ = parts
     tables.map(0x7F12_3456_7000, 0x40_0000, 3 * PAGE, READ)
     tables.map(0x1F_F000, 0x50_0000, 2 * PAGE, RW)  # across two last-level tables
@@ -117,7 +117,7 @@ def test_mappings_without_an_address_never_overlap(space):
     assert all(space.read(start, 8) == start.to_bytes(8, "little") for start in taken)
 
 
-def test_memory_that_comes_back_is_zero_again(space, parts):
+def test_reused_memory_is_zero(space, parts):
     free = parts[2].free
     for _ in range(20):
         address = space.map(0, 4 * MIB, RW)
@@ -134,7 +134,7 @@ def test_pages_are_never_writable_and_executable(space):
     space.protect(address, PAGE, READ | EXECUTE)
 
 
-def test_the_program_is_held_to_its_permissions(space):
+def test_permissions_are_enforced(space):
     address = space.map(0, 3 * PAGE, RW)
     space.protect(address + PAGE, PAGE, READ)
     space.write(address, b"x" * PAGE)
@@ -146,7 +146,7 @@ def test_the_program_is_held_to_its_permissions(space):
 
 
 @pytest.mark.parametrize("address", [0, PAGE, LOWEST - PAGE, HIGHEST - PAGE + PAGE, 1 << 63])
-def test_no_program_maps_the_monitor_s_pages_or_beyond_its_half(space, address):
+def test_no_program_maps_outside_its_address_range(space, address):
     assert error_of(space.map, address, 2 * PAGE, RW, fixed=True) == errno.ENOMEM
 
 
@@ -171,7 +171,7 @@ def test_reserved_pages_take_no_memory_until_they_are_used(space):
     assert error_of(space.protect, address, 1 << 39, RW) == errno.ENOMEM
 
 
-def test_equal_neighbours_are_one_area_so_that_reserving_for_ever_is_bounded(space):
+def test_equal_neighbours_merge_so_that_endless_reserving_is_bounded(space):
     for _ in range(1000):
         space.map(0, PAGE, 0)
     assert len(space._areas) == 1
@@ -195,51 +195,3 @@ def test_a_string_ends_at_its_zero_even_at_the_end_of_memory(space):
         space.text(address + PAGE - 4)
     space.write(address, b"x" * 20)
     assert error_of(space.text, address, 10) == errno.ENAMETOOLONG
-
-
-STEP = st.tuples(
-    st.sampled_from(["map", "unmap", "protect"]),
-    st.integers(0, 19),
-    st.integers(1, 8),
-    st.sampled_from([0, READ, RW, READ | EXECUTE]),
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(STEP, max_size=25))
-def test_a_space_agrees_with_a_model_of_single_pages(steps):
-    memory = Memory(4 * MIB)
-    frames = Frames(LOWEST, memory.size)
-    tables = PageTables(memory, frames)
-    space = Space(memory, frames, tables)
-    model: dict[int, list] = {}  # page number -> [permissions, first byte]
-    for stamp, (action, first, count, prot) in enumerate(steps, 1):
-        address, span = HOME + first * PAGE, range(first, first + count)
-        if action == "map":
-            space.map(address, count * PAGE, prot, fixed=True)
-            model.update({page: [prot, 0] for page in span})
-        elif action == "unmap":
-            space.unmap(address, count * PAGE)
-            for page in span:
-                model.pop(page, None)
-        elif all(page in model for page in span):
-            space.protect(address, count * PAGE, prot)
-            for page in span:
-                model[page][0] = prot
-        else:
-            assert error_of(space.protect, address, count * PAGE, prot) == errno.ENOMEM
-        for page in span:
-            if model.get(page, [0])[0] & WRITE:
-                space.write(HOME + page * PAGE, bytes((stamp,)))
-                model[page][1] = stamp
-    for page in range(30):
-        prot, value = model.get(page, (0, 0))
-        found = walk(memory, tables.root, HOME + page * PAGE)
-        if not prot:
-            assert found is None
-        else:
-            physical, writable, user, executable = found
-            assert (writable, user, executable) == (bool(prot & 2), True, bool(prot & 4))
-            assert memory.load(physical, 1) == value
-    tables.close()
-    memory.close()

@@ -1,4 +1,4 @@
-"""Virtio at the level of registers and rings, driven as a guest would, then as a hostile one."""
+"""Virtio at the level of registers and rings, driven as by a guest, then as by a hostile one."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def disk(tmp_path):
 # --- registers ---------------------------------------------------------------------------------
 
 
-def test_the_window_tells_magic_version_and_kind(console):
+def test_the_window_shows_magic_version_and_kind(console):
     _, driver = console
     assert [driver.get(register) for register in (0, 4, 8)] == [0x7472_6976, 2, 3]
     driver.set(0x14, 1)
@@ -108,7 +108,7 @@ def test_the_window_tells_magic_version_and_kind(console):
     assert driver.get(0x10) == 0
 
 
-def test_features_that_were_not_offered_are_not_ok(memory):
+def test_features_that_were_not_offered_are_rejected(memory):
     device = VirtioConsole(memory, Capture())
     for register, value in ((0x70, 3), (0x24, 0), (0x20, 1 << 30), (0x24, 1), (0x20, 1)):
         device.write(register, 4, value)
@@ -116,7 +116,7 @@ def test_features_that_were_not_offered_are_not_ok(memory):
     assert device.read(0x70, 4) == 3
 
 
-def test_a_driver_older_than_version_1_is_not_ok(memory):
+def test_a_driver_older_than_version_1_is_rejected(memory):
     device = VirtioConsole(memory, Capture())
     device.write(0x70, 4, 11)
     assert device.read(0x70, 4) == 3
@@ -131,7 +131,7 @@ def test_only_queues_that_exist_have_a_size(console):
 
 
 @pytest.mark.parametrize("size", [0, 3, 257, 512, 0xFFFF_FFFF])
-def test_a_queue_of_a_wrong_size_does_not_get_ready(console, size):
+def test_a_queue_with_an_invalid_size_does_not_become_ready(console, size):
     _, driver = console
     driver.size = size
     driver.queue(1)
@@ -217,7 +217,7 @@ def block(memory, disk):
     return driver
 
 
-def test_the_disk_tells_capacity_geometry_and_block_size(block):
+def test_the_disk_reports_capacity_geometry_and_block_size(block):
     def config(offset, size):
         return block.device.read(0x100 + offset, size)
 
@@ -250,7 +250,7 @@ def test_the_disk_has_a_name(block, memory):
     ("kind", "sector", "length"),
     [(0, 2048, 512), (0, 2047, 1024), (0, 1 << 63, 512), (1, 2048, 512), (0, 0, 100)],
 )
-def test_beyond_the_disk_is_an_error_of_the_disk(block, disk, kind, sector, length):
+def test_access_beyond_the_disk_is_an_io_error(block, disk, kind, sector, length):
     before = os.fstat(disk).st_size
     assert block_request(block, kind, sector, length, flags=WRITE if kind == 0 else 0) == 1
     assert os.fstat(disk).st_size == before
@@ -287,7 +287,7 @@ def wrapping(driver):
     driver.descriptor(0, (1 << 64) - 1, 2)
 
 
-def circle(driver):
+def loop(driver):
     driver.descriptor(0, DATA, 1, NEXT, 1)
     driver.descriptor(1, DATA, 1, NEXT, 0)
 
@@ -305,8 +305,8 @@ def endless(driver):
         driver.descriptor(number, 0, SIZE, NEXT, number + 1)
 
 
-@pytest.mark.parametrize("attack", [outside, wrapping, circle, next_beyond, indirect, endless])
-def test_a_broken_chain_stops_the_device_and_tells_the_driver(console, attack):
+@pytest.mark.parametrize("attack", [outside, wrapping, loop, next_beyond, indirect, endless])
+def test_a_broken_chain_stops_the_device_and_notifies_the_driver(console, attack):
     device, driver = console
     driver.queue(1)
     attack(driver)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ...errors import GuestError, HostError
-from .virtio import VirtioDevice
+from ...errors import HostError
+from .virtio import BrokenRing, VirtioDevice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,15 +17,15 @@ SECTOR = 512
 _READ, _WRITE, _FLUSH, _GET_ID = 0, 1, 4, 8
 _OK, _IO_ERROR, _UNSUPPORTED = 0, 1, 2
 _SEG_MAX, _GEOMETRY, _READ_ONLY, _BLOCK_SIZE, _CAN_FLUSH = 1 << 2, 1 << 4, 1 << 5, 1 << 6, 1 << 9
-_HEADS, _SECTORS_PER_TRACK = 16, 63  # what disks have told since the IDE days
+_HEADS, _SECTORS_PER_TRACK = 16, 63  # as disks have reported since the IDE days
 _SEGMENTS = 126
 
 
 class VirtioBlock(VirtioDevice):
     """
-    A raw file as a disk; its size is cut to whole sectors.
+    A raw file as a disk; its size is rounded down to whole sectors.
 
-    Raises HostError when the file is less than one sector.
+    Raises HostError when the file is smaller than one sector.
     """
 
     ID = 2
@@ -55,25 +55,25 @@ class VirtioBlock(VirtioDevice):
         )
 
     def notify(self, queue: Queue, number: int) -> None:  # noqa: ARG002
-        """Serve every request that waits, in order."""
+        """Serve every pending request, in order."""
         for chain in queue.take():
             queue.give(chain, self._serve(chain))
             self.interrupt()
 
     def _serve(self, chain: Chain) -> int:
-        """Do one request and write its status; the number of bytes written."""
+        """Serve one request and write its status; returns the number of bytes written."""
         if not chain.writable or not len(chain.writable[-1]) or len(chain.readable) < 1:
-            raise GuestError("has no header or no status byte", at="virtio block request")
+            raise BrokenRing("has no header or no status byte", at="virtio block request")
         header = chain.readable[0]
         if len(header) < 16:
-            raise GuestError("has a short header", at="virtio block request")
+            raise BrokenRing("has a short header", at="virtio block request")
         kind, sector = int.from_bytes(header[:4], "little"), int.from_bytes(header[8:16], "little")
         last = chain.writable[-1]
         data_in = [*chain.writable[:-1], last[:-1]]
         data_out = [header[16:], *chain.readable[1:]]
         try:
             status, written = self._carry_out(kind, sector, data_in, data_out)
-        except OSError:  # the disk's error is the guest's to see
+        except OSError:  # the guest sees it as an error of its disk
             status, written = _IO_ERROR, 0
         last[-1] = status
         return written + 1

@@ -14,7 +14,7 @@ _RECEIVE, _TRANSMIT = 0, 1
 
 
 class VirtioConsole(VirtioDevice):
-    """Whole buffers go out through sink; input waits until the driver gives a buffer for it."""
+    """Whole buffers go out through sink; input waits until the driver provides a buffer for it."""
 
     ID = 3
     QUEUES = 2
@@ -31,7 +31,7 @@ class VirtioConsole(VirtioDevice):
         self._kick(_RECEIVE)
 
     def notify(self, queue: Queue, number: int) -> None:
-        """Write out what was given, or fill the buffers that were given."""
+        """Write out the buffers of the driver, or fill them with input."""
         if number == _TRANSMIT:
             self._transmit(queue)
         else:

@@ -1,8 +1,8 @@
-"""The small devices behind ports: reset, exit with a status, and a hypercall with a buffer."""
+"""The small devices on I/O ports: reset, exit with a status, and a hypercall with a buffer."""
 
 from __future__ import annotations
 
-from ...errors import GuestError
+from ..memory import OutsideMemory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,21 +16,21 @@ HYPERCALL = 0x510
 _PULSE_RESET = 0xFE
 _HYPERCALL_WRITE = 1
 _FAILED = 0xFFFF_FFFF
-_LENGTH_MAX = 4 << 20  # keeps what one call can cost bounded
+_LENGTH_MAX = 4 << 20  # bounds the cost of one call
 
 
 class I8042:
     """
-    The keyboard controller, of which only the reset line is left.
+    The keyboard controller, reduced to its reset line.
 
-    Kernels that know no better reset the machine through it: 0xfe to port 0x64.
+    Kernels without a better way reset the machine through it: 0xfe to port 0x64.
     """
 
     def __init__(self, board: Board) -> None:
         self._board = board
 
     def read(self, offset: int, size: int) -> int:  # noqa: ARG002
-        return 0  # no key waits, and commands are accepted
+        return 0  # no key is pending, and commands are accepted
 
     def write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
         if offset == 4 and value & 0xFF == _PULSE_RESET:
@@ -52,7 +52,7 @@ class DebugExit:
 
 class Hypercall:
     """
-    A call of the monitor: the guest writes the physical address of a request of four words,
+    A call to the monitor: the guest writes the physical address of a request of four words,
     {1, address, length, result}; the bytes are written out, and result is their number or -1.
     """
 
@@ -61,16 +61,21 @@ class Hypercall:
         self._sink = sink
 
     def read(self, offset: int, size: int) -> int:  # noqa: ARG002
-        return _HYPERCALL_WRITE  # the highest call there is
+        return _HYPERCALL_WRITE  # the highest call number
 
     def write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002
-        try:
-            number, address, length = (self._memory.load(value + 4 * i, 4) for i in range(3))
-            known = number == _HYPERCALL_WRITE and length <= _LENGTH_MAX
-            if known:
-                self._sink(self._memory.slice(address, length))
-            done = length if known else _FAILED
-        except GuestError:  # the address is the guest's mistake: it is told so
-            done = _FAILED
+        text = self._text(value)
+        if text is not None:
+            self._sink(text)
         if value + 16 <= self._memory.size:
-            self._memory.store(value + 12, 4, done)
+            self._memory.store(value + 12, 4, _FAILED if text is None else len(text))
+
+    def _text(self, request: int) -> memoryview | None:
+        """What a request asks to write, or None for one that fails."""
+        try:
+            number, address, length = (self._memory.load(request + 4 * i, 4) for i in range(3))
+            if number != _HYPERCALL_WRITE or length > _LENGTH_MAX:
+                return None
+            return self._memory.slice(address, length)
+        except OutsideMemory:
+            return None

@@ -14,7 +14,7 @@ COM1, PORTS, IRQ = 0x3F8, 8, 4
 _IER_RECEIVED, _IER_EMPTY = 1, 2
 _IIR_NONE, _IIR_EMPTY, _IIR_RECEIVED = 1, 2, 4
 _LCR_DLAB = 0x80
-_LSR_READY, _LSR_IDLE = 0x01, 0x60  # transmitter empty: both bits, always, for output is instant
+_LSR_READY, _LSR_IDLE = 0x01, 0x60  # transmitter empty: always both bits, as output is instant
 _MCR_LOOP = 0x10
 _MSR_CONNECTED = 0xB0  # carrier, data set ready, clear to send
 

@@ -1,14 +1,15 @@
 """
 Virtio 1.2 over MMIO: the register window of a device, and the split rings in guest memory.
 
-Everything in the rings is the guest's to write at any time, so each address, index and length is
-checked when it is used. A ring that breaks the rules puts the device into DEVICE_NEEDS_RESET
-(2.1.2); the machine goes on.
+The guest can write to the rings at any time, so each address, index and length is checked when it
+is used. A ring that breaks the rules puts the device into DEVICE_NEEDS_RESET (2.1.2); the machine
+continues.
 """
 
 from __future__ import annotations
 
 from ...errors import GuestError
+from ..memory import OutsideMemory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +22,19 @@ WINDOW, SIZE, FIRST_IRQ = 0xD000_0000, 0x1000, 5  # one window and line for each
 
 _MAGIC, _VERSION, _VENDOR = 0x7472_6976, 2, 0x6370_7970  # "virt", "pypc"
 _QUEUE_MAX = 256
-_CHAIN_MAX = 4 << 20  # bytes in one request: keeps what one notification can cost bounded
+_CHAIN_MAX = 4 << 20  # bytes in one request: bounds the cost of one notification
 _FEATURE_VERSION_1 = 1 << 32
 _NEXT, _DEVICE_WRITES, _INDIRECT = 1, 2, 4  # flags of a descriptor, 2.7.5
 _FEATURES_OK, _DRIVER_OK, _NEEDS_RESET = 8, 4, 64
 _USED_BUFFER, _CONFIG_CHANGE = 1, 2  # bits of InterruptStatus
 
 
+class BrokenRing(GuestError):
+    """The guest's part of a ring breaks a rule."""
+
+
 class Chain:
-    """One request: what the driver gives to read, and where it lets the device write."""
+    """One request: the buffers that the device reads, and those that it writes."""
 
     __slots__ = ("head", "readable", "writable")
 
@@ -51,14 +56,14 @@ class Queue:
 
     def take(self) -> Iterator[Chain]:
         """
-        The requests that wait, each once.
+        The pending requests, each once.
 
-        Raises GuestError when the ring breaks a rule.
+        Raises BrokenRing or OutsideMemory when the ring breaks a rule.
         """
         available = self.addresses[1]
         pending = self._memory.load(available + 2, 2) - self._seen & 0xFFFF
         if pending > self.size:
-            raise GuestError(f"has {pending} requests of at most {self.size}", at="virtio ring")
+            raise BrokenRing(f"has {pending} requests of at most {self.size}", at="virtio ring")
         for _ in range(pending):
             head = self._memory.load(available + 4 + self._seen % self.size * 2, 2)
             self._seen = self._seen + 1 & 0xFFFF
@@ -68,20 +73,20 @@ class Queue:
         chain, number, total = Chain(head), head, 0
         for _ in range(self.size):
             if number >= self.size:
-                raise GuestError("is beyond the table", at="virtio descriptor", value=str(number))
+                raise BrokenRing("is outside the table", at="virtio descriptor", value=str(number))
             entry = self._memory.slice(self.addresses[0] + 16 * number, 16)
             address, length = _number(entry[:8]), _number(entry[8:12])
             flags, number = _number(entry[12:14]), _number(entry[14:16])
             if flags & _INDIRECT:
-                raise GuestError("is indirect, which was not offered", at="virtio descriptor")
+                raise BrokenRing("is indirect, which was not offered", at="virtio descriptor")
             total += length
             if total > _CHAIN_MAX:
-                raise GuestError(f"is of more than {_CHAIN_MAX} bytes", at="virtio request")
+                raise BrokenRing(f"is larger than {_CHAIN_MAX} bytes", at="virtio request")
             parts = chain.writable if flags & _DEVICE_WRITES else chain.readable
             parts.append(self._memory.slice(address, length))
             if not flags & _NEXT:
                 return chain
-        raise GuestError("runs in a circle", at="virtio descriptor chain", value=str(head))
+        raise BrokenRing("contains a loop", at="virtio descriptor chain", value=str(head))
 
     def give(self, chain: Chain, written: int) -> None:
         """Return a request to the driver, with the number of bytes written into it."""
@@ -101,7 +106,7 @@ class VirtioDevice:
     """
     The register window (4.2.2) that all virtio devices share.
 
-    A kind of device sets ID, QUEUES and FEATURES, and overrides notify() and config().
+    Subclasses set ID, QUEUES and FEATURES, and override notify() and config().
     """
 
     ID = 0
@@ -123,7 +128,7 @@ class VirtioDevice:
         self._accepted = 0
 
     def notify(self, queue: Queue, number: int) -> None:
-        """Serve what waits in a queue; may raise GuestError for a broken ring."""
+        """Serve the pending requests of a queue; may raise BrokenRing or OutsideMemory."""
 
     def config(self) -> bytes:
         """The configuration space, which begins at 0x100."""
@@ -153,7 +158,7 @@ class VirtioDevice:
             action(self, value)
 
     def interrupt(self, cause: int = _USED_BUFFER) -> None:
-        """Tell the driver that something was done."""
+        """Notify the driver."""
         self._interrupts |= cause
         if self._irq:
             self._irq(True)
@@ -216,7 +221,7 @@ class VirtioDevice:
             return
         try:
             self.notify(self.queues[number], number)
-        except GuestError:
+        except (BrokenRing, OutsideMemory):
             self.status |= _NEEDS_RESET
             self.interrupt(_CONFIG_CHANGE)
 

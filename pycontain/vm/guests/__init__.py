@@ -11,8 +11,8 @@ class TinyGuest(Record):
     """
     One guest of this folder: its source is <name>.S, its code <name>.bin.
 
-    irqchip   it needs interrupt controllers and a timer, which only KVM has
-    emulated  the emulator can run it: no interrupts, no exceptions of its own, no SYSCALL
+    irqchip   it needs interrupt controllers and a timer, which only KVM provides
+    emulated  the emulator can run it: it uses no interrupts, exception handlers or SYSCALL
     """
 
     name: str
@@ -30,17 +30,13 @@ class TinyGuest(Record):
 GUESTS = {
     guest.name: guest
     for guest in (
-        TinyGuest(name="tiny", about="ten bytes of real mode that print a mark"),
+        TinyGuest(name="tiny", about="ten bytes of real mode that print an exclamation mark"),
         TinyGuest(name="real", about="real mode: hello over a serial port"),
         TinyGuest(name="protected", about="32-bit protected mode"),
         TinyGuest(name="long", about="64-bit long mode, with its own page tables"),
-        TinyGuest(
-            name="ring3", about="a program in ring 3 that is served by SYSCALL", emulated=False
-        ),
-        TinyGuest(name="fault", about="a page fault that the guest catches", emulated=False),
-        TinyGuest(
-            name="timer", about="ticks of a timer that end HLT", irqchip=True, emulated=False
-        ),
+        TinyGuest(name="ring3", about="a program in ring 3 and its system calls", emulated=False),
+        TinyGuest(name="fault", about="a page fault that the guest handles", emulated=False),
+        TinyGuest(name="timer", about="timer ticks that end HLT", irqchip=True, emulated=False),
         TinyGuest(name="smp", about="two processors", cpus=2, irqchip=True, emulated=False),
         TinyGuest(name="uart", about="4096 bytes, full virtualization: byte by byte"),
         TinyGuest(name="hypercall", about="4096 bytes, paravirtualization: one hypercall"),

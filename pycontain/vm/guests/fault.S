@@ -1,4 +1,4 @@
-# A page fault that the guest itself catches: its own interrupt descriptor table, CR2, error code.
+# A page fault that the guest itself handles: its own interrupt descriptor table, CR2, error code.
         .include "board.inc"
 enter_protected
 protected:

@@ -1,4 +1,4 @@
-# The job, paravirtualization: the guest knows its monitor and asks it with one exit.
+# The job, paravirtualization: the guest knows its monitor and calls it with one exit.
         .include "board.inc"
         .include "job.inc"
 enter_protected

@@ -3,6 +3,6 @@
         .code16
         mov     $text, %si
         call    print
-        hlt                             # nothing will wake it: the machine is done
+        hlt                             # nothing can wake it: the machine ends
 print_routine
 text:   .asciz  "hello from real mode\n"

@@ -1,8 +1,8 @@
-# A kernel of 64 bits that starts a program in ring 3 and serves its SYSCALL.
+# A 64-bit kernel that starts a program in ring 3 and serves its SYSCALL.
 #
-# Software PVM enters the SYSCALL handler at LSTAR without leaving ring 3. The handler looks at CS
-# and returns by a jump there, by SYSRET elsewhere; the task state segment opens the two ports it
-# uses to ring 3, since IOPL is not honoured either.
+# Software PVM enters the SYSCALL handler at LSTAR without leaving ring 3. The handler checks CS
+# and returns by a jump in ring 3, otherwise by SYSRET; the task state segment opens the two ports
+# it uses to ring 3, since IOPL is not honoured either.
         .include "board.inc"
 enter_protected
 protected:

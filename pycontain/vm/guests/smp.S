@@ -12,7 +12,7 @@ flat_segments
         mov     $(second_end - second), %ecx
         rep movsb
         movl    $0x1ff, SPURIOUS        # the APIC is on
-        movl    $0xc4500, ICR           # INIT to all but myself
+        movl    $0xc4500, ICR           # INIT to all but self
         movl    $0xc4608, ICR           # start at page 8
 1:      pause
         cmpl    $2, FLAG

@@ -12,7 +12,7 @@
         out     %al, $0x21
         mov     $0x01, %al              # ICW4: 8086 mode
         out     %al, $0x21
-        mov     $0xfe, %al              # only line 0 is open
+        mov     $0xfe, %al              # only line 0 is unmasked
         out     %al, $0x21
         mov     $0x34, %al              # counter 0, both bytes, rate generator
         out     %al, $0x43

@@ -1,4 +1,4 @@
-# The smallest guest with something to say.
+# The smallest guest that prints something.
         .include "board.inc"
         .code16
         mov     $COM1, %dx

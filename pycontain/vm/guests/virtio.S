@@ -1,5 +1,5 @@
 # The job, hybrid: the guest drives an emulated machine, but its console is a ring in shared memory
-# (virtio 1.2, 4.2 and 2.7). One exit tells the monitor of the whole buffer.
+# (virtio 1.2, 4.2 and 2.7). One exit passes the whole buffer to the monitor.
         .include "board.inc"
         .include "job.inc"
         .set QUEUE, 0x20000             # descriptors, then the two rings
@@ -21,7 +21,7 @@ fill_job
         set     0x70, 3                 # driver
         set     0x24, 1                 # features, upper half: VIRTIO_F_VERSION_1
         set     0x20, 1
-        set     0x70, 11                # features are settled
+        set     0x70, 11                # features OK
         set     0x30, 1                 # queue 1: transmit
         set     0x38, 8                 # its size
         set     0x80, QUEUE

@@ -1,1 +1,1 @@
-"""Linux as a program sees it, served by the monitor: one module a group of system calls."""
+"""Linux as a program sees it, served by the monitor: one module per group of system calls."""

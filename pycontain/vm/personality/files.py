@@ -1,9 +1,9 @@
 """
-Descriptors and files of a program: reading under a root, writing to what it was given.
+Descriptors and files of a program: those of its view, and the streams it was given.
 
-A path is resolved by the kernel with the root as its root (openat2, RESOLVE_IN_ROOT), whatever
-`..` and symbolic links it contains. The root is read-only, and of its special files only the
-harmless devices open; /proc would show the monitor, so nothing of it opens.
+It reads, and writes to its streams and to volumes that are writable. A path is looked at before
+anything is opened (view.py), then only directories and regular files are; a few devices are made
+here (open_file.py), and nothing opens in /proc and the like, which would show the monitor.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import os
 import select
 import stat
 
-from ...kernel import const as c
-from ...kernel.calls import filesystem_type, openat2
+from ...errors import KernelError
 from .._ffi import ffi
+from ..open_file import Folder, OpenFile, Output, device
 from ..paging import READ, WRITE
+from ..view import PROGRAM
 from .layout import STAT, signed
 
 TYPE_CHECKING = False
@@ -26,59 +27,38 @@ if TYPE_CHECKING:
     from ..deadline import Deadline
     from ..devices.serial import Sink
     from ..space import Space
+    from ..view import Found, View
     from ..window import Window
 
 _FILES_MAX = 1024
-_IO_MAX = 0x7FFF_F000  # MAX_RW_COUNT: one call moves no more, read(2)
+_IO_MAX = 0x7FFF_F000  # MAX_RW_COUNT: the most that one call transfers, read(2)
 _IOV_MAX = 1024
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_NOFOLLOW = -100, 0x1000, 0x100
-_RULES = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
-_HARMLESS = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null zero full random urandom
+_LOOK = os.O_DIRECTORY | os.O_NOFOLLOW
+_OPEN = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 1030
 _SIGPIPE = 13
 _lib = ffi.dlopen(None)
-
-
-class OpenFile:
-    """
-    What descriptors stand for; several may stand for one.
-
-    fd    the descriptor of this process, or -1 for one that only writes to sink
-    path  where it is under the root, for calls that are relative to it
-    """
-
-    __slots__ = ("fd", "flags", "path", "regular", "sink", "users")
-
-    def __init__(
-        self, fd: int, path: bytes = b"", flags: int = 0, *, regular: bool = False,
-        sink: Sink | None = None,
-    ) -> None:  # fmt: skip
-        self.fd = fd
-        self.path = path
-        self.flags = flags
-        self.regular = regular
-        self.sink = sink
-        self.users = 0
 
 
 class Files:
     """
     The descriptors of one program.
 
-    root and cwd are a directory of this host and a path under it; standard descriptors are
-    copied, so that the program cannot close ours.
+    cwd is a path in the view. Standard descriptors are duplicated, so that the program cannot close
+    ours; it is not shown whose files they are.
 
     window  where regular files are read ahead, if there is one
-    kill    called with SIGPIPE when the reader of a pipe left
+    kill    called with SIGPIPE when a pipe has no reader
     """
 
     def __init__(
-        self, machine: str, space: Space, deadline: Deadline, root: int, cwd: bytes
+        self, machine: str, space: Space, deadline: Deadline, view: View, cwd: bytes
     ) -> None:
         self._stat = STAT[machine]
         self._space = space
         self._deadline = deadline
-        self._root = root
+        self._view = view
         self._cwd = cwd
         self._open: dict[int, OpenFile] = {}
         self.window: Window | None = None
@@ -86,12 +66,13 @@ class Files:
 
     def add_stream(self, stream: int | Sink) -> None:
         """The next standard descriptor: one of this process, or a function that takes output."""
-        if not isinstance(stream, int):
-            self.add(OpenFile(-1, flags=os.O_WRONLY, sink=stream))
-            return
-        info = os.fstat(stream)
+        number = PROGRAM + 1 + len(self._open)
         flags = os.O_WRONLY if self._open else os.O_RDONLY
-        self.add(OpenFile(os.dup(stream), flags=flags, regular=stat.S_ISREG(info.st_mode)))
+        if not isinstance(stream, int):
+            self.add(OpenFile(-1, flags=flags, made=Output(stream, number)))
+            return
+        regular = stat.S_ISREG(os.fstat(stream).st_mode)
+        self.add(OpenFile(os.dup(stream), flags=flags, regular=regular, number=number))
 
     def close_all(self) -> None:
         """Close everything the program left open."""
@@ -99,7 +80,7 @@ class Files:
             self.close(fd)
 
     def add(self, file: OpenFile, lowest: int = 0) -> int:
-        """The lowest free descriptor, now standing for this file. Raises OSError with EMFILE."""
+        """Give this file the lowest free descriptor. Raises OSError with EMFILE."""
         number = lowest
         while number in self._open:
             number += 1
@@ -113,8 +94,19 @@ class Files:
         return number
 
     def host(self, fd: int) -> int:
-        """The descriptor of this process behind one of the program's. Raises OSError: EBADF."""
-        return self._file(fd).fd
+        """
+        The descriptor of this process behind one that the program may read from.
+
+        Raises OSError with EBADF.
+        """
+        return self._for(fd, os.O_RDONLY).fd
+
+    def _for(self, fd: int, mode: int) -> OpenFile:
+        """The file, if the program has opened it to read or write; streams can be open for both."""
+        file = self._file(fd)
+        if not file.is_for(mode):
+            raise OSError(errno.EBADF, "")
+        return file
 
     def _file(self, fd: int) -> OpenFile:
         file = self._open.get(fd & 0xFFFF_FFFF)
@@ -123,7 +115,7 @@ class Files:
         return file
 
     def calls(self) -> dict[str, Callable[..., int]]:
-        """By their names."""
+        """The calls served here, by name."""
         own = (
             self.read, self.write, self.readv, self.writev, self.pread64, self.lseek, self.open,
             self.openat, self.close, self.dup, self.dup2, self.dup3, self.fcntl, self.ioctl,
@@ -142,12 +134,12 @@ class Files:
         return self._read(fd, self._vector(vector, count, WRITE))
 
     def _read(self, fd: int, pieces: list[memoryview]) -> int:
-        file = self._file(fd)
-        if file.sink:
-            raise OSError(errno.EBADF, "")
+        file = self._for(fd, os.O_RDONLY)
         if not file.regular:
             if self.window:
                 self.window.pause()
+            if file.made:
+                return file.made.read(pieces)
             self._deadline.wait(file.fd, select.POLLIN)
             return os.readv(file.fd, pieces)
         if self.window:
@@ -156,7 +148,10 @@ class Files:
 
     def pread64(self, fd: int, address: int, length: int, offset: int) -> int:
         pieces = self._space.slices(address, min(length, _IO_MAX), WRITE)
-        return os.preadv(self.host(fd), pieces, signed(offset, 64))
+        file = self._for(fd, os.O_RDONLY)
+        if file.made:
+            return file.made.read(pieces)
+        return os.preadv(file.fd, pieces, signed(offset, 64))
 
     def write(self, fd: int, address: int, length: int) -> int:
         return self._write(fd, self._space.slices(address, min(length, _IO_MAX)))
@@ -165,13 +160,11 @@ class Files:
         return self._write(fd, self._vector(vector, count))
 
     def _write(self, fd: int, pieces: list[memoryview]) -> int:
-        file = self._file(fd)
-        if file.sink:
-            for piece in pieces:
-                file.sink(piece)
-            return sum(map(len, pieces))
+        file = self._for(fd, os.O_WRONLY)
+        if file.made:
+            return file.made.write(pieces)
         if not file.regular and self._deadline.wait(file.fd, select.POLLOUT):
-            # ready is what takes this much at once; a larger write would wait for its reader
+            # a ready pipe takes this much at once; a larger write would wait for the reader
             pieces = [pieces[0][: select.PIPE_BUF]] if pieces else []
         try:
             return os.writev(file.fd, pieces)
@@ -193,7 +186,10 @@ class Files:
         return pieces
 
     def lseek(self, fd: int, offset: int, whence: int) -> int:
-        return os.lseek(self.host(fd), signed(offset, 64), signed(whence, 32))
+        file = self._file(fd)
+        if file.made:
+            return file.made.seek(signed(offset, 64), signed(whence, 32))
+        return os.lseek(file.fd, signed(offset, 64), signed(whence, 32))
 
     def fadvise64(self, fd: int) -> int:
         self._file(fd)
@@ -201,30 +197,45 @@ class Files:
 
     # --- descriptors ---------------------------------------------------------------------------
 
-    def open(self, path: int, flags: int) -> int:
-        return self.openat(_AT_FDCWD, path, flags)
+    def open(self, path: int, flags: int, mode: int) -> int:
+        return self.openat(_AT_FDCWD, path, flags, mode)
 
-    def openat(self, directory: int, path: int, flags: int) -> int:
+    def openat(self, directory: int, path: int, flags: int, mode: int) -> int:
         where = self._path(directory, path)
-        if flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC):
-            raise OSError(errno.EROFS, "")
-        wanted = flags & (os.O_DIRECTORY | os.O_NOFOLLOW | os.O_PATH)
-        # not blocking: the other end of a FIFO may never come, and FIFOs are refused below
-        fd = openat2(self._root, where, wanted | os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, _RULES)
+        flags &= 0xFFFF_FFFF
+        if flags & os.O_ACCMODE == os.O_ACCMODE:
+            raise OSError(errno.EINVAL, "")
+        file = self._opened(where, flags, mode)
         try:
-            info = _checked(fd)
-            return self.add(OpenFile(fd, where, flags, regular=stat.S_ISREG(info.st_mode)))
-        except BaseException:
-            os.close(fd)
+            return self.add(file)
+        except OSError:
+            self._release(file)
             raise
+
+    def _opened(self, where: bytes, flags: int, mode: int) -> OpenFile:
+        """Look, then open what was looked at, or create it."""
+        try:
+            found = self._view.find(where, flags & _LOOK)
+        except (OSError, KernelError) as error:
+            if error.errno != errno.ENOENT or not flags & os.O_CREAT:
+                raise
+            fd = self._view.create(where, flags & _OPEN, mode)
+            return OpenFile(fd, where, flags, regular=True)
+        with found:
+            if flags & os.O_CREAT and flags & os.O_EXCL:
+                raise OSError(errno.EEXIST, "")
+            return _open_found(found, where, flags)
 
     def close(self, fd: int) -> int:
         file = self._file(fd)
         del self._open[fd & 0xFFFF_FFFF]
         file.users -= 1
+        self._release(file)
+        return 0
+
+    def _release(self, file: OpenFile) -> None:
         if not file.users and file.fd >= 0:
             os.close(file.fd)
-        return 0
 
     def dup(self, fd: int) -> int:
         return self.add(self._file(fd))
@@ -248,7 +259,7 @@ class Files:
         file = self._file(fd)
         if command in (_F_DUPFD, _F_DUPFD_CLOEXEC):
             return self.add(file, min(argument, _FILES_MAX))
-        if command in (_F_GETFD, _F_SETFD):  # nothing is executed: close-on-exec is void
+        if command in (_F_GETFD, _F_SETFD):  # there is no execve: close-on-exec has no effect
             return 0
         if command == _F_GETFL:
             return file.flags
@@ -273,13 +284,6 @@ class Files:
         number = signed(directory, 32)
         return self._cwd if number == _AT_FDCWD else self._file(number).path
 
-    def _stat_path(self, path: bytes, flags: int = 0) -> os.stat_result:
-        fd = openat2(self._root, path, flags | os.O_PATH, _RULES)
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
-
     def stat(self, path: int, address: int) -> int:
         return self.newfstatat(_AT_FDCWD, path, address, 0)
 
@@ -287,49 +291,50 @@ class Files:
         return self.newfstatat(_AT_FDCWD, path, address, _AT_NOFOLLOW)
 
     def fstat(self, fd: int, address: int) -> int:
-        file = self._file(fd)
-        self._space.write(address, self._stat(os.fstat(1 if file.sink else file.fd)))
+        self._space.write(address, self._stat(self._file(fd).status()))
         return 0
 
     def newfstatat(self, directory: int, path: int, address: int, flags: int) -> int:
         if flags & _AT_EMPTY_PATH and not self._space.text(path):
             return self.fstat(directory, address)
-        where = self._path(directory, path)
         nofollow = os.O_NOFOLLOW if flags & _AT_NOFOLLOW else 0
-        self._space.write(address, self._stat(self._stat_path(where, nofollow)))
+        with self._view.find(self._path(directory, path), nofollow) as found:
+            self._space.write(address, self._stat(found.info))
         return 0
 
     def access(self, path: int, mode: int) -> int:
         return self.faccessat(_AT_FDCWD, path, mode)
 
     def faccessat(self, directory: int, path: int, mode: int) -> int:
-        info = self._stat_path(self._path(directory, path))
-        if mode & os.W_OK:
-            raise OSError(errno.EROFS, "")
-        if mode & os.X_OK and not info.st_mode & 0o111:
-            raise OSError(errno.EACCES, "")
+        with self._view.find(self._path(directory, path)) as found:
+            if mode & os.W_OK and not found.writable and not device(found.info):
+                raise OSError(errno.EROFS, "")
+            if mode & os.X_OK and not found.info.st_mode & 0o111:
+                raise OSError(errno.EACCES, "")
         return 0
 
     def readlink(self, path: int, address: int, size: int) -> int:
         return self.readlinkat(_AT_FDCWD, path, address, size)
 
     def readlinkat(self, directory: int, path: int, address: int, size: int) -> int:
-        where = self._path(directory, path)
-        fd = openat2(self._root, where, os.O_PATH | os.O_NOFOLLOW, _RULES)
-        try:
-            _refuse_proc(fd)
-            target = os.readlink(b"", dir_fd=fd)[:size]
-        finally:
-            os.close(fd)
+        with self._view.find(self._path(directory, path), os.O_NOFOLLOW) as found:
+            if not stat.S_ISLNK(found.info.st_mode):
+                raise OSError(errno.EINVAL, "")
+            target = os.readlink(b"", dir_fd=found.fd)[:size]
         self._space.write(address, target)
         return len(target)
 
     def getdents64(self, fd: int, address: int, length: int) -> int:
+        file = self._for(fd, os.O_RDONLY)
         pieces = self._space.slices(address, length, WRITE)
         if not pieces:
             raise OSError(errno.EINVAL, "")
         piece = pieces[0]
-        got = _lib.getdents64(self.host(fd), ffi.from_buffer(piece), len(piece))
+        if file.made:
+            entries = file.made.entries(len(piece))
+            piece[: len(entries)] = entries
+            return len(entries)
+        got = _lib.getdents64(file.fd, ffi.from_buffer(piece), len(piece))
         if got < 0:
             raise OSError(ffi.errno, "")
         return got  # type: ignore[no-any-return]
@@ -348,23 +353,28 @@ class Files:
         return self._enter(self._file(fd).path)
 
     def _enter(self, path: bytes) -> int:
-        if not stat.S_ISDIR(self._stat_path(path).st_mode):
-            raise OSError(errno.ENOTDIR, "")
-        self._cwd = os.path.normpath(path)  # `..` behind a link is folded by name, not by target
+        with self._view.find(path) as found:
+            if not stat.S_ISDIR(found.info.st_mode):
+                raise OSError(errno.ENOTDIR, "")
+        self._cwd = os.path.normpath(path)  # `..` after a link is resolved by name, not by target
         return 0
 
 
-def _checked(fd: int) -> os.stat_result:
-    """What an opened file is. Raises OSError with EACCES for one that is not to be read."""
-    info = os.fstat(fd)
-    kind = stat.S_IFMT(info.st_mode)
-    harmless = kind == stat.S_IFCHR and info.st_rdev in _HARMLESS
-    if kind not in (stat.S_IFREG, stat.S_IFDIR) and not harmless:
-        raise OSError(errno.EACCES, "")
-    _refuse_proc(fd)
-    return info
+def _open_found(found: Found, where: bytes, flags: int) -> OpenFile:
+    """
+    Open a file that was looked at. Raises OSError.
 
-
-def _refuse_proc(fd: int) -> None:
-    if filesystem_type(fd) == c.PROC_SUPER_MAGIC:
-        raise OSError(errno.EACCES, "")
+    It is a directory, a regular file or a device that is made here; with O_PATH, anything.
+    """
+    if found.fd < 0:
+        if flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC):
+            raise OSError(errno.EISDIR, "")
+        return OpenFile(-1, where, flags, made=Folder(found.info, found.names))
+    if flags & os.O_PATH:
+        return OpenFile(found.take(), where, flags, number=found.number)
+    made = device(found.info)
+    if made:
+        return OpenFile(-1, where, flags, made=made)
+    regular = stat.S_ISREG(found.info.st_mode)
+    fd = found.open(flags & _OPEN)
+    return OpenFile(fd, where, flags, regular=regular, number=found.number)

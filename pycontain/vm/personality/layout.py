@@ -39,6 +39,6 @@ STAT: dict[str, Callable[[os.stat_result], bytes]] = {"x86_64": _x86_64, "aarch6
 
 
 def signed(value: int, bits: int) -> int:
-    """The C integer of so many bits in the low part of a register."""
+    """The signed C integer in the low bits of a register."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> bits - 1 else value

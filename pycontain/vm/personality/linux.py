@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 
 from ...errors import KernelError
-from ...lean.record import Record
 from ..space import BadAddress, MapError
+from .ending import Exit
 from .files import Files
 from .memory import MemoryCalls
 from .numbers import BY_MACHINE
@@ -18,29 +18,18 @@ if TYPE_CHECKING:
 
     from ..deadline import Deadline
     from ..space import Space
+    from .ending import ProgramEnding
 
     Call = Callable[..., int]
 
 
-class ProgramEnding(Record):
-    """
-    How a program ended.
-
-    status  the exit status as a shell shows it: 128 + signal for one that was killed
-    signal  the signal that killed it, or 0
-    fault   what it did to deserve that, one sentence, or ""
-    """
-
-    status: int
-    signal: int = 0
-    fault: str = ""
+_UNSERVED_MAX = 1000  # names kept, of the 2^32 that a program can call
 
 
 class Linux:
     """
     Serves the system calls of one program.
 
-    ending    None while it runs
     unserved  calls that were answered with ENOSYS -> how often
     """
 
@@ -48,9 +37,9 @@ class Linux:
         self, machine: str, space: Space, files: Files, deadline: Deadline, heap: int,
         set_thread_pointer: Callable[[int], None],
     ) -> None:  # fmt: skip
-        self.ending: ProgramEnding | None = None
+        self._exit = Exit()
         self.unserved: dict[str, int] = {}
-        process = ProcessCalls(machine, space, deadline, self, set_thread_pointer)
+        process = ProcessCalls(machine, space, deadline, self._exit, set_thread_pointer)
         files.kill = process.raise_signal
         self._files = files
         groups = (files, MemoryCalls(space, files, heap), process)
@@ -64,9 +53,9 @@ class Linux:
 
     def call(self, number: int, *arguments: int) -> tuple[str, int]:
         """
-        Serve one call; its name and its result, a negative errno for an error.
+        Serve one call; returns its name and its result, a negative errno for an error.
 
-        Raises what ends the run itself: Timeout, GuestError for output beyond its limit.
+        Raises what ends the run itself: Timeout, and GuestError for output beyond its limit.
         """
         entry = self._table.get(number)
         window = self._files.window
@@ -84,17 +73,19 @@ class Linux:
 
     def _unserved(self, number: int) -> tuple[str, int]:
         name = self._names.get(number, f"call {number & 0xFFFF_FFFF}")
-        if name in self.unserved or len(self.unserved) < 1000:
-            self.unserved[name] = self.unserved.get(name, 0) + 1
+        if name not in self.unserved and len(self.unserved) >= _UNSERVED_MAX:
+            name = "other calls"
+        self.unserved[name] = self.unserved.get(name, 0) + 1
         return name, -errno.ENOSYS
 
-    def end(self, status: int) -> None:
-        """The program exits."""
-        self.ending = ProgramEnding(status=status & 0xFF)
+    @property
+    def ending(self) -> ProgramEnding | None:
+        """How the program ended; None while it runs."""
+        return self._exit.ending
 
     def kill(self, signal: int, fault: str = "") -> None:
         """The program is ended by a signal."""
-        self.ending = ProgramEnding(status=128 + signal, signal=signal, fault=fault)
+        self._exit.kill(signal, fault)
 
 
 def _arity(call: Call) -> int:

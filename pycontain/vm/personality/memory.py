@@ -1,4 +1,4 @@
-"""mmap and its family: memory of a program. Files are read into it, not shared."""
+"""mmap and related calls: a program's memory. Files are read into it, not shared."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MemoryCalls:
         self._heap = self._break = heap
 
     def calls(self) -> dict[str, Callable[..., int]]:
-        """By their names."""
+        """The calls served here, by name."""
         return {
             "mmap": self.mmap, "munmap": self.munmap, "mprotect": self.mprotect, "brk": self.brk,
         }  # fmt: skip
@@ -48,13 +48,10 @@ class MemoryCalls:
     def _map_file(
         self, address: int, length: int, prot: int, fixed: bool, file: int, offset: int
     ) -> int:
-        if prot & WRITE and prot & EXECUTE:
-            raise MapError(errno.EACCES)
-        address = self._space.map(address, length, READ | WRITE, fixed=fixed)
-        os.preadv(file, self._space.slices(address, length, WRITE), signed(offset, 64))
-        if prot != READ | WRITE:
-            self._space.protect(address, length, prot)
-        return address
+        def fill(view: memoryview) -> None:
+            os.preadv(file, [view], signed(offset, 64))
+
+        return self._space.map(address, length, prot, fixed=fixed, fill=fill)
 
     def munmap(self, address: int, length: int) -> int:
         self._space.unmap(address, length)
@@ -68,14 +65,14 @@ class MemoryCalls:
         old, new = pages(self._break), pages(address)
         if address < self._heap:
             return self._break
-        if new > old:
-            if not self._space.is_free(old, new - old):
-                return self._break
-            try:
+        if new > old and not self._space.is_free(old, new - old):
+            return self._break
+        try:
+            if new > old:
                 self._space.map(old, new - old, READ | WRITE, fixed=True)
-            except MapError:
-                return self._break  # brk(2) has no errno: it returns where it stays
-        elif new < old:
-            self._space.unmap(new, old - new)
+            elif new < old:
+                self._space.unmap(new, old - new)
+        except MapError:
+            return self._break  # brk(2) reports no errno: it returns the unchanged break
         self._break = address
         return address

@@ -1,4 +1,4 @@
-"""What a program asks about itself, the machine and the time; and how it ends."""
+"""Calls about the program itself, the machine and the time, and those that end it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import errno
 import os
 import time
 
-from .layout import signed
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..deadline import Deadline
     from ..space import Space
-    from .linux import Linux
+    from .ending import Exit
 
-RELEASE = "5.14.0-pycontain"  # another kernel than the host's, and glibc asks for 3.2 or later
+RELEASE = "5.14.0-pycontain"  # not the host's kernel; glibc requires 3.2 or later
 _VERSION = "#1 system calls served by pycontain"
-_PID = 1  # alone in its world
+_PID = 1  # it is the only process, of the only user
+_UID = 0
 _STACK_LIMIT = 8 << 20
 _INFINITY = (1 << 64) - 1
 _RLIMIT_STACK = 3
 _ARCH_SET_FS = 0x1002
 _TIMER_ABSTIME = 1
+# Clock of the program -> clock of this host, clock_gettime(2). No other is read: a negative number
+# means the processor time of any process, or the clock of a device behind one of our descriptors.
+# Both processor times are those of the thread that the program runs in.
+_CLOCKS = {
+    0: time.CLOCK_REALTIME, 1: time.CLOCK_MONOTONIC, 2: time.CLOCK_THREAD_CPUTIME_ID,
+    3: time.CLOCK_THREAD_CPUTIME_ID, 4: time.CLOCK_MONOTONIC_RAW, 5: time.CLOCK_REALTIME,
+    6: time.CLOCK_MONOTONIC, 7: time.CLOCK_BOOTTIME,
+}  # fmt: skip
+_UPTIMES = (time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME)
+_SLEEP_CLOCKS = {0, 1, 7}  # CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME
 _RANDOM_MAX = 1 << 20
 _ACTION_SIZE = 32  # the kernel's struct sigaction, which begins with the handler
 _DEFAULT, _IGNORE = 0, 1
@@ -32,21 +41,26 @@ _HARMLESS = {17, 18, 23, 28}  # SIGCHLD, SIGCONT, SIGURG, SIGWINCH: ignored by d
 
 
 class ProcessCalls:
-    """Identity, time, and the end."""
+    """Identity, time, and exit."""
 
     def __init__(
-        self, machine: str, space: Space, deadline: Deadline, linux: Linux,
+        self, machine: str, space: Space, deadline: Deadline, exit: Exit,
         set_thread_pointer: Callable[[int], None],
     ) -> None:  # fmt: skip
         self._machine = machine
         self._space = space
         self._deadline = deadline
-        self._linux = linux
+        self._exit = exit
         self._set_thread_pointer = set_thread_pointer
         self._actions: dict[int, bytes] = {}
+        # All clocks but the time of day start with the program: they would show for how long the
+        # host has run, and how much time this thread has used for others. The thread's is missing
+        # here because an engine may run the program in another one: it starts when first read.
+        self._zero = {clock: time.clock_gettime_ns(clock) for clock in _UPTIMES}
+        self._zero[time.CLOCK_REALTIME] = 0
 
     def calls(self) -> dict[str, Callable[..., int]]:
-        """By their names."""
+        """The calls served here, by name."""
         own = (
             self.uname, self.arch_prctl, self.prlimit64, self.getrandom, self.exit, self.kill,
             self.tgkill, self.gettimeofday, self.time, self.clock_gettime, self.clock_getres,
@@ -54,8 +68,7 @@ class ProcessCalls:
         )  # fmt: skip
         constants = {
             "getpid": _PID, "gettid": _PID, "set_tid_address": _PID, "getppid": 0,
-            "set_robust_list": 0, "getuid": os.getuid(), "geteuid": os.geteuid(),
-            "getgid": os.getgid(), "getegid": os.getegid(),
+            "set_robust_list": 0, "getuid": _UID, "geteuid": _UID, "getgid": _UID, "getegid": _UID,
         }  # fmt: skip
         return {
             **{call.__name__: call for call in own},
@@ -90,10 +103,10 @@ class ProcessCalls:
         self._space.write(address, os.urandom(length))
         return length
 
-    # --- the end -------------------------------------------------------------------------------
+    # --- exit and signals ----------------------------------------------------------------------
 
     def exit(self, status: int) -> int:
-        self._linux.end(status)
+        self._exit.exit(status)
         return 0
 
     def kill(self, pid: int, signal: int) -> int:
@@ -108,13 +121,13 @@ class ProcessCalls:
         """End the program by a signal, unless it is 0 or ignored."""
         handler = int.from_bytes(self._actions.get(signal, b"")[:8], "little")
         if signal and handler != _IGNORE and not (signal in _HARMLESS and handler == _DEFAULT):
-            self._linux.kill(signal)
+            self._exit.kill(signal)
 
     def tgkill(self, pid: int, thread: int, signal: int) -> int:
         return self.kill(thread, signal) if pid == _PID else -errno.ESRCH
 
-    # No signal comes but those that end the program: one that is ignored does not, handlers and
-    # masks have no effect.
+    # The only signals delivered are those that end the program, unless it ignores them; handlers
+    # and masks have no effect.
 
     def rt_sigaction(self, signal: int, new: int, old: int) -> int:
         if not 0 < signal <= 64 or (new and signal in _NEVER_CAUGHT):
@@ -148,22 +161,31 @@ class ProcessCalls:
         return now
 
     def clock_gettime(self, clock: int, address: int) -> int:
-        now = time.clock_gettime_ns(signed(clock, 32))
-        self._space.write(address, _words(*divmod(now, 10**9)))
+        self._space.write(address, _words(*divmod(self._now(clock), 10**9)))
         return 0
 
     def clock_getres(self, clock: int, address: int) -> int:
-        time.clock_gettime_ns(signed(clock, 32))  # raises OSError for a clock that is not there
+        self._now(clock)
         if address:
             self._space.write(address, _words(0, 1))
         return 0
+
+    def _now(self, clock: int) -> int:
+        """Nanoseconds on a clock of the program. Raises OSError with EINVAL if there is none."""
+        host = _CLOCKS.get(clock & 0xFFFF_FFFF)
+        if host is None:
+            raise OSError(errno.EINVAL, "")
+        now = time.clock_gettime_ns(host)
+        return now - self._zero.setdefault(host, now)
 
     def nanosleep(self, address: int) -> int:
         return self._sleep(self._duration(address))
 
     def clock_nanosleep(self, clock: int, flags: int, address: int) -> int:
+        if clock & 0xFFFF_FFFF not in _SLEEP_CLOCKS:
+            raise OSError(errno.EINVAL, "")
         until = self._duration(address)
-        now = time.clock_gettime_ns(signed(clock, 32)) if flags & _TIMER_ABSTIME else 0
+        now = self._now(clock) if flags & _TIMER_ABSTIME else 0
         return self._sleep(max(0, until - now))
 
     def _duration(self, address: int) -> int:
@@ -183,7 +205,7 @@ class ProcessCalls:
 
 
 class _Constant:
-    """A call that always gives the same answer."""
+    """A call that always returns the same value."""
 
     def __init__(self, value: int) -> None:
         self._value = value

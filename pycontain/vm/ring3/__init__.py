@@ -1,9 +1,9 @@
 """
-The little that stands for a kernel in the guest: descriptor tables, a task state segment, stubs.
+What replaces a kernel in the guest: descriptor tables, a task state segment, stubs.
 
-It takes seven pages below the lowest address a program may use, mapped where they lie in guest
-physical memory. Programs start and stay in ring 3; a system call and a fault leave the virtual
-machine by a port that the VMM serves. Intel SDM volume 3, chapters 3, 6 and 8.
+It takes six pages below the lowest address a program may use, identity-mapped. Programs start and
+stay in ring 3; system calls and faults leave the virtual machine through a port that the monitor
+serves. Intel SDM volume 3, chapters 3, 6 and 8.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ _GDT, _TSS, _IDT, _FAULTS, ENTRY, DATA, _STACK = (
     0x6000,
 )
 STACK_TOP = _STACK + PAGE
+FAULT_FRAME = STACK_TOP - 40  # RIP, CS, RFLAGS, RSP, SS; some exceptions put an error code below
 _PAGES = (
     # address, permissions, for ring 3
     (_GDT, READ, False),
@@ -61,26 +62,27 @@ _PAGES = (
     (_STACK, READ | WRITE, False),
 )
 
-# selectors, in the order that SYSCALL and SYSRET want
+# selectors, in the order that SYSCALL and SYSRET require
 _KERNEL_CODE, _KERNEL_DATA, _USER_DATA, _USER_CODE, _TSS_SELECTOR = 0x08, 0x10, 0x23, 0x2B, 0x30
 _DESCRIPTORS = (
     0,
     0x00AF_9B00_0000_FFFF,  # kernel code, 64-bit
     0x00CF_9300_0000_FFFF,  # kernel data
-    0x00CF_FB00_0000_FFFF,  # user code, 32-bit: never used, but SYSRET counts from here
+    0x00CF_FB00_0000_FFFF,  # user code, 32-bit: never used, but the base of SYSRET's selectors
     0x00CF_F300_0000_FFFF,  # user data
     0x00AF_FB00_0000_FFFF,  # user code, 64-bit
 )
 
 _TSS_SIZE = 0x68
 _BITMAP = bytes(0xFF if port // 8 != SYSCALL_PORT // 8 else 0xFE for port in range(0, 0x90, 8))
-_TSS_LIMIT = _TSS_SIZE + len(_BITMAP)  # and one byte of ones, which the processor reads beyond
+_TSS_LIMIT = _TSS_SIZE + len(_BITMAP)  # and the byte of ones that must follow the bitmap
 _VECTORS, _STUB = 32, 8
 _BREAKPOINT = 3
 _TRAP_FLAG, _DIRECTION_FLAG = 0x100, 0x400
 
-# Where entry.S copies, and what it saves before: entry.S, label `copy`
-COPY = ENTRY + 0x5E
+# Labels of entry.S: where it copies, and the system call of the monitor's own
+COPY, PROBE = ENTRY + 0x5E, ENTRY + 0xA3
+# where it saves registers before it copies
 SAVED_RDI, SAVED_RSI, SAVED_RCX = DATA + 0x18, DATA + 0x20, DATA + 0x28
 
 
@@ -109,19 +111,20 @@ def _tss() -> bytes:
 
 
 def _gate(vector: int) -> bytes:
-    """An interrupt gate on the first stack of the table, so that no fault needs the program's."""
+    """An interrupt gate on IST1, a stack in the TSS, so that no fault uses the program's stack."""
     offset = _FAULTS + vector * _STUB
-    access = 0xEE if vector == _BREAKPOINT else 0x8E  # INT3 is for programs too
+    access = 0xEE if vector == _BREAKPOINT else 0x8E  # programs may execute INT3
     return struct.pack("<HHBBHII", offset & 0xFFFF, _KERNEL_CODE, 1, access, 0, 0, 0)
 
 
-def vector_of(rip: int) -> int:
-    """Which exception the stub at this address stands for."""
-    return (rip - _FAULTS) // _STUB
+def vector_of(rip: int) -> int | None:
+    """Which exception the stub at this address stands for, if it is in one."""
+    vector = (rip - _FAULTS) // _STUB
+    return vector if 0 <= vector < _VECTORS else None
 
 
 def msrs() -> dict[int, int]:
-    """The registers of SYSCALL."""
+    """The model-specific registers of SYSCALL."""
     return {
         MSR_STAR: (0x18 | 3) << 48 | _KERNEL_CODE << 32,
         MSR_LSTAR: ENTRY,

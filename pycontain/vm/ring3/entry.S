@@ -1,13 +1,13 @@
-# All the kernel that a program in ring 3 has: the page where SYSCALL enters, at 0x4000.
+# The only kernel code that is mapped for ring 3: the page that SYSCALL enters, at 0x4000.
 #
-# A system call leaves the virtual machine by OUT and is served by the monitor. One is served here:
-# a read() whose bytes the monitor has put into the window already, so that a program that reads a
-# file in small pieces does not pay an exit for each.
+# A system call leaves the virtual machine by OUT and is served by the monitor. Only a read() whose
+# bytes are already in the window is served here, so that a program that reads a file in small
+# pieces does not pay an exit for each.
 #
 # Software PVM enters here in ring 3, hardware in ring 0; both may execute the page. So nothing is
-# trusted: the words at 0x5000 are the program's to write, and the monitor checks them.
+# trusted: the program can write the words at 0x5000, and the monitor checks them.
 
-        .set NULL_GUARD, 0x10000        # below it are the monitor's pages: not a buffer
+        .set NULL_GUARD, 0x10000        # the monitor's pages are below: no buffer
         .set FD, 0x5000                 # whose bytes are in the window, or -1
         .set POSITION, 0x5008           # address of the next byte
         .set LEFT, 0x5010               # bytes from there on
@@ -21,7 +21,7 @@ entry:  test    %rax, %rax              # read()?
         jnz     leave
         cmp     %rdi, FD
         jne     leave
-        cmp     %rdx, LEFT              # all that is wanted is there
+        cmp     %rdx, LEFT              # are enough bytes left?
         jb      leave
         cmp     $NULL_GUARD, %rsi
         jb      leave
@@ -44,7 +44,11 @@ copy:   rep movsb                       # a fault here makes the monitor serve t
         movw    %cs, SAVED_CS
         testb   $3, SAVED_CS
         jz      return
-        jmp     *%rcx                   # PVM: it is ring 3 all the same
+        jmp     *%rcx                   # PVM: still in ring 3
 
 leave:  out     %al, $0x80              # the monitor puts the result into RAX
 return: sysretq
+
+# The monitor makes the first system call itself, before the program runs: it shows which ring
+# SYSCALL enters. A program could pretend, by a jump to `leave`, that the processor stays in ring 3.
+probe:  syscall
