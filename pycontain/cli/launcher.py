@@ -1,27 +1,29 @@
 """
 Write the program file: `python -m pycontain.cli.launcher DEST`.
 
-What pip writes for a console script starts Python with the site module and the user's PYTHON*
-variables: 5 to 10 ms more, and a way to run code as root. This file starts it with -I and -S and
-names the directories that are needed, behind those of the standard library.
+A console script written by pip starts Python with the site module and the user's PYTHON* variables:
+5 to 10 ms slower, and a way to run code as root. This file starts it with -I and -S and appends the
+needed directories to those of the standard library. Root starts the sealed interpreter, other users
+the ordinary one (`chooser`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
-from ..errors import PycontainError, UsageError, fault_of
+from ..errors import KernelError, PycontainError, UsageError, fault_of
 from ..kernel import seal
 from ..lean import archive
-from . import pack
+from . import chooser, pack
 
-# one import from each directory: ours, the compiled binding, python-prctl, the help's
+# one module from each directory: ours, the C binding, python-prctl, and the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
 
 
 def directories() -> list[str]:
-    """The directories that hold what pycontain imports, each once."""
+    """The directories that contain what pycontain imports, each once."""
     from importlib.util import find_spec
 
     found: dict[str, None] = {}
@@ -39,12 +41,18 @@ def directories() -> list[str]:
 
 def interpreter() -> str:
     """
-    The interpreter for the first line: the running Python itself, not a virtual environment's link.
+    What the first line names: a program that executes the running Python itself, not a link to it.
 
-    For root it is the path at which the interpreter is found sealed (`kernel.seal`).
+    For root the interpreter is sealed at once, so that not even the first start does that. Raises
+    HostError if others than root could have changed the place where it is sealed.
     """
-    own = os.path.realpath(sys.executable)
-    return seal.mounted(own) if os.geteuid() == 0 else own
+    own = os.path.realpath(seal.own())
+    if os.geteuid() == 0:
+        try:
+            seal.mounted(own)
+        except (KernelError, OSError):
+            pass  # without overlayfs each start makes a copy in memory
+    return chooser.write(own)
 
 
 def text() -> str:
@@ -53,16 +61,14 @@ def text() -> str:
 
 
 def write(path: str) -> None:
-    """Put the program at this path, whole or not at all, and pack the package. Raises OSError."""
+    """Write the program to this path, atomically, and pack the package. Raises OSError."""
     pack.main()
-    half = f"{path}.{os.getpid()}"
-    with open(half, "w", encoding="utf-8", opener=_executable) as file:
+    # always a new file: in a directory like /tmp others could have created a link
+    number, half = tempfile.mkstemp(dir=os.path.dirname(path))
+    with open(number, "w", encoding="utf-8") as file:
         file.write(text())
+        os.fchmod(number, 0o755)
     os.replace(half, path)
-
-
-def _executable(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o755)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-PT_LOAD, PT_INTERP, PT_PHDR = 1, 3, 6
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_PHDR = 1, 2, 3, 6
 ET_EXEC, ET_DYN = 2, 3
 HEADER_SIZE = 64  # bytes, of a 64-bit file; a 32-bit one has 52
+
+_DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
 
 _MACHINES = {
     3: "i386", 8: "mips", 20: "powerpc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64",
@@ -103,3 +105,41 @@ def interpreter(fd: int, header: Header) -> str:
             path = os.pread(fd, _PATH_MAX, segment.offset)
             return path.split(b"\0", 1)[0].decode(errors="replace")
     return ""
+
+
+def needed(fd: int, header: Header) -> list[tuple[str, int]]:
+    """The libraries that a program needs, and where in its file each name is. Raises OSError."""
+    segments = read_segments(fd, header) if header.has_sound_rows else []
+    for segment in segments:
+        if segment.kind == PT_DYNAMIC:
+            entries = _dynamic_entries(fd, header, segment)
+            break
+    else:
+        return []
+    values = dict(entries)
+    table = _offset_of(values[_DT_STRTAB], segments)
+    names = os.pread(fd, values[_DT_STRSZ], table)
+    starts = [value for tag, value in entries if tag == _DT_NEEDED]
+    return [
+        (names[start:].split(b"\0", 1)[0].decode(errors="replace"), table + start)
+        for start in starts
+    ]
+
+
+def _dynamic_entries(fd: int, header: Header, segment: Segment) -> list[tuple[int, int]]:
+    """The (tag, value) pairs of a dynamic section."""
+    data = os.pread(fd, segment.file_size, segment.offset)
+    size = 8 if header.wide else 4
+    words = [
+        int.from_bytes(data[start : start + size], header.order)
+        for start in range(0, len(data), size)
+    ]
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _offset_of(address: int, segments: list[Segment]) -> int:
+    """Where in the file the byte is that is loaded at an address."""
+    for segment in segments:
+        if segment.kind == PT_LOAD and 0 <= address - segment.address < segment.file_size:
+            return segment.offset + address - segment.address
+    return 0

@@ -2,13 +2,14 @@
 An interpreter that no container can overwrite.
 
 While a container's first process is still Python, its /proc/self/exe is the interpreter's file. A
-program that is the script `#!/proc/self/exe` gets hold of that file, waits until pycontain has
-ended, and writes to it: the next Python of the host is the attacker's (CVE-2019-5736).
+program that is the script `#!/proc/self/exe` opens that file, waits until pycontain has exited, and
+writes to it: the host's next Python is then the attacker's (CVE-2019-5736).
 
-So the interpreter runs from a mount that is read-only for good: an overlay without an upper layer,
-which even root cannot make writable. It is made once and stays until the next boot, and costs
-nothing from then on. Where overlayfs is missing the interpreter runs from a sealed memfd
-(memfd_create(2)), copied at every start.
+So the interpreter runs from a copy in a mount that stays read-only: an overlay without an upper
+layer, which even root cannot make writable. The directory above it is root's alone. The copy is
+made once (`sealing`), and again when a file that it was made from has changed; otherwise it lasts
+until the next boot and costs nothing. Where that is impossible the interpreter runs from a sealed
+memfd (memfd_create(2)), copied at every start.
 """
 
 from __future__ import annotations
@@ -19,114 +20,120 @@ from ..errors import HostError, KernelError
 from ..lean import os
 from . import calls
 from . import const as c
-from .mounts import Tree
 
-_BASE = "/var/lib/pycontain/python"
-_PIECE = 1 << 20
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import stat_result
+
+BASE = "/var/lib/pycontain/sealed"
+PROGRAM = "pycontain"  # the interpreter's name in there, which ps(1) shows
+RECORD = "sources"  # a link whose text tells what the copy was made from
+
+_FLAGS = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV
 
 
 def place(interpreter: str) -> str:
-    """
-    Where an interpreter (an absolute path without links) is found sealed.
-
-    Before the mount is made this is a link to the interpreter itself, so that the path can stand in
-    the first line of a script in any case.
-    """
-    folder, name = os.path.split(interpreter)
-    return os.path.join(_BASE, folder.replace("%", "%%").replace("/", "%"), name)
+    """The sealed path of an interpreter, which is an absolute path without links."""
+    name = interpreter.replace("%", "%25").replace("/", "%2F")
+    return f"{BASE}/{name}/{PROGRAM}"
 
 
-def prepare(interpreter: str) -> str:
-    """Make the link at an interpreter's sealed place, which is returned. Raises OSError."""
-    sealed = place(interpreter)
-    os.makedirs(os.path.dirname(sealed))
-    if not os.path.lexists(sealed):
-        os.symlink(interpreter, sealed)
-    return sealed
+def source(sealed: str) -> str:
+    """The interpreter that is sealed at this path: the inverse of `place`."""
+    name = os.path.split(os.path.dirname(sealed))[1]
+    return name.replace("%2F", "/").replace("%25", "%")
 
 
 def is_sealed() -> bool:
-    """Whether this very process runs from a sealed file."""
+    """Whether this process runs from a sealed copy of what the interpreter is now."""
     name = os.readlink("/proc/self/exe")
     if name.startswith("/memfd:pycontain"):
         return True
-    return name.startswith(_BASE) and _is_overlay(name)
+    return name.startswith(f"{BASE}/") and is_current(os.path.dirname(name))
 
 
-def _is_overlay(path: str) -> bool:
-    """Whether a path is on our overlay: that of a whole root file system can be written to."""
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+def is_current(folder: str) -> bool:
+    """Whether a sealed copy is mounted here, and none of its sources has changed since."""
     try:
-        read_only = bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
-        return read_only and calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if not is_overlay(fd, _FLAGS):
+            return False
+        entries = os.readlink(RECORD, dir_fd=fd).split("//")  # no path without links contains it
+        return all(_is_unchanged(entry) for entry in entries)
+    except OSError:  # a source has been removed
+        return False
     finally:
         os.close(fd)
 
 
+def is_overlay(fd: int, flags: int = os.ST_RDONLY) -> bool:
+    """Whether a file is on an overlay with these flags: one of a root file system is writable."""
+    found = os.fstatvfs(fd).f_flag & flags
+    return found == flags and calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
+
+
+def entry(path: str, found: stat_result) -> str:
+    """A source in the record: device:inode:size:mtime:path, the time in nanoseconds."""
+    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{path}"
+
+
+def _is_unchanged(known: str) -> bool:
+    path = known.split(":", 4)[4]
+    return entry(path, os.stat(path)) == known
+
+
+def own() -> str:
+    """
+    The interpreter that runs this process: its file, for sys.executable can be a script around it.
+
+    If that is a sealed copy, which may have been detached since, it is what was copied.
+    """
+    found = os.readlink("/proc/self/exe")
+    if found.startswith(f"{BASE}/") or not _is_running(found):
+        return sys.executable
+    return found
+
+
+def _is_running(path: str) -> bool:
+    return os.path.exists(path) and os.path.samefile(path, "/proc/self/exe")
+
+
 def ensure() -> None:
     """
-    Return when this process is sealed; otherwise begin it again from a sealed interpreter.
+    Return if this process is sealed; otherwise restart it with a sealed interpreter.
 
-    Raises HostError where there is neither overlayfs nor memfd_create.
+    Raises HostError if there is neither overlayfs nor memfd_create.
     """
     if not is_sealed():
         from ..lean import archive
 
-        path = interpreter()
-        os.execv(path, archive.command(path, archive.PROGRAM, *sys.argv[1:]))
+        # the ordinary path as the first argument: Python finds its standard library from there
+        os.execv(interpreter(), archive.command(own(), archive.PROGRAM, *sys.argv[1:]))
 
 
 def interpreter() -> str:
-    """The path of a sealed interpreter of this Python's version, made when it is missing."""
-    from os.path import realpath
-
-    own = realpath(sys.executable)
-    try:
-        return mounted(own)
-    except (KernelError, OSError):
-        return f"/proc/self/fd/{_copy(own)}"
-
-
-def mounted(own: str) -> str:
     """
-    The sealed place of an interpreter, with the overlay mounted.
+    The path of a sealed interpreter, the one that runs this process; made when missing.
 
-    One that is sealed already stays where it is. Raises KernelError, OSError.
+    Raises HostError as `ensure`.
     """
-    if own.startswith(_BASE):
-        return own
-    sealed = prepare(own)
-    folder = os.open(os.path.dirname(sealed), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    calls.lock(folder)  # of two first invocations one mounts
-    try:
-        if not _is_overlay(os.path.dirname(sealed)):
-            # without an upper layer overlayfs wants two lower ones; the second hides nothing
-            layers = f"lowerdir={os.path.dirname(own)}:{_BASE}"
-            tree = Tree.new("overlay", (layers,), c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NODEV)
-            tree.attach(folder, sealed)
-            os.close(tree.fd)
-    finally:
-        os.close(folder)
-    return sealed
-
-
-def _copy(own: str) -> int:
-    """A sealed copy of the interpreter in memory. Raises HostError."""
-    import fcntl
+    from . import sealing
 
     try:
-        fd = os.memfd_create("pycontain", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-    except OSError as error:
-        raise HostError(
-            f"cannot be sealed: {os.strerror(error.errno or 0).lower()}",
-            at=own,
-            remedy="run a kernel with overlayfs or memfd_create",
-        ) from None
-    source = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
-    while os.sendfile(fd, source, None, _PIECE):
-        pass
-    os.close(source)
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    os.fchmod(fd, 0o755)
-    return fd
+        return sealing.mounted(own())
+    except (HostError, KernelError, OSError):
+        return f"/proc/self/fd/{sealing.in_memory(own())}"
+
+
+def mounted(path: str) -> str:
+    """
+    The path of the sealed copy of an interpreter, mounted when it was not or has become outdated.
+
+    Raises HostError if others than root could have changed the place, KernelError, OSError.
+    """
+    from . import sealing
+
+    return sealing.mounted(path)

@@ -13,16 +13,29 @@ from ..kernel import seal
 from ..lean import archive
 from ..state.record import state_of
 from .messages import receive, send
-from .worker import SOCKET
+from .worker import SOCKET, WORKER_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..kernel.wait import Until
     from ..state.record import State
     from .messages import Message
 
 
+_TIME_TO_ANSWER = 0.6  # seconds for a worker to undo what it did not finish in time
+
+
+class WorkerStuckError(Exception):
+    """A worker did not answer, although the time it was given is over."""
+
+
 class Worker:
-    """A warm interpreter and the socket to it."""
+    """
+    A warm interpreter and the socket to it.
+
+    made       the containers that it deletes when the program ends, and where their state is
+    successor  the worker that took those over, after this one was killed
+    """
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -30,15 +43,25 @@ class Worker:
             self.pid = _start(theirs.fileno())
         self.socket = ours
         self.lock = threading.Lock()  # of one request and its answer
+        self.made: dict[str, Message] = {}
+        self.successor: Worker | None = None
 
-    def ask(self, request: Message, streams: list[int]) -> Process:
-        """Send a request; the process it made. Raises what went wrong there."""
+    def ask(self, request: Message, streams: list[int], until: Until) -> Process:
+        """
+        Send a request; returns the created process.
+
+        Raises the worker's error, and WorkerStuckError if there is no answer in time.
+        """
+        left = until.left
         try:
             with self.lock:
-                send(self.socket, request, streams)
+                self.socket.settimeout(None if left is None else left + _TIME_TO_ANSWER)
+                send(self.socket, {**request, "seconds": left}, streams)
                 reply, fds = receive(self.socket, 1)
         except (BrokenPipeError, ConnectionResetError):
             reply = None
+        except TimeoutError:
+            raise WorkerStuckError from None
         if reply is None:
             raise StateError("has died", at="the worker", remedy="call again")
         _reap(reply["ended"])
@@ -50,15 +73,40 @@ class Worker:
         return Process(int(str(reply["pid"])), fds[0], reply["times"], state)
 
     def forget(self, id: str) -> None:
-        """The container was deleted."""
+        """Tell the worker that the container was deleted."""
+        if self.successor is not None:
+            return self.successor.forget(id)
+        self.made.pop(id, None)
+        self.tell({"verb": "forget", "id": id})
+
+    def tell(self, message: Message) -> None:
+        """Send a message that has no answer."""
         try:
             with self.lock:
-                send(self.socket, {"verb": "forget", "id": id}, [])
-        except BrokenPipeError:
-            pass  # the worker is gone, and with it what it knew
+                self.socket.settimeout(_TIME_TO_ANSWER)
+                send(self.socket, message, [])
+        except OSError:
+            pass  # it has ended, or `close` has ended it
+
+    def replace(self) -> Worker:
+        """
+        Kill a worker that is stuck; returns one that takes its containers over.
+
+        The hooks that it runs are killed, too. What it has not finished is the caller's to delete.
+        """
+        os.kill(self.pid, signals.SIGSTOP)  # so that its children stay its own
+        for pid in descendants(self.pid):
+            os.kill(pid, signals.SIGKILL)
+        os.kill(self.pid, signals.SIGKILL)
+        self.end()
+        self.successor = Worker()
+        self.successor.made = self.made
+        for where in self.made.values():
+            self.successor.tell({**where, "verb": "adopt"})
+        return self.successor
 
     def end(self) -> None:
-        """Let it go: it deletes what it made and was not told to forget."""
+        """End the worker, which deletes the containers that it has not forgotten."""
         self.socket.close()
         os.waitpid(self.pid, 0)
 
@@ -68,21 +116,64 @@ class Worker:
 
 
 def _reap(ended: object) -> None:
-    """Wait for children that a worker made and that have ended."""
+    """Wait for children that a worker created and that have ended."""
     assert isinstance(ended, list)
     for pid in ended:
-        os.waitpid(pid, 0)
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass  # `reap_unknown` was faster
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes that a process has started, directly or not. proc(5), children."""
+    found: list[int] = []
+    ahead = [pid]
+    while ahead:
+        parent = ahead.pop()
+        try:
+            for task in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{task}/children") as file:
+                    children = [int(child) for child in file.read().split()]
+                found += children
+                ahead += children
+        except FileNotFoundError:
+            continue  # it has ended
+    return found
+
+
+def reap_unknown() -> None:
+    """
+    Wait for children of ours that a worker created, and was killed before it could report.
+
+    They have ended, since their parent's end of the pipe is closed, and still have its name.
+    """
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            children = file.read().split()
+        for pid in children:
+            if _is_dead_child_of_worker(pid):
+                _reap([int(pid)])
+
+
+def _is_dead_child_of_worker(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            name, _, rest = file.read().partition(b" (")[2].rpartition(b") ")
+    except FileNotFoundError:
+        return False
+    return name == WORKER_NAME.encode() and rest[:1] == b"Z"
 
 
 def _start(fd: int) -> int:
-    """Start a worker from a sealed interpreter. Its import path is ours."""
+    """Start a worker from a sealed interpreter, with our import path."""
     path = seal.interpreter()
     streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     if fd == SOCKET:
         os.set_inheritable(fd, True)
     return os.posix_spawn(
         path,
-        archive.command(path, "pycontain.library.worker:serve"),
+        archive.command(seal.own(), "pycontain.library.worker:serve"),
         os.environ,
         file_actions=[*streams, (os.POSIX_SPAWN_DUP2, fd, SOCKET)],
         setsigmask=(),
@@ -90,7 +181,7 @@ def _start(fd: int) -> int:
 
 
 class Pool:
-    """Workers that are free; each serves one call at a time."""
+    """Idle workers; each serves one call at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -99,7 +190,7 @@ class Pool:
         self.owner = os.getpid()
 
     def take(self) -> Worker:
-        """A free worker, or a new one. After a fork of the program the child starts its own."""
+        """An idle worker, or a new one. After the program forks, the child starts its own."""
         with self.lock:
             if self.owner != os.getpid():
                 self.free, self.owner = [], os.getpid()
@@ -111,17 +202,21 @@ class Pool:
         return Worker()
 
     def give(self, chosen: Worker) -> None:
-        """It is free again."""
+        """Return a worker, which is idle again."""
         with self.lock:
             self.free.append(chosen)
 
+    def replace(self, stuck: Worker) -> None:
+        """Kill a worker that is stuck; another one takes its place."""
+        self.give(stuck.replace())
+
     def retire(self, chosen: Worker) -> None:
-        """It serves no more calls, but lives on with the containers it has made."""
+        """Keep a worker for the containers that it has created, but give it no more calls."""
         with self.lock:
             self.retired.append(chosen)
 
     def close(self) -> None:
-        """End the workers that are free."""
+        """End the idle workers."""
         with self.lock:
             ended, self.free = self.free, []
         for each in ended:
@@ -130,9 +225,9 @@ class Pool:
 
 class Process:
     """
-    A child of ours that a worker made.
+    A child of ours that a worker created.
 
-    state  of the container whose first process it is
+    state  of the container whose first process it is; None for exec
     """
 
     def __init__(self, pid: int, pidfd: int, times: object, state: State | None) -> None:
@@ -157,12 +252,12 @@ class Process:
         return (number, 0) if self._ended.si_code == os.CLD_EXITED else (128 + number, number)
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it."""
         if self._ended is None:
             signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
 
     def end(self) -> None:
-        """Kill it, reap it, and let go of it."""
+        """Kill it, reap it, and close its pidfd."""
         self.kill()
         self.status()
         os.close(self.pidfd)

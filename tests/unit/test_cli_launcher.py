@@ -54,7 +54,7 @@ def test_the_program_ignores_pythons_environment_variables(program, tmp_path):
 
 def test_our_directories_come_after_the_standard_library(program):
     first, *lines = program.read_text().splitlines()
-    assert first == f"#!{launcher.interpreter()} -ISXutf8"
+    assert first == f"#!{launcher.interpreter()} -BISXutf8"
     assert f"sys.path += {launcher.directories()!r}" in lines
 
 
