@@ -8,8 +8,10 @@ each message is one complete line, written with one write(2) to a file opened fo
 from __future__ import annotations
 
 import time
+from errno import ENXIO
 
-from ..errors import PycontainError, fault_of
+from ..errors import KernelError, PycontainError, fault_of, reason
+from ..kernel import ours
 from ..lean import jsontext, os
 
 TYPE_CHECKING = False
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from ..errors import Fault
 
 _STDERR = 2
+# Non-blocking: opening a FIFO that nobody reads fails at once, and a line for which a pipe has no
+# space is dropped. Neither a container nor an error waits for the reader of a log.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
 # Control characters: with them, text from an image could move the cursor or set the window title.
 _ESCAPES = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in b"\t\n"
@@ -32,6 +37,11 @@ class Log:
         self.path = path
         self.form = form
         self.debug = debug
+
+    def check(self) -> None:
+        """Raises PycontainError if the file cannot be opened; it is created if missing."""
+        if self.path:
+            os.close(self._open())
 
     def error(self, error: BaseException) -> int:
         """Report the error that ends the command; returns the exit status. Never raises."""
@@ -64,18 +74,25 @@ class Log:
             _tell(for_people)
 
     def _to_file(self, level: str, text: str) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            fd = os.open(self.path, flags, 0o644)
-        except OSError as error:
-            fault = fault_of(error)
-            fault.step = "log"
-            _tell(_for_people(fault))
+            fd = self._open()
+        except PycontainError as error:
+            _tell(_for_people(error.fault))
             return
         try:
             self._append(fd, level, text)
         finally:
             os.close(fd)
+
+    def _open(self) -> int:
+        try:
+            return ours.open_named(self.path, _FLAGS, 0o644)
+        except PycontainError as error:
+            raise error.in_step("log") from None
+        except OSError as error:
+            number = error.errno or 0
+            why = "is a socket, or a FIFO that nobody reads" if number == ENXIO else reason(number)
+            raise KernelError(why, step="log", at=self.path, errno=number) from None
 
     def _append(self, fd: int, level: str, text: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -13,6 +13,7 @@ import marshal
 import os
 import subprocess
 import sys
+import tempfile
 
 from ..lean import archive
 from .table import COMMANDS
@@ -62,8 +63,10 @@ def write() -> str:
     """Pack the current package; returns the archive's path. Raises OSError."""
     modules = _compile_all()
     path = archive.file()
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    half = f"{path}.{os.getpid()}"
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    number, half = tempfile.mkstemp(dir=os.path.dirname(path))
+    os.fchmod(number, 0o644)  # whatever the umask: an archive that others can write to is not used
+    os.close(number)
     orders: dict[str, list[str]] = {}
     extensions: dict[str, str] = {}
     try:
@@ -137,15 +140,17 @@ class _Parts:
 
 
 def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
-    modules = ["pycontain.cli.fast", "pycontain.options"]
+    modules = ["pycontain.cli.fast", "pycontain.cli.log", "pycontain.options"]
     if command.enters:
-        modules.append("pycontain.kernel.seal")
+        # how a run usually makes its child, and the others always (`plan.vfork`)
+        way = "vfork" if command.name == "run" else "fork"
+        modules += ["pycontain.kernel.seal", f"pycontain.launch.{way}"]
     modules += [name.partition(":")[0] for name in (command.calls, command.request) if name]
     code = _TRACE.format(
         path=sys.path, half=half, archive=archive.__file__, modules=", ".join(modules)
     )
     done = subprocess.run(
-        (sys.executable, "-IS", "-c", code), capture_output=True, text=True, check=True
+        (sys.executable, "-BIS", "-c", code), capture_output=True, text=True, check=True
     )
     order, compiled = ast.literal_eval(done.stdout)
     return order, compiled
@@ -219,7 +224,7 @@ def main() -> None:
         write()
     else:
         # isolated, so that it does not pack a checkout in the working directory
-        command = (sys.executable, "-IX", "no_debug_ranges", "-m", "pycontain.cli.pack")
+        command = (sys.executable, "-BIX", "no_debug_ranges", "-m", "pycontain.cli.pack")
         subprocess.run(command, check=True)
 
 

@@ -18,10 +18,13 @@ from ..lean import os
 from . import calls
 from . import const as c
 from ._ffi import ffi
+from .ours import writable_by_others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol, TypeAlias
+
+    from .ours import Directory
 
     Comparison: TypeAlias = tuple[int, int, int, int]
     Rule: TypeAlias = tuple[int, tuple[str, ...], tuple[Comparison, ...]]
@@ -243,18 +246,20 @@ def _section(architecture: int, newest: int, after: int) -> list[Instruction]:
 _FORMAT = b"pycontain bpf 1"  # increment if to_bpf compiles the same profile to another program
 
 
-def compiled(profile: Profile, key: bytes, directory: str) -> bytes:
+def compiled(profile: Profile, key: bytes, directory: str, parent: Directory) -> bytes:
     """
     The profile's program from the cache in this directory, compiled and added if missing.
 
-    `key` is plan.seccomp.key() of the profile. The directory is created, with mode 0700, if only
-    its last part is missing. Files that are damaged, owned by another user, or compiled by another
-    libseccomp are replaced.
+    key        plan.seccomp.key() of the profile
+    directory  its path, of which only the name is used; created if missing (0700)
+    parent     the directory that it is in, which is ours (`kernel.ours`)
+
+    Files that are damaged, owned by another user, or compiled by another libseccomp are replaced.
 
     Raises HostError for a directory that others can write to, OSError when it cannot be read, and
     what to_bpf raises.
     """
-    fd = _open_directory(directory)
+    fd = _open_directory(directory, parent)
     try:
         program = _look_up(fd, key)
         if program is None:
@@ -268,12 +273,14 @@ def compiled(profile: Profile, key: bytes, directory: str) -> bytes:
         os.close(fd)
 
 
-def _open_directory(path: str) -> int:
+def _open_directory(path: str, parent: Directory) -> int:
+    name = os.path.split(path)[1]
     try:
-        os.mkdir(path, 0o700)
+        os.mkdir(name, 0o700, dir_fd=parent.fd)
     except FileExistsError:
         pass
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, dir_fd=parent.fd)
     if not _is_ours(os.fstat(fd)):
         os.close(fd)
         why = "belongs to another user, or others can write to it"
@@ -282,8 +289,7 @@ def _open_directory(path: str) -> int:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    others = stat.S_IWGRP | stat.S_IWOTH
-    return status.st_uid == os.geteuid() and not status.st_mode & others
+    return status.st_uid == os.geteuid() and not writable_by_others(status)
 
 
 def _place(key: bytes) -> str:

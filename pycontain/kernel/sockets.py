@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import _socket
+import _stat as stat
 import sys
 
 from ..errors import KernelError
+from ..lean import os
+from . import ours
 
 _STREAM = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
 
 
 def connect(path: str) -> int:
-    """A connection to a listening socket. Raises KernelError."""
-    socket = _socket.socket(_socket.AF_UNIX, _STREAM)
+    """
+    A connection to a listening socket, whose path may be longer than the 107 bytes of unix(7).
+
+    A link at the path's end is followed as `ours.open_named` does. If the queue of connections is
+    full, that is an error, as in runc. Raises KernelError and HostError.
+    """
+    socket = _socket.socket(_socket.AF_UNIX, _STREAM | _socket.SOCK_NONBLOCK)
     try:
-        socket.connect(path)
+        place = ours.open_named(path, os.O_PATH)
+        try:
+            if not stat.S_ISSOCK(os.fstat(place).st_mode):
+                raise KernelError("is not a socket", call="connect", at=path)
+            socket.connect(f"/proc/self/fd/{place}")
+        finally:
+            os.close(place)
+        socket.setblocking(True)
+        return socket.detach()
+    except BlockingIOError:
+        raise KernelError("does not accept connections", call="connect", at=path) from None
     except OSError as error:
         raise KernelError.of("connect", error.errno or 0, path) from None
-    return socket.detach()
+    finally:
+        socket.close()  # does nothing once it is detached
 
 
 def pair() -> tuple[int, int]:

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
     Index: TypeAlias = dict[str, tuple[bool, str, int, int, int, int]]
 
-# Isolated, without site-packages, and UTF-8 whatever the locale, which saves loading a locale. A
-# single word, because a script's first line can pass only one argument.
-FLAGS = "-ISXutf8"
+# No byte code is written: root's would end up wherever a user lets __pycache__ point. Isolated,
+# without site-packages, and UTF-8 whatever the locale, which saves loading a locale. A single word,
+# because a script's first line can pass only one argument.
+FLAGS = "-BISXutf8"
 PROGRAM = "pycontain.cli.fast:program"
 
 _PACKAGE = __file__.removesuffix("lean/archive.py")
@@ -69,10 +70,14 @@ for stream in 0, 1, 2:  # if one is closed, the next file opened would take its 
         posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 {path}
 try:
-    file = posix.open({file()!r}, posix.O_RDONLY | posix.O_CLOEXEC)
-except FileNotFoundError:
-    pass
-else:
+    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+    file = posix.open({file()!r}, flags)
+    found, source = posix.fstat(file), posix.stat({__file__!r})
+    regular = found.st_mode & 0o170000 == 0o100000
+    usable = regular and not found.st_mode & 0o022 and found.st_uid in (0, source.st_uid)
+except OSError:
+    usable = False
+if usable:
     size = int.from_bytes(posix.read(file, 8), "little")
     code, *tables = marshal.loads(posix.read(file, size))
     scope = {{"__name__": "pycontain.lean.archive", "__file__": {__file__!r}}}

@@ -29,11 +29,17 @@ def fsdecode(name: str | bytes) -> str:
 
 def makedirs(folder: str, mode: int = 0o777) -> None:
     """Create a directory and its parents, where missing. Raises OSError."""
-    try:
-        mkdir(folder, mode)  # noqa: F405
-    except FileExistsError:
-        if not path.isdir(folder):
-            raise
-    except FileNotFoundError:
-        makedirs(path.dirname(folder))
-        makedirs(folder, mode)
+    missing = [folder]
+    while missing:
+        try:
+            mkdir(missing[-1], mode if len(missing) == 1 else 0o777)  # noqa: F405
+        except FileExistsError:
+            if not path.isdir(missing[-1]):
+                raise
+        except FileNotFoundError:
+            above = path.dirname(missing[-1])
+            if not above:  # of a relative path, below a working directory that was removed
+                raise
+            missing.append(above)
+            continue
+        missing.pop()

@@ -51,7 +51,7 @@ class Handle:
                 state = self.directory.load()
             self.state = state
         except BaseException:
-            self.directory.unlock()
+            self.directory.close()
             raise
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import StateError
-from ..state.directory import ids
+from ..state.directory import directories
 from .handle import Handle
 
 TYPE_CHECKING = False
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def list_containers(options: Options) -> list[dict[str, object]]:
     """The states of all containers, sorted by id, without those deleted meanwhile or incomplete."""
     found = []
-    for name in ids(options.root):
+    for directory in directories(options.root):
         try:
-            container = Handle(options, name)
+            container = Handle(options, directory.id, directory=directory)
             found.append({**container.public(), "owner": _user(container.state.owner)})
         except StateError:
             continue

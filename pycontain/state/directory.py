@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import _stat as stat
 import errno
 import fcntl
 
-from ..errors import KernelError, StateError
-from ..kernel.files import read_text
+from ..errors import HostError, KernelError, StateError
+from ..kernel import ours
+from ..kernel.files import read_bytes
+from ..kernel.ours import Directory
 from ..lean import jsontext, os
 from .record import state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from .record import State
@@ -23,7 +25,8 @@ _CONFIG = "config.json"
 _IN, _OUT = "start.in", "start.out"
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
 _REST = _FIRST | {"."}
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def check_id(id: str) -> None:
@@ -39,49 +42,97 @@ def check_id(id: str) -> None:
         raise StateError("is longer than 255 characters", at="id", value=id[:20] + "...")
 
 
-class StateDir:
-    """The directory of one container."""
+def open_root(path: str, *, create: bool = False) -> Directory:
+    """
+    Open a state root; with create, it and its parents are created if missing.
 
-    def __init__(self, root: str, id: str) -> None:
+    Raises HostError if another user could change what is in it (`kernel.ours`), and KernelError.
+    """
+    try:
+        return ours.open_directory(path, create=create)
+    except HostError as error:
+        error.fault.remedy = "choose a --root that no other user can write to or replace"
+        raise
+
+
+class StateDir:
+    """
+    The directory of one container.
+
+    It and the root are opened once, and everything is done below their descriptors: whatever
+    happens to their names, this object is about the same directory.
+    """
+
+    def __init__(self, root: str, id: str, opened: Directory | None = None) -> None:
+        """The root may be open already: `opened`."""
         check_id(id)
         self.id = id
         self.path = os.path.join(root, id)
+        self._root_path = root
+        self._root = opened
+        self._directory: Directory | None = None
         self._lock = -1
         self._process = -1
 
     def reserve(self) -> None:
-        """Create the directory and lock it. Raises StateError if the id is taken."""
-        os.makedirs(os.path.dirname(self.path), 0o700)
+        """
+        Create the directory and lock it.
+
+        Raises StateError if the id is taken, HostError if the root is not ours, and KernelError.
+        """
+        self._root = open_root(self._root_path, create=True)
         try:
-            os.mkdir(self.path, 0o700)
+            os.mkdir(self.id, 0o700, dir_fd=self._root.fd)
         except FileExistsError:
+            self.close()
             raise StateError(
                 "exists already",
                 at="container",
                 value=self.id,
                 remedy="choose another id, or delete it",
             ) from None
+        except OSError as error:
+            self.close()
+            raise KernelError.of("mkdir", error.errno or 0, self.path) from None
         self.lock()
 
     @classmethod
-    def open(cls, root: str, id: str) -> Self:
-        """The directory of an existing container. Raises StateError if there is none of ours."""
-        directory = cls(root, id)
+    def open(cls, root: str, id: str, opened: Directory | None = None) -> Self:
+        """
+        The directory of an existing container; opened is the root, if it is open already.
+
+        Raises StateError if there is none of ours, and HostError if the root is not ours.
+        """
+        directory = cls(root, id, opened)
         try:
-            found = os.lstat(directory.path)
-        except OSError:
-            raise directory._missing() from None
-        if not stat.S_ISDIR(found.st_mode):
-            raise directory._missing()
-        directory._check_owner(found.st_uid)
+            directory._check_owner(os.fstat(directory._fd).st_uid)
+        except BaseException:
+            directory.close()
+            raise
         return directory
+
+    @property
+    def _fd(self) -> int:
+        """The directory's descriptor. Raises StateError if it does not exist."""
+        if self._directory is None:
+            try:
+                self._root = self._root or open_root(self._root_path)
+                self._directory = Directory(os.open(self.id, _PLACE, dir_fd=self._root.fd))
+            except (KernelError, OSError) as error:
+                self._root = None
+                if error.errno in (errno.ENOENT, errno.ENOTDIR):  # a link is no directory either
+                    raise self._missing() from None
+                if isinstance(error, KernelError):
+                    raise
+                raise KernelError.of("open", error.errno or 0, self.path) from None
+        return self._directory.fd
 
     def __enter__(self) -> Self:
         self.lock()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.unlock()
+        self.close()
 
     def lock(self, *, wait: bool = True) -> bool:
         """
@@ -93,14 +144,12 @@ class StateDir:
         if self._lock >= 0:
             return True
         try:
-            self._lock = os.open(self.path, _OPEN_DIRECTORY)
+            self._lock = self._reopened()
             fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(self._lock)
             if found.st_nlink == 0:  # deleted by the previous holder of the lock
                 raise self._missing()
             self._check_owner(found.st_uid)
-        except (FileNotFoundError, NotADirectoryError):
-            raise self._missing() from None
         except BlockingIOError:
             self.unlock()
             return False
@@ -119,12 +168,12 @@ class StateDir:
         Another user who can write to the root could have put a state there, and `exec` would start
         a program, as us, wherever that state says.
         """
-        ours = os.geteuid()
-        if owner != ours:
+        us = os.geteuid()
+        if owner != us:
             raise StateError(
-                f"belongs to user {owner}, not to user {ours}, so it is not trusted",
+                f"belongs to user {owner}, not to user {us}, so it is not trusted",
                 at=self.path,
-                remedy=f"choose a --root that only user {ours} can write to",
+                remedy=f"choose a --root that only user {us} can write to",
             )
 
     def unlock(self) -> None:
@@ -133,12 +182,26 @@ class StateDir:
             os.close(self._lock)
             self._lock = -1
 
-    def close(self) -> None:
-        """Close all descriptors, which also releases the lock."""
+    def release(self) -> None:
+        """
+        Release the lock, and close the file of the process.
+
+        The directory stays open: a later `lock` is of the same one, even if its id was reused.
+        """
         self.unlock()
         if self._process >= 0:
             os.close(self._process)
             self._process = -1
+
+    def close(self) -> None:
+        """
+        Close all descriptors, which also releases the lock.
+
+        Those of the directories would otherwise be closed with the last reference to this object,
+        which an error's traceback may keep.
+        """
+        self.release()
+        self._root = self._directory = None
 
     def close_copy(self) -> None:
         """
@@ -153,10 +216,7 @@ class StateDir:
         """Whether another command holds the lock, such as the one creating the container."""
         if self._lock >= 0:
             return False
-        try:
-            fd = os.open(self.path, _OPEN_DIRECTORY)
-        except FileNotFoundError:
-            return False
+        fd = self._reopened()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -174,7 +234,7 @@ class StateDir:
     def open_process(self) -> None:
         """Create the file of the process, for a child that cannot reach it by name later."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._process = os.open(f"{self.file(_PROCESS)}.new", flags, 0o600)
+        self._process = os.open(f"{_PROCESS}.new", flags, 0o600, dir_fd=self._fd)
 
     @property
     def process_file(self) -> int:
@@ -182,10 +242,12 @@ class StateDir:
         return self._process
 
     def save_process(self, state: State) -> None:
-        """Record the process's pid and start time."""
-        path = self.file(_PROCESS)
+        """Record the process's pid and start time; again, when another one takes its place."""
+        if self._has(_PROCESS):
+            os.close(self._process)
+            self.open_process()
         os.write(self._process, f"{state.pid} {state.start_time}".encode())
-        os.rename(f"{path}.new", path)
+        self._publish(_PROCESS)
 
     def announce(self) -> None:
         """Record that the container is created."""
@@ -210,7 +272,7 @@ class StateDir:
 
     def _progress(self) -> dict[str, object]:
         """What was recorded after state.json was written."""
-        if not os.path.exists(self.file(_PROCESS)):
+        if not self._has(_PROCESS):
             return {}
         pid, start, *more = self._read(_PROCESS).split()
         if more not in ([], ["created"]):
@@ -231,24 +293,52 @@ class StateDir:
         return os.path.join(self.path, name)
 
     def remove(self) -> None:
-        """Remove the directory and its files. Only the runtime writes there."""
-        for name in os.listdir(self.path):
-            os.unlink(self.file(name))
-        os.rmdir(self.path)
+        """
+        Remove the directory and its files. Only the runtime writes there.
+
+        Raises StateError if another command has removed it.
+        """
+        fd = self._reopened()
+        try:
+            if os.fstat(fd).st_nlink == 0:  # its name may be another directory's by now
+                raise self._missing()
+            for name in os.listdir(fd):
+                os.unlink(name, dir_fd=fd)
+        finally:
+            os.close(fd)
+        assert self._root is not None, "the directory is in it"
+        os.rmdir(self.id, dir_fd=self._root.fd)
         self.close()
 
+    def _reopened(self) -> int:
+        """A new descriptor of the directory that it can be listed and locked by."""
+        return os.open(".", _READABLE, dir_fd=self._fd)
+
+    def _has(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _write(self, name: str, text: str) -> None:
-        path = self.file(name)
-        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(f"{name}.new", flags, 0o600, dir_fd=self._fd)
         data = text.encode()
         while data:
             data = data[os.write(fd, data) :]
         os.close(fd)
-        os.rename(f"{path}.new", path)
+        self._publish(name)
+
+    def _publish(self, name: str) -> None:
+        """Give a file that is complete its name."""
+        os.rename(f"{name}.new", name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def _read(self, name: str) -> str:
         try:
-            return read_text(self.file(name))
+            return read_bytes(name, self._fd, self.file(name)).decode()
+        except UnicodeDecodeError:
+            raise KernelError("is not UTF-8 text", at=self.file(name)) from None
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -270,38 +360,63 @@ class StateDir:
         """
         fds = []
         for name in (_IN, _OUT):
-            os.mkfifo(self.file(name), 0o600)
-            fds.append(os.open(self.file(name), os.O_RDWR | os.O_CLOEXEC))
+            os.mkfifo(name, 0o600, dir_fd=self._fd)
+            fds.append(os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._fd))
         return fds[0], fds[1]
 
     def open_fifos(self) -> tuple[int, int]:
         """The ends for `start`: (to read from, to write to)."""
-        reader = os.open(self.file(_OUT), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_NONBLOCK | os.O_CLOEXEC
+        reader = os.open(_OUT, os.O_RDONLY | flags, dir_fd=self._fd)
         os.set_blocking(reader, True)
-        return reader, os.open(self.file(_IN), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return reader, os.open(_IN, os.O_WRONLY | flags, dir_fd=self._fd)
 
     def remove_fifos(self) -> None:
         """Remove the FIFOs: the child no longer waits."""
         for name in (_IN, _OUT):
-            os.unlink(self.file(name))
+            os.unlink(name, dir_fd=self._fd)
 
     @property
     def awaits_start(self) -> bool:
         """Whether `start` was not called yet."""
-        return os.path.exists(self.file(_IN))
+        return self._has(_IN)
+
+
+def directories(root: str) -> Iterator[StateDir]:
+    """
+    The directories of all containers of ours, sorted by id; none if the root does not exist.
+
+    Raises as `open_root`.
+    """
+    try:
+        opened = open_root(root)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return
+        raise
+    for name in _ids(opened, root):
+        try:
+            yield StateDir.open(root, name, opened)
+        except StateError:
+            continue  # deleted meanwhile, or another user's
 
 
 def ids(root: str) -> list[str]:
-    """The ids of all containers, sorted; none if the root does not exist."""
-    try:
-        names = os.listdir(root)
-    except FileNotFoundError:
-        return []
-    return sorted(name for name in names if name[:1] in _FIRST and _is_directory(root, name))
+    """The ids of all containers of ours, sorted; none if the root does not exist."""
+    return [directory.id for directory in directories(root)]
 
 
-def _is_directory(root: str, name: str) -> bool:
+def _ids(opened: Directory, root: str) -> list[str]:
     try:
-        return stat.S_ISDIR(os.lstat(os.path.join(root, name)).st_mode)
-    except FileNotFoundError:
-        return False
+        fd = os.open(".", _READABLE, dir_fd=opened.fd)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, root) from None
+    try:
+        with os.scandir(fd) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if entry.name[0] in _FIRST and entry.is_dir(follow_symlinks=False)
+            )
+    finally:
+        os.close(fd)

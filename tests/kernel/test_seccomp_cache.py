@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.errors import HostError
-from pycontain.kernel import seccomp
+from pycontain.kernel import ours, seccomp
 from pycontain.plan import seccomp as plan
 from tests.kernel.seccomp_profiles import (
     ALLOW,
@@ -35,7 +35,8 @@ class Cache:
         return self._compile(policy)
 
     def program(self, policy: plan.Profile) -> bytes:
-        return seccomp.compiled(policy, plan.key(policy), str(self.directory))
+        parent = ours.open_directory(str(self.directory.parent))
+        return seccomp.compiled(policy, plan.key(policy), str(self.directory), parent)
 
     def file(self) -> Path:
         (only,) = self.directory.iterdir()

@@ -52,6 +52,7 @@ def test_list_leaves_it_out(runtime, forged):
     assert forged not in runtime.ok("list", "--quiet").words
 
 
+@pytest.mark.control
 def test_owned_by_root_it_would_be_trusted(runtime, forged):
     os.chown(runtime.root / forged, 0, 0)
     assert runtime.ok("exec", forged, "echo", "hello").out == "hello\n"

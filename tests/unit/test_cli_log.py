@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -83,12 +86,73 @@ def test_an_error_in_the_flags_before_the_log_is_known_is_still_printed(capfd):
     assert "--log-format = xml" in capfd.readouterr().err
 
 
-def test_a_log_that_cannot_be_written_does_not_hide_the_error(tmp_path, capfd):
+@pytest.mark.parametrize("words", [["list"], ["nonsense"], ["--version"], ["state", "x"]])
+def test_a_log_that_cannot_be_opened_is_an_error_before_anything_is_done(tmp_path, capfd, words):
     path = tmp_path / "missing" / "log"
-    assert fast.main(["--log", str(path), "nonsense"]) == 1
+    assert fast.main(["--root", str(tmp_path), "--log", str(path), *words]) == 1
+    found = capfd.readouterr()
+    assert (found.out, found.err) == ("", f"pycontain: log: {path} does not exist\n")
+
+
+def test_then_standard_error_is_the_log_in_json_if_that_was_asked_for(tmp_path, capfd):
+    assert fast.main(["--log", str(tmp_path), "--log-format=json", "list"]) == 1
+    assert json.loads(capfd.readouterr().err)["msg"] == f"log: {tmp_path} is a directory"
+
+
+def test_a_log_that_can_be_opened_is_created_at_once(tmp_path):
+    path = tmp_path / "log"
+    assert fast.main(["--root", str(tmp_path / "root"), "--log", str(path), "list"]) == 0
+    assert path.read_text() == ""
+
+
+def test_a_log_that_vanishes_later_does_not_hide_the_error(tmp_path, capfd):
+    path = tmp_path / "missing" / "log"
+    Log(str(path), "text", debug=False).error(SpecError("is wrong", at="x"))
     lines = capfd.readouterr().err.splitlines()
-    assert lines[0] == f"pycontain: log: {path} does not exist"
-    assert lines[1].startswith("pycontain: nonsense is not a command")
+    assert lines == [f"pycontain: log: {path} does not exist", "pycontain: x is wrong"]
+
+
+def test_a_fifo_that_nobody_reads_is_an_error_and_no_wait(tmp_path, capfd):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    assert fast.main(["--log", str(path), "list"]) == 1
+    said = f"pycontain: log: {path} is a socket, or a FIFO that nobody reads\n"
+    assert capfd.readouterr().err == said
+
+
+def test_a_fifo_that_is_read_is_a_log(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert fast.main(["--log", str(path), "--log-format=json", "nonsense"]) == 1
+    assert json.loads(os.read(reader, 4096))["level"] == "error"
+    os.close(reader)
+
+
+def test_a_fifo_whose_reader_sleeps_is_not_waited_for(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(reader, bytes(4096))
+    log = Log(str(path), "text", debug=False)
+    log.check()
+    log.warning("is dropped")
+    os.close(reader)
+
+
+def test_standard_error_can_be_named_as_the_log(tmp_path):
+    """/dev/stderr is a link, and one to a descriptor, in directories that are root's or ours."""
+    path = tmp_path / "stderr"
+    code = "import sys; from pycontain.cli import fast; sys.exit(fast.main(sys.argv[1:]))"
+    for name in ("/dev/stderr", "/proc/self/fd/2"):
+        path.unlink(missing_ok=True)
+        command = [sys.executable, "-c", code, "--log", name, "--log-format=json", "nonsense"]
+        with path.open("ab") as stderr:
+            done = subprocess.run(command, stderr=stderr, check=False, timeout=60)
+        assert done.returncode == 1
+        assert json.loads(path.read_text().splitlines()[0])["level"] == "error"
 
 
 @pytest.mark.parametrize("debug", [True, False])
