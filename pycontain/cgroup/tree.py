@@ -110,6 +110,7 @@ class Cgroup:
     def _mkdir(self, path: str) -> None:
         try:
             os.mkdir(self.mount + path, 0o755)
+            os.chmod(self.mount + path, 0o755)  # whatever the umask, which threads share
         except FileExistsError:
             return
         except OSError as error:

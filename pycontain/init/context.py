@@ -7,7 +7,11 @@ from ..kernel.root import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..kernel.bare import Birth, Orders
     from ..kernel.mounts import Tree
+    from ..plan.walk import Turn
     from ..wire.sync import Channel
 
 
@@ -26,14 +30,25 @@ class Context:
     kept           more descriptors that are needed until the end
     hook_state     the state that hooks get, without status and pid
     root           the root file system, from the step that binds it
+    place          the directory of the host that it is mounted on
+    shares_root    the root file system is the host's own root
+    filesystems    mounts of file systems that were created for the container
     late           target -> mount, of those that become read-only once everything is created
     preserved      how many descriptors after the standard ones are the program's
     program, env   what execve gets, from the step that finds the program
+
+    Where the program's process is created in a pid namespace that others are in:
+
+    turns          the plan, whose last steps are that process's
+    orders         what it will do
+    entrance       its ends of the pipes to the parent
+    birth          where the parent finds its pid
     """
 
     __slots__ = (
-        "cgroup", "channel", "console", "env", "hook_state", "kept", "late", "namespaces",
-        "network", "preserved", "program", "root", "seccomp", "start", "target",
+        "birth", "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state",
+        "kept", "late", "namespaces", "network", "orders", "place", "preserved", "program", "root",
+        "seccomp", "shares_root", "start", "target", "turns",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
@@ -49,9 +64,16 @@ class Context:
         self.kept: tuple[int, ...] = ()
         self.hook_state: dict[str, object] = {}
         self.root: Root | None = None
+        self.place = -1
+        self.shares_root = False
+        self.filesystems: list[int] = []
         self.late: dict[str, Tree] = {}
         self.program = ""
         self.env: dict[str, str] = {}
+        self.turns: Sequence[Turn] = ()
+        self.orders: Orders | None = None
+        self.entrance: Channel | None = None
+        self.birth: Birth | None = None
 
     def close_others(self) -> None:
         """
@@ -61,10 +83,15 @@ class Context:
         reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
         """
         root = self.root = Root(self.inside.fd)  # the mounts that the old one remembers are closed
+        self.place, self.filesystems = -1, []
         kept = {self.console, root.fd, *self.kept, *(tree.fd for tree in self.late.values())}
-        for channel in (self.channel, self.start):
+        for channel in (self.channel, self.start, self.entrance):
             if channel is not None:
                 kept |= channel.fds
+        self.close_but(kept)
+
+    def close_but(self, kept: set[int]) -> None:
+        """Close every descriptor but these, the standard ones and the program's."""
         first = 3 + self.preserved
         for fd in sorted(fd for fd in kept if fd >= first):
             if fd > first:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..kernel.root import Root
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_EXPLAINED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENOEXEC)
+_ANY = 0  # in place of an errno
 
 
 def refusal(program: str, number: int, root: Root | None = None) -> ProgramError:
@@ -27,8 +29,18 @@ def refusal(program: str, number: int, root: Root | None = None) -> ProgramError
 
     root is given when the errno is execve's own; then the program file itself is examined.
     """
+    return _refusal(program, number, _look_inside(program, root) if root is not None else {})
+
+
+def refusals(program: str, root: Root) -> dict[int, ProgramError]:
+    """The same for each errno of execve that needs an explanation, before it is known."""
+    found = _look_inside(program, root)
+    return {number: _refusal(program, number, found) for number in _EXPLAINED}
+
+
+def _refusal(program: str, number: int, details: dict[int, tuple[str, str]]) -> ProgramError:
     status = _NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else _NOT_EXECUTABLE
-    found = _look_inside(program, number, root) if root is not None else None
+    found = details.get(number) or details.get(_ANY)
     if found is not None:
         detail, remedy = found
         known = errno.ENOENT if number == errno.ENOTDIR else number
@@ -52,27 +64,31 @@ def _reason(program: str, number: int) -> tuple[str, str]:
     return os.strerror(number).lower(), ""
 
 
-def _look_inside(program: str, number: int, root: Root) -> tuple[str, str] | None:
+def _look_inside(program: str, root: Root) -> dict[int, tuple[str, str]]:
+    """What the program's file says: errno, or _ANY -> (detail, remedy)."""
     try:
         file = root.open(os.path.join(os.getcwd(), program), os.O_RDONLY | os.O_NONBLOCK)
     except KernelError:
-        return None
+        return {}
+    details: dict[int, tuple[str, str]] = {}
     try:
-        if number == errno.EACCES and os.fstatvfs(file).f_flag & os.ST_NOEXEC:
-            return "its file system is mounted noexec", "mount it exec"
+        if os.fstatvfs(file).f_flag & os.ST_NOEXEC:
+            details[errno.EACCES] = "its file system is mounted noexec", "mount it exec"
+        found: tuple[str, str] | None = None
         head = os.pread(file, 4096, 0)
         if head.startswith(b"#!"):
-            return _script(head, root)
-        if elf.is_elf(head) and len(head) >= elf.HEADER_SIZE:
-            return _elf(file, head, root)
-        if number == errno.ENOEXEC:
-            return "it is neither ELF nor a script with #!", "add a #! line"
-        return None
+            found = _script(head, root)
+        elif elf.is_elf(head) and len(head) >= elf.HEADER_SIZE:
+            found = _elf(file, head, root)
+        else:
+            details[errno.ENOEXEC] = "it is neither ELF nor a script with #!", "add a #! line"
+        if found is not None:
+            details[_ANY] = found
     except (KernelError, OSError, OverflowError):
-        # a directory, an ELF header with bad offsets, an interpreter behind a loop of links
-        return None
+        pass  # a directory, an ELF header with bad offsets, an interpreter behind a loop of links
     finally:
         os.close(file)
+    return details
 
 
 def _script(head: bytes, root: Root) -> tuple[str, str] | None:

@@ -45,7 +45,14 @@ class _Imports:
 
 @child_step(steps.Guard)
 def guard(step: steps.Guard, context: Context) -> None:
-    """Block imports, stop the garbage collector, reset signals, mark descriptors close-on-exec."""
+    """
+    Block imports, stop the garbage collector, reset signals, mark descriptors close-on-exec.
+
+    Nobody inside should see the caller's command line and environment in /proc/PID; those of a
+    child of vfork are its parent's own.
+    """
+    if context.channel is not None:
+        calls.erase_command_line()
     gc.disable()  # no finaliser runs at an unexpected moment
     block_imports()
     calls.default_signals()

@@ -11,7 +11,6 @@ from ..lean import os
 from ..plan import steps
 from ..plan.walk import Peer, child_step, walk
 from ..wire import sync
-from . import guard, pivot, process, program, protection, rootfs  # noqa: F401 -- their steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ def live(turns: Sequence[Turn], context: Context) -> NoReturn:
     Ends by becoming the program, or by reporting the first error and exiting.
     """
     times: Times = []
+    context.turns = turns
     peer = _Parent(context, times)
     try:
         walk(turns, {"child": peer.perform}, peer, times)
@@ -48,6 +48,8 @@ class _Parent(Peer):
     def perform(self, step: Step) -> None:
         """Perform a step after counting it as begun; the last one, execve, is announced."""
         channel = self.context.parent
+        if isinstance(step, steps.EnterPids):
+            self.pass_turn()  # it does not return
         if isinstance(step, steps.Execute):
             sync.report_exec(channel, self._new_times())
         sync.begin_step(channel)

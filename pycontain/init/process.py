@@ -13,7 +13,6 @@ from ..kernel.root import Root
 from ..lean import os
 from ..plan import steps
 from ..plan.walk import child_step
-from ..wire import sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,37 +38,16 @@ def join_process(step: steps.JoinProcess, context: Context) -> None:
     """
     Enter all namespaces of a container at once, which also changes this process's root.
 
-    Only children enter a pid namespace. So this process, which is not visible inside, closes
-    everything of the host, creates a child and exits: what processes inside see of the child,
-    whatever capabilities they have, is as confined as they are (CVE-2016-9962).
+    Only children enter a pid namespace: no process inside sees this one (CVE-2016-9962).
     """
-    calls.erase_command_line()
     if step.flags:
         calls.setns(context.target, step.flags)
     context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     context.close_others()
     if step.flags & c.CLONE_NEWPID:
-        _continue_as_child(context.parent)
+        from . import inside  # loaded by the parent
 
-
-def _continue_as_child(parent: sync.Channel) -> None:
-    """
-    Continue as a child, once the parent has been sent its pid, which only this process knows.
-
-    The new process waits on a pipe until we have reported it: otherwise, if we were killed before
-    that, it would run on unsupervised.
-    """
-    reported, report = os.pipe2(os.O_CLOEXEC)
-    pid, _ = calls.clone3(c.CLONE_PARENT)
-    if pid:
-        sync.report_born(parent, pid)
-        os.write(report, b".")
-        os._exit(0)
-    os.close(report)
-    if not os.read(reported, 1):
-        os._exit(sync.EXIT_FAILED)
-    sync.await_turn(parent)
-    os.close(reported)
+        inside.prepare(context)
 
 
 @child_step(steps.Unshare)
@@ -117,7 +95,7 @@ def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
 
 @child_step(steps.OpenTerminal)
 def open_terminal(step: steps.OpenTerminal, context: Context) -> None:
-    """Open a terminal, send its master to the caller, make it the controlling terminal."""
+    """Open a terminal, send its master to the caller, make it the standard streams."""
     from ..kernel import sockets, tty  # loaded by the parent
 
     master, slave = tty.open_pair(context.inside)
@@ -130,8 +108,10 @@ def open_terminal(step: steps.OpenTerminal, context: Context) -> None:
         place = context.inside.open("/dev/console")
         Tree.clone(slave, at="/dev/console").attach(place, "/dev/console")
     sockets.send(context.console, master, b"/dev/ptmx")
-    os.setsid()
-    tty.make_controlling(slave)
+    if step.control:
+        os.setsid()
+        tty.make_controlling(slave)
+    tty.make_standard(slave)
     os.close(master)
 
 
@@ -197,6 +177,9 @@ def enter_directory(step: steps.EnterDirectory, context: Context) -> None:
     except FileNotFoundError:
         if not step.make:
             raise KernelError.of("chdir", errno.ENOENT, step.path) from None
+        if context.shares_root:
+            why = "does not exist, and would be created on the host, whose root this is"
+            raise StepError(why, at="process.cwd", value=step.path) from None
         os.fchdir(context.inside.make_directory(step.path))
     except OSError as error:
         raise KernelError.of("chdir", error.errno or 0, step.path) from None

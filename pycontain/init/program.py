@@ -94,14 +94,19 @@ def _variable(env: tuple[str, ...], name: str) -> str | None:
 def execute(step: steps.Execute, context: Context) -> None:
     """Become the program. Does not return; raises ProgramError if execve fails."""
     try:
-        os.execve(context.program, step.args, _with_sockets(step, context.env))
+        pid = str(os.getpid())
+        os.execve(context.program, step.args, _with_sockets(step, context.env, pid))
     except OSError as error:
         raise diagnose.refusal(context.program, error.errno or 0, context.inside) from None
 
 
-def command(step: steps.Execute, context: Context) -> Program:
-    """(path, arguments, environment) of the program, as execve(2) takes them."""
-    env = _with_sockets(step, context.env)
+def command(step: steps.Execute, context: Context, pid: str = "") -> Program:
+    """
+    (path, arguments, environment) of the program, as execve(2) takes them.
+
+    pid  that of the program, if it is not this process's
+    """
+    env = _with_sockets(step, context.env, pid or str(os.getpid()))
     return (
         os.fsencode(context.program),
         tuple(os.fsencode(word) for word in step.args),
@@ -109,11 +114,16 @@ def command(step: steps.Execute, context: Context) -> Program:
     )
 
 
-def _with_sockets(step: steps.Execute, env: dict[str, str]) -> dict[str, str]:
-    """The environment plus what sd_listen_fds(3) reads; the pid is the one the program sees."""
+def _with_sockets(step: steps.Execute, env: dict[str, str], pid: str) -> dict[str, str]:
+    """
+    The environment plus what sd_listen_fds(3) reads; the pid is the one the program sees.
+
+    Podman writes these variables into the configuration as well, with 1 as the pid.
+    """
     if not step.listen_fds:
         return env
-    return env | {"LISTEN_FDS": str(step.listen_fds), "LISTEN_PID": str(os.getpid())}
+    env = env | {"LISTEN_FDS": str(step.listen_fds), "LISTEN_PID": pid}
+    return env | {"LISTEN_FDNAMES": step.listen_names} if step.listen_names else env
 
 
 def _environment(entries: tuple[str, ...], root: Root) -> dict[str, str]:

@@ -24,11 +24,24 @@ if TYPE_CHECKING:
 def protect_paths(step: steps.ProtectPaths, context: Context) -> None:
     """Make each path read-only, with everything below it; paths that do not exist are ignored."""
     for path in step.paths:
-        meant, *seen = context.inside.everywhere(path) or [-1]
-        if meant >= 0 and not _is_made_read_only(meant, context.inside):
-            context.inside.remember(path, _bind_read_only(meant, path).fd)
-        for target in seen:
-            _bind_read_only(target, path)
+        try:
+            _protect(path, context.inside)
+        except KernelError as error:
+            raise _at(error, path) from None
+
+
+def _protect(path: str, root: Root) -> None:
+    meant, *seen = root.everywhere(path) or [-1]
+    if meant >= 0 and not _is_made_read_only(meant, root):
+        root.remember(path, _bind_read_only(meant, path).fd)
+    for target in seen:
+        _bind_read_only(target, path)
+
+
+def _at(error: KernelError, path: str) -> KernelError:
+    """The error of a call that names no file, with the path that it is about."""
+    error.fault.at = error.fault.at or path
+    return error
 
 
 def _is_made_read_only(target: int, root: Root) -> bool:
@@ -91,13 +104,29 @@ def _null() -> Tree:
     return tree
 
 
+@child_step(steps.RequireMissing)
+def require_missing(step: steps.RequireMissing, context: Context) -> None:
+    """Refuse the first path that exists: only a mount on the host would protect or hide it."""
+    for path, at in step.paths:
+        if context.inside.find(path) is not None:
+            raise StepError(
+                "would be mounted over on the host without a mount namespace",
+                at=at,
+                value=path,
+                remedy='add {"type": "mount"} to linux.namespaces',
+            )
+
+
 @child_step(steps.MakeReadOnly)
 def make_read_only(step: steps.MakeReadOnly, context: Context) -> None:
     """Make mounts read-only now that everything in them exists, by their own descriptors."""
     for target in step.targets:
-        if target == "/":
-            Tree(context.inside.fd).set(c.MOUNT_ATTR_RDONLY, 0)
-        else:
-            tree = context.late.pop(target)
+        tree = Tree(context.inside.fd) if target == "/" else context.late.pop(target)
+        try:
             tree.set(c.MOUNT_ATTR_RDONLY, 0)
+        except KernelError as error:  # such as EBUSY: a hook's process writes to a file
+            place = step.places.get(target)
+            error.fault.call = f"{place}: {error.fault.call}" if place else error.fault.call
+            raise _at(error, target) from None
+        if target != "/":
             os.close(tree.fd)

@@ -15,7 +15,7 @@ from ..errors import KernelError, StepError
 from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.mounts import Tree, fits
-from ..kernel.root import Root, is_below, is_directory
+from ..kernel.root import Root, is_directory
 from ..lean import os
 from ..plan import steps
 from ..plan.walk import child_step
@@ -52,10 +52,12 @@ def bind_root(step: steps.BindRoot, context: Context) -> None:
 
     As a slave it still receives what the host mounts below it, as with runc.
     """
-    Tree(open_host("/")).propagate(step.propagation, recursive=step.recursive)
-    rootfs = open_host(step.path)
+    slash = open_host("/")
+    Tree(slash).propagate(step.propagation, recursive=step.recursive)
+    rootfs = context.place = open_host(step.path)
     if not is_directory(rootfs):
         raise StepError("is not a directory", at=step.path)
+    context.shares_root = os.path.samestat(os.fstat(rootfs), os.fstat(slash))
     kind = c.MS_SLAVE if step.propagation == c.MS_SLAVE else c.MS_PRIVATE
     if not (step.recursive and step.propagation in _ONE_WAY):
         # of the mount that contains it, whatever links lead there
@@ -64,6 +66,14 @@ def bind_root(step: steps.BindRoot, context: Context) -> None:
     tree.attach(rootfs, step.path)
     tree.propagate(kind)  # pivot_root(2) refuses a shared root
     context.root = Root(tree.fd)
+
+
+@child_step(steps.OpenRoot)
+def open_root(step: steps.OpenRoot, context: Context) -> None:
+    """Use the rootfs where it is: without a mount namespace nothing is mounted."""
+    rootfs = open_host(step.path)
+    context.root = Root(rootfs)
+    context.shares_root = os.path.samestat(os.fstat(rootfs), os.fstat(open_host("/")))
 
 
 def stop_propagation_at(path: str, kind: int) -> None:
@@ -90,40 +100,48 @@ def stop_propagation_at(path: str, kind: int) -> None:
 @child_step(steps.MountFilesystem)
 def mount_filesystem(step: steps.MountFilesystem, context: Context) -> None:
     """Create a new file system and attach it."""
-    mode = _covered_mode(step, context)
+    options = step.options + _covered(step, context)
     target = _mount_point(step, context)
-    if fits(step.options):
-        on = step.on & ~c.MOUNT_ATTR_RDONLY
-        tree = Tree.new(step.kind, step.options + mode, on, step.source)
+    if fits(options):
+        pids = context.namespaces.get(c.CLONE_NEWPID, -1) if step.kind == "proc" else -1
+        attributes = step.on & ~c.MOUNT_ATTR_RDONLY
+        tree = Tree.new(step.kind, options, attributes, step.source, pids)
     else:
-        tree = _mount_aside(target, step)
+        tree = _mount_aside(target, step, ",".join(options))
     if step.copy_up:
         from . import copying  # loaded by the parent
 
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        copying.copy_tree(os.open(".", flags, dir_fd=target), tree.fd)
+        copying.copy_tree(target, tree.fd)
     tree.set(step.on & c.MOUNT_ATTR_RDONLY, 0)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     # not other tmpfs: with links such as /var/run, one could cover another unnoticed
     ours = step.kind == "tmpfs" and step.target == "/dev" and not step.copy_up
     _attach(tree, target, step, context, trusted=ours)
+    if step.kind != "devtmpfs":  # of which there is one, the host's
+        context.filesystems.append(tree.fd)
     if step.readonly_later:
         context.late[step.target] = tree
 
 
-def _covered_mode(step: steps.MountFilesystem, context: Context) -> tuple[str, ...]:
-    """A tmpfs gets the mode of the directory that it covers, as with runc, unless one is given."""
-    if step.kind != "tmpfs" or any(option.startswith("mode=") for option in step.options):
-        return ()
-    covered = context.inside.find(step.target)
+def _covered(step: steps.MountFilesystem, context: Context) -> tuple[str, ...]:
+    """
+    Mode and owner of the directory that a tmpfs covers, as its options, except those given.
+
+    One on a mount point that is made for it keeps the kernel's default, 1777: tmpfs(5).
+    """
+    covered = context.inside.find(step.target) if step.kind == "tmpfs" else None
     if covered is None:
         return ()
-    mode = stat.S_IMODE(os.fstat(covered).st_mode)
+    found = os.fstat(covered)
     os.close(covered)
-    return (f"mode={mode:o}",)
+    given = {option.partition("=")[0] for option in step.options}
+    wanted = {
+        "mode": f"{stat.S_IMODE(found.st_mode):o}", "uid": found.st_uid, "gid": found.st_gid
+    }  # fmt: skip
+    return tuple(f"{key}={value}" for key, value in wanted.items() if key not in given)
 
 
-def _mount_aside(target: int, step: steps.MountFilesystem) -> Tree:
+def _mount_aside(target: int, step: steps.MountFilesystem, options: str) -> Tree:
     """
     Mount with options that are too long for fsconfig(2), such as an overlay's many layers.
 
@@ -131,13 +149,12 @@ def _mount_aside(target: int, step: steps.MountFilesystem) -> Tree:
     It is a directory of a tmpfs that covers the target meanwhile. Nobody else can change anything
     in there, so what is opened again is what was mounted.
     """
-    data = ",".join(step.options)
     aside = Tree.new("tmpfs")
     aside.attach(target, step.target)
     try:
         os.mkdir("it", dir_fd=aside.fd)
         place = os.open("it", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
-        calls.mount(step.source, f"/proc/self/fd/{place}", step.kind, data, step.target)
+        calls.mount(step.source, f"/proc/self/fd/{place}", step.kind, options, step.target)
         made = os.open("it", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
         tree = Tree.clone(made, at=step.target)
     finally:
@@ -154,15 +171,20 @@ def _mount_point(step: steps.MountFilesystem, context: Context) -> int:
     (CVE-2019-19921, CVE-2023-27561).
     """
     if step.kind in ("proc", "sysfs"):
-        target = _real_directory(step.target, context.inside)
+        target = real_directory(step.target, context.inside)
     else:
-        target = context.inside.make_directory(step.target)
+        found = context.inside.find(step.target)
+        if found is not None and not is_directory(found):
+            why = "is a file, not a directory, which a file system is mounted on"
+            raise StepError(why, at=step.target, errno=errno.ENOTDIR)
+        target = context.inside.make_directory(step.target) if found is None else found
+    _refuse_root(target, step, context)
     _refuse_fake_proc(target, step.kind == "proc", step, context)
     return target
 
 
-def _real_directory(path: str, root: Root) -> int:
-    """A directory, not a symlink to one, created if missing."""
+def real_directory(path: str, root: Root) -> int:
+    """A directory, not a symlink to one, created if missing. Raises StepError."""
     found = root.find(path, os.O_PATH | os.O_NOFOLLOW)
     if found is None:
         os.close(root.make_directory(path))
@@ -179,7 +201,10 @@ def _real_directory(path: str, root: Root) -> int:
 @child_step(steps.MountBind)
 def mount_bind(step: steps.MountBind, context: Context) -> None:
     """Clone a part of the host's tree and attach it."""
-    _bind(step.source, step.recursive, step, context)
+    if step.target == "/":
+        _replace_root(step, context)
+    else:
+        _bind(step.source, step.recursive, step, context)
 
 
 @child_step(steps.MountCgroup)
@@ -191,13 +216,67 @@ def mount_cgroup(step: steps.MountCgroup, context: Context) -> None:
 def _bind(path: str, recursive: bool, step: steps.MountStep, context: Context) -> None:
     source = open_host(path)
     tree = Tree.clone(source, recursive=recursive, at=path)
-    inside = context.inside
-    directory = is_directory(source)
-    target = inside.make_directory(step.target) if directory else inside.make_file(step.target)
+    target = _bind_point(path, is_directory(source), step.target, context.inside)
+    _refuse_root(target, step, context)
     _refuse_fake_proc(target, _is_whole_proc(source), step, context)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     _attach(tree, target, step, context)
+
+
+def _bind_point(source: str, directory: bool, target: str, inside: Root) -> int:
+    """What to bind on, created if missing; both must be directories, or neither. mount(2)."""
+    found = inside.find(target)
+    if found is None:
+        return inside.make_directory(target) if directory else inside.make_file(target)
+    if is_directory(found) != directory:
+        why = (
+            f"is a directory, but its destination {target} is a file, not a directory"
+            if directory
+            else f"is a file, not a directory like its destination {target}"
+        )
+        raise StepError(why, at=source, errno=errno.ENOTDIR)
+    return found
+
+
+def _replace_root(step: steps.MountBind, context: Context) -> None:
+    """
+    Make a directory of the host the root, in place of the rootfs and of all that is mounted in it.
+
+    They are unmounted, not covered: where the root is not pivoted they would stay, and a process in
+    a new user namespace could mount another proc because of one without masks among them.
+    """
+    source = open_host(step.source)
+    if not is_directory(source):
+        why = "is a file, not a directory, and cannot become the root"
+        raise StepError(why, at=step.source, errno=errno.ENOTDIR)
+    tree = Tree.clone(source, recursive=step.recursive, at=step.source)
+    tree.set(step.on, step.off)
+    tree.set(step.recursive_on, step.recursive_off, recursive=True)
+    context.shares_root = os.path.samestat(os.fstat(source), os.fstat(open_host("/")))
+    old = context.inside.fd
+    Tree(old).propagate(c.MS_SLAVE, recursive=True)  # so that nothing is unmounted on the host
+    calls.umount2(f"/proc/self/fd/{old}", c.MNT_DETACH)
+    context.root = Root(tree.fd)
+    _attach(tree, context.place, step, context)
+    # pivot_root(2) refuses a shared root, and nothing in an unbindable one could be made read-only:
+    # what the options say of the root itself is done once it is "/"
+    unbindable = bool(step.propagation) and step.propagation[-1][0] == c.MS_UNBINDABLE
+    tree.propagate(c.MS_PRIVATE if unbindable else c.MS_SLAVE)
+
+
+def _refuse_root(target: int, step: steps.MountStep, context: Context) -> None:
+    """
+    Refuse to mount on the root because a link of the image leads there.
+
+    The program would run below that mount, and a process of `exec` in it, as setns(2) does.
+    """
+    root = context.inside.fd
+    if not os.path.samestat(os.fstat(target), os.fstat(root)):
+        return
+    if calls.mount_id(target) == calls.mount_id(root):
+        remedy = "remove the link from the rootfs, or mount elsewhere"
+        raise StepError("leads to the root itself", at=step.target, remedy=remedy)
 
 
 def _attach(
@@ -218,7 +297,7 @@ def _is_kernel_made(fd: int) -> bool:
 def remount(step: steps.Remount, context: Context) -> None:
     """Change a mount: its attributes and, unless it is a bind mount, the file system's options."""
     tree = Tree(context.inside.mount(step.target))
-    if step.options and not step.bind:
+    if step.options:
         tree.reconfigure(step.options, step.target)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
@@ -265,85 +344,12 @@ def host_path(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
 
 
-# --- devices -------------------------------------------------------------------------------------
-
-
-@child_step(steps.MakeDevices)
-def make_devices(step: steps.MakeDevices, context: Context) -> None:
-    """
-    Create each device file; an existing one must be the same device, and is left unchanged.
-
-    If /dev were a symlink into a directory of the host that is bound into the container, files
-    there would be replaced (CVE-2026-41579). The descriptor that was checked is the one used.
-    """
-    wanted = any(is_below(node.path, "/dev") for node in step.nodes)
-    dev = Root(_real_directory("/dev", context.inside)) if wanted else None
-    old = os.umask(0)
-    directories: dict[str, int] = {}  # opened once each: most are in /dev
-    for node in step.nodes:
-        folder, _, name = node.path.rpartition("/")
-        if folder not in directories:
-            directories[folder] = _device_folder(folder, dev, context.inside)
-        _make_device(node, directories[folder], name)
-    for directory in directories.values():
-        os.close(directory)
-    os.umask(old)
-
-
-def _device_folder(path: str, dev: Root | None, inside: Root) -> int:
-    if dev is not None and is_below(path, "/dev"):
-        return dev.make_directory(path.removeprefix("/dev"))
-    return inside.make_directory(path)
-
-
-def _make_device(node: steps.DeviceNode, directory: int, name: str) -> None:
-    kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[node.type]
-    device = os.makedev(node.major, node.minor) if node.type != "p" else 0
-    try:
-        os.mknod(name, kind | node.mode, device, dir_fd=directory)
-    except FileExistsError:
-        return _check_device(node, kind, device, os.lstat(name, dir_fd=directory))
-    except OSError as error:
-        raise KernelError.of("mknod", error.errno or 0, node.path) from None
-    if node.uid or node.gid:
-        os.chown(name, node.uid, node.gid, dir_fd=directory, follow_symlinks=False)
-
-
-def _check_device(node: steps.DeviceNode, kind: int, device: int, found: os.stat_result) -> None:
-    if stat.S_IFMT(found.st_mode) != kind or (node.type != "p" and found.st_rdev != device):
-        raise StepError(
-            f"exists and is not the device {node.type} {node.major}:{node.minor}",
-            at=node.path,
-            remedy="remove it from the rootfs",
-        )
-
-
-@child_step(steps.LinkDevices)
-def link_devices(step: steps.LinkDevices, context: Context) -> None:
-    """Create the links of /dev; existing ones are kept, except ptmx."""
-    directory = _real_directory("/dev", context.inside)
-    for path, target in step.links:
-        name = path.removeprefix("/dev/")
-        if name == "ptmx":
-            _remove(directory, name)
-        try:
-            os.symlink(target, name, dir_fd=directory)
-        except FileExistsError:
-            pass
-    os.close(directory)
-
-
-def _remove(directory: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass
+# --- what later steps need -----------------------------------------------------------------------
 
 
 @child_step(steps.MakePlaces)
 def make_places(step: steps.MakePlaces, context: Context) -> None:
     """Create what later steps need, while everything is still writable."""
-    old = os.umask(0)
     for path in step.files:
         os.close(context.inside.make_file(path))
     for path in step.directories:
@@ -352,4 +358,3 @@ def make_places(step: steps.MakePlaces, context: Context) -> None:
         except KernelError as error:
             if error.errno != errno.ELOOP:  # a magic link: the step `cwd` checks where it leads
                 raise
-    os.umask(old)

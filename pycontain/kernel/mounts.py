@@ -43,15 +43,22 @@ class Tree:
 
     @classmethod
     def new(
-        cls, kind: str, options: tuple[str, ...] = (), attributes: int = 0, source: str = ""
+        cls,
+        kind: str,
+        options: tuple[str, ...] = (),
+        attributes: int = 0,
+        source: str = "",
+        pids: int = -1,
     ) -> Tree:
         """
         A detached mount of a new file system; options as mount(8) writes them.
 
+        pids  the pid namespace that a proc file system shows, if that is not this process's own
+
         Raises KernelError with the file system's own message, if there is one.
         """
         try:
-            context = calls.fsopen(kind)
+            context = calls.fsopen(kind) if pids < 0 else proc_context(pids)
         except KernelError as error:
             if error.errno == errno.ENODEV:
                 error.fault.why = "is not a file system that this kernel supports"
@@ -92,6 +99,21 @@ class Tree:
     def attach(self, target: int, at: str = "") -> None:
         """Mount this on the file that target is open on."""
         calls.move_mount(self.fd, target, at)
+
+
+def proc_context(pids: int) -> int:
+    """A context for a proc file system that shows a pid namespace. Raises KernelError."""
+    context = calls.fsopen("proc")
+    try:
+        calls.fsconfig(context, c.FSCONFIG_SET_FD, "pidns", other=pids)  # 6.17
+    except KernelError as error:
+        os.close(context)
+        if error.errno != errno.EINVAL:
+            raise
+        from .procfs import context_from_inside  # loaded before imports are blocked
+
+        return context_from_inside(pids)
+    return context
 
 
 def mounted(mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[int, str, str, str]]:

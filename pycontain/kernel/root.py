@@ -138,7 +138,7 @@ class Root:
         return self.make_directory(head), name
 
     def make_directory(self, path: str) -> int:
-        """Open a directory, creating it and its parents when missing (0755)."""
+        """Open a directory, creating it and its parents when missing (0755, whatever the umask)."""
         found = self.find(path, _DIRECTORY)
         return self._make(path) if found is None else found
 
@@ -194,7 +194,7 @@ class Root:
             raise
 
     def make_file(self, path: str) -> int:
-        """Open a file or directory that exists, or create an empty regular file (0644)."""
+        """Open a file or directory that exists, or create an empty file (0644, as above)."""
         for _ in range(_LINKS_FOLLOWED):
             found = self.find(path)
             if found is not None:
@@ -235,11 +235,14 @@ def _joined(names: list[str]) -> str:
 
 def _make_regular(directory: int, name: str, path: str) -> int:
     flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY
+    old = os.umask(0)  # the caller's must not decide who in the container can read it
     try:
         os.close(calls.openat2(directory, name, flags, _SAFE, 0o644))
     except KernelError as error:
         error.fault.at = path
         raise
+    finally:
+        os.umask(old)
     return calls.openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, _SAFE)
 
 
@@ -253,12 +256,15 @@ def _link_target(directory: int, name: str) -> str | None:
 
 
 def _make_one(directory: int, name: str, path: str) -> None:
+    old = os.umask(0)  # as above
     try:
         os.mkdir(name, 0o755, dir_fd=directory)
     except FileExistsError:
         return
     except OSError as error:
         raise KernelError.of("mkdir", error.errno or 0, path) from None
+    finally:
+        os.umask(old)
 
 
 def is_directory(fd: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import SpecError
 from . import steps
 from .mounts import plain
 from .steps import DeviceNode
@@ -33,8 +32,8 @@ DEFAULT_LINKS = (
 def device_steps(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[steps.Step]:
     """The steps that create devices and links; none below /dev if the host's /dev is mounted."""
     given = {node.path: node for node in map(_node, devices)}
-    if _is_of_the_host(mounts):
-        others = tuple(node for path, node in given.items() if not path.startswith("/dev/"))
+    if _hosts_dev(mounts) is not None:
+        others = tuple(node for node in given.values() if not _is_in_dev(node))
         return [steps.MakeDevices(nodes=others, why="linux.devices")] if others else []
     wanted = {node.path: node for node in DEFAULT_DEVICES} | given
     return [
@@ -43,26 +42,35 @@ def device_steps(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[
     ]
 
 
-def refuse_devices(devices: tuple[Device, ...]) -> None:
-    """Raises SpecError for the first device: without a mount namespace, /dev is the host's."""
-    for device in devices:
-        raise SpecError(
-            "would be created on the host without a mount namespace",
-            at=device.at,
-            value=device.path,
-            remedy='add {"type": "mount"} to linux.namespaces',
-        )
+def warnings(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[str]:
+    """What is left out because the host's /dev is mounted, by name."""
+    dev = _hosts_dev(mounts)
+    if dev is None:
+        return []
+    given = [node for node in map(_node, devices) if _is_in_dev(node)]
+    names = dict.fromkeys(
+        (*(node.path for node in DEFAULT_DEVICES), *(path for path, _ in DEFAULT_LINKS))
+    )
+    why = f"{dev.why} makes /dev the host's, where nothing is created"
+    return [
+        *(f"{node.at}: {node.path} is left out: {why}" for node in given),
+        f"{', '.join(names)} are left out unless they exist: {why}",
+    ]
 
 
-def _is_of_the_host(mounts: list[steps.Step]) -> bool:
-    """Whether the last mount on /dev is a bind mount or devtmpfs, of which all see the same one."""
-    bound = False
+def _hosts_dev(mounts: list[steps.Step]) -> steps.Step | None:
+    """The last mount on /dev, if it is a bind mount or devtmpfs, of which all see the same one."""
+    found: steps.Step | None = None
     for step in mounts:
-        if isinstance(step, steps.MountBind) and step.target == "/dev":
-            bound = True
+        if isinstance(step, steps.MountBind) and step.target in ("/dev", "/"):
+            found = step if step.target == "/dev" else None  # the /dev of a new root
         elif isinstance(step, steps.MountFilesystem) and step.target == "/dev":
-            bound = step.kind == "devtmpfs"
-    return bound
+            found = step if step.kind == "devtmpfs" else None
+    return found
+
+
+def _is_in_dev(node: DeviceNode) -> bool:
+    return node.path.startswith("/dev/")
 
 
 def _node(device: Device) -> DeviceNode:
@@ -74,4 +82,5 @@ def _node(device: Device) -> DeviceNode:
         mode=0o666 if device.fileMode is None else device.fileMode & 0o7777,
         uid=device.uid or 0,
         gid=device.gid or 0,
+        at=device.at,
     )

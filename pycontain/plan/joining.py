@@ -29,14 +29,15 @@ def build(
     """
     The turns of `exec`; user and capabilities are set as for the container's first process.
 
-    The child is created in the container's cgroup, enters all its namespaces at once, and creates
-    the process that becomes the program. Its terminal does not become /dev/console: that belongs
-    to the first process, if it has a terminal.
+    The child is created in the container's cgroup and enters all its namespaces at once, but a pid
+    namespace: once it is all that the program will be, it creates the process inside. A terminal
+    does not become /dev/console: that belongs to the first process, if it has a terminal.
     """
     profile = process.filter_profile(linux)
     flags = 0
     for namespace in linux.namespaces:
         flags |= FLAGS[namespace.type]
+    inside = bool(flags & c.CLONE_NEWPID)
     made: list[steps.Step] = []
     if profile is not None:
         made.append(steps.CompileSeccomp(profile=profile, why="linux.seccomp"))
@@ -62,12 +63,24 @@ def build(
     if not flags & c.CLONE_NEWNS:
         made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
     if wanted.terminal:
-        made.append(process.terminal_step(wanted, request.window, request.plain, console=False))
+        made.append(
+            process.terminal_step(
+                wanted, request.window, request.plain, console=False, inside=inside
+            )
+        )
     made += process.become_steps(
-        wanted, linux, facts, profile, make_cwd=False, takes_files=request.takes_files
+        wanted,
+        linux,
+        facts,
+        profile,
+        make_cwd=False,
+        takes_files=request.takes_files,
+        inside=inside,
     )
+    if inside:
+        made += process.enter_steps(wanted, facts, profile)
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
-    before, after = process.last_steps(wanted, profile, request.preserve_fds)
+    before, after = process.last_steps(wanted, profile, request.preserve_fds, inside=inside)
     return turns_of([*made, *before, *after])
 
 

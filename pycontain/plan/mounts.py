@@ -57,6 +57,9 @@ SUPERBLOCK = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nom
 # iversion is now up to each file system).
 IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
 
+# What a mount without options of its file system has anyway.
+_OFF = ("async", "nolazytime", "nomand")
+
 KINDS = ("bind", "rbind", "remount", "tmpcopyup")
 
 OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *IGNORED, *KINDS)
@@ -100,6 +103,16 @@ class _Words:
         elif word not in IGNORED:
             self.data += _parts(word)
 
+    def ignored(self, *, data: bool = False, copies: bool = False) -> tuple[str, ...]:
+        """
+        The options that mean nothing to a mount.
+
+        data    it takes those of its file system
+        copies  it can be filled with what it covers
+        """
+        unused = () if data else tuple(word for word in self.data if word not in _OFF)
+        return unused if copies else unused + tuple(self.kinds & {"tmpcopyup"})
+
     def attributes(self) -> dict[str, int]:
         return {
             "on": self.on,
@@ -136,15 +149,40 @@ def mount_steps(
     """
     targets = [plain(mount.destination) for mount in mounts]
     made = [
-        _step(mount, bundle, own_cgroup, hidden=targets[index] in targets[index + 1 :])
+        _step(mount, bundle, own_cgroup, hidden=_is_hidden(index, targets))
         for index, mount in enumerate(mounts)
     ]
     later = tuple(
         step.target
         for step in made
-        if isinstance(step, steps.MountFilesystem) and step.readonly_later
+        if isinstance(step, (steps.MountFilesystem, steps.MountBind)) and step.readonly_later
     )
     return made, later
+
+
+def _is_hidden(index: int, targets: list[str]) -> bool:
+    """Whether a later mount covers this one: it has the same target, or is the new root."""
+    later = targets[index + 1 :]
+    return targets[index] in later or "/" in later
+
+
+def warnings(made: list[steps.Step]) -> list[str]:
+    """The options without an effect, by their place in the configuration."""
+    return [
+        f"{step.why}.options: {','.join(step.ignored)} is ignored: it means nothing to this step"
+        f" ({step.what()})"
+        for step in made
+        if isinstance(step, steps.MountStep) and step.ignored
+    ]
+
+
+def root_propagation(made: list[steps.Step]) -> int:
+    """MS_* of the bind mount that becomes the root, 0 if there is none or it has no such option."""
+    binds = (step for step in made if isinstance(step, steps.MountBind) and step.target == "/")
+    kind = 0
+    for step in binds:
+        kind = step.propagation[-1][0] if step.propagation else 0
+    return kind
 
 
 def plain(path: str) -> str:
@@ -155,17 +193,19 @@ def plain(path: str) -> str:
 def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps.Step:
     words = _Words(mount.options)
     target = plain(mount.destination)
-    if target == "/":
+    binds = bool(words.kinds & {"bind", "rbind"})
+    remounts = "remount" in words.kinds
+    if target == "/" and (remounts or not binds):
         raise SpecError(
             "is the root itself, which root.path and root.readonly configure",
             at=f"{mount.at}.destination",
             value=mount.destination,
-            remedy="mount below it",
+            remedy="mount below it, or bind a directory there, which becomes the root",
         )
-    if "remount" in words.kinds:
-        return _remount(mount, words, target)
-    if words.kinds & {"bind", "rbind"}:
-        return _bind(mount, words, target, bundle)
+    if remounts:
+        return _remount(mount, words, target, bind=binds)
+    if binds:
+        return _bind(mount, words, target, bundle, hidden=hidden)
     if target == "/proc" and mount.type != "proc":
         raise SpecError(
             f"would mount {mount.type} on /proc, whose content programs trust (CVE-2019-16884)",
@@ -174,7 +214,11 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps
         )
     if mount.type in ("cgroup", "cgroup2") and not own_cgroup:
         return steps.MountCgroup(
-            why=mount.at, target=target, propagation=words.propagation, **words.attributes()
+            why=mount.at,
+            target=target,
+            propagation=words.propagation,
+            ignored=words.ignored(),
+            **words.attributes(),
         )
     return _filesystem(mount, words, target, hidden=hidden)
 
@@ -184,9 +228,13 @@ def _filesystem(mount: Mount, words: _Words, target: str, *, hidden: bool) -> st
     kind = mount.type or ""
     if kind in ("", "none", "bind"):
         raise SpecError(
-            "has no file system type", at=mount.at, remedy='set "type", or the option "bind"'
+            "has no file system type",
+            at=mount.at,
+            value=f"{mount.source or 'nothing'} on {target}",
+            remedy='set "type", or the option "bind"',
         )
     kind = "cgroup2" if kind == "cgroup" else kind
+    copies = "tmpcopyup" in words.kinds and kind == "tmpfs"
     readonly = bool(words.on & c.MOUNT_ATTR_RDONLY)
     late = bool((words.on | words.recursive_on) & c.MOUNT_ATTR_RDONLY)
     late = late and kind in _FILLED_LATER and not hidden
@@ -201,46 +249,41 @@ def _filesystem(mount: Mount, words: _Words, target: str, *, hidden: bool) -> st
         kind=kind,
         source=mount.source or kind,
         options=superblock + words.data,
-        copy_up="tmpcopyup" in words.kinds,
+        copy_up=copies,
         readonly_later=late,
         propagation=words.propagation,
+        ignored=words.ignored(copies=copies, data=True),
         **attributes,
     )
 
 
-def _bind(mount: Mount, words: _Words, target: str, bundle: str) -> steps.MountBind:
-    _refuse_data(mount, words)
+def _bind(
+    mount: Mount, words: _Words, target: str, bundle: str, *, hidden: bool
+) -> steps.MountBind:
+    """The step; on "/" it becomes read-only once everything in the root exists."""
     source = mount.source or ""
+    attributes = words.attributes()
+    late = target == "/" and bool(words.on & c.MOUNT_ATTR_RDONLY) and not hidden
+    if late:
+        attributes["on"] &= ~c.MOUNT_ATTR_RDONLY
     return steps.MountBind(
         why=mount.at,
         target=target,
         source=os.path.normpath(os.path.join(bundle, source)),
         recursive="rbind" in words.kinds,
+        readonly_later=late,
         propagation=words.propagation,
-        **words.attributes(),
+        ignored=words.ignored(),
+        **attributes,
     )
 
 
-def _remount(mount: Mount, words: _Words, target: str) -> steps.Remount:
-    bind = bool(words.kinds & {"bind", "rbind"})
-    if bind:
-        _refuse_data(mount, words)
+def _remount(mount: Mount, words: _Words, target: str, *, bind: bool) -> steps.Remount:
     return steps.Remount(
         why=mount.at,
         target=target,
-        bind=bind,
-        options=words.data,
+        options=() if bind else words.data,
         propagation=words.propagation,
+        ignored=words.ignored(data=not bind),
         **words.attributes(),
     )
-
-
-def _refuse_data(mount: Mount, words: _Words) -> None:
-    data = [word for word in words.data if word not in SUPERBLOCK]
-    if data:
-        raise SpecError(
-            "cannot apply to a bind mount, which creates no file system",
-            at=f"{mount.at}.options",
-            value=",".join(data),
-            remedy="remove them",
-        )

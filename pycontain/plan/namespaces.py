@@ -62,6 +62,11 @@ class Namespaces:
         """Whether the container is given a namespace of this type, new or joined."""
         return flag in self.new or flag in self.joined
 
+    @property
+    def joins_pids(self) -> bool:
+        """Whether others are in the container's pid namespace, and can see its processes."""
+        return c.CLONE_NEWPID in self.joined
+
     def open_steps(self) -> list[steps.Step]:
         """The parent opens the namespaces to join."""
         if not self.joined:
@@ -81,13 +86,12 @@ class Namespaces:
             flags=flags,
             names=tuple(name for name, flag in FLAGS.items() if flags & flag),
             fork_because=fork_because,
-            join_pid=c.CLONE_NEWPID in self.joined,
             time_namespace=c.CLONE_NEWTIME in self.new,
             time_offsets=self.offsets,
         )
 
     def enter_steps(self) -> list[steps.Step]:
-        """The child enters the rest."""
+        """The child enters the rest, but a pid namespace (`join_pids_steps`)."""
         made: list[steps.Step] = []
         kinds = tuple(flag for flag in JOIN_ORDER if flag in self.joined)
         if kinds:
@@ -99,6 +103,17 @@ class Namespaces:
         if c.CLONE_NEWNET in self.new:
             made.append(steps.RaiseLoopback(why="it is down in a new network namespace"))
         return made
+
+    def join_pids_steps(self) -> list[steps.Step]:
+        """
+        From here on, the child's children are in a pid namespace that is joined.
+
+        Not before the createContainer hooks, which have the host's root file system and all
+        capabilities: they run outside of it, where no process of another container sees them.
+        """
+        if not self.joins_pids:
+            return []
+        return [steps.JoinPids(why="linux.namespaces[].path")]
 
 
 def _changed(linux: Linux) -> dict[int, str]:

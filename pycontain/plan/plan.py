@@ -13,9 +13,8 @@ from ..kernel import const as c
 from ..lean import os
 from ..lean.record import Record
 from ..spec.records import Linux, Process, Spec
-from . import mounts, process, steps, vfork
+from . import devices, mounts, process, steps, vfork
 from .device_filter import DEFAULT_RULES, program
-from .devices import device_steps, refuse_devices
 from .namespaces import Namespaces
 from .walk import Turn, turns_of
 
@@ -62,10 +61,9 @@ def build(spec: Spec, request: Request, facts: Facts) -> Plan:
         raise SpecError("is required but missing", at="root")
     linux = spec.linux or Linux(at="linux")
     rootfs = os.path.normpath(os.path.join(request.bundle, spec.root.path))
+    builder = _Builder(spec, linux, request, facts, rootfs)
     return Plan(
-        turns=turns_of(_Builder(spec, linux, request, facts, rootfs).all_steps()),
-        rootfs=rootfs,
-        warnings=tuple(process.warnings(spec.process, facts)),
+        turns=turns_of(builder.all_steps()), rootfs=rootfs, warnings=tuple(builder.warnings())
     )
 
 
@@ -91,7 +89,15 @@ class _Builder:
         protected = [mounts.plain(path) for path in linux.readonlyPaths]
         self.protected = tuple(path for path in protected if path != "/")
         if "/" in protected or (spec.root is not None and spec.root.readonly):
-            self.read_only_later = (*self.read_only_later, "/")
+            self.read_only_later = (*dict.fromkeys((*self.read_only_later, "/")),)
+
+    def warnings(self) -> list[str]:
+        """What the configuration requests but cannot be granted."""
+        return [
+            *process.warnings(self.spec.process, self.facts),
+            *mounts.warnings(self.mounts),
+            *devices.warnings(self.linux.devices, self.mounts),
+        ]
 
     def all_steps(self) -> list[steps.Step]:
         """All steps up to the container's program."""
@@ -101,6 +107,7 @@ class _Builder:
             *self._build_root(),
             *self._run_early_hooks(),
             *self._protect_paths(),
+            *self.namespaces.join_pids_steps(),
             *self._change_root(),
             *self._set_up_inside(),
             *self._become_process(),
@@ -156,16 +163,16 @@ class _Builder:
         return made + self.namespaces.enter_steps()
 
     def _build_root(self) -> list[steps.Step]:
+        made = devices.device_steps(self.linux.devices, self.mounts)
         if not self.own_mounts:
-            refuse_devices(self.linux.devices)
-            return []
+            return [steps.OpenRoot(path=self.rootfs, why="root.path"), *made]
         kind, recursive = mounts.PROPAGATION[self.linux.rootfsPropagation or "rslave"]
         if kind == c.MS_UNBINDABLE:  # applied to the root later: here it would prevent the bind
             kind = c.MS_PRIVATE
         root = steps.BindRoot(
             path=self.rootfs, propagation=kind, recursive=recursive, why="root.path"
         )
-        return [root, *self.mounts, *device_steps(self.linux.devices, self.mounts)]
+        return [root, *self.mounts, *made]
 
     def _hooks(self, kind: str) -> tuple[Hook, ...]:
         hooks: Hooks | None = self.spec.hooks
@@ -186,11 +193,14 @@ class _Builder:
         if not self.own_mounts:
             return [steps.ChangeDirectoryRoot(path=self.rootfs, why="no mount namespace")]
         kind, _ = mounts.PROPAGATION.get(self.linux.rootfsPropagation or "", (0, False))
+        kind = kind or mounts.root_propagation(self.mounts)
         return [
             steps.ChangeRoot(pivot=not self.request.no_pivot, propagation=kind, why="root.path")
         ]
 
     def _protect_paths(self) -> list[steps.Step]:
+        if not self.own_mounts:
+            return self._require_missing()
         made = self._make_places()
         linux = self.linux
         if self.protected:
@@ -200,10 +210,18 @@ class _Builder:
             made.append(steps.MaskPaths(paths=masked, why="linux.maskedPaths"))
         return made
 
+    def _require_missing(self) -> list[steps.Step]:
+        """A path that does not exist is ignored, as always; to cover another changes the host."""
+        paths = tuple(
+            (mounts.plain(path), f"linux.{key}[{index}]")
+            for key in ("readonlyPaths", "maskedPaths")
+            for index, path in enumerate(getattr(self.linux, key))
+        )
+        why = "linux.readonlyPaths, linux.maskedPaths without a mount namespace"
+        return [steps.RequireMissing(paths=paths, why=why)] if paths else []
+
     def _make_places(self) -> list[steps.Step]:
         """After the hooks, which may mount; before anything is read-only."""
-        if not self.own_mounts:
-            return []
         cwd = self.process.cwd
         directories = (cwd,) if mounts.plain(cwd) != "/" else ()
         files = ("/dev/console",) if self.process.terminal else ()
@@ -217,11 +235,17 @@ class _Builder:
         spec = self.spec
         if self.process.terminal:
             # without a mount namespace /dev/console may be the host's own
-            request, console = self.request, self.own_mounts
+            request = self.request
             made.append(
-                process.terminal_step(self.process, request.window, request.plain, console=console)
+                process.terminal_step(
+                    self.process,
+                    request.window,
+                    request.plain,
+                    console=self.own_mounts,
+                    inside=self.namespaces.joins_pids,
+                )
             )
-        if spec.hostname or spec.domainname:  # engines write "" for none
+        if spec.hostname or spec.domainname:
             made.append(
                 steps.SetHostname(
                     hostname=spec.hostname or "",
@@ -243,7 +267,14 @@ class _Builder:
         read_only: list[steps.Step] = []
         if self.own_mounts and self.read_only_later:
             why = "nothing is left to be created there"
-            read_only.append(steps.MakeReadOnly(targets=self.read_only_later, why=why))
+            places = {
+                step.target: step.place()
+                for step in self.mounts
+                if isinstance(step, steps.MountStep) and step.target in self.read_only_later
+            }
+            read_only.append(
+                steps.MakeReadOnly(targets=self.read_only_later, places=places, why=why)
+            )
         return process.become_steps(
             self.process,
             self.linux,
@@ -252,18 +283,29 @@ class _Builder:
             read_only=read_only,
             make_cwd=not self.own_mounts,  # else it was created before anything became read-only
             takes_files=self.request.takes_files,
+            inside=self.namespaces.joins_pids,
         )
 
     def _become_program(self) -> list[steps.Step]:
-        created = hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
+        created: list[steps.Step] = []
+        if self.namespaces.joins_pids:
+            created += process.enter_steps(self.process, self.facts, self.profile)
+            created.append(steps.RecordPid(why="from here on it is the container's first process"))
+        created += hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
         created.append(steps.Announce(why="runtime.md, Lifecycle 6"))
         if self.request.separate_start:
             created.append(steps.AwaitStart(why="the program must not run before start"))
         return [*created, *self._last_steps()]
 
     def _last_steps(self) -> list[steps.Step]:
+        request = self.request
         before, after = process.last_steps(
-            self.process, self.profile, self.request.preserve_fds, self.request.listen_fds
+            self.process,
+            self.profile,
+            request.preserve_fds,
+            request.listen_fds,
+            request.listen_names,
+            inside=self.namespaces.joins_pids,
         )
         if hooks := self._hooks("startContainer"):
             why = "hooks.startContainer"

@@ -6,6 +6,7 @@ config.md, Process; capabilities(7); sched_setattr(2); ioprio_set(2); personalit
 
 from __future__ import annotations
 
+from ..kernel import const as c
 from ..spec.check import unknown_capabilities
 from ..spec.names import (
     CAPABILITIES,
@@ -15,6 +16,7 @@ from ..spec.names import (
     SCHEDULER_FLAGS,
     SCHEDULER_POLICIES,
     SECCOMP_ACTIONS,
+    SECCOMP_OPERATORS,
 )
 from ..spec.records import Capabilities
 from . import steps
@@ -23,12 +25,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.records import Linux, Process, Rlimit
     from .facts import Facts
-    from .seccomp import Profile
+    from .seccomp import Comparison, Profile
 
 _IO_CLASS_SHIFT = 13
 _DEFAULT_UMASK = 0o022
 # These limit what this process itself still needs: memory for execve, and files for its hooks.
 _LATE_LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_FSIZE")
+# This one would count a process outside of the pid namespace as well as that inside.
+_LATE_INSIDE = (*_LATE_LIMITS, "RLIMIT_NPROC")
+# What a filter must let pass if it is loaded outside of the pid namespace: the calls that create
+# the process inside, and that process's first ones.
+_ENTERING = c.CLONE_PARENT | c.CLONE_PARENT_SETTID
+_CALLS_TO_ENTER = ("madvise", "close_range", "setsid")
+_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]
 _NEEDED = {"inheritable": "bounding", "effective": "permitted"}
 
 
@@ -41,25 +50,30 @@ def filter_profile(linux: Linux) -> Profile | None:
     return profile(linux.seccomp)
 
 
-def scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
-    """Scheduler, I/O priority and execution domain."""
-    made: list[steps.Step] = []
-    if (wanted := process.scheduler) is not None:
-        flags = 0
-        for name in wanted.flags:
-            flags |= SCHEDULER_FLAGS[name]
-        made.append(
-            steps.SetScheduler(
-                why="process.scheduler",
-                policy=SCHEDULER_POLICIES[wanted.policy],
-                flags=flags,
-                nice=wanted.nice,
-                priority=wanted.priority,
-                runtime=wanted.runtime,
-                deadline=wanted.deadline,
-                period=wanted.period,
-            )
+def _scheduler_steps(process: Process) -> list[steps.SetScheduler]:
+    wanted = process.scheduler
+    if wanted is None:
+        return []
+    flags = 0
+    for name in wanted.flags:
+        flags |= SCHEDULER_FLAGS[name]
+    return [
+        steps.SetScheduler(
+            why="process.scheduler",
+            policy=SCHEDULER_POLICIES[wanted.policy],
+            flags=flags,
+            nice=wanted.nice,
+            priority=wanted.priority,
+            runtime=wanted.runtime,
+            deadline=wanted.deadline,
+            period=wanted.period,
         )
+    ]
+
+
+def _inherited_scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
+    """I/O priority and execution domain."""
+    made: list[steps.Step] = []
     if (io := process.ioPriority) is not None:
         priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
         made.append(steps.SetIoPriority(priority=priority, why="process.ioPriority"))
@@ -70,7 +84,7 @@ def scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
 
 
 def identity_steps(
-    process: Process, facts: Facts, profile: Profile | None, takes_files: bool
+    process: Process, facts: Facts, profile: Profile | None, takes_files: bool, inside: bool
 ) -> list[steps.Step]:
     """
     From root to the container's user, in the only order that works.
@@ -80,13 +94,13 @@ def identity_steps(
     A process without `capabilities` gets none: it must not inherit the caller's.
     """
     made: list[steps.Step] = []
-    if profile is not None and not process.noNewPrivileges:
+    privileged = _loads_privileged(process, profile, inside)
+    if profile is not None and not process.noNewPrivileges and not privileged:
         made.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
     sets = process.capabilities or Capabilities(at="process.capabilities")
-    granted = _granted(sets, facts)
     made.append(
         steps.BoundCapabilities(
-            keep=granted.pop("bounding"),
+            keep=_granted(sets, facts)["bounding"],
             last=facts.last_capability,
             why=f"{sets.at}.bounding",
         )
@@ -101,10 +115,32 @@ def identity_steps(
             why="process.user",
         )
     )
-    made.append(steps.SetCapabilities(**granted, why=sets.at))
+    final = _capabilities(process, facts)
+    if privileged:
+        more = _ADMIN & facts.permitted
+        final = final.replace(effective=final.effective | more, permitted=final.permitted | more)
+    made.append(final)
     if process.noNewPrivileges:
         made.append(steps.NoNewPrivileges(why="process.noNewPrivileges"))
     return made
+
+
+def _capabilities(process: Process, facts: Facts) -> steps.SetCapabilities:
+    """The step that sets what a process may have in the end."""
+    sets = process.capabilities or Capabilities(at="process.capabilities")
+    granted = _granted(sets, facts)
+    del granted["bounding"]
+    return steps.SetCapabilities(**granted, why=sets.at)
+
+
+def _loads_privileged(process: Process, profile: Profile | None, inside: bool) -> bool:
+    """Whether a filter must be loaded, with CAP_SYS_ADMIN, inside of the pid namespace."""
+    if profile is None or process.noNewPrivileges or not inside:
+        return False
+    calls = (*_CALLS_TO_ENTER, *(("ioctl",) if process.terminal else ()))
+    return not (
+        all(_lets_pass(profile, call) for call in calls) and _lets_pass(profile, "clone", _ENTERING)
+    )
 
 
 def become_steps(
@@ -116,20 +152,23 @@ def become_steps(
     read_only: list[steps.Step] | None = None,
     make_cwd: bool,
     takes_files: bool,
+    inside: bool,
 ) -> list[steps.Step]:
     """
     From the runtime's process to the container's, ready for execve.
 
     read_only runs once the working directory exists, while mounting is still permitted.
     takes_files: files among its streams are given to the user, as pipes always are.
+    inside: `enter_steps` follow, since there are others in its pid namespace.
     """
     made: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
-        *scheduling_steps(process, linux),
+        *(() if inside else _scheduler_steps(process)),
+        *_inherited_scheduling_steps(process, linux),
         steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
         *(read_only or ()),
-        *rlimit_steps(process, profile),
-        *identity_steps(process, facts, profile, takes_files),
+        *rlimit_steps(process, profile, inside),
+        *identity_steps(process, facts, profile, takes_files, inside),
     ]
     if process.args:
         made.append(
@@ -140,8 +179,31 @@ def become_steps(
     return made
 
 
+def enter_steps(process: Process, facts: Facts, profile: Profile | None) -> list[steps.Step]:
+    """
+    From a process outside of a pid namespace that others are in to the program's, inside.
+
+    They can see that one, and inspect it if they may (ptrace(2)), from its first moment.
+    """
+    privileged = None
+    if profile is not None and _loads_privileged(process, profile, inside=True):
+        filter_ = steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp")
+        privileged = filter_, _capabilities(process, facts)
+    enter = steps.EnterPids(
+        terminal=process.terminal, privileged=privileged, why="there are others in it"
+    )
+    return [
+        enter,
+        steps.TakeOver(why="only the kernel is believed"),
+        *(
+            steps.SetSchedulerOutside(wanted=step, why=step.why)
+            for step in _scheduler_steps(process)
+        ),
+    ]
+
+
 def terminal_step(
-    process: Process, window: tuple[int, int], plain: bool, *, console: bool
+    process: Process, window: tuple[int, int], plain: bool, *, console: bool, inside: bool
 ) -> steps.OpenTerminal:
     """A terminal for the process, of the size of the caller's if it is served."""
     size = process.consoleSize
@@ -152,6 +214,7 @@ def terminal_step(
         uid=process.user.uid if process.user else 0,
         mount=console,
         plain=plain,
+        control=not inside,
         why="process.terminal",
     )
 
@@ -164,7 +227,13 @@ def umask(process: Process) -> int:
 
 
 def last_steps(
-    process: Process, profile: Profile | None, preserve_fds: int, listen_fds: int = 0
+    process: Process,
+    profile: Profile | None,
+    preserve_fds: int,
+    listen_fds: int = 0,
+    listen_names: str = "",
+    *,
+    inside: bool,
 ) -> tuple[list[steps.Step], list[steps.Step]]:
     """What is left after `start`: (before the startContainer hooks, after them)."""
     before: list[steps.Step] = []
@@ -175,15 +244,16 @@ def last_steps(
         env=process.env,
         preserve_fds=preserve_fds,
         listen_fds=listen_fds,
+        listen_names=listen_names,
         why="process.args",
     )
-    late = _late_limits(process, profile)
+    late = _late_limits(process, profile, inside)
     return before, [*_set_limits(late, "process.rlimits, after steps they could break"), execute]
 
 
-def rlimit_steps(process: Process, profile: Profile | None) -> list[steps.Step]:
+def rlimit_steps(process: Process, profile: Profile | None, inside: bool) -> list[steps.Step]:
     """Resource limits, except the soft ones of those that are set last. setrlimit(2)."""
-    late = _late_limits(process, profile)
+    late = _late_limits(process, profile, inside)
     early = tuple(limit for limit in process.rlimits if limit not in late)
     made = _set_limits(early, "process.rlimits")
     if late:
@@ -192,7 +262,7 @@ def rlimit_steps(process: Process, profile: Profile | None) -> list[steps.Step]:
     return made
 
 
-def _late_limits(process: Process, profile: Profile | None) -> tuple[Rlimit, ...]:
+def _late_limits(process: Process, profile: Profile | None, inside: bool) -> tuple[Rlimit, ...]:
     """
     The limits that are set right before execve, where lowering them needs no capability.
 
@@ -201,16 +271,44 @@ def _late_limits(process: Process, profile: Profile | None) -> tuple[Rlimit, ...
     """
     if profile is not None and not _lets_pass(profile, "prlimit64"):
         return ()
-    return tuple(limit for limit in process.rlimits if limit.type in _LATE_LIMITS)
+    names = _LATE_INSIDE if inside else _LATE_LIMITS
+    return tuple(limit for limit in process.rlimits if limit.type in names)
 
 
-def _lets_pass(profile: Profile, call: str) -> bool:
-    """Whether a filter certainly allows a system call, whatever its arguments."""
+def _lets_pass(profile: Profile, call: str, first: int | None = None) -> bool:
+    """
+    Whether a filter certainly allows a system call.
+
+    first  its first argument, None for any; the others can have any value
+    """
     passing = (SECCOMP_ACTIONS["SCMP_ACT_ALLOW"], SECCOMP_ACTIONS["SCMP_ACT_LOG"])
     rules = [(action, when) for action, names, when in profile.rules if call in names]
-    if any(action not in passing for action, _ in rules):
+    if any(_may_hold(when, first) for action, when in rules if action not in passing):
         return False
-    return profile.default in passing or any(not when for _, when in rules)
+    return profile.default in passing or any(_must_hold(when, first) for _, when in rules)
+
+
+def _may_hold(when: tuple[Comparison, ...], first: int | None) -> bool:
+    return all(each[0] != 0 or first is None or _holds(each, first) for each in when)
+
+
+def _must_hold(when: tuple[Comparison, ...], first: int | None) -> bool:
+    return all(each[0] == 0 and first is not None and _holds(each, first) for each in when)
+
+
+def _holds(comparison: Comparison, value: int) -> bool:
+    """Whether a comparison of seccomp_rule_add(3) holds for this value of its argument."""
+    _, operator, datum, second = comparison
+    results = {
+        "SCMP_CMP_NE": value != datum,
+        "SCMP_CMP_LT": value < datum,
+        "SCMP_CMP_LE": value <= datum,
+        "SCMP_CMP_EQ": value == datum,
+        "SCMP_CMP_GE": value >= datum,
+        "SCMP_CMP_GT": value > datum,
+        "SCMP_CMP_MASKED_EQ": value & datum == second,
+    }
+    return any(result for name, result in results.items() if SECCOMP_OPERATORS[name] == operator)
 
 
 def _set_limits(limits: tuple[Rlimit, ...], why: str) -> list[steps.Step]:

@@ -54,6 +54,7 @@ class Request(ProcessRequest):
 
     separate_start  `start` is a separate command
     listen_fds      how many of the preserved descriptors, the first, are activated sockets
+    listen_names    the names of these sockets, separated by colons; "" if they have none
     cgroup          whether the container has a cgroup of its own
     """
 
@@ -66,6 +67,7 @@ class Request(ProcessRequest):
     timing: bool = False
     separate_start: bool = True
     listen_fds: int = 0
+    listen_names: str = ""
     cgroup: bool = True
 
 

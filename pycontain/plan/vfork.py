@@ -88,7 +88,7 @@ REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
     ("the out-of-memory killer prefers it, and would kill the parent, too", _is_preferred_victim),
     ("RLIMIT_FSIZE keeps it from writing the state", _cannot_write),
     ("a system call filter could kill it half-way", _filters_early),
-    ("processes of the joined pid namespace could look into its memory", _joins_pids),
+    ("it creates the program's process in the joined pid namespace", _joins_pids),
     ("a process that shares memory cannot enter a time namespace", _has_time_namespace),
     ("tmpcopyup can exceed the available memory", _copies),
     ("it could run out of memory, limited to less than 64 MiB", _has_little_memory),

@@ -95,19 +95,17 @@ def _perform(step: Step, perform: Callable[[Step], object], times: Times) -> Non
     try:
         perform(step)
     except PycontainError as error:
-        raise error.in_step(step.name) from None
+        raise error.in_step(step.name, step.place()) from None
     except Exception as error:
-        raise in_step(error, step.name) from error
+        raise in_step(error, step.name, step.place()) from error
     spent = (time.perf_counter_ns() - began) // 1000
     spent -= sum(entry[2] for entry in times[position:])  # of steps performed within this one
     times.insert(position, (step.side, step.name, spent))
 
 
-def in_step(error: BaseException, name: str) -> PycontainError:
+def in_step(error: BaseException, name: str, place: str = "") -> PycontainError:
     """A new error with the same content, in the step of this name unless it names one."""
-    fault = fault_of(error)
-    fault.step = fault.step or name
-    return from_record(fault.record())
+    return from_record(fault_of(error).record()).in_step(name, place)
 
 
 class Performers:

@@ -66,6 +66,10 @@ def _problems(spec: Spec) -> Problems:
     yield from _hooks(spec)
     yield from _annotations(spec)
     yield from linux_rules.problems(linux)
+    if linux.sysctl:
+        from . import sysctl
+
+        yield from sysctl.problems(spec, linux)
     yield from linux_rules.missing_namespaces(spec, linux)
 
 
@@ -106,8 +110,6 @@ def _is_identifier(text: str) -> bool:
 def _root(spec: Spec) -> Problems:
     if spec.root is None:
         yield problem(under(spec, "root"), "is required but missing", "add the path of the rootfs")
-    elif not spec.root.path:
-        yield problem(under(spec.root, "path"), "is empty", "set it to the rootfs", "")
 
 
 def _host_names(spec: Spec) -> Problems:
@@ -118,12 +120,12 @@ def _host_names(spec: Spec) -> Problems:
 
 
 def _mount(mount: Mount) -> Problems:
-    """The problems of one mount; the plan knows which options exist."""
+    """
+    The problems of one mount; the plan knows which options exist.
+
+    A relative destination is deprecated, not wrong: it means one below /.
+    """
     yield from unbuilt.properties(mount)
-    if not mount.destination:  # a relative path is deprecated and means one below /
-        yield problem(
-            under(mount, "destination"), "is empty", "set it to a path in the container", ""
-        )
     options = set(mount.options)
     if not mount.source and {"bind", "rbind"} & options and "remount" not in options:
         remedy = "set it to the path to bind"

@@ -25,10 +25,6 @@ def problems(linux: Linux) -> Problems:
         from . import resource_rules
 
         yield from resource_rules.problems(linux.resources)
-    if linux.sysctl:
-        from . import sysctl
-
-        yield from sysctl.problems(linux)
     if linux.seccomp is not None:
         from . import seccomp_rules
 
@@ -42,7 +38,11 @@ def problems(linux: Linux) -> Problems:
 
 
 def missing_namespaces(spec: Spec, linux: Linux) -> Problems:
-    """The properties that would change the host because their namespace is not listed."""
+    """
+    The properties that would change the host because their namespace is not listed.
+
+    Of masked and read-only paths that is decided by the child: those that do not exist are ignored.
+    """
     listed = {namespace.type for namespace in linux.namespaces}
     needs: tuple[tuple[Located | None, str, str], ...] = (
         (spec, "hostname", "uts"),
@@ -50,14 +50,13 @@ def missing_namespaces(spec: Spec, linux: Linux) -> Problems:
         (spec, "mounts", "mount"),
         (spec.root, "readonly", "mount"),
         (linux, "rootfsPropagation", "mount"),
-        (linux, "maskedPaths", "mount"),
-        (linux, "readonlyPaths", "mount"),
     )
     for record, key, kind in needs:
         if record is not None and getattr(record, key) and kind not in listed:
             why = f"would change the host without a {kind} namespace"
             remedy = f'add {{"type": "{kind}"}} to linux.namespaces'
-            yield problem(under(record, key), why, remedy)
+            value = [mount.destination for mount in spec.mounts] if key == "mounts" else None
+            yield problem(under(record, key), why, remedy, value)
 
 
 def _namespaces(linux: Linux) -> Problems:

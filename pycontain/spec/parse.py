@@ -2,7 +2,12 @@
 Parse JSON text into the records of `records.py`; errors contain the JSON path.
 
 Unknown properties are ignored, as the specification requires (config.md, Extensibility); unknown
-values are errors. `null` counts as absent: Go writes it for empty lists.
+values are errors. Go's encoding/json, with which engines write and runc reads, makes no difference
+between a property that is missing, null or (if it is text) empty, so there is none here:
+
+    null as a property, or "" where text belongs   unset; a required property is then missing
+    null in a list or a map                        "", or an object with nothing set
+    null in a list of numbers                      an error, where Go reads 0: the root group
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, TypeVar
 
     Reader = Callable[[object, str], object]
+    Field = tuple[str, str, Reader, str | None]
     R = TypeVar("R", bound=Record)
 
 _CHOICES = {
@@ -74,27 +80,33 @@ def read(cls: type[R], value: object, at: str) -> R:
         _wrong("an object", value, at or "config.json")
     given: dict[str, object] = {"at": at}
     prefix = f"{at}." if at else ""
-    for key, name, reader in _fields(cls):
+    for key, name, reader, unset in _fields(cls):
         inner = value.get(key)
-        if inner is not None:
+        if inner is not None and inner != unset:
             given[name] = reader(inner, prefix + key)
         elif name not in cls.DEFAULTS:
-            raise SpecError("is required but missing", at=prefix + key)
+            why = "is required but missing" if inner is None else "is required but empty"
+            raise SpecError(why, at=prefix + key)
     return cls(**given)
 
 
-_known_fields: dict[type[Record], tuple[tuple[str, str, Reader], ...]] = {}
+_known_fields: dict[type[Record], tuple[Field, ...]] = {}
 
 
-def _fields(cls: type[Record]) -> tuple[tuple[str, str, Reader], ...]:
-    """(JSON key, attribute, reader) for each field of a record, computed once."""
+def _fields(cls: type[Record]) -> tuple[Field, ...]:
+    """(JSON key, attribute, reader, what else than null is unset) of a record, computed once."""
     if cls not in _known_fields:
         _known_fields[cls] = tuple(
-            (name.rstrip("_"), name, _reader(annotation))
+            (name.rstrip("_"), name, _reader(annotation), "" if _is_text(annotation) else None)
             for name, annotation in cls.FIELDS.items()
             if name != "at"
         )
     return _known_fields[cls]
+
+
+def _is_text(annotation: str) -> bool:
+    kind = annotation.removesuffix(" | None")
+    return kind == "str" or kind in _CHOICES
 
 
 def _reader(annotation: str) -> Reader:
@@ -102,9 +114,9 @@ def _reader(annotation: str) -> Reader:
     if annotation.endswith(" | None"):
         return _reader(annotation.removesuffix(" | None"))
     if annotation.startswith("tuple["):
-        return _list_of(_reader(annotation[len("tuple[") : -len(", ...]")]))
+        return _list_of(*_element(annotation[len("tuple[") : -len(", ...]")]))
     if annotation.startswith("dict[str, "):
-        return _map_of(_reader(annotation[len("dict[str, ") : -1]))
+        return _map_of(*_element(annotation[len("dict[str, ") : -1]))
     if annotation in _CHOICES:
         return _one_of(_CHOICES[annotation])
     if annotation in _RANGES:
@@ -114,6 +126,13 @@ def _reader(annotation: str) -> Reader:
     if annotation == "str":
         return _string
     return lambda value, at: read(getattr(records, annotation), value, at)
+
+
+def _element(annotation: str) -> tuple[Reader, object]:
+    """The reader for the elements of a list or a map, and what it reads for null."""
+    if annotation in _RANGES:
+        return _reader(annotation), None
+    return _reader(annotation), "" if _is_text(annotation) else {}
 
 
 def _wrong(wanted: str, value: object, at: str) -> NoReturn:
@@ -158,23 +177,25 @@ def _one_of(choices: tuple[str, ...]) -> Reader:
     return reader
 
 
-def _list_of(reader: Reader) -> Reader:
+def _list_of(reader: Reader, null: object) -> Reader:
     def read_list(value: object, at: str) -> tuple[object, ...]:
         if type(value) is not list:
             _wrong("a list", value, at)
-        return tuple(reader(inner, f"{at}[{index}]") for index, inner in enumerate(value))
+        return tuple(
+            reader(null if inner is None else inner, f"{at}[{index}]")
+            for index, inner in enumerate(value)
+        )
 
     return read_list
 
 
-def _map_of(reader: Reader) -> Reader:
+def _map_of(reader: Reader, null: object) -> Reader:
     def read_map(value: object, at: str) -> dict[str, object]:
         if type(value) is not dict:
             _wrong("an object", value, at)
         return {
-            _string(key, at): reader(inner, keyed(at, key))
+            _string(key, at): reader(null if inner is None else inner, keyed(at, key))
             for key, inner in value.items()
-            if inner is not None
         }
 
     return read_map

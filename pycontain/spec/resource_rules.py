@@ -39,10 +39,9 @@ def problems(resources: Resources) -> Problems:
 
 
 def _device_rule(rule: DeviceRule) -> Problems:
-    access = rule.access
-    if access is not None and (not access or not set(access) <= set("rwm")):
+    if not set(rule.access or "") <= set("rwm"):
         why, remedy = "is not made of r, w and m", 'use letters of "rwm", or leave it out for all'
-        yield problem(under(rule, "access"), why, remedy, access)
+        yield problem(under(rule, "access"), why, remedy, rule.access)
     yield from between(rule, "major", -1, 2**12 - 1)  # -1 is any
     yield from between(rule, "minor", -1, 2**20 - 1)
 

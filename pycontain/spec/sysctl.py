@@ -7,17 +7,19 @@ Sysctl; namespaces(7), ipc_namespaces(7), network_namespaces(7), user_namespaces
 
 from __future__ import annotations
 
-from .problem import keyed, problem, under
+from .problem import keyed, problem, shown, under
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..errors import SpecError
     from .problem import Problems
-    from .records import Linux
+    from .records import Linux, Spec
 
 _IPC = (
     "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
     "kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced",
 )  # fmt: skip
+_UTS = {"kernel/hostname": "hostname", "kernel/domainname": "domainname"}  # each a property, too
 _SWAP_SEPARATORS = str.maketrans("./", "/.")
 
 
@@ -40,18 +42,25 @@ def namespace(path: str) -> str:
         return "network"
     if path.startswith("user/"):
         return "user"
-    return "uts" if path == "kernel/domainname" else ""
+    return "uts" if path in _UTS else ""
 
 
-def problems(linux: Linux) -> Problems:
+def problems(spec: Spec, linux: Linux) -> Problems:
     """
-    The sysctls that would not stay in the container.
+    The sysctls that would not stay in the container, or that contradict what else is set.
 
     A namespace that is joined by path may still be the host's; the plan compares their inodes.
     """
     listed = {namespace.type for namespace in linux.namespaces}
-    for name in linux.sysctl:
-        yield from _problems(keyed(under(linux, "sysctl"), name), path(name), listed)
+    first: dict[str, tuple[str, str]] = {}
+    for name, value in linux.sysctl.items():
+        at, file = keyed(under(linux, "sysctl"), name), path(name)
+        yield from _problems(at, file, listed)
+        if file in _UTS:
+            yield from _contradiction(spec, at, _UTS[file], value)
+        other, others = first.setdefault(file, (at, value))
+        if value != others:
+            yield _contradicts(at, value, other, others)
 
 
 def _problems(at: str, path: str, listed: set[str]) -> Problems:
@@ -59,11 +68,22 @@ def _problems(at: str, path: str, listed: set[str]) -> Problems:
     # net/../kernel/x begins with "net/" but does not belong to the network namespace
     if any(part in ("", ".", "..") for part in path.split("/")):
         yield problem(at, "is not the name of a sysctl", "write it as in net.ipv4.ip_forward")
-    elif path == "kernel/hostname":
-        yield problem(at, "has a property of its own", 'set "hostname" instead')
     elif not owner:
         remedy = "set it on the host, or remove it"
         yield problem(at, "belongs to the host, not to a namespace", remedy)
     elif owner not in listed:
         remedy = f'add {{"type": "{owner}"}} to linux.namespaces'
         yield problem(at, f"would change the host without a {owner} namespace", remedy)
+
+
+def _contradiction(spec: Spec, at: str, key: str, value: str) -> Problems:
+    """The problem of a name that is set in two places; runc refuses kernel.hostname altogether."""
+    wanted = getattr(spec, key)
+    if wanted and wanted != value:
+        yield _contradicts(at, value, under(spec, key), wanted)
+    elif not wanted and key == "hostname":
+        yield problem(at, "has a property of its own", 'set "hostname" instead')
+
+
+def _contradicts(at: str, value: str, other: str, others: str) -> SpecError:
+    return problem(at, f"contradicts {other} = {shown(others)}", "keep one of them", value)

@@ -43,5 +43,5 @@ def properties(record: Process | Mount | Linux | Seccomp) -> Problems:
     """The properties of this record that are set but not built."""
     for key, feature in _PROPERTIES[type(record).__name__].items():
         value = getattr(record, key)
-        if value not in (None, "", (), {}, _UNCONFINED.get(key)):
+        if value not in (None, (), {}, _UNCONFINED.get(key)):
             yield not_built(under(record, key), feature, value if type(value) is str else None)

@@ -103,8 +103,11 @@ def test_an_endless_configuration_is_refused(runtime, bundle):
     assert "config.json is longer than 16 MiB" in runtime.fails(made)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_does_not_interrupt_create(runtime, bundle, number):
+@pytest.mark.parametrize(
+    ("number", "status", "left"),
+    [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 0), (signal.SIGHUP, 0, 1)],
+)
+def test_a_signal_ends_create_wholly_or_not_at_all(runtime, bundle, number, status, left):
     """It must not report failure while a container exists."""
     made = bundle("", {"process.args": ["sleep", "100"]})
     made.script("wait", f"touch {made.path}/begun; sleep 0.3")
@@ -114,5 +117,5 @@ def test_a_signal_does_not_interrupt_create(runtime, bundle, number):
     creating = subprocess.Popen(["sh", "-c", f"exec {shlex.join(map(str, command))} >/dev/null"])
     wait_until((made.path / "begun").exists, "the hook runs")
     os.kill(creating.pid, number)
-    assert creating.wait(LIMIT) == 0
-    assert runtime.state(id)["status"] == "created"
+    assert creating.wait(LIMIT) == status
+    assert len(runtime.ids()) == left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,31 @@ def test_a_bind_mounted_dev_is_left_alone(runtime, bundle, tmp_path):
     (tmp_path / "dev").mkdir()
     mount = {"destination": "/dev", "source": str(tmp_path / "dev"), "options": ["bind"]}
     made = bundle("ls /dev | wc -l", {"mounts": [*NO_DEV, mount]})
-    assert runtime.output(made).out == "0\n"
+    assert runtime.run(made).out == "0\n"
+
+
+@pytest.mark.parametrize("kind", ["bind", "devtmpfs"])
+def test_what_is_left_out_of_a_dev_of_the_host_is_named(runtime, bundle, tmp_path, kind):
+    (tmp_path / "dev").mkdir()
+    mount = {"destination": "/dev", "source": str(tmp_path / "dev"), "options": ["bind"]}
+    if kind == "devtmpfs":
+        mount = {"destination": "/dev", "type": "devtmpfs"}
+    made = bundle("echo ran", {"mounts": [*NO_DEV, mount], "linux.devices": [BLOCK, INSIDE]})
+    done = runtime.run(made)
+    assert (done.status, done.out) == (0, "ran\n")
+    own, default = done.err.splitlines()
+    assert own == (
+        "pycontain: warning: linux.devices[1]: /dev/inside is left out: mounts[1] makes /dev the"
+        " host's, where nothing is created"
+    )
+    for name in ("null", "zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout"):
+        assert f"/dev/{name}" in default
+    assert "/zz/disk" not in done.err
+
+
+def test_of_a_dev_of_its_own_nothing_is_left_out(runtime, bundle):
+    done = runtime.run(bundle("true", {"linux.devices": [INSIDE]}))
+    assert done.err == ""
 
 
 BLOCK = {"type": "b", "path": "/zz/disk", "major": 7, "minor": 300}
@@ -127,7 +152,7 @@ def test_with_a_bind_mounted_dev_devices_elsewhere_are_created(runtime, bundle, 
     mount = {"destination": "/dev/", "source": str(tmp_path / "dev"), "options": ["bind"]}
     changes = {"mounts": [*NO_DEV, mount], "linux.devices": [BLOCK, INSIDE]}
     made = bundle(f"{STAT} /zz/disk; ls -A /dev | wc -l", changes)
-    assert runtime.output(made).lines == ["/zz/disk block special file 7:12c 666 0:0", "0"]
+    assert runtime.run(made).lines == ["/zz/disk block special file 7:12c 666 0:0", "0"]
     assert list((tmp_path / "dev").iterdir()) == []
 
 
@@ -139,13 +164,42 @@ def test_a_tmpfs_over_a_bind_mounted_dev_gets_the_default_devices(runtime, bundl
     assert list((tmp_path / "dev").iterdir()) == []
 
 
-def test_devices_without_a_mount_namespace_are_refused(runtime, bundle):
-    changes = {"linux.namespaces": [{"type": "pid"}], "mounts": [], "hostname": None}
-    made = bundle("true", {**changes, "linux.devices": [BLOCK]})
-    line = runtime.fails(made)
-    assert "linux.devices[0] = /zz/disk would be created on the host" in line
+SHARED = {"linux.namespaces": [{"type": "pid"}], "mounts": [], "hostname": None}
+
+
+def test_without_a_mount_namespace_devices_and_links_are_created_in_the_rootfs(runtime, bundle):
+    """As without a mount on /dev: the specification requires them, and the rootfs is ours."""
+    script = f"{STAT} /dev/null /dev/inside /zz/disk; readlink /dev/fd; echo >/dev/null && echo ok"
+    made = bundle(script, {**SHARED, "linux.devices": [BLOCK, INSIDE]})
+    assert runtime.output(made, umask=0o077).lines == [
+        "/dev/null character special file 1:3 666 0:0",
+        "/dev/inside character special file 1:3 666 0:0",
+        "/zz/disk block special file 7:12c 666 0:0",
+        "/proc/self/fd",
+        "ok",
+    ]
+
+
+def test_without_a_mount_namespace_a_device_of_the_image_must_be_the_right_one(runtime, bundle):
+    made = bundle("true", SHARED)
+    (made.rootfs / "dev/null").write_text("a file")
+    assert "/dev/null exists and is not the device c 1:3" in runtime.fails(made)
+
+
+def test_without_a_mount_namespace_a_dev_that_the_host_mounted_is_left_alone(
+    runtime, bundle, tmp_path
+):
+    made = bundle("ls -A /dev | wc -l", SHARED)
+    subprocess.run(["mount", "-t", "tmpfs", "dev", made.rootfs / "dev"], check=True)
+    try:
+        assert runtime.output(made).out == "0\n"
+        made.edit({"linux.devices": [BLOCK, INSIDE]})
+        line = runtime.fails(made)
+        assert list((made.rootfs / "dev").iterdir()) == []
+    finally:
+        subprocess.run(["umount", made.rootfs / "dev"], check=True)
+    assert "linux.devices[1] = /dev/inside would be created on the host" in line
     assert 'add {"type": "mount"} to linux.namespaces' in line
-    assert not (made.rootfs / "zz").exists()
 
 
 def test_another_spelling_of_a_default_device_is_that_device(runtime, bundle):
@@ -305,6 +359,13 @@ def test_without_a_path_the_cgroup_is_named_after_the_id(runtime, bundle):
     assert path.endswith(f"/{id}")
     again = runtime.started(bundle("sleep 100", {"linux.cgroupsPath": f"{id}-x"}))
     assert own_cgroup(runtime.state(again)["pid"]) == f"{path}-x"
+
+
+def test_a_new_cgroup_is_accessible_to_all_whatever_the_callers_umask(runtime, bundle):
+    made = bundle("sleep 100", {"linux.cgroupsPath": f"/{TOKEN}-masked/inner"})
+    runtime.create(made, umask=0o077)
+    for name in ("", "inner"):
+        assert Path(find_mount(), f"{TOKEN}-masked", name).stat().st_mode & 0o777 == 0o755
 
 
 def test_an_existing_cgroup_stays(runtime, bundle):

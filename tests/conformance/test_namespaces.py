@@ -164,6 +164,54 @@ def test_without_a_mount_namespace_the_root_is_changed_for_the_program_alone(run
     assert runtime.output(made).words == ["bin", "dev", "etc", "proc", "sys", "tmp", "busybox"]
 
 
+def test_without_a_mount_namespace_the_mounts_are_the_callers(runtime, bundle):
+    """config-linux.md: a type that is not listed MUST be inherited."""
+    made = bundle(
+        "readlink /proc/self/ns/mnt", {"linux.namespaces": [{"type": "uts"}], "mounts": []}
+    )
+    subprocess.run(["mount", "-t", "proc", "proc", made.rootfs / "proc"], check=True)
+    try:
+        assert runtime.output(made).out == f"mnt:{of('self', 'mnt')}\n"
+    finally:
+        subprocess.run(["umount", made.rootfs / "proc"], check=True)
+
+
+ALONE = {"linux.namespaces": [{"type": "uts"}], "mounts": []}
+
+
+@pytest.mark.parametrize("key", ["maskedPaths", "readonlyPaths"])
+def test_without_a_mount_namespace_only_paths_that_exist_cannot_be_protected(runtime, bundle, key):
+    made = bundle("echo ran", {**ALONE, f"linux.{key}": ["/proc/keys", "/proc/sys"]})
+    assert runtime.output(made).out == "ran\n"
+    made.edit({f"linux.{key}": ["/proc/keys", "/etc/../etc", "/tmp"]})
+    line = runtime.fails(made)
+    assert f"linux.{key}[1] = /etc would be mounted over on the host" in line
+    assert 'add {"type": "mount"} to linux.namespaces' in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mounts": MOUNTS[:1]}, 'mounts = ["/proc"]'),
+        ({"root.readonly": True}, "root.readonly"),
+        ({"linux.rootfsPropagation": "rslave"}, "linux.rootfsPropagation"),
+        ({"linux.readonlyPaths": ["/"]}, "linux.readonlyPaths[0] = /"),
+    ],
+    ids=str,
+)
+def test_without_a_mount_namespace_what_would_change_the_host_is_refused_by_name(
+    runtime, bundle, changes, words
+):
+    line = runtime.fails(bundle("true", {**ALONE, **changes}))
+    assert f"{words} would " in line
+    assert "without a mount namespace" in line
+
+
+def test_without_a_mount_namespace_a_missing_cwd_is_created_in_the_rootfs(runtime, bundle):
+    made = bundle("pwd; stat -c %a /work /work/deep", {**ALONE, "process.cwd": "/work/deep"})
+    assert runtime.output(made, umask=0o077).words == ["/work/deep", "755", "755"]
+
+
 def test_without_linux_at_all_nothing_is_isolated_but_the_root(runtime, bundle):
     made = bundle("echo $$; ls /")
     config = made.config

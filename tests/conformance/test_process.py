@@ -54,6 +54,8 @@ SEEN = [
     ("personality LINUX", {"linux.personality": {"domain": "LINUX"}}, "uname -m", os.uname().machine),
     ("hostname is set", {"hostname": "name.of.it"}, "hostname; cat /proc/sys/kernel/hostname", "name.of.it name.of.it"),
     ("domainname is set", {"domainname": "example.org"}, "cat /proc/sys/kernel/domainname", "example.org"),
+    ("a name that its sysctl repeats is set", {"domainname": "a.b", "linux.sysctl": {"kernel.domainname": "a.b", "kernel.hostname": "box"}}, "hostname; cat /proc/sys/kernel/domainname", "box a.b"),
+    ("null in args is an empty argument", {"process.args": ["printf", "%s|", "a", None, "b"]}, "", "a||b|"),
     ("HOME comes from passwd", {"process.user": {"uid": 7, "gid": 8}}, "echo $HOME", "/home/seven"),
     ("HOME of the configuration wins", {"process.env": ["PATH=/bin", "HOME=/x"]}, "echo $HOME", "/x"),
 ]  # fmt: skip
@@ -66,6 +68,27 @@ def test_the_program_sees(runtime, bundle, changes, script, words):
     made = bundle(script, changes)
     (made.rootfs / "etc/passwd").write_text("seven:x:7:8::/home/seven:/bin/sh\n")
     assert runtime.output(made).words == words.split()
+
+
+UNSET = {
+    "process": ("apparmorProfile", "selinuxLabel"),
+    "linux": ("cgroupsPath", "rootfsPropagation", "mountLabel"),
+    "": ("hostname", "domainname"),
+}
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_what_is_set_to_nothing_is_as_if_left_out(runtime, bundle, empty):
+    """Go's encoding/json makes no difference, so neither do engines."""
+    made = bundle("hostname")
+    for place, names in UNSET.items():
+        made.edit({f"{place}.{name}".lstrip("."): empty for name in names})
+    binding = {"destination": "/mnt", "source": "rootfs", "type": empty, "options": ["bind"]}
+    rule = {"allow": True, "type": empty, "access": empty}
+    made.edit({"mounts": [*made.config["mounts"], binding]})
+    made.edit({"linux.resources": {"devices": [rule], "cpu": {"cpus": empty, "mems": empty}}})
+    made.edit({"process.execCPUAffinity": {"initial": empty, "final": empty}})
+    assert runtime.output(made).words == [os.uname().nodename]
 
 
 # policy and flags as sched(7) numbers them; busybox shows /proc/self/sched

@@ -103,9 +103,16 @@ def test_make_directory_creates_what_is_missing(root, place):
     old = os.umask(0o077)
     try:
         assert where(root.make_directory("/a/b/c")) == f"{place}/root/a/b/c"
+        os.close(root.make_file("/d/file"))
+        (place / "naive").mkdir()
+        assert os.umask(0o077) == 0o077
     finally:
         os.umask(old)
     assert where(root.make_directory("a/b/c")) == f"{place}/root/a/b/c"
+    modes = {name: (place / name).stat().st_mode & 0o777 for name in ("naive", "root/a", "root/d")}
+    assert modes == {"naive": 0o700, "root/a": 0o755, "root/d": 0o755}
+    assert (place / "root/a/b/c").stat().st_mode & 0o777 == 0o755
+    assert (place / "root/d/file").stat().st_mode & 0o777 == 0o644
 
 
 def test_the_target_of_a_dangling_link_is_created_inside_the_root(root, place):

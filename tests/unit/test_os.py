@@ -62,6 +62,23 @@ def test_missing_directories_are_created_with_their_parents(tmp_path):
     assert (tmp_path / "a").is_dir()
 
 
+def test_as_many_directories_are_created_as_a_path_can_name(tmp_path):
+    """Half of PATH_MAX, more than Python can recurse."""
+    deep = f"{tmp_path}{'/d' * 1900}"
+    ours.makedirs(deep)
+    assert os.path.isdir(deep)
+    for end in range(1900, 0, -1):
+        os.rmdir(f"{tmp_path}{'/d' * end}")
+
+
+def test_nothing_is_created_below_a_directory_that_was_removed(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError):
+        ours.makedirs("a/b")
+
+
 def test_a_file_in_place_of_a_directory_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):

@@ -50,9 +50,9 @@ def find(plan: Plan, kind: type[steps.Step]) -> Any:
 
 def test_the_smallest_container():
     assert names(plan_of({**MINIMAL, **PROCESS})) == [
-        "reserve", "cgroup", "device filter", "spawn", "record", "guard", "keyring", "chroot",
-        "session", "cwd", "bounding set", "user", "capabilities", "find program", "created",
-        "wait for start", "execve",
+        "reserve", "cgroup", "device filter", "spawn", "record", "guard", "keyring", "open root",
+        "devices", "links", "chroot", "session", "cwd", "bounding set", "user", "capabilities",
+        "find program", "created", "wait for start", "execve",
     ]  # fmt: skip
 
 
@@ -156,7 +156,7 @@ FORK: list[tuple[str, dict[str, Any]]] = [
     ("hooks", {"hooks.createRuntime": HOOK}),
     ("hooks", {"hooks.createContainer": HOOK}),
     ("hooks", {"hooks.startContainer": HOOK}),
-    ("look into", {"linux.namespaces": [{"type": "pid", "path": "/p"}]}),
+    ("joined pid namespace", {"linux.namespaces": [{"type": "pid", "path": "/p"}]}),
     (TIME, {"linux.namespaces": [{"type": "time"}]}),
     (TIME, {"linux.namespaces": [{"type": "time", "path": "/t"}]}),
     ("filter", {"linux.seccomp": SECCOMP, "process.noNewPrivileges": False}),
@@ -305,6 +305,7 @@ def test_the_roots_propagation_is_set_on_the_root_alone():
         ([{"type": "devtmpfs"}, {"type": "tmpfs"}], True),
         ([{"type": "tmpfs"}, {"source": "/dev", "options": ["rbind"]}], False),
         ([{"type": "devtmpfs"}, {"options": ["remount", "ro"]}], False),
+        ([{"type": "devtmpfs"}, {"destination": "/", "source": "/", "options": ["bind"]}], True),
     ],
 )
 def test_a_dev_of_the_host_is_not_changed(mounts, ours):
@@ -317,12 +318,29 @@ def test_a_dev_of_the_host_is_not_changed(mounts, ours):
     paths = [node.path for node in find(plan, steps.MakeDevices).nodes]
     assert ("/dev/x" in paths, "/dev/null" in paths, "/zz" in paths) == (ours, ours, True)
     assert any(isinstance(step, steps.LinkDevices) for step in plan.steps) == ours
+    said = "\n".join(plan.warnings)
+    assert ("linux.devices[1]: /dev/x is left out" in said, "/dev/fd" in said) == (not ours,) * 2
+    assert "/zz" not in said
 
 
-def test_devices_need_a_mount_namespace():
-    device = {"path": "/zz", "type": "c", "major": 1, "minor": 3}
-    with pytest.raises(SpecError, match=r"linux\.devices\[0\] = /zz .*mount namespace"):
-        plan_of({**MINIMAL, **PROCESS, "linux": {"devices": [device]}})
+def test_paths_cannot_be_protected_without_a_mount_namespace():
+    """Those that do not exist need not be: the child looks."""
+    linux = {"maskedPaths": ["/proc/keys"], "readonlyPaths": ["/", "/a//b"]}
+    plan = plan_of({**MINIMAL, **PROCESS, "linux": linux})
+    assert find(plan, steps.RequireMissing).paths == (
+        ("/", "linux.readonlyPaths[0]"),
+        ("/a/b", "linux.readonlyPaths[1]"),
+        ("/proc/keys", "linux.maskedPaths[0]"),
+    )
+    assert not {"masked paths", "readonly paths", "read-only"} & set(names(plan))
+
+
+def test_the_roots_propagation_is_that_of_the_bind_mount_which_becomes_it():
+    bind = {"destination": "/", "source": "/s", "options": ["bind", "private"]}
+    made = config() | {"mounts": [bind]}
+    assert find(plan_of(made), steps.ChangeRoot).propagation == 1 << 18
+    made["linux"]["rootfsPropagation"] = "rslave"
+    assert find(plan_of(made), steps.ChangeRoot).propagation == 1 << 19
 
 
 def test_oom_score_0_is_set_and_a_missing_one_is_not():

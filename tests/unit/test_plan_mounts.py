@@ -41,10 +41,56 @@ def test_every_mount_names_its_place_in_the_configuration():
     assert [step.why for step in made] == ["mounts[0]", "mounts[1]"]
 
 
-@pytest.mark.parametrize("destination", ["/", "", "/..", "/a/..", "."])
-def test_nothing_is_mounted_on_the_root_itself(destination):
-    with pytest.raises(SpecError, match=r"mounts\[0\].destination = .*is the root itself"):
-        one({"destination": destination or "/", "type": "tmpfs"})
+ROOT = ["/", "/..", "/a/..", ".", "/."]
+
+
+@pytest.mark.parametrize("destination", ROOT)
+def test_no_new_file_system_is_mounted_on_the_root_itself(destination):
+    for mount in ({"type": "tmpfs"}, {"options": ["bind", "remount"]}, {"type": "cgroup"}):
+        with pytest.raises(SpecError, match=r"mounts\[0\].destination = .*is the root itself"):
+            one({"destination": destination, **mount}, own_cgroup=False)
+
+
+@pytest.mark.parametrize("destination", ROOT)
+def test_a_bind_mount_becomes_the_root_and_read_only_later(destination):
+    bind = {"destination": destination, "source": "/s", "options": ["bind", "ro", "rprivate"]}
+    [step], later = planned(bind)
+    assert (step.target, step.source, step.on, later) == ("/", "/s", 0, ("/",))
+    assert mounts.root_propagation([step]) == c.MS_PRIVATE
+
+
+def test_what_the_root_covers_is_read_only_at_once():
+    """It cannot be changed any more when everything is created."""
+    bind = {"destination": "/", "source": "/s", "options": ["bind", "ro"]}
+    early = {"destination": "/run", "type": "tmpfs", "options": ["ro"]}
+    made, later = planned(early, bind, {**bind, "options": ["bind"]})
+    assert later == ()
+    assert [step.on for step in made] == [c.MOUNT_ATTR_RDONLY, c.MOUNT_ATTR_RDONLY, 0]
+    assert mounts.root_propagation(made) == 0
+
+
+@pytest.mark.parametrize(
+    ("mount", "ignored"),
+    [
+        ({"source": "/y", "options": ["bind", "mode=755,size=1k", "ro"]}, "mode=755,size=1k"),
+        ({"source": "/y", "options": ["rbind", "sync", "async", "defaults"]}, "sync"),
+        ({"source": "/y", "options": ["bind", "tmpcopyup"]}, "tmpcopyup"),
+        ({"options": ["bind", "remount", "size=1"]}, "size=1"),
+        ({"type": "cgroup", "options": ["nsdelegate"]}, "nsdelegate"),
+        ({"type": "ramfs", "options": ["mode=755", "tmpcopyup"]}, "tmpcopyup"),
+        ({"type": "tmpfs", "options": ["mode=755", "tmpcopyup", "sync"]}, ""),
+        ({"options": ["remount", "size=1"]}, ""),
+        ({"source": "/y", "options": ["bind", "ro", "rprivate", "nolazytime", "silent"]}, ""),
+    ],
+)
+def test_options_that_mean_nothing_to_a_mount_are_ignored_with_a_warning(mount, ignored):
+    step = one({"destination": "/x", **mount}, own_cgroup=False)
+    assert ",".join(step.ignored) == ignored
+    said = mounts.warnings([step])
+    assert len(said) == bool(ignored)
+    if ignored:
+        assert said[0].startswith(f"mounts[0].options: {ignored} is ignored: ")
+        assert "/x" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +186,6 @@ def test_exactly_one_kind_of_access_time_is_set(words):
     [
         ({"destination": "/x"}, "file system type"),
         ({"destination": "/x", "type": "none"}, "file system type"),
-        ({"destination": "/x", "source": "/y", "options": ["bind", "size=1"]}, "size=1"),
         ({"destination": "/proc", "type": "tmpfs"}, "proc"),
     ],
 )

@@ -44,8 +44,13 @@ OWNERS = {
 
 
 def errors(name, kinds):
+    return errors_of({name: "1"}, kinds)
+
+
+def errors_of(sysctls, kinds, **names):
     namespaces = [{"type": kind} for kind in kinds]
-    config = edited(edited(MINIMAL, "linux.namespaces", namespaces), "linux.sysctl", {name: "1"})
+    config = edited({**MINIMAL, **names}, "linux.namespaces", namespaces)
+    config = edited(config, "linux.sysctl", sysctls)
     found = check.problems(parse.parse(json.dumps(config)))
     return [error for error in found if error.fault.at.startswith("linux.sysctl")]
 
@@ -72,6 +77,29 @@ def test_a_sysctl_of_the_host_is_refused(name) -> None:
 def test_the_host_name_has_a_property_of_its_own() -> None:
     (error,) = errors("kernel.hostname", ["uts"])
     assert 'set "hostname" instead' in str(error)
+
+
+@pytest.mark.parametrize("key", ["hostname", "domainname"])
+@pytest.mark.parametrize("separator", "./")
+def test_a_name_that_contradicts_its_property_is_an_error_with_both(key, separator) -> None:
+    name = f"kernel{separator}{key}"
+    (error,) = errors_of({name: "a"}, ["uts"], **{key: "b"})
+    assert str(error) == (f'linux.sysctl[{name}] = "a" contradicts {key} = "b"; keep one of them')
+    assert errors_of({name: "a"}, ["uts"], **{key: "a"}) == []
+
+
+def test_a_domain_name_can_be_set_by_its_sysctl_alone() -> None:
+    assert errors_of({"kernel.domainname": "a"}, ["uts"], domainname="", hostname="b") == []
+
+
+def test_two_names_of_one_sysctl_must_not_contradict_each_other() -> None:
+    twice = {"net.ipv4.ip_forward": "1", "net/ipv4/ip_forward": "0"}
+    (error,) = errors_of(twice, ["network"])
+    assert str(error) == (
+        'linux.sysctl[net/ipv4/ip_forward] = "0" contradicts '
+        'linux.sysctl[net.ipv4.ip_forward] = "1"; keep one of them'
+    )
+    assert errors_of(dict.fromkeys(twice, "1"), ["network"]) == []
 
 
 # As a path each of these is /proc/sys/kernel/core_pattern, which runs programs on the host.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from pycontain.errors import KernelError, StepError
-from pycontain.init import hooks, main, start  # noqa: F401 -- the child's steps
+from pycontain.init import hooks, inside, main, start  # noqa: F401 -- the child's steps
 from pycontain.launch import bring_up  # noqa: F401 -- the parent's steps
+from pycontain.launch import inside as _  # noqa: F401 -- and the rare ones
 from pycontain.plan import steps
 from pycontain.plan.walk import Peer, child_step, parent_step, turns_of, walk
 
@@ -130,3 +134,22 @@ def test_a_step_without_a_function_is_refused(performers):
 
     with pytest.raises(StepError, match=f"strange is a step that the {performers.side} does not"):
         performers.perform(Strange(), None)
+
+
+CHILDS_ROOMS = {"errors", "hooks", "init", "kernel", "lean", "plan", "wire"}
+CHILDS_PLAN = ("pycontain.plan.steps", "pycontain.plan.walk")
+
+
+def test_the_childs_steps_import_nothing_of_the_parents():
+    code = """
+import pkgutil, sys
+import pycontain.init
+for module in pkgutil.iter_modules(pycontain.init.__path__):
+    __import__(f"pycontain.init.{module.name}")
+print(*(name for name in sys.modules if name.startswith("pycontain.")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert {name.split(".")[1] for name in modules} <= CHILDS_ROOMS
+    plan = [name for name in modules if name.startswith("pycontain.plan.")]
+    assert [name for name in plan if not name.startswith(CHILDS_PLAN)] == []

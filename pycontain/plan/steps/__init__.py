@@ -10,4 +10,5 @@ from __future__ import annotations
 
 from .base import *  # noqa: F403
 from .child import *  # noqa: F403
+from .filesystem import *  # noqa: F403
 from .parent import *  # noqa: F403

@@ -20,6 +20,10 @@ class Step(Record):
         """What this step does, in one line."""
         raise NotImplementedError
 
+    def place(self) -> str:
+        """What its errors name in addition, such as a mount; "" if its name says enough."""
+        return ""
+
 
 class ParentStep(Step):
     side: ClassVar[str] = "parent"

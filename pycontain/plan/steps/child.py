@@ -1,8 +1,7 @@
-"""The steps of the child: from its creation in new namespaces to execve."""
+"""The steps of the child: from its creation in new namespaces to execve, but its file system."""
 
 from __future__ import annotations
 
-from ...lean.record import Record
 from .base import Step
 
 TYPE_CHECKING = False
@@ -33,7 +32,11 @@ class JoinKeyring(Step):
 
 
 class JoinProcess(Step):
-    """All namespaces of a container's process are entered at once (setns(2), 5.8)."""
+    """
+    All namespaces of a container's process are entered at once (setns(2), 5.8).
+
+    Only children enter a pid namespace: this process stays outside of it (EnterPids).
+    """
 
     name = "join"
     flags: int
@@ -44,13 +47,22 @@ class JoinProcess(Step):
 
 
 class JoinNamespaces(Step):
-    """Existing namespaces are entered, the mount namespace last."""
+    """Existing namespaces are entered, the mount namespace last, except for a pid namespace."""
 
     name = "join namespaces"
     kinds: tuple[int, ...]
 
     def what(self) -> str:
         return "enter the namespaces that were opened"
+
+
+class JoinPids(Step):
+    """Children of this process will be in an existing pid namespace."""
+
+    name = "join pids"
+
+    def what(self) -> str:
+        return "put children into the pid namespace that was opened"
 
 
 class Unshare(Step):
@@ -73,129 +85,7 @@ class RaiseLoopback(Step):
         return "bring lo up"
 
 
-# --- the file system ---------------------------------------------------------------------------
-
-
-class BindRoot(Step):
-    """The rootfs becomes a mount of its own that can be pivoted to."""
-
-    name = "root"
-    path: str
-    propagation: int
-    recursive: bool
-
-    def what(self) -> str:
-        return f"bind {self.path} as the new root"
-
-
-class ChangeDirectoryRoot(Step):
-    """Without a mount namespace, the root is changed for this process alone."""
-
-    name = "chroot"
-    path: str
-
-    def what(self) -> str:
-        return f"chroot to {self.path}"
-
-
-class MountStep(Step):
-    """What the kinds of mount have in common."""
-
-    target: str
-    on: int = 0
-    off: int = 0
-    recursive_on: int = 0
-    recursive_off: int = 0
-    propagation: tuple[tuple[int, bool], ...] = ()  # (MS_*, recursive) in order
-
-
-class MountFilesystem(MountStep):
-    """A new file system is created and attached."""
-
-    name = "mount"
-    kind: str
-    source: str
-    options: tuple[str, ...] = ()
-    copy_up: bool = False
-    readonly_later: bool = False
-
-    def what(self) -> str:
-        options = f" ({','.join(self.options)})" if self.options else ""
-        return f"mount {self.kind}{options} on {self.target}"
-
-
-class MountBind(MountStep):
-    """A part of the host's tree is cloned and attached."""
-
-    name = "bind"
-    source: str
-    recursive: bool
-
-    def what(self) -> str:
-        return f"bind {self.source} on {self.target}{' with its submounts' * self.recursive}"
-
-
-class MountCgroup(MountStep):
-    """Without a cgroup namespace, the container's own part of the host's tree is bound."""
-
-    name = "bind cgroup"
-
-    def what(self) -> str:
-        return f"bind the container's cgroup on {self.target}"
-
-
-class Remount(MountStep):
-    """The attributes of an existing mount are changed."""
-
-    name = "remount"
-    options: tuple[str, ...] = ()
-    bind: bool = False
-
-    def what(self) -> str:
-        return f"remount {self.target}"
-
-
-class DeviceNode(Record):
-    """A device file to create; type is "c", "b" or "p"."""
-
-    path: str
-    type: str
-    major: int
-    minor: int
-    mode: int = 0o666
-    uid: int = 0
-    gid: int = 0
-
-
-class MakeDevices(Step):
-    """The default devices and those of the configuration."""
-
-    name = "devices"
-    nodes: tuple[DeviceNode, ...]
-
-    def what(self) -> str:
-        return "create " + ", ".join(node.path for node in self.nodes)
-
-
-class LinkDevices(Step):
-    """The links that programs expect in /dev."""
-
-    name = "links"
-    links: tuple[tuple[str, str], ...]  # (path, target)
-
-    def what(self) -> str:
-        return "link " + ", ".join(path for path, _ in self.links)
-
-
-class MakePlaces(Step):
-    """What later steps need in the root is created before any of it is read-only."""
-
-    name = "places"
-    directories: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-
-    def what(self) -> str:
-        return f"create {', '.join((*self.directories, *self.files))} where missing"
+# --- names, parameters, terminal, hooks ----------------------------------------------------------
 
 
 class OpenTerminal(Step):
@@ -207,6 +97,7 @@ class OpenTerminal(Step):
     uid: int = 0
     mount: bool = True  # make it /dev/console
     plain: bool = False  # newlines are not translated, since the output is not a terminal
+    control: bool = True  # it becomes the controlling one; else that is for EnterPids to do
 
     def what(self) -> str:
         return "open a terminal, send its master" + ", make it /dev/console" * self.mount
@@ -223,27 +114,6 @@ class RunContainerHooks(Step):
         return f"run the {self.kind} hooks: {', '.join(hook.path for hook in self.hooks)}"
 
 
-class ChangeRoot(Step):
-    """The rootfs becomes "/" and the host's tree is detached."""
-
-    name = "pivot"
-    pivot: bool
-    propagation: int = 0  # MS_*, of the root mount alone
-
-    def what(self) -> str:
-        return "pivot_root and detach the old root" if self.pivot else "chroot to the moved root"
-
-
-class MakeReadOnly(Step):
-    """Mounts that had to stay writable so far become read-only."""
-
-    name = "read-only"
-    targets: tuple[str, ...]
-
-    def what(self) -> str:
-        return f"make {', '.join(self.targets)} read-only"
-
-
 class WriteSysctls(Step):
     """Kernel parameters, through a private /proc."""
 
@@ -252,26 +122,6 @@ class WriteSysctls(Step):
 
     def what(self) -> str:
         return "set " + ", ".join(f"{file} = {value}" for file, value, _ in self.settings)
-
-
-class ProtectPaths(Step):
-    """Paths that become read-only."""
-
-    name = "readonly paths"
-    paths: tuple[str, ...]
-
-    def what(self) -> str:
-        return f"make {len(self.paths)} paths read-only"
-
-
-class MaskPaths(Step):
-    """Paths that become empty."""
-
-    name = "masked paths"
-    paths: tuple[str, ...]
-
-    def what(self) -> str:
-        return f"hide {len(self.paths)} paths"
 
 
 class SetHostname(Step):
@@ -448,6 +298,31 @@ class RaiseRlimits(Step):
         return f"raise where lower: {wanted}"
 
 
+class EnterPids(Step):
+    """
+    The program's process is created in the pid namespace, and the child, outside, exits.
+
+    It has from the first moment what the program will have, and no more: identity, root, working
+    directory, limits and descriptors, besides the two of pipes; of our memory it has nothing. The
+    child's steps after this one are its own.
+
+    privileged  the kernel needs CAP_SYS_ADMIN to load a filter without no_new_privs, and the filter
+                forbids what would have to follow: it is loaded inside, and these are the
+                capabilities for the rest. Loading it and giving up that one capability are the
+                first calls after the session
+    """
+
+    name = "enter"
+    terminal: bool = False  # its standard input becomes its controlling terminal
+    privileged: tuple[LoadSeccomp, SetCapabilities] | None = None
+
+    def what(self) -> str:
+        more = ", a controlling terminal" * self.terminal
+        if self.privileged is not None:
+            more += "; load the filter there, with CAP_SYS_ADMIN until then"
+        return f"create the program's process in the pid namespace, with its own session{more}"
+
+
 class AwaitStart(Step):
     """Everything is set up except the program; the child continues at `start`."""
 
@@ -465,6 +340,7 @@ class Execute(Step):
     env: tuple[str, ...]
     preserve_fds: int = 0
     listen_fds: int = 0
+    listen_names: str = ""
 
     def what(self) -> str:
         return "execve " + " ".join(self.args)

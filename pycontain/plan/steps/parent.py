@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ...spec.records import DeviceRule, Hook
     from ..resources import Setting
     from ..seccomp import Profile
+    from .child import SetScheduler
 
 
 class Reserve(ParentStep):
@@ -106,7 +107,6 @@ class Spawn(ParentStep):
     flags: int
     names: tuple[str, ...]
     fork_because: str = ""  # why it needs memory of its own, "" if it does not
-    join_pid: bool = False  # only children enter a pid namespace, so the parent joins it
     time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
     time_namespace: bool = False
     cpus: tuple[int, ...] = ()  # where the parent runs while it forks, () for no change
@@ -144,6 +144,29 @@ class RunHooks(ParentStep):
 
     def what(self) -> str:
         return f"run the {self.kind} hooks: {', '.join(hook.path for hook in self.hooks)}"
+
+
+class TakeOver(ParentStep):
+    """The process that the child has created inside a pid namespace becomes the container's."""
+
+    name = "take over"
+
+    def what(self) -> str:
+        return "wait for the program's process, and check that it is ours"
+
+
+class SetSchedulerOutside(ParentStep):
+    """
+    CPU scheduling of a process that was created with its final capabilities.
+
+    Not inherited instead: a policy may be reset on fork, and SCHED_DEADLINE must (sched(7)).
+    """
+
+    name = "scheduler"
+    wanted: SetScheduler
+
+    def what(self) -> str:
+        return self.wanted.what()
 
 
 class WritePidFile(ParentStep):
