@@ -131,9 +131,15 @@ class PycontainError(Exception):
         fault = self.fault
         return f"{fault.line()}; {fault.remedy}" if fault.remedy else fault.line()
 
-    def in_step(self, name: str) -> Self:
-        """The same error, with the step in which it occurred (an inner step's name is kept)."""
-        self.fault.step = self.fault.step or name
+    def in_step(self, name: str, place: str = "") -> Self:
+        """
+        The same error, with the step in which it occurred (an inner step's name is kept).
+
+        place  what it is about, such as "mounts[2], tmpfs on /tmp"
+        """
+        if not self.fault.step:
+            self.fault.step = name
+            self.fault.call = ": ".join(part for part in (place, self.fault.call) if part)
         return self
 
 
@@ -215,6 +221,8 @@ def from_record(record: Mapping[str, object]) -> PycontainError:
     family = {cls.__name__: cls for cls in _tree(PycontainError)}
     error = family[kind](str(parts.pop("why")))
     for name, value in parts.items():
+        if name not in Fault.__slots__ or type(value) is not type(getattr(error.fault, name)):
+            raise TypeError(f"{name} = {value!r} is not part of a fault")
         setattr(error.fault, name, value)
     return error
 

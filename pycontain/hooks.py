@@ -15,16 +15,19 @@ import time
 
 from .errors import HookError
 from .kernel import const as c
+from .kernel.wait import FOREVER
 from .lean import jsontext, os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .kernel.wait import Until
     from .spec.records import Hook
 
 # All but the two that cannot be ignored.
 _SIGNALS = c.ALL_SIGNALS - {_signal.SIGKILL, _signal.SIGSTOP}
+_PIPE = 65536  # bytes that a pipe takes at first: pipe(7)
 _TAIL = 2000  # bytes of the hook's output, for the error
 
 
@@ -34,16 +37,18 @@ def run_all(
     state: Mapping[str, object],
     folder: str = "",
     failed: Callable[[HookError], None] | None = None,
+    until: Until = FOREVER,
 ) -> None:
     """
     Run the hooks of a kind, in order.
 
     If a hook fails, `failed` is called and the others still run; without it, raises HookError. The
-    error's text before the path is runc's.
+    error's text before the path is runc's. Raises Timeout and Interrupted when `until` does; the
+    hook is then killed.
     """
     for number, hook in enumerate(hooks):
         try:
-            run_hook(hook, state, folder)
+            run_hook(hook, state, folder, until)
         except HookError as error:
             error.fault.call = f"error running {kind} hook #{number}"
             if failed is None:
@@ -51,7 +56,9 @@ def run_all(
             failed(error)
 
 
-def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
+def run_hook(
+    hook: Hook, state: Mapping[str, object], folder: str = "", until: Until = FOREVER
+) -> None:
     """
     Run one hook to its end, with the state on its standard input.
 
@@ -64,7 +71,8 @@ def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
     the state does not fit into a pipe.
     """
     try:
-        stdin = _filled_pipe(jsontext.dumps(state).encode())
+        stdin, writer = filled_pipe(jsontext.dumps(state).encode())
+        os.close(writer)
     except OSError as error:
         raise HookError(
             f"cannot be given the state: {os.strerror(error.errno or 0).lower()}",
@@ -74,7 +82,7 @@ def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
     output = os.memfd_create("pycontain-hook", os.MFD_CLOEXEC)
     try:
         pid, began = _spawn(hook, stdin, output, folder), time.monotonic()
-        ended = _wait(pid, hook.timeout)
+        ended = _wait(pid, hook.timeout, until)
         if ended != 0:
             how = _ending(ended, hook, time.monotonic() - began)
             raise HookError(f"{how}{_tail(output)}", at=hook.path)
@@ -83,23 +91,26 @@ def run_hook(hook: Hook, state: Mapping[str, object], folder: str = "") -> None:
         os.close(output)
 
 
-def _filled_pipe(content: bytes) -> int:
-    """The read end of a pipe that contains this and then an end of file. Raises OSError."""
+def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:
+    """
+    (read end, write end) of a pipe that contains this and has room for more, so many bytes.
+
+    Writing does not block. Raises OSError.
+    """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(writer, False)
         rest = content[os.write(writer, content) :]  # no SIGPIPE: the read end is open
-        if rest:
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(content))
+        if rest or len(content) + more > _PIPE:
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(content) + more)
             rest = rest[os.write(writer, rest) :]
         if rest:
             raise BlockingIOError(errno.EAGAIN, "")
     except OSError:
         os.close(reader)
-        raise
-    finally:
         os.close(writer)
-    return reader
+        raise
+    return reader, writer
 
 
 def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
@@ -123,6 +134,7 @@ def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
             file_actions=actions,
             setsigmask=(),
             setsigdef=_SIGNALS,  # even those that we or our caller ignore
+            setpgroup=0,  # so that what it has started can be killed with it
         )
     except OSError as error:
         why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
@@ -148,21 +160,20 @@ def _inherited() -> list[int]:
 _TIMED_OUT = -1
 
 
-def _wait(pid: int, timeout: int | None) -> int:
+def _wait(pid: int, timeout: int | None, until: Until) -> int:
     """The wait status of a hook, or _TIMED_OUT if it had to be killed."""
-    if timeout is not None:
-        import select
-
-        pidfd = os.pidfd_open(pid)
-        watch = select.poll()
-        watch.register(pidfd, select.POLLIN)
-        ready = watch.poll(timeout * 1000)
+    if timeout is None and until is FOREVER:
+        return os.waitpid(pid, 0)[1]
+    pidfd = os.pidfd_open(pid)
+    ended = False
+    try:
+        ended = until.wait(pidfd, timeout)
+    finally:
         os.close(pidfd)
-        if not ready:
-            os.kill(pid, 9)  # not reaped yet, so the pid cannot have been reused
-            os.waitpid(pid, 0)
-            return _TIMED_OUT
-    return os.waitpid(pid, 0)[1]
+        if not ended:  # not reaped yet, so the pid cannot have been reused
+            os.killpg(pid, _signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+    return status if ended else _TIMED_OUT
 
 
 def _ending(status: int, hook: Hook, spent: float) -> str:

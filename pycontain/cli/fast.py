@@ -11,7 +11,7 @@ from __future__ import annotations
 import _signal
 import sys
 
-from ..errors import UsageError
+from ..errors import PycontainError, UsageError
 from ..lean import jsontext, os
 from . import table
 
@@ -75,6 +75,8 @@ def _run(words: list[str], settings: Values) -> int:
     if b"_PYCONTAIN_COMPLETE" in os.environ or (words and words[0] in _COMPLETION):
         return _human_main(words)
     rest = take_flags(table.GLOBALS, words, settings, prefix=True)
+    if settings["log"]:
+        _check_log(settings)
     if settings["debug"]:
         _log(settings).detail(f"arguments: {' '.join(words)}")
     if settings["version"]:
@@ -283,6 +285,15 @@ def _print(line: str) -> None:
     data = (line + "\n").encode(errors="surrogateescape")
     while data:
         data = data[os.write(_STDOUT, data) :]
+
+
+def _check_log(settings: Values) -> None:
+    """Raises PycontainError if the log cannot be opened; from then on it is standard error."""
+    try:
+        _log(settings).check()
+    except PycontainError:
+        settings["log"] = ""
+        raise
 
 
 def _log(settings: Values) -> Log:

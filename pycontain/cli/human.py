@@ -8,11 +8,12 @@ and a test checks that both have the same commands and flags.
 from __future__ import annotations
 
 import inspect
-import os
 import signal
 
 import typer
 
+from ..errors import PycontainError
+from ..state.directory import ids
 from . import table
 
 TYPE_CHECKING = False
@@ -127,8 +128,8 @@ def _containers(ctx: typer.Context, incomplete: str) -> list[str]:
     """The ids below the --root of the command line being completed."""
     settings = ctx.parent.params if ctx.parent else {}
     try:
-        return _starting(incomplete, os.listdir(settings["root"]))
-    except OSError:  # no container was created yet, or the root belongs to another user
+        return _starting(incomplete, ids(settings["root"]))
+    except PycontainError:  # the root belongs to another user
         return []
 
 

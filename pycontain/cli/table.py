@@ -277,7 +277,7 @@ _ALL = (
     ),
     Command(
         name="delete", panel=_LIFE, calls="pycontain.runtime.delete:delete",
-        help="Delete a stopped container.", arguments=(_ID,),
+        help="Delete a container that was not started or has stopped.", arguments=(_ID,),
         flags=(Flag("force", "kill it first if it is still running", short="f"),),
     ),
     Command(
@@ -367,7 +367,12 @@ _ALL = (
             _text("mem", "memory size, such as 64M", "SIZE"),
             Flag("cpus", "number of processors", kind="integer", default=0, value="N"),
             _text("timeout", "stop after this many seconds", "SECONDS"),
-            _text("root", "root directory of a program", "DIR", "/"),
+            _text("root", "directory that a program has as /, read-only; without it, the program "
+                  "sees only itself", "DIR"),
+            Flag("volume", "directory or file that a program sees at GUEST, read-only unless rw",
+                 kind="list", default=(), short="v", value="HOST:GUEST[:ro|rw]"),
+            Flag("env", "set an environment variable of a program; only PATH is set otherwise",
+                 kind="list", default=(), short="e", value="NAME=VALUE"),
             _text("disk", "raw disk image for a guest", "FILE"),
             Flag("interactive", "connect the terminal to the guest's serial port", short="i"),
             Flag("trace", "print each exit with its registers"),

@@ -23,7 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { FAILED = 255, WATCH_STACK = 128 << 10 };
+enum { FAILED = 255, WATCH_STACK = 128 << 10, TIME_TO_EXECUTE = 500 /* milliseconds */ };
 
 extern char **environ;
 
@@ -146,6 +146,7 @@ struct watch {
     int signals;                         /* readable when the child is to be killed; -1 for never */
     int timeout;                         /* milliseconds until it is; -1 for never */
     volatile int *pidfd;                 /* of the child; clone3 fills it in */
+    volatile int *outside;               /* the child is about to execute its program, or has */
     int ended;                           /* an eventfd: the wait is over */
     pthread_t thread;
 };
@@ -157,6 +158,8 @@ static void *watch(void *argument)
     poll(polled, 2, watch->timeout);
     while (!polled[0].revents && *watch->pidfd < 0)
         poll(polled, 1, 1);              /* the child is about to be created */
+    if (!polled[0].revents && *watch->outside)
+        poll(polled, 1, TIME_TO_EXECUTE);
     if (!polled[0].revents)
         syscall(SYS_pidfd_send_signal, *watch->pidfd, SIGKILL, NULL, 0);
     return NULL;
@@ -211,7 +214,7 @@ static PyObject *spawn(PyObject *module, PyObject *args)
     Py_buffer arguments;
     PyObject *last;
     struct shared shared = {0};
-    struct watch watch = {.ended = -1};
+    struct watch watch = {.ended = -1, .outside = &shared.outside};
     if (!PyArg_ParseTuple(args, "y*OOO!ii", &arguments, &shared.live, &shared.refuse, &PyTuple_Type,
                           &last, &watch.signals, &watch.timeout))
         return NULL;

@@ -271,12 +271,18 @@ def fspick(fd: int) -> int:
     return _checked(_fspick(c.SYS_fspick, fd, b"", flags), "fspick")
 
 
-def fsconfig(fd: int, command: int, key: str = "", value: str | None = None) -> None:
-    """Set one option of a file system context, or act on it. fsconfig(2)."""
+def fsconfig(
+    fd: int, command: int, key: str = "", value: str | None = None, other: int = 0
+) -> None:
+    """
+    Set one option of a file system context, or act on it. fsconfig(2).
+
+    other  a descriptor that is the option's value
+    """
     name = key.encode() if key else ffi.NULL
     text = ffi.NULL if value is None else os.fsencode(value)
     shown = key if value is None else f"{key}={value}"
-    _checked(_fsconfig(c.SYS_fsconfig, fd, command, name, text, 0), "fsconfig", shown)
+    _checked(_fsconfig(c.SYS_fsconfig, fd, command, name, text, other), "fsconfig", shown)
 
 
 def fsmount(fd: int, attributes: int) -> int:
@@ -355,8 +361,8 @@ def own_limits(resource: int) -> tuple[int, int]:
     return limit.rlim_cur, limit.rlim_max
 
 
-def capset(effective: int, permitted: int, inheritable: int) -> None:
-    """Set this thread's three capability sets, as bit masks. capset(2)."""
+def capability_sets(effective: int, permitted: int, inheritable: int) -> tuple[Any, Any]:
+    """The two structures for capset(2), from bit masks."""
     header = ffi.new("struct __user_cap_header_struct *", (c.LINUX_CAPABILITY_VERSION_3, 0))
     low, high = 0xFFFF_FFFF, 32
     data = ffi.new(
@@ -366,7 +372,12 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
             (effective >> high, permitted >> high, inheritable >> high),
         ],
     )
-    _checked(_capset(header, data), "capset")
+    return header, data
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set this thread's three capability sets, as bit masks. capset(2)."""
+    _checked(_capset(*capability_sets(effective, permitted, inheritable)), "capset")
 
 
 def ioprio_set(priority: int) -> None:
@@ -386,15 +397,22 @@ def set_affinity(cpus: Iterable[int], at: str) -> None:
 
 
 def sched_setattr(
-    policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
+    policy: int,
+    flags: int,
+    nice: int,
+    priority: int,
+    runtime: int,
+    deadline: int,
+    period: int,
+    pid: int = 0,
 ) -> None:
-    """Set this thread's scheduling policy; times in nanoseconds. sched_setattr(2)."""
+    """Set a thread's scheduling policy, 0 is this one's; times in nanoseconds. sched_setattr(2)."""
     size = ffi.sizeof("struct sched_attr")
     attributes = ffi.new(
         "struct sched_attr *",
         (size, policy, flags, nice, priority, runtime, deadline, period),
     )
-    _checked(_sched_setattr(c.SYS_sched_setattr, 0, attributes, 0), "sched_setattr")
+    _checked(_sched_setattr(c.SYS_sched_setattr, pid, attributes, 0), "sched_setattr")
 
 
 def new_session_keyring() -> None:

@@ -24,11 +24,15 @@ SYS_mount_setattr = 442
 _OLDER = {
     "x86_64": {
         "rt_sigaction": 13, "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251,
-        "sched_setattr": 314, "seccomp": 317, "bpf": 321, "statx": 332,
+        "sched_setattr": 314, "seccomp": 317, "bpf": 321, "statx": 332, "read": 0, "write": 1,
+        "close": 3, "ioctl": 16, "execve": 59, "setpgid": 109, "setsid": 112, "capset": 126,
+        "dup3": 292, "prlimit64": 302,
     },
     "aarch64": {
         "rt_sigaction": 134, "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30,
-        "sched_setattr": 274, "seccomp": 277, "bpf": 280, "statx": 291,
+        "sched_setattr": 274, "seccomp": 277, "bpf": 280, "statx": 291, "read": 63, "write": 64,
+        "close": 57, "ioctl": 29, "execve": 221, "setpgid": 154, "setsid": 157, "capset": 91,
+        "dup3": 24, "prlimit64": 261,
     },
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
@@ -41,6 +45,11 @@ SYS_sched_setattr = _numbers["sched_setattr"]
 SYS_seccomp = _numbers["seccomp"]
 SYS_bpf = _numbers["bpf"]
 SYS_statx = _numbers["statx"]
+# those that only a bare process makes by their numbers (bare.py)
+SYS_read, SYS_write, SYS_close = _numbers["read"], _numbers["write"], _numbers["close"]
+SYS_ioctl, SYS_execve, SYS_setpgid = _numbers["ioctl"], _numbers["execve"], _numbers["setpgid"]
+SYS_setsid, SYS_capset, SYS_dup3 = _numbers["setsid"], _numbers["capset"], _numbers["dup3"]
+SYS_prlimit64 = _numbers["prlimit64"]
 
 # <linux/fcntl.h>
 AT_FDCWD = -100
@@ -58,6 +67,7 @@ RESOLVE_IN_ROOT = 0x10
 # <linux/sched.h>
 CLONE_NEWTIME = 0x0000_0080
 CLONE_VM = 0x0000_0100
+CLONE_FILES = 0x0000_0400
 CLONE_PIDFD = 0x0000_1000
 CLONE_VFORK = 0x0000_4000
 CLONE_PARENT = 0x0000_8000
@@ -82,6 +92,7 @@ FSPICK_CLOEXEC = 1
 FSPICK_EMPTY_PATH = 8
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 FSCONFIG_CMD_RECONFIGURE = 7
 MOUNT_ATTR_RDONLY = 0x0000_0001
@@ -99,6 +110,7 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 
 # <linux/magic.h>
 CGROUP2_SUPER_MAGIC = 0x6367_7270

@@ -2,53 +2,68 @@
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 
 from ..errors import KernelError
 from ..lean import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .wait import Until
+
 _MOST = 16 << 20  # bytes
 _PIECE = 1 << 16
 
 
-def read_text(path: str) -> str:
-    """A whole file of UTF-8 text. Raises KernelError that names it."""
+def read_text(path: str, until: Until | None = None) -> str:
+    """A whole file of UTF-8 text. Raises KernelError that names it, and as `read_bytes`."""
     try:
-        return read_bytes(path).decode()
+        return read_bytes(path, until=until).decode()
     except UnicodeDecodeError:
         raise KernelError("is not UTF-8 text", at=path) from None
 
 
-def read_bytes(path: str, folder: int | None = None, at: str = "") -> bytes:
+def read_bytes(
+    path: str, folder: int | None = None, at: str = "", until: Until | None = None
+) -> bytes:
     """
     A whole file, as bytes.
 
     folder  a descriptor of the directory that path is relative to
     at      the file's name for the error, path if empty
+    until   of a file that somebody else has named and that may be a FIFO, what ends the wait for
+            its writer
 
-    Raises KernelError that names the file.
+    Raises KernelError that names the file, and what `until` raises.
     """
+    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if until is not None else 0)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        fd = os.open(path, flags, dir_fd=folder)
     except OSError as error:
         raise KernelError.of("open", error.errno or 0, at or path) from None
     try:
-        return _rest(fd, at or path)
+        return _rest(fd, at or path, until)
     except OSError as error:
         raise KernelError.of("read", error.errno or 0, at or path) from None
     finally:
         os.close(fd)
 
 
-def _rest(fd: int, at: str) -> bytes:
-    pieces = []
+def _rest(fd: int, at: str, until: Until | None) -> bytes:
+    regular = until is None or stat.S_ISREG(os.fstat(fd).st_mode)
+    pieces: list[bytes] = []
     size = 0
-    while piece := os.read(fd, _PIECE):
+    while True:
+        if not regular and until is not None:
+            until.wait(fd)  # also for a FIFO that nobody has opened for writing yet
+        piece = os.read(fd, _PIECE)
+        if not piece:
+            return b"".join(pieces)
         pieces.append(piece)
         size += len(piece)
         if size > _MOST:
             raise KernelError(f"is longer than {_MOST >> 20} MiB", at=at)
-    return b"".join(pieces)
 
 
 def start_time(pid: int) -> int:

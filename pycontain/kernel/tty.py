@@ -52,7 +52,11 @@ def size(terminal: int) -> tuple[int, int]:
 
 
 def make_controlling(slave: int) -> None:
-    """Make a terminal this session's own and its standard input, output and error."""
+    """Make a terminal this session's own."""
     calls.ioctl(slave, c.TIOCSCTTY, 0, "TIOCSCTTY")
+
+
+def make_standard(slave: int) -> None:
+    """Make a terminal this process's standard input, output and error."""
     for stream in (0, 1, 2):
         os.dup2(slave, stream)

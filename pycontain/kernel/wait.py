@@ -43,6 +43,14 @@ class Until:
         """Until so many seconds from now."""
         return cls(None if seconds is None else time.monotonic() + seconds)
 
+    def __enter__(self) -> Until:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.signals >= 0:
+            os.close(self.signals)
+            self.signals = -1
+
     def extended(self, seconds: float) -> Until:
         """The same for cleaning up: what has a deadline gets so many seconds from now."""
         if self.deadline is None:

@@ -10,7 +10,6 @@ from ..plan import steps as planned
 from ..plan.walk import Peer, parent_step, walk
 from ..wire import sync
 from . import steps as _  # noqa: F401 -- the parent's steps
-from .launch import Child
 from .recover import death, ending
 
 TYPE_CHECKING = False
@@ -63,41 +62,50 @@ def _walk(launch: Launch) -> None:
 
     walk([first], {"parent": perform}, Peer(), launch.times)
     if launch.child.channel is not None:  # a child of vfork has done the rest
-        walk(rest, {"parent": perform}, _ForkedChild(launch, launch.child.channel), launch.times)
+        walk(rest, {"parent": perform}, _ForkedChild(launch), launch.times)
 
 
 class _ForkedChild(Peer):
     """The child as the other side of the parent's walk."""
 
-    def __init__(self, launch: Launch, channel: sync.Channel) -> None:
+    def __init__(self, launch: Launch) -> None:
         self.launch = launch
-        self.channel = channel
+
+    @property
+    def channel(self) -> sync.Channel:
+        """To the child, or to the process that it has created."""
+        channel = self.launch.child.channel
+        assert channel is not None, "it was forked"
+        return channel
+
+    @property
+    def inside(self) -> int:
+        """The pid inside of a process that was created in a joined pid namespace, or 0."""
+        return self.launch.entrance.pid if self.launch.entrance is not None else 0
 
     def pass_turn(self) -> None:
         """Let the child continue."""
-        sync.pass_turn(self.channel)
+        if self.inside:
+            sync.let_run(self.channel, self.inside)
+        else:
+            sync.pass_turn(self.channel)
 
     def wait(self, turn: Turn) -> None:
-        """Wait for the end of a turn, unless the child waits for `start` in it."""
+        """Wait for the end of a turn, or until the child waits for `start` in it."""
         kinds = {type(step) for step in turn.steps}
         self.launch.hooks_ran |= planned.RunContainerHooks in kinds
         if planned.AwaitStart in kinds:
+            if self.inside:
+                self._await("end")  # of what it reports to us
             return
         for word in ("exec", "end") if planned.Execute in kinds else ("done",):
             self._await(word)
 
     def _await(self, wanted: str) -> None:
-        word, times = sync.await_child(self.channel, self._replace_child)
+        word, times = sync.await_child(self.channel)
         self.launch.times += [("child", name, spent) for name, spent in times]
         if word != wanted:
             raise self._early_exit(wanted)
-
-    def _replace_child(self, pid: int) -> None:
-        """Take over the process that the child has created to continue in its place."""
-        pidfd = os.pidfd_open(pid)
-        self.launch.reap_child()
-        self.launch.child = Child(pid, pidfd, self.channel)
-        sync.pass_turn(self.channel)
 
     def _early_exit(self, wanted: str) -> StepError:
         try:

@@ -17,7 +17,8 @@ from ..kernel import const as c
 from ..lean import os
 from ..plan import steps
 from ..wire import sync
-from .launch import Child, ContainerLaunch
+from .child import Child, clone_flags, import_rare_steps
+from .launch import ContainerLaunch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
     """
     rest = launch.turns[1:]
     import_rare_steps(rest)
-    if isinstance(launch, ContainerLaunch) and _awaits_start(rest):
+    if isinstance(launch, ContainerLaunch) and _has(steps.AwaitStart, rest):
         launch.start_fifos = sync.Channel(*launch.directory.make_fifos())
     cgroup = launch.cgroup
     channel = _forked(step, launch, cgroup.fd)
@@ -49,8 +50,8 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
         sync.is_alive(channel)
 
 
-def _awaits_start(turns: Sequence[Turn]) -> bool:
-    return any(isinstance(step, steps.AwaitStart) for turn in turns for step in turn.steps)
+def _has(kind: type[steps.Step], turns: Sequence[Turn]) -> bool:
+    return any(isinstance(step, kind) for turn in turns for step in turn.steps)
 
 
 def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
@@ -59,16 +60,22 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
 
     cgroup  a descriptor of the cgroup to create it in, -1 for the caller's
     """
-    ours, theirs = sync.Channel.pair()
+    ours, theirs = sync.Channel.pair(launch.caller.until)
+    if _has(steps.EnterPids, launch.turns):
+        from .inside import Entrance
+
+        launch.entrance = Entrance(launch.caller.until)
     context = Context(theirs)
     launch.fill(context)
     gc.freeze()  # the child's collector does not write to these objects: their pages stay shared
     try:
-        with _Detour(step, launch.namespaces):
+        with _Detour(step):
             pid, pidfd = calls.clone3(clone_flags(step, launch), cgroup)
             if pid == 0:
                 try:
                     ours.close()  # or the child itself would hold its pipe open
+                    if launch.entrance is not None:
+                        launch.entrance.channel.close()
                     launch.close_copy()
                     sync.report_alive(theirs)
                     live(launch.turns[1:], context)
@@ -77,52 +84,24 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
     except BaseException:
         ours.close()
         theirs.close()
+        if launch.entrance is not None:
+            launch.entrance.close()
         raise
     theirs.close()
     launch.child = Child(pid, pidfd, ours)
+    if launch.entrance is not None:
+        launch.entrance.theirs.close()
+        launch.entrance.expect_from(pid)
     return ours
 
 
-def clone_flags(step: steps.Spawn, launch: Launch) -> int:
-    """The flags for clone3: new namespaces except one created ahead of time, and the caller's."""
-    made_ahead = c.CLONE_NEWNET if launch.caller.network >= 0 else 0
-    return (step.flags & ~made_ahead) | launch.caller.clone_flags
-
-
-def import_rare_steps(turns: Sequence[Turn]) -> None:
-    """
-    Import what only some plans need, before the child blocks imports.
-
-    `init.main` imports the steps that most plans have.
-    """
-    for step in (step for turn in turns for step in turn.steps):
-        match step:
-            case steps.RunContainerHooks():
-                import select  # noqa: F401
-
-                from ..init import hooks  # noqa: F401
-            case steps.AwaitStart():
-                from ..init import start  # noqa: F401
-            case steps.OpenTerminal():
-                from ..kernel import sockets, tty  # noqa: F401
-            case steps.MountFilesystem(copy_up=True):
-                from ..init import copying  # noqa: F401
-
-
 class _Detour:
-    """
-    Namespaces that only children enter, and CPUs: the parent switches there, forks, switches back.
+    """A time namespace, which only children enter, and CPUs: the parent switches there and back."""
 
-    Processes of a joined pid namespace see the child from its first moment, so it is created
-    non-dumpable: none of them may inspect it (CVE-2016-9962).
-    """
-
-    def __init__(self, step: steps.Spawn, joined: dict[int, int]) -> None:
+    def __init__(self, step: steps.Spawn) -> None:
         self.step = step
-        self.joined = joined
-        self.back: list[tuple[int, int]] = []
+        self.back = -1
         self.cpus: set[int] = set()
-        self.dumpable = calls.prctl(c.PR_GET_DUMPABLE, name="PR_GET_DUMPABLE")
 
     def __enter__(self) -> None:
         try:
@@ -135,35 +114,17 @@ class _Detour:
         if self.step.cpus:
             self.cpus = os.sched_getaffinity(0)
             calls.set_affinity(self.step.cpus, "process.execCPUAffinity.initial")
-        if self.step.join_pid:
-            _set_dumpable(0)
-            self._remember("pid", c.CLONE_NEWPID)
-            calls.setns(self.joined[c.CLONE_NEWPID], c.CLONE_NEWPID)
         if self.step.time_namespace:
-            self._remember("time", c.CLONE_NEWTIME)
+            self.back = os.open("/proc/self/ns/time", os.O_RDONLY | os.O_CLOEXEC)
             calls.unshare(c.CLONE_NEWTIME)
             _set_offsets(self.step.time_offsets)
 
     def __exit__(self, *_: object) -> None:
-        for fd, kind in self.back:
-            calls.setns(fd, kind)
-            os.close(fd)
+        if self.back >= 0:
+            calls.setns(self.back, c.CLONE_NEWTIME)
+            os.close(self.back)
         if self.cpus:
             os.sched_setaffinity(0, self.cpus)
-        restore_dumpable(self.dumpable)
-
-    def _remember(self, name: str, kind: int) -> None:
-        self.back.append((os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind))
-
-
-def _set_dumpable(value: int) -> None:
-    calls.prctl(c.PR_SET_DUMPABLE, value, name="PR_SET_DUMPABLE")
-
-
-def restore_dumpable(value: int) -> None:
-    """Undo _set_dumpable(0); only 1 can be restored: 2 can be set by the kernel alone. prctl(2)."""
-    if value == 1:
-        _set_dumpable(1)
 
 
 def _set_offsets(offsets: dict[str, tuple[int, int]]) -> None:

@@ -8,6 +8,7 @@ from ..cgroup.disabled import NoCgroup
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls
+from ..kernel.wait import FOREVER
 from ..lean import os
 from ..state.record import public_state
 from . import recover
@@ -17,31 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..init.context import Context
+    from ..kernel.wait import Until
     from ..options import Options
     from ..plan.walk import Times, Turn
     from ..state.directory import StateDir
     from ..state.record import State
     from ..wire.sync import Channel
+    from .child import Child
+    from .inside import Entrance
 
-
-class Child:
-    """
-    A container's first process, as seen by its parent.
-
-    channel  to it; None for a child of vfork, which needs none
-    """
-
-    __slots__ = ("channel", "pid", "pidfd")
-
-    def __init__(self, pid: int, pidfd: int, channel: Channel | None = None) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-        self.channel = channel
-
-    def close_channel(self) -> None:
-        """Close the channel; the pidfd stays."""
-        if self.channel is not None:
-            self.channel.close()
+_TIME_TO_UNDO = 0.5  # seconds for the poststop hooks of a launch whose time has run out
 
 
 class Caller:
@@ -52,6 +38,7 @@ class Caller:
     filters      a cache of loaded device filters, by their code, kept between launches
     network      a network namespace to use where the plan has a new one, -1 for none
     recovery     what this process executes if a child of vfork is killed
+    until        how long a launch may wait for the child, for hooks and for files
     """
 
     def __init__(
@@ -60,11 +47,13 @@ class Caller:
         filters: dict[bytes, int] | None = None,
         network: int = -1,
         recovery: Callable[[Options, State], recover.Recovery] = recover.of_command,
+        until: Until = FOREVER,
     ) -> None:
         self.clone_flags = clone_flags
         self.filters = filters
         self.network = network
         self.recovery = recovery
+        self.until = until
 
 
 class Launch:
@@ -82,6 +71,7 @@ class Launch:
     console     the socket that receives the terminal's master, -1 for none
     seccomp     the compiled system call filter
     namespaces  CLONE_NEW* -> descriptor, of those to join
+    entrance    to the process that the child creates in a pid namespace; None if it does not
     times       of the steps of both sides
     left_over   pids of children that have ended, which their parent must wait for
     hooks_ran   whether hooks ran, so that undoing runs the poststop hooks
@@ -104,6 +94,7 @@ class Launch:
         self.console = -1
         self.seccomp = b""
         self.namespaces: dict[int, int] = {}
+        self.entrance: Entrance | None = None
         self.times: Times = []
         self.left_over: list[int] = []
         self.hooks_ran = False
@@ -157,6 +148,8 @@ class Launch:
         context.network = self.caller.network
         context.target = self.target
         context.cgroup = self.cgroup.directory if isinstance(self.cgroup, Cgroup) else ""
+        if self.entrance is not None:
+            context.entrance, context.birth = self.entrance.theirs, self.entrance.birth
 
     def close_copy(self) -> None:
         """Close, in the child, what only the parent needs."""
@@ -192,6 +185,8 @@ class Launch:
         self._undo.clear()
         if self._child is not None:
             self._child.close_channel()
+        if self.entrance is not None:
+            self.entrance.close()
         if self.target >= 0:
             os.close(self.target)
             self.target = -1
@@ -205,7 +200,7 @@ class ContainerLaunch(Launch):
     directory  its state directory
     state      its state so far
     config     the text of its configuration
-    poststop   runs its poststop hooks
+    poststop   runs its poststop hooks, until something ends the wait for them
     """
 
     def __init__(
@@ -216,7 +211,7 @@ class ContainerLaunch(Launch):
         directory: StateDir,
         state: State,
         config: str,
-        poststop: Callable[[State], None],
+        poststop: Callable[[State, Until], None],
         caller: Caller | None = None,
     ) -> None:
         super().__init__(options, turns, cgroup=NoCgroup(), caller=caller)
@@ -258,12 +253,12 @@ class ContainerLaunch(Launch):
         """Undo everything; the poststop hooks run if other hooks ran."""
         super().undo()
         if self.hooks_ran:
-            self.poststop(self.state)
+            self.poststop(self.state, self.caller.until.extended(_TIME_TO_UNDO))
 
     def release(self) -> None:
         """Close what is only needed to bring the container up; the child's pidfd stays open."""
         super().release()
-        self.directory.close()
+        self.directory.release()
 
     def finish(self) -> bool:
         """

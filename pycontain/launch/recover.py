@@ -39,7 +39,7 @@ def python(function: str, *arguments: str) -> tuple[bytes, ...]:
     """
     module, _, name = function.partition(":")
     code = f"import sys; sys.path = {sys.path!r}; from {module} import {name}; {name}()"
-    words = ("/proc/self/exe", sys.executable, "-ISXutf8", "-c", code, *arguments)
+    words = ("/proc/self/exe", sys.executable, "-BISXutf8", "-c", code, *arguments)
     return tuple(os.fsencode(word) for word in words)
 
 

@@ -12,12 +12,13 @@ from ..cgroup.tree import Cgroup
 from ..errors import KernelError, StateError
 from ..kernel import calls
 from ..kernel.files import start_time
+from ..kernel.ours import Directory
 from ..lean import os
 from ..plan import steps
 from ..plan.namespaces import FILES
 from ..plan.walk import parent_step
+from ..state.directory import open_root
 from ..state.record import public_state
-from . import fork, vfork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
     from ..kernel.seccomp import compiled
     from ..plan.seccomp import key
 
-    cache = os.path.join(launch.options.root, ".seccomp")
-    launch.seccomp = compiled(step.profile, key(step.profile), cache)
+    root = launch.options.root
+    cache = os.path.join(root, ".seccomp")
+    launch.seccomp = compiled(step.profile, key(step.profile), cache, open_root(root))
 
 
 @parent_step(steps.OpenNamespaces)
@@ -99,9 +101,10 @@ def spawn(step: steps.Spawn, launch: Launch) -> None:
     """Create the child. With vfork, it has performed all other steps when this returns."""
     launch.on_undo(launch.kill_child)
     if step.fork_because:
-        fork.make_child(step, launch)
+        from .fork import make_child
     else:
-        vfork.make_child(step, launch)
+        from .vfork import make_child
+    make_child(step, launch)
     launch.close_what_the_child_has()
 
 
@@ -127,25 +130,24 @@ def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
 
     launch.hooks_ran = True
     state = public_state(launch.state, "creating", launch.state.pid)
-    hooks.run_all(step.hooks, step.kind, state, launch.state.bundle)
+    until = launch.caller.until
+    hooks.run_all(step.hooks, step.kind, state, launch.state.bundle, until=until)
 
 
 @parent_step(steps.WritePidFile)
 def write_pid_file(step: steps.WritePidFile, launch: Launch) -> None:
-    """Write the pid file, atomically."""
+    """
+    Write the pid file, atomically, where the caller says, in whoever's directory.
+
+    A link or a FIFO with its name is replaced, neither followed nor written to.
+    """
     folder, name = os.path.split(step.path)
-    hidden = os.path.join(folder, f".{name}.{os.getpid()}")
     try:
-        # O_EXCL: in a directory like /tmp others could have created a link
-        fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        os.write(fd, str(launch.child.pid).encode())
-        os.close(fd)
-        os.rename(hidden, step.path)
+        place = Directory(os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        _put_in_place(place, name, str(launch.child.pid).encode())
     except OSError as error:
-        if os.path.lexists(hidden):
-            os.unlink(hidden)
         raise KernelError.of("write", error.errno or 0, step.path) from None
-    launch.on_undo(lambda: os.unlink(step.path))
+    launch.on_undo(lambda: os.unlink(name, dir_fd=place.fd))
 
 
 @parent_step(steps.SendPidfd)
@@ -163,10 +165,26 @@ def announce(step: steps.Announce, launch: ContainerLaunch) -> None:
     launch.directory.announce()
 
 
+def _put_in_place(place: Directory, name: str, content: bytes) -> None:
+    """Create a file with this content, then give it its name. Raises OSError."""
+    hidden = f".{name}.{os.getpid()}"
+    # O_EXCL: in a directory like /tmp others could have created a link
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(hidden, flags, 0o644, dir_fd=place.fd)
+    try:
+        os.write(fd, content)
+        os.rename(hidden, name, src_dir_fd=place.fd, dst_dir_fd=place.fd)
+    except OSError:
+        os.unlink(hidden, dir_fd=place.fd)
+        raise
+    finally:
+        os.close(fd)
+
+
 def _open_namespace(kind: int, path: str) -> int:
     """A descriptor of a namespace of this kind. Raises KernelError or StateError otherwise."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would block
     except OSError as error:
         raise KernelError.of("open", error.errno or 0, path) from None
     try:

@@ -21,8 +21,8 @@ from ..lean import os
 from ..plan.steps import Execute
 from ..plan.walk import Peer, Turn, child_step, in_step, parent_step, walk
 from ..wire import sync
-from .fork import clone_flags, import_rare_steps, restore_dumpable
-from .launch import Child, ContainerLaunch
+from .child import Child, clone_flags, import_rare_steps, restore_dumpable
+from .launch import ContainerLaunch
 from .recover import death
 
 TYPE_CHECKING = False
@@ -88,7 +88,7 @@ def _try_once(
 
     try:
         with _Shared(recovery.inherited):
-            child = vfork.spawn(flags, cgroup, live, refuse, recovery.command)
+            child = vfork.spawn(flags, cgroup, live, refuse, recovery.command, launch.caller.until)
     except PycontainError:
         raise
     except Exception as error:  # from C, such as for a NUL in an argument

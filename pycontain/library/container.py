@@ -7,6 +7,7 @@ import os
 import time
 
 from ..errors import PycontainError, StateError, Timeout
+from ..kernel.wait import FOREVER, Until
 from ..lean import jsontext
 from ..options import Options
 from ..runtime.bundle import Bundle
@@ -14,11 +15,12 @@ from ..runtime.delete import delete
 from ..runtime.handle import Handle
 from ..runtime.kill import kill
 from ..runtime.pause import pause
+from ..runtime.prepare import now
 from ..runtime.resume import resume
 from ..runtime.start import start
 from ..runtime.update import update
 from .pipes import Pipes
-from .pool import Pool
+from .pool import Pool, WorkerStuckError, reap_unknown
 from .result import Result
 
 TYPE_CHECKING = False
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from .messages import Message
     from .pool import Process, Worker
     from .result import Reason
+
+_TIME_TO_DELETE = 0.5  # seconds, after the time for a call is over
 
 
 def run(
@@ -50,8 +54,9 @@ def run(
     process.terminal is ignored, because the program has the caller's streams or pipes. With capture
     the output is returned and the program reads stdin; without, it has the caller's streams.
 
-    Raises Timeout if it takes longer than timeout seconds (the container is then killed and
-    deleted), ProgramError if the program cannot be executed, and other PycontainErrors.
+    Raises Timeout if all of it, hooks included, takes longer than timeout seconds; the container is
+    then killed and deleted, which takes another second at most. Raises ProgramError if the program
+    cannot be executed, and other PycontainErrors.
     """
     with Container(bundle, args, env=env, cwd=cwd, id=id, options=options) as container:
         return container.run(stdin, capture=capture, timeout=timeout)
@@ -92,10 +97,11 @@ class Container:
         self.bundle = os.path.abspath(bundle)
         self.id = id or f"py-{os.getpid()}-{next(_numbers)}"
         self.options = options or Options()
-        self._config = _changed(self.bundle, args, env or {}, cwd)
+        self._changes = tuple(args), dict(env or {}), cwd
         self._process: Process | None = None
         self._worker: Worker | None = None
         self._ours = False  # whether we created it: only then it is deleted
+        self._until = FOREVER
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +113,7 @@ class Container:
 
     def create(self) -> None:
         """Create the container; its program waits for `start`. Its streams are the caller's."""
-        self._process = self._made("create", [0, 1, 2])
+        self._process = self._made("create", [0, 1, 2], FOREVER)
 
     def start(self) -> None:
         """Let the program of a created container run."""
@@ -117,10 +123,10 @@ class Container:
         self, stdin: bytes = b"", *, capture: bool = True, timeout: float | None = None
     ) -> Result:
         """Create, start and wait, like the function `run`."""
-        began = time.perf_counter()
-        with Pipes(stdin, capture) as pipes:
-            self._process = self._made("run", pipes.theirs)
-            pipes.serve(self._process, began, timeout, self.id)
+        began, self._until = time.perf_counter(), Until.after(timeout)
+        with Pipes(stdin, capture) as pipes, _InTime(self.id, self._until, timeout):
+            self._process = self._made("run", pipes.theirs, self._until)
+            pipes.serve(self._process, self._until)
             return self._result(self._process, pipes, began)
 
     def exec(
@@ -134,17 +140,17 @@ class Container:
         timeout: float | None = None,
     ) -> Result:
         """Run another program in the container, to its end."""
-        began = time.perf_counter()
+        began, until = time.perf_counter(), Until.after(timeout)
         request: Message = {
             "verb": "exec",
             "args": list(args),
             "env": [f"{name}={value}" for name, value in (env or {}).items()],
             "cwd": cwd,
         }
-        with Pipes(stdin, capture) as pipes:
-            process = self._ask(request, pipes.theirs)
+        with Pipes(stdin, capture) as pipes, _InTime(self.id, until, timeout):
+            process = self._ask(request, pipes.theirs, until)
             try:
-                pipes.serve(process, began, timeout, self.id)
+                pipes.serve(process, until)
                 return self._result(process, pipes, began)
             finally:
                 process.end()
@@ -169,7 +175,8 @@ class Container:
         if self._process is not None:
             self._process.kill()
         state = self._process.state if self._process is not None else None
-        delete(self.options, self.id, force=True, state=state)
+        until = self._until if self._until.left else self._until.extended(_TIME_TO_DELETE)
+        delete(self.options, self.id, force=True, state=state, until=until)
         if self._process is not None:
             self._process.end()
             self._process = None
@@ -202,30 +209,50 @@ class Container:
 
     # --- internals -----------------------------------------------------------------------------
 
-    def _made(self, verb: str, streams: list[int]) -> Process:
-        request: Message = {"verb": verb, "bundle": self.bundle, "config": self._config}
+    def _made(self, verb: str, streams: list[int], until: Until) -> Process:
+        config = _changed(self.bundle, *self._changes, until)
+        request: Message = {"verb": verb, "bundle": self.bundle, "config": config}
         before, self._ours = self._ours, True
         try:
-            return self._ask(request, streams)
+            return self._ask(request, streams, until)
         except PycontainError:  # a failed creation was undone
             self._ours = before
             raise
 
-    def _ask(self, request: Message, streams: list[int]) -> Process:
-        chosen = _pool.take()
+    def _ask(self, request: Message, streams: list[int], until: Until) -> Process:
+        began, chosen = now(), _pool.take()
+        where: Message = {
+            "root": self.options.root,
+            "cgroup_manager": self.options.cgroup_manager,
+            "id": self.id,
+        }
         try:
-            where = {"root": self.options.root, "cgroup_manager": self.options.cgroup_manager}
-            process = chosen.ask({**request, **where, "id": self.id}, streams)
+            process = chosen.ask({**request, **where}, streams, until)
         except PycontainError:
             _pool.give(chosen)
             raise
+        except WorkerStuckError:
+            _pool.replace(chosen)
+            self._remove_unfinished(began)
+            raise Timeout("has run out", at="the time that was given") from None
         except BaseException:  # interrupted: a later call must not get the pending answer
             _pool.retire(chosen)
             raise
         _pool.give(chosen)
         if request["verb"] != "exec":
             self._worker = chosen
+            chosen.made[self.id] = where
         return process
+
+    def _remove_unfinished(self, began: str) -> None:
+        """Delete what a killed worker has left of a container that it began to create since."""
+        try:
+            state = Handle(self.options, self.id).state
+        except StateError:  # there is none, or only a directory, or it was an exec
+            state = None
+        if state is None or state.created >= began:
+            delete(self.options, self.id, force=True, until=Until.after(_TIME_TO_DELETE))
+        reap_unknown()
 
     def _result(self, process: Process, pipes: Pipes, began: float) -> Result:
         status, number = process.status()
@@ -247,11 +274,30 @@ class Container:
         return cgroup is not None and bool(cgroup.oom_kills())
 
 
-def _changed(bundle: str, args: Sequence[str], env: Mapping[str, str], cwd: str) -> str:
+class _InTime:
+    """Whatever fails once the time is over, the error is that it is over."""
+
+    def __init__(self, id: str, until: Until, timeout: float | None) -> None:
+        self.id = id
+        self.until = until
+        self.timeout = timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, PycontainError) and self.until.left == 0:
+            why = f"ran longer than {self.timeout:g} s"
+            raise Timeout(why, at="container", value=self.id) from None
+
+
+def _changed(
+    bundle: str, args: Sequence[str], env: Mapping[str, str], cwd: str, until: Until
+) -> str:
     """The configuration with the process changed, "" if nothing changes."""
     if not (args or env or cwd):
         return ""
-    config = jsontext.loads(Bundle.read(bundle))
+    config = jsontext.loads(Bundle.read(bundle, until=until))
     process = config.get("process") if isinstance(config, dict) else None
     if not isinstance(process, dict):
         raise StateError("has no process to change", at=bundle)

@@ -2,17 +2,20 @@
 The messages between a program and its workers, on a socket.
 
     program                                          worker
-    {"verb": "run", "id": …, "bundle": …}   ->
+    {"verb": "run", "id": …, "bundle": …,
+     "seconds": …}                          ->
       + stdin, stdout, stderr
                                             <-       {"pid": …, "times": […], "state": {…},
                                                       "ended": […]}
                                                        + a pidfd; exec has no state
                                             <-       {"fault": {…}, "ended": […]}
     {"verb": "forget", "id": …}             ->       (no answer)
+    {"verb": "adopt", "id": …}              ->       (no answer): another worker created it
     (end of file)                           ->       deletes the containers it has not forgotten
 
 Containers are children of the program, not of the worker (CLONE_PARENT), so the program can and
-must wait for them; it first reaps those listed in "ended".
+must wait for them; it first reaps those listed in "ended". "seconds" is what is left of the time
+that the call was given, null for no limit.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ def send(socket: _socket.socket, message: Message, fds: list[int]) -> None:
 def receive(socket: _socket.socket, limit: int) -> tuple[Message | None, list[int]]:
     """The next message and up to `limit` descriptors; None at the end of file."""
     space = _socket.CMSG_SPACE(4 * limit)
-    head, ancillary, _, _ = socket.recvmsg(4, space, _socket.MSG_CMSG_CLOEXEC | _socket.MSG_WAITALL)
+    head, ancillary, _, _ = socket.recvmsg(4, space, _socket.MSG_CMSG_CLOEXEC)
+    head += _exactly(socket, 4 - len(head)) if head else b""
     if len(head) < 4:
         return None, []
     fds = [
@@ -52,7 +56,16 @@ def receive(socket: _socket.socket, limit: int) -> tuple[Message | None, list[in
         for at in range(0, len(data), 4)
     ]
     length = int.from_bytes(head, "little")
-    data = socket.recv(length, _socket.MSG_WAITALL) if length <= _LIMIT else b""
+    data = _exactly(socket, length) if length <= _LIMIT else b""
     message = jsontext.loads(data.decode())
     assert isinstance(message, dict)
     return message, fds
+
+
+def _exactly(socket: _socket.socket, size: int) -> bytes:
+    """So many bytes, or less at the end of file. A socket with a timeout knows no MSG_WAITALL."""
+    pieces = []
+    while size and (piece := socket.recv(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

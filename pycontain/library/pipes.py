@@ -7,7 +7,6 @@ import os
 import select
 import sys
 import termios
-import time
 
 from ..errors import Timeout
 
@@ -15,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from ..kernel.wait import Until
     from .pool import Process
 
 _PIECE = 1 << 16  # bytes
@@ -40,7 +40,7 @@ class Pipes:
             if fd > 2:
                 os.close(fd)
 
-    def serve(self, process: Process, began: float, timeout: float | None, id: str) -> None:
+    def serve(self, process: Process, until: Until) -> None:
         """Write and read until the process has ended. Raises Timeout after killing it."""
         for stream, fd in enumerate(self.theirs):
             if fd > 2:
@@ -51,12 +51,12 @@ class Pipes:
         self._register(watch)
         ended = False
         while not ended:
-            left = None if timeout is None else timeout - (time.perf_counter() - began)
-            ready = dict(watch.poll(None if left is None else max(left, 0) * 1000))
+            left = until.left
+            ready = dict(watch.poll(None if left is None else left * 1000))
             ended = process.pidfd in ready
-            if not ended and (not ready or (left is not None and left <= 0)):
+            if not ended and (not ready or left == 0):
                 process.kill()
-                raise Timeout(f"ran longer than {timeout:g} s", at="container", value=id)
+                raise Timeout("has run out", at="the time that was given")
             self._move(ready, watch)
         self._drain()
 

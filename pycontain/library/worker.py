@@ -17,6 +17,7 @@ import prctl
 from ..errors import KernelError, PycontainError, fault_of
 from ..kernel import const as c
 from ..kernel import net
+from ..kernel.wait import Until
 from ..launch import recover
 from ..launch.bring_up import bring_up
 from ..launch.launch import Caller, ContainerLaunch
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .messages import Message
 
 SOCKET = 3  # the descriptor that the library passes to us
+WORKER_NAME = "pycontain"  # as ps(1) shows it
 _STREAMS = (0, 1, 2)
 _SPECS_KEPT = 16
 
@@ -71,7 +73,7 @@ def recovered() -> NoReturn:
 
 
 def _prepare() -> _socket.socket:
-    prctl.set_name("pycontain")
+    prctl.set_name(WORKER_NAME)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
     os.set_inheritable(SOCKET, False)
     return _socket.socket(fileno=SOCKET)
@@ -86,8 +88,8 @@ def _serve(socket: _socket.socket, server: Server) -> NoReturn:
         if request is None:
             server.clean_up()
             os._exit(0)
-        if request["verb"] == "forget":
-            server.mine.pop(str(request["id"]), None)
+        if request["verb"] in ("forget", "adopt"):
+            server.take_note(request)
             continue
         with _Streams(fds) as ours:
             reply, pidfd = server.answer(request, ours)
@@ -121,6 +123,14 @@ class Server:
         self.network = -1
         self.network_used = False
 
+    def take_note(self, message: Message) -> None:
+        """Forget a container that was deleted, or adopt one that another worker created."""
+        name = str(message["id"])
+        if message["verb"] == "forget":
+            self.mine.pop(name, None)
+        else:
+            self.mine[name] = _options(message)
+
     def answer(self, request: Message, ours: list[int]) -> tuple[Message, int]:
         """Serve a request; returns the reply, and a pidfd or -1. ours are the worker's streams."""
         launch: Launch | None = None
@@ -141,12 +151,15 @@ class Server:
 
     def _launch(self, message: Message, ours: list[int]) -> Launch:
         """The requested launch."""
-        options = Options(root=str(message["root"]), cgroup_manager=str(message["cgroup_manager"]))
+        options = _options(message)
+        seconds = message["seconds"]
+        assert seconds is None or isinstance(seconds, (int, float))
         caller = Caller(
             clone_flags=c.CLONE_PARENT,
             filters=self.filters,
             network=self.network,
             recovery=lambda options, state: self._recovery(options, state, ours),
+            until=Until.after(seconds),
         )
         name = str(message["id"])
         if message["verb"] == "exec":
@@ -157,13 +170,13 @@ class Server:
                 id=name, args=tuple(args), env=tuple(env), cwd=str(message["cwd"])
             )
             return runtime_exec.prepare(options, request, caller)
-        bundle = self._bundle(str(message["bundle"]), str(message["config"]))
+        bundle = self._bundle(str(message["bundle"]), str(message["config"]), caller.until)
         wanted = Request(id=name, separate_start=message["verb"] == "create")
         return prepare(options, bundle, wanted, caller)
 
-    def _bundle(self, path: str, text: str) -> Bundle:
+    def _bundle(self, path: str, text: str, until: Until) -> Bundle:
         """A bundle; the last ones are cached, because parsing takes as long as running."""
-        key = path, text or Bundle.read(path)
+        key = path, text or Bundle.read(path, until=until)
         if key not in self.bundles:
             if len(self.bundles) >= _SPECS_KEPT:
                 self.bundles.clear()
@@ -183,7 +196,7 @@ class Server:
             for step in launch.turns[0].steps
         )
         if message["verb"] == "run":
-            bundle = self._bundle(str(message["bundle"]), str(message["config"]))
+            bundle = self._bundle(launch.state.bundle, launch.config, launch.caller.until)
             run_poststart(launch, bundle.spec)
         self.mine[launch.state.id] = launch.options
 
@@ -224,6 +237,11 @@ class Server:
                 delete(options, name, force=True)
             except (PycontainError, OSError) as error:
                 os.write(2, f"pycontain: {name}: {error}\n".encode())
+
+
+def _options(message: Message) -> Options:
+    """Where the state of a request's container is."""
+    return Options(root=str(message["root"]), cgroup_manager=str(message["cgroup_manager"]))
 
 
 def _ended(launch: Launch | None) -> list[int]:

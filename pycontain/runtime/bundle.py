@@ -6,6 +6,7 @@ import errno
 
 from ..errors import KernelError, SpecError
 from ..kernel.files import read_text
+from ..kernel.wait import FOREVER
 from ..lean import os
 from ..plan.plan import build
 from ..spec.check import check
@@ -14,6 +15,7 @@ from .host import read_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..kernel.wait import Until
     from ..plan.plan import Plan
     from ..plan.request import Request
 
@@ -29,14 +31,14 @@ class Bundle:
 
     __slots__ = ("_plans", "path", "spec", "text")
 
-    def __init__(self, path: str, config: str = "", text: str = "") -> None:
+    def __init__(self, path: str, config: str = "", text: str = "", until: Until = FOREVER) -> None:
         """
         Read and check a bundle; config replaces its config.json, and text is read already.
 
         Raises SpecError for a configuration that is missing, broken or contradictory.
         """
         self.path = os.path.abspath(path)
-        self.text = text or self.read(self.path, config)
+        self.text = text or self.read(self.path, config, until)
         self.spec = parse(self.text)
         check(self.spec)
         self._plans: dict[Request, Plan] = {}
@@ -53,11 +55,11 @@ class Bundle:
         return self._plans[key]
 
     @staticmethod
-    def read(path: str, config: str = "") -> str:
-        """The text of a bundle's configuration. Raises SpecError."""
+    def read(path: str, config: str = "", until: Until = FOREVER) -> str:
+        """The text of a bundle's configuration. Raises SpecError, and what `until` raises."""
         file = os.path.join(path, config or "config.json")
         try:
-            return read_text(file)
+            return read_text(file, until)
         except KernelError as error:
             remedy = ""
             if error.errno in (errno.ENOENT, errno.ENOTDIR):

@@ -6,6 +6,7 @@ import _signal
 import time
 
 from ..errors import PycontainError, StateError, Timeout, fault_of
+from ..kernel.wait import FOREVER
 from ..launch.recover import death
 from ..lean import os
 from ..state.directory import StateDir
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..errors import StepError
+    from ..kernel.wait import Until
     from ..options import Options
     from ..state.record import State
 
@@ -23,17 +25,27 @@ _PATIENCE = 10.0  # seconds for a killed process to end, and for other commands 
 _PAUSE = 0.01  # seconds between attempts to lock
 
 
-def delete(options: Options, id: str, *, force: bool = False, state: State | None = None) -> None:
+def delete(
+    options: Options,
+    id: str,
+    *,
+    force: bool = False,
+    state: State | None = None,
+    until: Until = FOREVER,
+) -> None:
     """
-    Remove a stopped container; with force, kill it first, or remove what a failed create left.
+    Remove a created or stopped container; with force, one in any state or what a create left.
 
+    The specification allows only a stopped one (runtime.md, Delete). Like runc, this kills and
+    removes a created one, too: engines delete it when they give up before `start`.
     A cgroup that existed before the container is kept, but the processes left in it are killed.
-    state is read unless the caller, having created the container, passes it.
-    Raises StateError for a container that does not exist (unless force) or is not stopped, and
-    Timeout if, with force, another command keeps it locked.
+    state is read unless the caller, having created the container, passes it. `until` bounds the
+    wait for other commands and for poststop hooks.
+    Raises StateError for a container that does not exist (unless force) or is running or paused,
+    and Timeout if, with force, another command keeps it locked.
     """
     try:
-        directory = _lock_by_force(options, id) if force else None
+        directory = _lock_by_force(options, id, until) if force else None
         container = Handle(options, id, lock=True, state=state, directory=directory)
     except StateError:
         if not force:
@@ -41,23 +53,23 @@ def delete(options: Options, id: str, *, force: bool = False, state: State | Non
         return _remove_remains(options, id)
     with container.directory:
         if not force:
-            container.require("stopped")
-        destroy(options, container)
+            container.require("created", "stopped")
+        destroy(options, container, until)
 
 
-def destroy(options: Options, container: Handle) -> None:
+def destroy(options: Options, container: Handle, until: Until = FOREVER) -> None:
     """Kill what runs, remove cgroup and state, run the poststop hooks."""
     if container.alive:
         _end(container)
     cgroup = container.cgroup
     if cgroup is not None:
         cgroup.clear()  # without a pid namespace its other processes still run
-    hooks = _poststop_hooks(options, container)
+    hooks = _poststop_hooks(options, container, until)
     container.directory.remove()
     hooks()
 
 
-def _lock_by_force(options: Options, id: str) -> StateDir:
+def _lock_by_force(options: Options, id: str, until: Until) -> StateDir:
     """
     The directory, locked, even if another command holds the lock.
 
@@ -65,12 +77,14 @@ def _lock_by_force(options: Options, id: str) -> StateDir:
     sleeps. If that process is killed, the command fails, cleans up and releases the lock.
     """
     directory = StateDir.open(options.root, id)
-    end = time.monotonic() + _PATIENCE
+    patience = _PATIENCE if until.left is None else min(_PATIENCE, until.left)
+    end = time.monotonic() + patience
     while not directory.lock(wait=False):
         _kill_first_process(options, id)  # each time: it may have been created only now
         if time.monotonic() > end:
+            directory.close()
             raise Timeout(
-                f"is still locked by another command after {_PATIENCE:g} s",
+                f"is still locked by another command after {patience:g} s",
                 at="container",
                 value=id,
                 remedy="end that command, such as a create whose hook hangs, and delete again",
@@ -106,7 +120,7 @@ def remove_unfinished(options: Options, id: str, created: str, how: str) -> Step
     return death(f"{how} while it was being set up")
 
 
-def _poststop_hooks(options: Options, container: Handle) -> Callable[[], None]:
+def _poststop_hooks(options: Options, container: Handle, until: Until) -> Callable[[], None]:
     """A function that runs the hooks; without any, the configuration need not be parsed."""
     if not container.state.poststop:
         return lambda: None
@@ -114,7 +128,7 @@ def _poststop_hooks(options: Options, container: Handle) -> Callable[[], None]:
     from . import poststop
 
     spec = parse(container.directory.load_config())
-    return lambda: poststop.run(spec, container.state, options.warn)
+    return lambda: poststop.run(spec, container.state, options.warn, until)
 
 
 def _end(container: Handle) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 
 from ..cgroup import controllers, place
-from ..errors import KernelError, reason
+from ..errors import KernelError, PycontainError, fault_of, reason
 from ..kernel import calls, seal
 from ..kernel import const as c
 from ..kernel._ffi import ffi
@@ -287,14 +287,27 @@ def security_modules(file: str = "/sys/kernel/security/lsm") -> Iterator[Finding
 
 def interpreter() -> Iterator[Finding]:
     """Whether a container could overwrite Python through /proc/self/exe."""
+    name = "interpreter"
     if seal.is_sealed():
-        yield Finding(name="interpreter", status=OK, found="sealed")
+        yield Finding(name=name, status=OK, found="sealed")
+    elif os.geteuid() != 0:
+        yield Finding(name=name, status=WARN, found="sealed for root alone", remedy=_AS_ROOT)
     else:
-        yield Finding(
-            name="interpreter", status=WARN,
-            found="not sealed: create, run and exec start it a second time, sealed",
-            remedy=f"as root: python -m pycontain.cli.launcher {_PROGRAM}",
-        )  # fmt: skip
+        yield _unsealed(name)
+
+
+def _unsealed(name: str) -> Finding:
+    try:
+        seal.mounted(seal.own())
+    except (PycontainError, OSError) as error:
+        fault = fault_of(error)
+        found = f"copied into memory at every create, run and exec: {fault.line()}"
+        return Finding(name=name, status=WARN, found=found, remedy=fault.remedy)
+    return Finding(
+        name=name, status=WARN,
+        found="not sealed: create, run and exec start it a second time, sealed",
+        remedy=f"as root: python -m pycontain.cli.launcher {_PROGRAM}",
+    )  # fmt: skip
 
 
 # --- beside containers -------------------------------------------------------------------------

@@ -7,11 +7,12 @@ import _signal
 from ..cgroup import place
 from ..cgroup.disabled import NoCgroup
 from ..cgroup.tree import Cgroup
-from ..errors import ProgramError, PycontainError, StateError, UsageError
+from ..errors import Interrupted, ProgramError, PycontainError, StateError, UsageError
 from ..kernel import const as c
 from ..kernel.files import read_text as read_file
+from ..kernel.wait import Until
 from ..launch.bring_up import bring_up_with_terminal
-from ..launch.launch import Launch
+from ..launch.launch import Caller, Launch
 from ..lean import os
 from ..plan.joining import build
 from ..plan.process import warnings
@@ -26,7 +27,6 @@ from .prepare import check_preserved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..launch.launch import Caller
     from ..options import Options
     from ..plan.request import ExecRequest
     from ..spec.records import Spec
@@ -41,37 +41,43 @@ def exec_(options: Options, request: ExecRequest) -> int:
     Raises PycontainError with exit status 255, 126 or 127.
     """
     try:
-        container = Handle(options, request.id)
-        spec = parse(container.directory.load_config())
-        wanted = _wanted(request, spec)
-        check_preserved(request.preserve_fds)
-        console.check(wanted, request.console_socket, detached=request.detach)
         _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
-        complete = request.replace(
-            window=console.window(detached=request.detach),
-            plain=console.is_plain(detached=request.detach),
-            takes_files=request.detach,
-        )
-        launch = _launch(options, container, spec, wanted, complete)
-        master = bring_up_with_terminal(launch, wanted, detached=request.detach)
+        with Until.interrupted() as until:
+            launch, master = _bring_up(options, request, until)
     except PycontainError as error:
-        if not isinstance(error, ProgramError):
+        if not isinstance(error, (Interrupted, ProgramError)):
             error.fault.status = _STATUS
         raise
     return 0 if request.detach else stay(launch.child, master)
+
+
+def _bring_up(options: Options, request: ExecRequest, until: Until) -> tuple[Launch, int]:
+    """The launch of the program, which runs, and the master of its terminal, or -1."""
+    container = Handle(options, request.id)
+    spec = parse(container.directory.load_config())
+    wanted = _wanted(request, spec, until)
+    check_preserved(request.preserve_fds)
+    console.check(wanted, request.console_socket, detached=request.detach)
+    complete = request.replace(
+        window=console.window(detached=request.detach),
+        plain=console.is_plain(detached=request.detach),
+        takes_files=request.detach,
+    )
+    launch = _launch(options, container, spec, wanted, complete, Caller(until=until))
+    return launch, bring_up_with_terminal(launch, wanted, detached=request.detach)
 
 
 def prepare(options: Options, request: ExecRequest, caller: Caller) -> Launch:
     """The launch of the library's `exec`: the container's own process with other arguments."""
     container = Handle(options, request.id)
     spec = parse(container.directory.load_config())
-    return _launch(options, container, spec, _wanted(request, spec), request, caller)
+    return _launch(options, container, spec, _wanted(request, spec, caller.until), request, caller)
 
 
-def _wanted(request: ExecRequest, spec: Spec) -> Process:
+def _wanted(request: ExecRequest, spec: Spec, until: Until) -> Process:
     """The requested process, checked. Raises SpecError and UsageError."""
     if request.process:
-        text = read_file(request.process)
+        text = read_file(request.process, until)
         wanted = _completed(read_text(Process, text, f"{request.process}: process"), spec)
     else:
         wanted = _process(request, spec)
@@ -152,7 +158,7 @@ def _launch(
     spec: Spec,
     wanted: Process,
     request: ExecRequest,
-    caller: Caller | None = None,
+    caller: Caller,
 ) -> Launch:
     """The launch that starts a process in a container. Raises StateError if it is stopped."""
     status = container.require("created", "running", "paused")

@@ -13,7 +13,7 @@ from .console import Foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..launch.launch import Child
+    from ..launch.child import Child
 
 # Not forwarded: about our own children, or sent by the kernel to this process alone.
 _OWN = frozenset((_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG))

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from ..errors import Interrupted, Timeout
+from ..kernel.wait import FOREVER
 from ..state.record import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..kernel.wait import Until
     from ..spec.records import Spec
     from ..state.record import State
 
 
-def run(spec: Spec, state: State, warn: Callable[[str], None]) -> None:
-    """Run all hooks; a failure is only a warning, as specified (runtime.md, 13)."""
+def run(spec: Spec, state: State, warn: Callable[[str], None], until: Until = FOREVER) -> None:
+    """
+    Run all hooks; a failure is only a warning, as specified (runtime.md, 13).
+
+    So is the end of `until`: the hook that runs then is killed, and those after it do not run.
+    """
     if spec.hooks is None:
         return
     from .. import hooks
 
     shown = public_state(state, "stopped", 0)
-    hooks.run_all(
-        spec.hooks.poststop, "poststop", shown, state.bundle, lambda error: warn(str(error))
-    )
+    poststop, failed = spec.hooks.poststop, lambda error: warn(str(error))
+    try:
+        hooks.run_all(poststop, "poststop", shown, state.bundle, failed, until)
+    except (Interrupted, Timeout) as error:
+        warn(f"poststop hooks: {error}")

@@ -27,7 +27,8 @@ def prepare(
     """A launch that is ready to be brought up. Raises SpecError and UsageError."""
     check_preserved(request.preserve_fds, request.listen_fds)
     cgroup = options.cgroup_manager != "disabled"
-    request = request.replace(bundle=bundle.path, cgroup=cgroup)
+    names = activated_names() if request.listen_fds else ""
+    request = request.replace(bundle=bundle.path, cgroup=cgroup, listen_names=names)
     plan = bundle.plan(request)
     check_rootfs(plan.rootfs)
     for warning in plan.warnings:
@@ -38,7 +39,7 @@ def prepare(
         directory=StateDir(options.root, request.id),
         state=first_state(bundle.spec, request, plan.rootfs),
         config=bundle.text,
-        poststop=lambda state: poststop.run(bundle.spec, state, options.warn),
+        poststop=lambda state, until: poststop.run(bundle.spec, state, options.warn, until),
         caller=caller,
     )
 
@@ -72,7 +73,12 @@ def activated() -> int:
     if os.environ.get(b"LISTEN_PID") != str(os.getpid()).encode():
         return 0
     count = os.environ.get(b"LISTEN_FDS", b"")
-    return int(count) if count.isdigit() else 0
+    return int(count) if count.isdigit() and len(count) < 10 else 0  # int() refuses 4300 digits
+
+
+def activated_names() -> str:
+    """What systemd calls these sockets, separated by colons. sd_listen_fds_with_names(3)."""
+    return os.fsdecode(os.environ.get(b"LISTEN_FDNAMES", b""))
 
 
 def check_preserved(count: int, activated: int = 0) -> None:

@@ -7,7 +7,9 @@ import _signal
 from ..errors import SpecError
 from ..kernel import calls
 from ..kernel import const as c
+from ..kernel.wait import Until
 from ..launch.bring_up import bring_up_with_terminal
+from ..launch.launch import Caller
 from . import console, poststart, poststop
 from .bundle import Bundle
 from .foreground import stay
@@ -32,7 +34,7 @@ def run(
 
     on_timing gets the times of the steps once the program runs.
 
-    Raises PycontainError after undoing everything.
+    Raises PycontainError after undoing everything; Interrupted after SIGINT or SIGTERM.
     """
     bundle = Bundle(request.bundle, request.config)
     if bundle.spec.process is None:
@@ -47,11 +49,12 @@ def run(
         preserve_fds=listen_fds + request.preserve_fds,
         listen_fds=listen_fds,
     )
-    launch = prepare(options, bundle, complete)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
-    if not (request.detach or request.no_subreaper):
-        calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
-    terminal = _bring_up(launch, bundle.spec, request.detach)
+    with Until.interrupted() as until:
+        launch = prepare(options, bundle, complete, Caller(until=until))
+        if not (request.detach or request.no_subreaper):
+            calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
+        terminal = _bring_up(launch, bundle.spec, request.detach)
     if on_timing is not None:
         on_timing(launch.times)
     if request.detach:
@@ -76,7 +79,7 @@ def run_poststart(launch: ContainerLaunch, spec: Spec) -> None:
     """Run the poststart hooks. Raises HookError after undoing everything."""
     launch.directory.unlock()  # a hook may use the container
     try:
-        poststart.run(spec, launch.state)
+        poststart.run(spec, launch.state, launch.caller.until)
     except BaseException:
         launch.hooks_ran = True
         launch.undo()

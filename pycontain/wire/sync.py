@@ -17,37 +17,53 @@ message that its turn has come. Messages are lines of JSON over a pair of pipes:
                       <-  {"exec": [[step, µs], …]}   the next thing is execve
                       <-  (end of file)               execve worked: the pipe is close-on-exec
 
-    exec: the child enters the container, creates the process that replaces it, and exits
-                      <-  {"born": pid}
-                      {"go": true}      ->   join …
-
     instead of any message of the child:
                       <-  {"fault": {…}}              a step failed: errors.Fault as an object
                       <-  (end of file)               without "exec" before: the child died
 
+Where the program belongs into a pid namespace that others are in, the child stays outside. Its last
+step creates the bare process that becomes the program (`kernel.bare`), and the child exits. Another
+pair of pipes leads to that process, which has no other descriptor than the program's:
+
+    parent                                   child
+    ------                                   -----
+                      <-  {"done": …}
+                      <-  (end of file)      enter, exit
+    take over …                              the bare process
+                      pid, pid          ->   session, execve …
+                      <-  {"exec": []}, (end of file)
+                      <-  {"fault": {…}, "errno": "00002"}   what was prepared for that failure
+
+The parent learns its pid from the kernel (`bare.Birth`), from no message; it sends the pid that the
+process has inside, as digits, padded to 12 bytes first with NULs and then with spaces.
+
 An eventfd(2) beside the pipes counts the steps that the child has begun, so that the failed step
 is known even if the child dies without a message.
 
-For `create` the parent exits after "created"; the child then waits on two FIFOs in the state
-directory, which replace the pipes, and `start` takes the parent's place. If the parent dies, the
-child reads an end of file and exits.
+For `create` the parent exits after "created"; the child, or the bare process, then waits on two
+FIFOs in the state directory, which replace the pipes, and `start` takes the parent's place. If the
+parent dies, the child reads an end of file and exits.
 
 A child of vfork shares its parent's memory and needs none of this.
 """
 
 from __future__ import annotations
 
-from ..errors import PycontainError, StepError, fault_of, from_record
+from ..errors import PycontainError, StepError, fault_of, from_record, reason
 from ..lean import jsontext, os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TypeAlias
+
+    from ..kernel.wait import Until
 
     Times: TypeAlias = list[tuple[str, int]]  # (step, microseconds)
 
 EXIT_FAILED = 255  # of a child that did not become its program
+PID_SIZE = 12  # bytes of each text in which a bare process gets its pid
+_SHOWN = 100  # characters of one that is refused
+_LONGEST = 1 << 20  # bytes of a message: who can inspect a bare process can write any
 
 
 class Channel:
@@ -55,22 +71,33 @@ class Channel:
     One end: a descriptor to read lines from and one to write lines to.
 
     steps  the eventfd that counts the child's steps, -1 for none
+    until  what ends the wait for a message early; the child waits for its parent without end
     """
 
-    __slots__ = ("_pending", "reader", "steps", "writer")
+    __slots__ = ("_pending", "reader", "steps", "until", "writer")
 
-    def __init__(self, reader: int, writer: int, steps: int = -1) -> None:
+    def __init__(
+        self, reader: int, writer: int, steps: int = -1, until: Until | None = None
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self.steps = steps
+        self.until = until
         self._pending = b""
 
     @classmethod
-    def pair(cls) -> tuple[Channel, Channel]:
-        """The parent's end and the child's."""
+    def pair(cls, until: Until | None = None) -> tuple[Channel, Channel]:
+        """The parent's end, which waits so long, and the child's."""
+        ours, theirs = cls.uncounted_pair(until)
+        ours.steps = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        theirs.steps = os.dup(ours.steps)
+        return ours, theirs
+
+    @classmethod
+    def uncounted_pair(cls, until: Until | None = None) -> tuple[Channel, Channel]:
+        """The same for a child whose steps are not counted."""
         down, up = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        steps = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        return cls(up[0], down[1], steps), cls(down[0], up[1], os.dup(steps))
+        return cls(up[0], down[1], until=until), cls(down[0], up[1])
 
     @property
     def fds(self) -> set[int]:
@@ -84,16 +111,20 @@ class Channel:
             line = line[os.write(self.writer, line) :]
 
     def receive(self) -> dict[str, object] | None:
-        """The next message, or None at the end of file."""
+        """The next message, or None at the end of file. Raises what `until` raises."""
         while b"\n" not in self._pending:
+            if self.until is not None:
+                self.until.wait(self.reader)
             piece = os.read(self.reader, 65536)
             if not piece:
                 return None
             self._pending += piece
+            if len(self._pending) > _LONGEST:
+                raise StepError("is longer than any message of the protocol", at="a line")
         line, _, self._pending = self._pending.partition(b"\n")
         message = jsontext.loads(line.decode())
         if not isinstance(message, dict):
-            raise StepError("is not a message of the protocol", value=line.decode())
+            raise StepError("is not a message of the protocol", value=line.decode()[:_SHOWN])
         return message
 
     def close(self) -> None:
@@ -128,11 +159,6 @@ def report_done(channel: Channel, times: Times) -> None:
     channel.send({"done": times})
 
 
-def report_born(channel: Channel, pid: int) -> None:
-    """Report that another process, a child of our parent, continues in our place."""
-    channel.send({"born": pid})
-
-
 def report_exec(channel: Channel, times: Times) -> None:
     """Report that execve comes next."""
     channel.send({"exec": times})
@@ -160,36 +186,64 @@ def pass_turn(channel: Channel) -> None:
 
 
 def steps_begun(channel: Channel) -> int:
-    """How many steps the child has begun since the last call."""
+    """How many steps the child has begun since the last call; 0 if they are not counted."""
+    if channel.steps < 0:
+        return 0
     try:
         return os.eventfd_read(channel.steps)
     except BlockingIOError:  # none
         return 0
 
 
-def await_child(
-    channel: Channel, born: Callable[[int], None] = lambda _: None
-) -> tuple[str, Times]:
+def let_run(channel: Channel, pid: int) -> None:
+    """Let a bare process continue, which has this pid inside. If it has died, reading will tell."""
+    digits = str(pid).encode()
+    text = digits.ljust(PID_SIZE, b"\0") + digits.ljust(PID_SIZE)
+    try:
+        os.write(channel.writer, text)
+    except BrokenPipeError:
+        pass
+
+
+def await_child(channel: Channel) -> tuple[str, Times]:
     """
     The child's next message: ("done" | "exec" | "end", the times of its steps).
 
-    born is called with the pid of a process that continues in its place. Raises the child's error
-    if it reports one.
+    Raises the child's error if it reports one, and StepError for what is not in the protocol.
     """
     message = channel.receive()
-    if message is not None and "born" in message:
-        born(int(str(message["born"])))
-        message = channel.receive()
     if message is None:
         return "end", []
-    if "fault" in message:
-        raise _fault(message["fault"])
     word = "exec" if "exec" in message else "done"
-    times = message.get(word)
-    assert isinstance(times, list)
-    return word, [(str(name), int(spent)) for name, spent in times]
+    try:
+        fault = _fault(message) if "fault" in message else None
+        times = message[word] if fault is None else []
+        assert isinstance(times, list)
+        spent = [(str(name), int(number)) for name, number in times]
+    except (AssertionError, KeyError, TypeError, ValueError):
+        text = jsontext.dumps(message)[:_SHOWN]
+        raise StepError("is not a message of the protocol", value=text) from None
+    if fault is not None:
+        raise fault
+    return word, spent
 
 
-def _fault(record: object) -> PycontainError:
+def _fault(message: dict[str, object]) -> PycontainError:
+    """The error that a message reports. Raises AssertionError and others for what reports none."""
+    record = message["fault"]
     assert isinstance(record, dict)
-    return from_record(record)
+    if "errno" not in message:
+        return from_record(record)
+    number, cases = int(str(message["errno"])), message.get("cases", {})
+    assert isinstance(cases, dict)
+    if str(number) in cases:
+        return from_record(cases[str(number)])
+    if "hook" in message:
+        return from_record({**record, "why": _ending(number)})
+    return from_record({**record, "why": f"{record['why']}{reason(number)}", "errno": number})
+
+
+def _ending(status: int) -> str:
+    """How a program ended, from its wait status."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with status {code}" if code >= 0 else f"was killed by signal {-code}"

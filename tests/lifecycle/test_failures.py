@@ -124,6 +124,12 @@ NAMES, NAMES_VFORK = names(PLANNED), names(PLANNED_VFORK)
 OTHERWISE = {
     steps.MountCgroup: "without a cgroup namespace",
     steps.ChangeDirectoryRoot: "without a mount namespace",
+    steps.OpenRoot: "without a mount namespace",
+    steps.RequireMissing: "without a mount namespace",
+    steps.JoinPids: "in a pid namespace that others are in",
+    steps.EnterPids: "in a pid namespace that others are in",
+    steps.TakeOver: "in a pid namespace that others are in",
+    steps.SetSchedulerOutside: "in a pid namespace that others are in",
     steps.JoinProcess: "of exec",
     steps.SetAffinity: "of exec",
     steps.AwaitStart: "of create",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pycontain
+from pycontain.kernel.wait import Until
 from pycontain.library.pipes import Pipes
 from tests.bundles import CONFIG, Bundles, wait_until
 
@@ -92,7 +93,7 @@ def test_a_program_that_never_stops_writing_times_out() -> None:
     process = Endless()
     with Pipes(b"", capture=True) as pipes, pytest.raises(pycontain.Timeout):
         os.dup2(process.zero, pipes.ours[1])
-        pipes.serve(process, time.perf_counter(), 0.1, "x")
+        pipes.serve(process, Until.after(0.1))
     assert process.killed
     os.close(process.zero)
     os.close(process.pidfd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 from pathlib import Path
 
@@ -37,7 +38,7 @@ EFFECTS = {
     "pause": {"created": "paused", "running": "paused"},
     "resume": {"paused": "running"},
     "kill": {"created": "stopped", "running": "stopped", "paused": "stopped"},
-    "delete": {"stopped": ""},
+    "delete": {"created": "", "stopped": ""},
     "ps": {state: state for state in STATES},
 }
 
@@ -78,6 +79,50 @@ def test_delete_with_force_removes_a_container_in_any_state(runtime, bundle, sta
     id = in_state(runtime, bundle, state)
     runtime.ok("delete", "--force", id)
     assert runtime.ids() == []
+
+
+def test_delete_of_a_created_container_kills_it_and_runs_only_the_poststop_hooks(runtime, bundle):
+    """As runc does; its program never ran."""
+    made = bundle("touch /ran")
+    hooks = {
+        kind: [{"path": str(made.script(kind, f"touch {made.path}/{kind}-ran"))}]
+        for kind in ("poststart", "poststop")
+    }
+    made.edit({"hooks": hooks})
+    id = runtime.create(made)
+    first = os.pidfd_open(runtime.state(id)["pid"])
+    runtime.ok("delete", id)
+    assert select.select([first], [], [], 0)[0], "its first process still runs"
+    os.close(first)
+    assert [path.name for path in made.path.glob("*-ran")] == ["poststop-ran"]
+    assert not (made.rootfs / "ran").exists()
+
+
+def test_delete_of_a_created_container_reaches_what_was_executed_in_it(runtime, bundle):
+    """Without a pid namespace, nothing else would end it."""
+    made = bundle(SLEEPER, {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
+    id = runtime.create(made)
+    runtime.ok("exec", "--detach", id, "sleep", "100")
+    runtime.ok("delete", id)
+    assert runtime.ids() == []  # and the fixture finds no process that is left
+
+
+def test_of_start_and_delete_at_once_exactly_one_wins(runtime, bundle):
+    made = bundle(SLEEPER)
+    for _ in range(5):
+        id = runtime.create(made)
+        racers = [
+            subprocess.Popen(
+                runtime.command(verb, id), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            for verb in ("start", "delete")
+        ]
+        started, deleted = (racer.wait() == 0 for racer in racers)
+        assert started != deleted
+        assert runtime.ids() == ([id] if started else [])
+        if started:
+            assert runtime.state(id)["status"] == "running"
+            runtime.ok("delete", "--force", id)
 
 
 def test_the_state_has_what_the_schema_requires(runtime, bundle):

@@ -1,0 +1,79 @@
+"""A container's first process, and what making one by fork and by vfork have in common."""
+
+from __future__ import annotations
+
+from ..init import (  # noqa: F401 -- their steps
+    devices,
+    guard,
+    pivot,
+    process,
+    program,
+    protection,
+    rootfs,
+)
+from ..kernel import calls
+from ..kernel import const as c
+from ..plan import steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..plan.walk import Turn
+    from ..wire.sync import Channel
+    from .launch import Launch
+
+
+class Child:
+    """
+    A container's first process, as seen by its parent.
+
+    channel  to it; None for a child of vfork, which needs none
+    """
+
+    __slots__ = ("channel", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, channel: Channel | None = None) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+
+    def close_channel(self) -> None:
+        """Close the channel; the pidfd stays."""
+        if self.channel is not None:
+            self.channel.close()
+
+
+def clone_flags(step: steps.Spawn, launch: Launch) -> int:
+    """The flags for clone3: new namespaces except one created ahead of time, and the caller's."""
+    made_ahead = c.CLONE_NEWNET if launch.caller.network >= 0 else 0
+    return (step.flags & ~made_ahead) | launch.caller.clone_flags
+
+
+def import_rare_steps(turns: Sequence[Turn]) -> None:
+    """
+    Import what only some plans need, before the child blocks imports.
+
+    `init.main` imports the steps that most plans have.
+    """
+    for step in (step for turn in turns for step in turn.steps):
+        match step:
+            case steps.RunContainerHooks():
+                import select  # noqa: F401
+
+                from ..init import hooks  # noqa: F401
+            case steps.AwaitStart():
+                from ..init import start  # noqa: F401
+            case steps.OpenTerminal():
+                from ..kernel import sockets, tty  # noqa: F401
+            case steps.EnterPids():
+                from ..init import inside  # noqa: F401
+                from ..kernel import procfs  # noqa: F401
+            case steps.MountFilesystem(copy_up=True):
+                from ..init import copying  # noqa: F401
+
+
+def restore_dumpable(value: int) -> None:
+    """Undo PR_SET_DUMPABLE; only 1 can be restored: 2 can be set by the kernel alone. prctl(2)."""
+    if value == 1:
+        calls.prctl(c.PR_SET_DUMPABLE, 1, name="PR_SET_DUMPABLE")

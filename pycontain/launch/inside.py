@@ -1,0 +1,105 @@
+"""The program's process in a pid namespace that others are in: the parent takes it over."""
+
+from __future__ import annotations
+
+from ..errors import KernelError, StepError
+from ..kernel import calls
+from ..kernel.bare import Birth
+from ..kernel.files import read_bytes
+from ..lean import os
+from ..plan import steps
+from ..plan.walk import parent_step
+from ..wire import sync
+from .child import Child
+from .recover import death
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.wait import Until
+    from .launch import Launch
+
+_STEP = steps.EnterPids.name
+
+
+class Entrance:
+    """
+    What leads to the process that the child will create inside.
+
+    channel  to that process
+    theirs   its end
+    birth    its pid
+    pid      what it sees as its pid, once it was taken over
+    """
+
+    def __init__(self, until: Until) -> None:
+        """until: what ends the wait for a message of the process."""
+        self.channel, self.theirs = sync.Channel.uncounted_pair(until)
+        self.birth = Birth()
+        self.pid = 0
+        self._origin = 0, 0
+
+    def expect_from(self, child: int) -> None:
+        """Remember what the process will have in common with its creator, which has this pid."""
+        self._origin = _origin(child)
+
+    def check(self, pid: int) -> None:
+        """
+        Find the pid inside. Raises StepError for a process that the child cannot have created.
+
+        The kernel has written this number, and no process inside could have: but what is killed
+        when something fails must be ours, whoever has written it. The namespace is not compared:
+        that would need CAP_SYS_PTRACE.
+        """
+        parent, began = self._origin
+        its_parent, its_beginning = _origin(pid)
+        if its_parent != parent or its_beginning < began:
+            raise StepError("was not created by the child", at="process", value=str(pid))
+        lines = read_bytes(f"/proc/{pid}/status").splitlines()
+        [numbers] = [line for line in lines if line.startswith(b"NSpid:")]
+        self.pid = int(numbers.split()[-1])
+
+    def close(self) -> None:
+        """Close both ends; a second call does nothing."""
+        self.channel.close()
+        self.theirs.close()
+
+
+def _origin(pid: int) -> tuple[int, int]:
+    """(parent, start time in clock ticks since boot) of a process. proc_pid_stat(5)."""
+    fields = read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]), int(fields[19])
+
+
+@parent_step(steps.TakeOver)
+def take_over(step: steps.TakeOver, launch: Launch) -> None:
+    """
+    Wait until the child has exited, and continue with the process that it has created.
+
+    That one waits on a pipe: if we end before we know of it, it exits.
+    """
+    child, entrance = launch.child, launch.entrance
+    assert child.channel is not None, "a child of vfork creates no other process"
+    assert entrance is not None, "made before the child"
+    if sync.await_child(child.channel)[0] != "end":
+        raise StepError("has not ended with its last step", at="the child")
+    launch.caller.until.wait(child.pidfd)
+    pid = entrance.birth.number
+    if pid < 0:
+        raise KernelError.of("clone", -pid).in_step(_STEP)
+    if pid == 0:
+        raise death("ended before the program's process existed", _STEP)
+    pidfd = os.pidfd_open(pid)
+    entrance.check(pid)
+    launch.reap_child()
+    child.close_channel()
+    launch.child = Child(pid, pidfd, entrance.channel)
+
+
+@parent_step(steps.SetSchedulerOutside)
+def set_scheduler(step: steps.SetSchedulerOutside, launch: Launch) -> None:
+    """CPU scheduling of the process inside, which may not be permitted to set its own."""
+    wanted = step.wanted
+    calls.sched_setattr(
+        wanted.policy, wanted.flags, wanted.nice, wanted.priority, wanted.runtime,
+        wanted.deadline, wanted.period, launch.child.pid,
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""
+What a bare process (`kernel.bare`) sends to its parent: texts that were prepared by its creator.
+
+`sync` says where they have their place in the protocol, and reads them.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..kernel.bare import TAIL, TOO_LATE
+from ..lean import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..errors import PycontainError
+
+EXEC = b'{"exec":[]}\n'  # execve comes next
+
+
+def failure(error: PycontainError, cases: Mapping[int, PycontainError] | None = None) -> bytes:
+    """
+    For a system call that fails; the process puts in the errno, whose reason ends the error's.
+
+    cases  other errors, for some errnos
+    """
+    message: dict[str, object] = {"fault": {"why": "", **error.fault.record()}}
+    if cases:
+        message["cases"] = {str(errno): case.fault.record() for errno, case in cases.items()}
+    return _with_number(message)
+
+
+def hook_failure(error: HookError, seconds: int | None) -> bytes:
+    """For a hook that fails; the process puts in its wait status. It may run so long."""
+    late = HookError(f"ran longer than its timeout of {seconds} s", call=error.fault.call)
+    late.fault.at, late.fault.step = error.fault.at, error.fault.step
+    message: dict[str, object] = {
+        "fault": error.fault.record(),
+        "cases": {str(TOO_LATE): late.fault.record()},
+        "hook": True,
+    }
+    return _with_number(message)
+
+
+def _with_number(message: dict[str, object]) -> bytes:
+    return jsontext.dumps(message).encode()[:-1] + b',"errno":"' + TAIL
