@@ -79,7 +79,7 @@ clean: ## remove what was built here, but not the caches outside
 
 dev: packages $(READY) $(TOOLS)
 
-$(READY): pyproject.toml pycontain/kernel/_vfork.c
+$(READY): pyproject.toml pycontain/kernel/_bare.c pycontain/kernel/_vfork.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "pycontain needs Python 3.11: make PYTHON=python3.x" >&2; exit 1; }
 	@echo "making $(VENV)"

@@ -292,7 +292,7 @@ class Runtime:
             self.ok("delete", "--force", id)
 
 
-def wait_until(true: Callable[[], object], what: str) -> None:
+def wait_until(true: Callable[[], object], what: str = "") -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + LIMIT
     while not true():
@@ -344,7 +344,7 @@ def _processes() -> Iterator[str]:
     """Processes of our containers, or of a runtime that is creating one."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             cgroup = Path(f"/proc/{pid}/cgroup").read_text()
             status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):

@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pycontain.init import hooks, main, start  # noqa: F401 -- the child's steps
+from pycontain.init import hooks, inside, main, start  # noqa: F401 -- the child's steps
 from pycontain.launch import bring_up  # noqa: F401 -- the parent's steps
+from pycontain.launch import inside as _  # noqa: F401 -- and the rare ones
 from pycontain.plan.walk import child_step, parent_step
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ TESTED = {
     ),
     "tests/conformance/test_namespaces.py": (
         "OpenNamespaces", "JoinNamespaces", "Unshare", "RaiseLoopback", "SetHostname",
-        "WriteSysctls", "ChangeDirectoryRoot",
+        "WriteSysctls", "ChangeDirectoryRoot", "OpenRoot", "RequireMissing",
     ),
     "tests/conformance/test_process.py": (
         "AdjustOomScore", "StartSession", "SetScheduler", "SetIoPriority", "SetPersonality",

@@ -80,6 +80,7 @@ def test_nor_in_the_sample(runtime, tmp_path):
     assert process["noNewPrivileges"] is True
 
 
+@pytest.mark.control
 def test_a_naive_exec_makes_them_inheritable():
     """As runc did: in all sets. A file with inheritable capabilities then gets them permitted."""
 

@@ -53,6 +53,7 @@ def test_a_link_where_proc_or_sys_belongs_is_refused(runtime, bundle, name, kind
     runtime.fails(made)
 
 
+@pytest.mark.control
 def test_a_naive_mount_of_proc_follows_the_link(bundle, tmp_path):
     made = bundle("")
     (tmp_path / "x").mkdir()
@@ -129,6 +130,7 @@ def test_a_file_is_not_bound_over_one_of_proc(runtime, image):
         image.write(before)
 
 
+@pytest.mark.control
 def test_a_naive_check_of_the_path_is_passed_by_a_link(image):
     """As in runc's first fix: it checks the destination's text, then calls mount(2)."""
 

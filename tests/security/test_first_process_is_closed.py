@@ -74,6 +74,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.control
 def test_a_naive_process_holds_a_descriptor_of_the_host_and_can_be_inspected():
     pipe = subprocess.PIPE
     with subprocess.Popen([PYTHON, "-ISc", NAIVE_INIT], stdin=pipe, stdout=pipe) as naive:
@@ -113,7 +114,7 @@ def text(pid, name):
         return file.read()
 
 def early(pid):  # anybody may read this
-    return "python" in text(pid, "comm")
+    return any(name in text(pid, "comm") for name in ("python", "pycontain"))
 
 def root(pid):
     return not os.path.samestat(os.stat(f"/proc/{pid}/root/."), mine)
@@ -231,9 +232,57 @@ def test_nothing_inside_can_inspect_an_exec(runtime, watcher):
     assert taken == []
 
 
+@pytest.mark.control
 def test_a_naive_exec_can_be_inspected(watcher):
     _, pid, verdict, (attempts, capabilities) = watcher
     enter(NAIVE.format(paths=PATHS, pid=pid), capabilities)
+    seen, taken = verdict()
+    assert seen > 0
+    assert taken == sorted(attempts.split(", "))
+
+
+# --- while `create` puts it into a pid namespace that others are in ------------------------------
+
+NAIVE_CREATE = """
+import os, sys
+sys.path += {paths!r}
+from pycontain.kernel import calls, const as c
+os.open("/", os.O_RDONLY)
+calls.setns(os.pidfd_open({pid}), c.CLONE_NEWPID)
+for _ in range(10):
+    if os.fork() == 0:
+        calls.unshare(c.CLONE_NEWNS)
+        for _ in range(200_000):
+            pass  # what a runtime has to do here
+        os.chroot({rootfs!r})
+        os.execv("/bin/true", ["true"])
+    os.wait()
+"""
+# Its mount table and command line can be read by anybody: it is born here, unlike that of `exec`.
+without_ptrace = pytest.mark.parametrize(
+    "watcher", [("root, cwd, exe, fd, mem", EQUAL)], ids=["equal"], indirect=True
+)
+
+
+@without_ptrace
+def test_nothing_inside_can_inspect_a_create(runtime, bundle, watcher):
+    """The containers of a pod that share a pid namespace see each other being created."""
+    _, pid, verdict, (_, capabilities) = watcher
+    listed = [{"type": "pid", "path": f"/proc/{pid}/ns/pid"}, {"type": "mount"}, {"type": "uts"}]
+    made = bundle("true", {"linux.namespaces": listed})
+    for _ in range(20):
+        container = runtime.create(made, preexec_fn=lambda: with_capabilities(capabilities))
+        runtime.ok("delete", container)
+    seen, taken = verdict()
+    assert seen > 0
+    assert taken == []
+
+
+@pytest.mark.control
+@without_ptrace
+def test_a_naive_create_can_be_inspected(bundle, watcher):
+    _, pid, verdict, (attempts, capabilities) = watcher
+    enter(NAIVE_CREATE.format(paths=PATHS, pid=pid, rootfs=str(bundle("").rootfs)), capabilities)
     seen, taken = verdict()
     assert seen > 0
     assert taken == sorted(attempts.split(", "))

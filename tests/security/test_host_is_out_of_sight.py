@@ -34,6 +34,7 @@ def test_no_mount_of_the_host_is_left(runtime, bundle):
     assert [line for line in lines if " shared:" in line] == []
 
 
+@pytest.mark.control
 def test_a_naive_change_of_root_leaves_them_all(bundle):
     made = bundle("")
 
@@ -78,6 +79,7 @@ def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, 
     assert done.status == 0
 
 
+@pytest.mark.control
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
 def test_a_naive_move_of_the_root_lets_it_mount_one(bundle, tmp_path, kind, monkeypatch):
     """What is covered by the new root still counts as visible."""
@@ -142,6 +144,7 @@ def test_a_hook_inside_sees_no_environment_of_the_host(runtime, bundle):
     assert "of-the-host" not in runtime.printed(container)
 
 
+@pytest.mark.control
 def test_a_naive_hook_inherits_it():
     done = subprocess.run(["env"], capture_output=True, text=True, check=True, **SECRET)
     assert "of-the-host" in done.stdout
@@ -161,6 +164,7 @@ def test_no_signal_is_ignored_or_blocked(runtime, bundle):
     assert runtime.ok("exec", container, *SIGNALS).lines == CLEAR
 
 
+@pytest.mark.control
 def test_programs_of_a_naive_python_inherit_two_ignored_signals():
     code = f"import os; os.execvp('grep', {SIGNALS!r})"
     done = subprocess.run([PYTHON, "-ISc", code], capture_output=True, text=True, check=True)
@@ -208,6 +212,7 @@ def test_the_session_keyring_is_not_one_that_was_planted(runtime, with_keys):
     assert int(found.split()[0]) != own
 
 
+@pytest.mark.control
 def test_a_naive_keyring_with_a_name_is_the_planted_one():
     own, found = planted("_ses.naive", lambda: in_a_child(lambda: joined("_ses.naive")))
     assert own == found
@@ -264,6 +269,7 @@ def test_only_the_containers_devices_can_be_opened(runtime, bundle):
     assert "OPENED" not in runtime("exec", container, "sh", "-c", NODES).out
 
 
+@pytest.mark.control
 def test_a_naive_container_opens_the_hosts_log(tmp_path):
     """Without a device filter, a process that can create a node can open it."""
     os.mknod(tmp_path / "kmsg", 0o20666, os.makedev(1, 11))

@@ -40,6 +40,7 @@ def test_whatever_a_process_calls_itself_it_can_be_killed(runtime, bundle, name)
     runtime.ok("delete", container)
 
 
+@pytest.mark.control
 def test_a_naive_reading_of_stat_fails():
     def run():
         with open("/proc/self/comm", "wb") as file:

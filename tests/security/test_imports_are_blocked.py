@@ -192,6 +192,7 @@ def open_bytes(path):
         return file.read()
 
 
+@pytest.mark.control
 def test_a_naive_runtime_springs_them(trapped):
     made, watch = trapped
 

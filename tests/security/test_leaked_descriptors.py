@@ -124,6 +124,7 @@ def naive(made, directory):
     return in_a_child(run)
 
 
+@pytest.mark.control
 def test_a_naive_check_of_the_working_directory_is_passed(made):
     assert naive(made, "/") == "refused"
     assert "config.json" in naive(made, made.rootfs / "sub")

@@ -81,6 +81,7 @@ def test_a_mount_through_a_link_stays_inside(runtime, bundle, outside, destinati
         (made.rootfs / place.lstrip("/")).unlink()
 
 
+@pytest.mark.control
 def test_a_naive_mount_goes_outside(bundle, outside):
     made = bundle("")
     replace(made.rootfs / "dev", str(outside))
@@ -145,6 +146,7 @@ def test_devices_are_not_made_in_a_bound_folder_that_dev_leads_to(runtime, bundl
     assert snapshot(outside) == before
 
 
+@pytest.mark.control
 def test_a_naive_ptmx_is_replaced_on_the_host(bundle, outside):
     made = bundle("")
     replace(made.rootfs / "dev", str(outside))
@@ -184,6 +186,7 @@ def test_a_working_directory_is_made_inside(runtime, bundle, outside, spelling):
     assert snapshot(outside) == before
 
 
+@pytest.mark.control
 def test_a_naive_working_directory_is_made_outside(bundle, outside):
     made = bundle("")
     replace(made.rootfs / "work", str(outside))
@@ -214,12 +217,75 @@ def test_what_is_copied_up_is_not_read_through_links(runtime, bundle, outside):
     assert done.words == ["file", "folder"]
 
 
+@pytest.mark.control
 def test_a_naive_copy_reads_through_them(bundle, outside, tmp_path):
     made = bundle("")
     (made.rootfs / "data").mkdir()
     (made.rootfs / "data/folder").symlink_to(outside)
     shutil.copytree(made.rootfs / "data", tmp_path / "copy")
     assert (tmp_path / "copy/folder/marker").read_text() == "marker\n"
+
+
+# --- every file that is created ------------------------------------------------------------------
+
+CREATES = {
+    "process.cwd": "/work/new",
+    "process.terminal": True,
+    "linux.devices": [{"path": "/device/own", "type": "c", "major": 1, "minor": 3}],
+    "linux.namespaces": [{"type": kind} for kind in ("pid", "uts", "mount")],
+}
+CREATED = {
+    "dev/null",
+    "dev/console",
+    "dev/ptmx",
+    "dev/stdin",
+    "device/own",
+    "file/bound",
+    "work/new",
+}
+
+
+def creating(bundle):
+    """A bundle without a /dev of its own: whatever the runtime creates is in the image."""
+    made = bundle("true", CREATES)
+    (made.path / "file").touch()
+    binding = {"destination": "/file/bound", "type": "bind", "source": "file", "options": ["bind"]}
+    folder = {"destination": "/folder/new", "type": "tmpfs", "source": "tmpfs"}
+    terminals = {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance"]}
+    made.edit({"mounts": [made.config["mounts"][0], terminals, binding, folder]})
+    return made
+
+
+def content(rootfs):
+    """The paths of everything in an image."""
+    return {str(path.relative_to(rootfs)) for path in rootfs.rglob("*")}
+
+
+@pytest.mark.parametrize("target", ["marker", "new"])
+def test_no_file_is_written_through_a_link_in_its_place(runtime, bundle, outside, target):
+    """CVE-2025-24965. Every place is tried, and a link to a file that exists or does not."""
+    made = creating(bundle)
+    before = content(made.rootfs)
+    assert runtime.run(made).status == 0
+    created = content(made.rootfs) - before
+    assert created >= CREATED
+    untouched = snapshot(outside)
+    for path in sorted(created):
+        other = creating(bundle)
+        replace(other.rootfs / path, str(outside / target))
+        runtime.run(other)
+        assert snapshot(outside) == untouched, path
+
+
+@pytest.mark.control
+@pytest.mark.parametrize("target", ["marker", "new"])
+def test_a_naive_file_is_written_through_it(bundle, outside, target):
+    """As crun wrote the settings of a virtual machine."""
+    made = bundle("")
+    before = snapshot(outside)
+    replace(made.rootfs / ".settings.json", str(outside / target))
+    (made.rootfs / ".settings.json").write_text("{}")
+    assert snapshot(outside) != before
 
 
 # --- the path of the rootfs itself ---------------------------------------------------------------
@@ -247,6 +313,7 @@ def test_with_a_shared_root_no_mount_gets_out_of_the_rootfs(runtime, behind_a_li
     runtime.ok("delete", "--force", container)
 
 
+@pytest.mark.control
 def test_a_naive_way_up_from_the_link_ends_at_another_mount(behind_a_link):
     made, real = behind_a_link
     path = made.rootfs

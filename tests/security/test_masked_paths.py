@@ -100,6 +100,7 @@ def test_a_link_in_place_of_null_masks_nothing(runtime, made):
     assert "box" not in output(runtime, made, "cat /secret")
 
 
+@pytest.mark.control
 def test_a_naive_mask_is_what_the_image_chose(made):
     (made.rootfs / "dev/null").symlink_to(made.path / "evil")
     (made.path / "evil").write_text("EVIL\n")
@@ -121,6 +122,7 @@ def test_the_hosts_null_device_cannot_be_changed(runtime, made):
     assert len(said.splitlines()) == 3
 
 
+@pytest.mark.control
 def test_a_naive_mask_lets_root_change_it(made):
     os.mknod(made.path / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
 
@@ -132,6 +134,7 @@ def test_a_naive_mask_lets_root_change_it(made):
     assert in_a_child(run) == 0
 
 
+@pytest.mark.control
 def test_a_naive_mask_of_one_name_leaves_another(made):
     """Covering the configured path and not what it leads to."""
 

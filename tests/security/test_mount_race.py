@@ -148,6 +148,7 @@ def test_a_descriptor_is_what_was_checked(made, outside):
     assert in_a_child(work) == [False, True]
 
 
+@pytest.mark.control
 def test_a_naive_mount_by_path_loses_the_race(made, outside):
     volume = made.rootfs / "volume"
 
@@ -161,6 +162,7 @@ def test_a_naive_mount_by_path_loses_the_race(made, outside):
     assert in_a_child(work)
 
 
+@pytest.mark.control
 def test_naive_creation_of_folders_loses_the_race(made, outside):
     """Like MkdirAll below a path that was resolved before: CVE-2024-45310."""
     volume = made.rootfs / "volume"
@@ -196,7 +198,7 @@ def test_proc_is_mounted_on_what_was_checked(bundle, monkeypatch):
 
     def work():
         root = Root(os.open(made.rootfs, os.O_PATH))
-        found = rootfs._real_directory("/proc", root)
+        found = rootfs.real_directory("/proc", root)
         swap(made.rootfs / "proc", made.rootfs / "swapped")
         Tree.new("proc").attach(found)
         return filesystem_at(made.rootfs / "elsewhere")

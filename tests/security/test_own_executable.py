@@ -88,6 +88,7 @@ def test_nor_can_the_program_of_an_exec(runtime, bundle, command):
     assert is_refused(runtime("exec", container, "/prog").out)
 
 
+@pytest.mark.control
 def test_a_naive_runtime_is_written_to(bundle, tmp_path):
     """A copy of the interpreter is the victim; what it runs from is not sealed."""
     made = bundle("")

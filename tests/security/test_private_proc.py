@@ -86,6 +86,7 @@ def test_the_private_proc_is_closed_after_use(runtime, faked):
     assert c.PROC_SUPER_MAGIC not in kinds
 
 
+@pytest.mark.control
 def test_a_naive_write_lands_in_the_image(faked):
     def run():
         os.chroot(faked.rootfs)

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from pycontain.init import main, rootfs  # noqa: F401 -- the steps
+from pycontain.init import devices, protection, rootfs  # noqa: F401 -- their steps
 from pycontain.init.context import Context
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
@@ -139,6 +139,7 @@ def test_masks_and_read_only_paths_are_where_the_mount_is(made, outside, name):
     assert in_a_child(work) == []
 
 
+@pytest.mark.control
 @pytest.mark.parametrize("name", OF)
 def test_naive_masks_are_where_the_name_is(made, outside, name, monkeypatch):
     from_the_root(monkeypatch)
@@ -212,6 +213,7 @@ def test_devices_and_mounts_are_in_the_dev_that_was_mounted(made, outside):
     assert (decoy, net) == (["net", "pts", "shm"], [])
 
 
+@pytest.mark.control
 def test_a_naive_runtime_makes_them_in_the_decoy(made, outside, monkeypatch):
     from_the_root(monkeypatch)
     has_pts, dev, decoy, net = dev_of(made, outside)
@@ -227,7 +229,7 @@ def swapped_after_the_check(made, monkeypatch):
     made.edit({"mounts": MOUNTS[:1], "linux.devices": [FUSE]})
     (made.rootfs / "host").mkdir()
     (made.rootfs / "swapped").symlink_to("host")
-    real = rootfs._real_directory
+    real = rootfs.real_directory
 
     def look(path, root):
         found = real(path, root)
@@ -237,9 +239,9 @@ def swapped_after_the_check(made, monkeypatch):
     def work():
         context = Context(None)
         context.root = Root(os.open(made.rootfs, os.O_PATH))
-        monkeypatch.setattr(rootfs, "_real_directory", look)
+        monkeypatch.setattr(devices, "real_directory", look)
         node = steps.DeviceNode(path="/dev/net/fuse", type="c", major=10, minor=229)
-        rootfs.make_devices(steps.MakeDevices(nodes=(node,)), context)
+        devices.make_devices(steps.MakeDevices(nodes=(node,)), context)
 
     return work
 
@@ -250,9 +252,10 @@ def test_the_dev_that_was_checked_is_the_one_that_is_filled(made, swapped_after_
     assert os.listdir(made.rootfs / "swapped/net") == ["fuse"]
 
 
+@pytest.mark.control
 def test_a_naive_check_is_of_another_dev(made, swapped_after_the_check, monkeypatch):
     monkeypatch.setattr(
-        rootfs, "_device_folder", lambda path, dev, inside: inside.make_directory(path)
+        devices, "_device_folder", lambda path, dev, inside: inside.make_directory(path)
     )
     in_a_child(swapped_after_the_check)
     assert os.listdir(made.rootfs / "host/net") == ["fuse"]
@@ -272,6 +275,7 @@ def test_a_remount_is_of_the_mount_that_was_made(made, outside):
     assert in_a_child(work)
 
 
+@pytest.mark.control
 def test_a_naive_remount_finds_no_mount(made, outside, monkeypatch):
     from_the_root(monkeypatch)
     monkeypatch.setattr(Root, "mount", Root.open)

@@ -105,6 +105,7 @@ def owner(fd):
     return found.st_uid, found.st_gid, found.st_mode
 
 
+@pytest.mark.control
 def test_a_naive_container_keeps_the_callers_terminal(caller):
     """Without a session of its own. The kernel may refuse TIOCSTI altogether."""
     master, how = caller
@@ -173,6 +174,7 @@ def test_the_console_is_the_terminal_itself(runtime, bundle):
     assert runtime.run(made).words == ["/dev/pts/0", "88:0", "88:0", "x"]
 
 
+@pytest.mark.control
 def test_a_naive_console_is_what_the_name_leads_to(bundle, outside):
     made = bundle("")
     (made.rootfs / "dev/pts").mkdir()

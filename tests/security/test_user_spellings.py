@@ -79,10 +79,12 @@ def naive_by_name(user):
     return int(user)
 
 
+@pytest.mark.control
 def test_a_naive_lookup_makes_it_root():
     assert naive_by_name("1000") == 0
 
 
+@pytest.mark.control
 def test_a_naive_parser_accepts_what_is_refused():
     taken = []
     for user in REFUSED:
@@ -104,6 +106,7 @@ def test_the_callers_groups_are_dropped_by_exec(runtime, container):
     assert [line.rstrip() for line in done.lines] == [line.rstrip() for line in ids(5, 6)]
 
 
+@pytest.mark.control
 def test_a_naive_change_of_user_keeps_them():
     reader, writer = os.pipe()
     pid = os.fork()

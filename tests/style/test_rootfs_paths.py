@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pycontain"
 BEFORE_THE_PIVOT = (
-    "init/rootfs.py", "init/protection.py", "init/pivot.py", "init/copying.py", "kernel/root.py", "kernel/mounts.py", "kernel/tty.py",
+    "init/rootfs.py", "init/devices.py", "init/protection.py", "init/pivot.py", "init/copying.py", "kernel/root.py", "kernel/mounts.py", "kernel/tty.py",
 )  # fmt: skip
 
 # Functions of os that resolve a path, unless they are given `dir_fd`.

@@ -42,7 +42,7 @@ HEAVY = {
     "traceback", "typer", "typing", "uuid",
 }  # fmt: skip
 COMFORTABLE = {  # for interactive use, or not used for every container
-    "cli/human.py", "cli/render.py", "cli/launcher.py", "cli/vm.py", "cli/pack.py",
+    "cli/chooser.py", "cli/human.py", "cli/launcher.py", "cli/pack.py", "cli/render.py", "cli/vm.py",
     "library/container.py", "library/pipes.py", "library/pool.py", "runtime/doctor.py",
 }  # fmt: skip
 
