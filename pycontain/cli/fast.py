@@ -107,9 +107,9 @@ def _human_main(words: list[str]) -> int:
 
 def find(name: str) -> Command:
     """The command of this name. Raises UsageError if there is none or it is not built yet."""
-    command = table.COMMANDS.get(name)
-    if command is None:
+    if name not in table.COMMANDS:
         raise UsageError("is not a command", value=name, remedy=_nearest(name, table.COMMANDS))
+    command = table.COMMANDS[name]
     if command.refusal:
         raise UsageError(command.refusal, value=name)
     return command

@@ -12,6 +12,7 @@ from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Literal
 
     Kind = Literal["switch", "text", "integer", "list", "integers"]
@@ -162,101 +163,109 @@ _PID_FILE = _text("pid-file", "file to write the process id to", "FILE")
 _PRESERVE_FDS = _count("preserve-fds", "number of descriptors to pass on, from 3 up", default=0)
 _DETACH = Flag("detach", "do not wait for the process to exit", short="d")
 
-_CREATE = (
-    _text("bundle", "directory with config.json", "DIR", ".", "b"),
-    _CONSOLE_SOCKET,
-    _PIDFD_SOCKET,
-    _PID_FILE,
-    Flag("no-pivot", "change the root without pivot_root, for a rootfs on a ramdisk"),
-    Flag("no-new-keyring", "keep the caller's session keyring"),
-    _PRESERVE_FDS,
-    _text("config", "configuration to read instead of the bundle's config.json (crun)", "FILE"),
-)
 
-_EXEC = (
-    _CONSOLE_SOCKET,
-    _PIDFD_SOCKET,
-    _PID_FILE,
-    _PRESERVE_FDS,
-    _DETACH,
-    _text("process", "JSON file that describes the process", "FILE", short="p"),
-    _text("cwd", "working directory in the container", "DIR"),
-    Flag("env", "set an environment variable", kind="list", default=(), short="e",
-         value="NAME=VALUE"),
-    Flag("tty", "allocate a terminal", short="t"),
-    _text("user", "user to run as", "UID[:GID]", short="u"),
-    Flag(
-        "additional-gids", "add a supplementary group", kind="integers", default=(), short="g",
-        value="GID",
-    ),
-    Flag("cap", "add a capability", kind="list", default=(), short="c", value="CAPABILITY"),
-    Flag("no-new-privs", "set no_new_privs: execve grants no privileges"),
-    _text("cgroup", "cgroup to run in, below the container's", "PATH"),
-    Flag("ignore-paused", "run even if the container is paused"),
-    Flag(
-        "process-label", "SELinux label", kind="text", default="", value="LABEL",
-        refusal=_LSM.format("SELinux"),
-    ),
-    Flag(
-        "apparmor", "AppArmor profile", kind="text", default="", value="PROFILE",
-        refusal=_LSM.format("AppArmor"),
-    ),
-)  # fmt: skip
+def _create_flags() -> tuple[Flag, ...]:
+    return (
+        _text("bundle", "directory with config.json", "DIR", ".", "b"),
+        _CONSOLE_SOCKET,
+        _PIDFD_SOCKET,
+        _PID_FILE,
+        Flag("no-pivot", "change the root without pivot_root, for a rootfs on a ramdisk"),
+        Flag("no-new-keyring", "keep the caller's session keyring"),
+        _PRESERVE_FDS,
+        _text("config", "configuration to read instead of the bundle's config.json (crun)", "FILE"),
+    )  # fmt: skip
 
-_UPDATE = (
-    _text("resources", "JSON file with limits, - for standard input; other flags are ignored",
-          "FILE", short="r"),
-    _count("blkio-weight", "block I/O weight, 10 to 1000"),
-    _count("cpu-period", "period of the CPU limit", "MICROSECONDS"),
-    _count("cpu-quota", "CPU time per period, -1 for no limit", "MICROSECONDS"),
-    _count("cpu-burst", "unused CPU time that may be accumulated", "MICROSECONDS"),
-    _count("cpu-share", "CPU time relative to other containers"),
-    _count("cpu-rt-period", "period of the realtime limit", "MICROSECONDS"),
-    _count("cpu-rt-runtime", "realtime CPU time per period", "MICROSECONDS"),
-    _count("cpu-idle", "1 to run only when the CPU is otherwise idle"),
-    _text("cpuset-cpus", "CPUs that may be used", "LIST"),
-    _text("cpuset-mems", "memory nodes that may be used", "LIST"),
-    _text("memory", "memory limit, such as 512m; -1 for no limit", "BYTES"),
-    _text("memory-reservation", "memory protected from reclaim", "BYTES"),
-    _text("memory-swap", "limit of memory and swap together, -1 for no limit", "BYTES"),
-    _text("kernel-memory", "ignored: removed from Linux", "BYTES"),
-    _text("kernel-memory-tcp", "ignored: cgroup v2 has no such limit", "BYTES"),
-    _count("pids-limit", "maximum number of processes, -1 for no limit"),
-    Flag("l3-cache-schema", "Intel RDT cache share", kind="text", default="", value="SCHEMA",
-         refusal=_RDT),
-    Flag("mem-bw-schema", "Intel RDT memory bandwidth", kind="text", default="", value="SCHEMA",
-         refusal=_RDT),
-)  # fmt: skip
+
+def _exec_flags() -> tuple[Flag, ...]:
+    return (
+        _CONSOLE_SOCKET,
+        _PIDFD_SOCKET,
+        _PID_FILE,
+        _PRESERVE_FDS,
+        _DETACH,
+        _text("process", "JSON file that describes the process", "FILE", short="p"),
+        _text("cwd", "working directory in the container", "DIR"),
+        Flag("env", "set an environment variable", kind="list", default=(), short="e",
+             value="NAME=VALUE"),
+        Flag("tty", "allocate a terminal", short="t"),
+        _text("user", "user to run as", "UID[:GID]", short="u"),
+        Flag(
+            "additional-gids", "add a supplementary group", kind="integers", default=(), short="g",
+            value="GID",
+        ),
+        Flag("cap", "add a capability", kind="list", default=(), short="c", value="CAPABILITY"),
+        Flag("no-new-privs", "set no_new_privs: execve grants no privileges"),
+        _text("cgroup", "cgroup to run in, below the container's", "PATH"),
+        Flag("ignore-paused", "run even if the container is paused"),
+        Flag(
+            "process-label", "SELinux label", kind="text", default="", value="LABEL",
+            refusal=_LSM.format("SELinux"),
+        ),
+        Flag(
+            "apparmor", "AppArmor profile", kind="text", default="", value="PROFILE",
+            refusal=_LSM.format("AppArmor"),
+        ),
+    )  # fmt: skip
+
+
+def _update_flags() -> tuple[Flag, ...]:
+    return (
+        _text("resources", "JSON file with limits, - for standard input; other flags are ignored",
+              "FILE", short="r"),
+        _count("blkio-weight", "block I/O weight, 10 to 1000"),
+        _count("cpu-period", "period of the CPU limit", "MICROSECONDS"),
+        _count("cpu-quota", "CPU time per period, -1 for no limit", "MICROSECONDS"),
+        _count("cpu-burst", "unused CPU time that may be accumulated", "MICROSECONDS"),
+        _count("cpu-share", "CPU time relative to other containers"),
+        _count("cpu-rt-period", "period of the realtime limit", "MICROSECONDS"),
+        _count("cpu-rt-runtime", "realtime CPU time per period", "MICROSECONDS"),
+        _count("cpu-idle", "1 to run only when the CPU is otherwise idle"),
+        _text("cpuset-cpus", "CPUs that may be used", "LIST"),
+        _text("cpuset-mems", "memory nodes that may be used", "LIST"),
+        _text("memory", "memory limit, such as 512m; -1 for no limit", "BYTES"),
+        _text("memory-reservation", "memory protected from reclaim", "BYTES"),
+        _text("memory-swap", "limit of memory and swap together, -1 for no limit", "BYTES"),
+        _text("kernel-memory", "ignored: removed from Linux", "BYTES"),
+        _text("kernel-memory-tcp", "ignored: cgroup v2 has no such limit", "BYTES"),
+        _count("pids-limit", "maximum number of processes, -1 for no limit"),
+        Flag("l3-cache-schema", "Intel RDT cache share", kind="text", default="", value="SCHEMA",
+             refusal=_RDT),
+        Flag("mem-bw-schema", "Intel RDT memory bandwidth", kind="text", default="", value="SCHEMA",
+             refusal=_RDT),
+    )  # fmt: skip
+
 
 _REQUEST = "pycontain.plan.request:Request"
 _LIFE, _INSPECT, _MODIFY = "Life cycle", "Inspect", "Modify"
 _HOST, _VM = "Bundles and the host", "Virtual machines"
 
-_ALL = (
-    Command(
+# by name; each is made when it is asked for, since a command needs none of the others
+_COMMANDS: dict[str, Callable[[], Command]] = {
+    "create": lambda: Command(
         name="create", panel=_LIFE, enters=True, calls="pycontain.runtime.create:create",
         request=_REQUEST,
         help="Create a container from a bundle; start runs its program.",
-        arguments=(_ID,), flags=_CREATE,
+        arguments=(_ID,), flags=_create_flags(),
     ),
-    Command(
+    "start": lambda: Command(
         name="start", panel=_LIFE, calls="pycontain.runtime.start:start",
         help="Start the program of a created container.", arguments=(_ID,),
     ),
-    Command(
+    "run": lambda: Command(
         name="run", panel=_LIFE, enters=True, calls="pycontain.cli.run:run",
         request=_REQUEST,
         help="Create and start a container, wait for it and delete it.",
         arguments=(_ID,),
         flags=(
-            *_CREATE,
+            *_create_flags(),
             _DETACH,
             Flag("keep", "do not delete the container when it exits"),
             Flag("no-subreaper", "leave orphaned processes to the host's init"),
             Flag("timing", "show how long each step took (pycontain only)"),
         ),
     ),
-    Command(
+    "exec": lambda: Command(
         name="exec", panel=_LIFE, enters=True, calls="pycontain.runtime.exec:exec_",
         request="pycontain.plan.request:ExecRequest",
         help="Run another program in a container.",
@@ -265,9 +274,9 @@ _ALL = (
             Argument(name="args", help="the program and its arguments", rest=True,
                      unless="process"),
         ),
-        flags=_EXEC, prefix=True,
+        flags=_exec_flags(), prefix=True,
     ),
-    Command(
+    "kill": lambda: Command(
         name="kill", panel=_LIFE, calls="pycontain.runtime.kill:kill",
         help="Send a signal to a container.",
         arguments=(
@@ -275,21 +284,21 @@ _ALL = (
         ),
         flags=(Flag("all", "signal all processes of the container", short="a"),),
     ),
-    Command(
+    "delete": lambda: Command(
         name="delete", panel=_LIFE, calls="pycontain.runtime.delete:delete",
         help="Delete a container that was not started or has stopped.", arguments=(_ID,),
         flags=(Flag("force", "kill it first if it is still running", short="f"),),
     ),
-    Command(
+    "state": lambda: Command(
         name="state", panel=_INSPECT, calls="pycontain.runtime.state:state",
         help="Print the state of a container as JSON.", arguments=(_ID,),
     ),
-    Command(
+    "list": lambda: Command(
         name="list", panel=_INSPECT, calls="pycontain.cli.verbs:list_containers",
         help="List the containers.",
         flags=(_format("table", "json"), Flag("quiet", "print only the ids", short="q")),
     ),
-    Command(
+    "ps": lambda: Command(
         name="ps", panel=_INSPECT, calls="pycontain.cli.verbs:processes",
         help="List the processes of a container.",
         arguments=(
@@ -299,7 +308,7 @@ _ALL = (
         ),
         flags=(_format("table", "json"),), prefix=True,
     ),
-    Command(
+    "events": lambda: Command(
         name="events", panel=_INSPECT, calls="pycontain.cli.verbs:events",
         help="Print the resource usage of a container, one JSON object per line.",
         arguments=(_ID,),
@@ -308,26 +317,26 @@ _ALL = (
             Flag("stats", "print one record and exit"),
         ),
     ),
-    Command(
+    "pause": lambda: Command(
         name="pause", panel=_MODIFY, calls="pycontain.runtime.pause:pause",
         help="Freeze the processes of a container.", arguments=(_ID,),
     ),
-    Command(
+    "resume": lambda: Command(
         name="resume", panel=_MODIFY, calls="pycontain.runtime.resume:resume",
         help="Resume the processes of a paused container.", arguments=(_ID,),
     ),
-    Command(
+    "update": lambda: Command(
         name="update", panel=_MODIFY, calls="pycontain.cli.verbs:update",
-        help="Change the limits of a container.", arguments=(_ID,), flags=_UPDATE,
+        help="Change the limits of a container.", arguments=(_ID,), flags=_update_flags(),
     ),
-    Command(
+    "checkpoint": lambda: Command(
         name="checkpoint", panel=_MODIFY, help="Save a running container to files.",
         refusal=_CRIU,
     ),
-    Command(
+    "restore": lambda: Command(
         name="restore", panel=_MODIFY, help="Restore a saved container.", refusal=_CRIU,
     ),
-    Command(
+    "spec": lambda: Command(
         name="spec", panel=_HOST, calls="pycontain.cli.verbs:spec",
         help="Write a sample config.json.",
         flags=(
@@ -336,11 +345,11 @@ _ALL = (
                  refusal="is not built yet: pycontain runs as root"),
         ),
     ),
-    Command(
+    "features": lambda: Command(
         name="features", panel=_HOST, calls="pycontain.cli.verbs:features",
         help="Print the features of this runtime as JSON.",
     ),
-    Command(
+    "plan": lambda: Command(
         name="plan", panel=_HOST, calls="pycontain.cli.verbs:plan",
         help="Show the steps that would run a bundle, and the reason for each (pycontain only).",
         arguments=(Argument(name="bundle", help="directory with config.json", default="."),),
@@ -350,12 +359,12 @@ _ALL = (
             _format("table", "json"),
         ),
     ),
-    Command(
+    "doctor": lambda: Command(
         name="doctor", panel=_HOST, calls="pycontain.cli.verbs:doctor",
         help="Check this host and suggest a remedy for each problem (pycontain only).",
         flags=(_format("table", "json"),),
     ),
-    Command(
+    "vm": lambda: Command(
         name="vm", panel=_VM, calls="pycontain.cli.vm:vm",
         help="Run code in a virtual machine, or show what /dev/kvm supports (pycontain only).",
         arguments=(
@@ -382,7 +391,7 @@ _ALL = (
             _format("table", "json"),
         ),
     ),
-    Command(
+    "compare": lambda: Command(
         name="compare", panel=_VM, calls="pycontain.cli.vm:compare",
         help="Compare a program natively, contained, in a VM and emulated (pycontain only).",
         arguments=(
@@ -395,6 +404,27 @@ _ALL = (
             _format("table", "json"),
         ),
     ),
-)  # fmt: skip
+}  # fmt: skip
 
-COMMANDS = {command.name: command for command in _ALL}
+
+class Commands:
+    """The commands by name, like a dictionary."""
+
+    def __init__(self, makers: dict[str, Callable[[], Command]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Command:
+        return self._makers[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def values(self) -> list[Command]:
+        """All commands, in the order of the help."""
+        return [self[name] for name in self]
+
+
+COMMANDS = Commands(_COMMANDS)

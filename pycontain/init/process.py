@@ -249,9 +249,7 @@ def take_user(step: steps.TakeUser, context: Context) -> None:
     """Become the user; the permitted capabilities are kept until the sets are set."""
     _own_streams(step.uid, step.takes_files)
     calls.prctl(c.PR_SET_KEEPCAPS, 1, name="PR_SET_KEEPCAPS")
-    os.setgroups(step.groups)
-    os.setresgid(step.gid, step.gid, step.gid)
-    os.setresuid(step.uid, step.uid, step.uid)
+    calls.set_identity(step.uid, step.gid, step.groups)
     # with fs.suid_dumpable the new uid could inspect this process: proc_sys_fs(5)
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 

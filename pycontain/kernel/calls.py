@@ -50,6 +50,8 @@ _bpf = _shape("long(*)(long, int, void *, unsigned int)")
 _statx = _shape("long(*)(long, int, const char *, int, unsigned int, void *)")
 _ioprio_set = _shape("long(*)(long, int, int, int)")
 _sched_setattr = _shape("long(*)(long, int, struct sched_attr *, unsigned int)")
+_setgroups = _shape("long(*)(long, int, const unsigned int *)")
+_setresid = _shape("long(*)(long, unsigned int, unsigned int, unsigned int)")
 _keyctl = _shape("long(*)(long, int, const char *)")
 _unshare, _setns, _umount2, _prctl, _ioctl, _socket, _flock, _signalfd = (
     lib.unshare, lib.setns, lib.umount2, lib.prctl, lib.ioctl, lib.socket, lib.flock, lib.signalfd,
@@ -334,6 +336,18 @@ def setdomainname(name: str) -> None:
 def personality(persona: int) -> None:
     """Set the execution domain. personality(2)."""
     _checked(_personality(persona), "personality")
+
+
+def set_identity(uid: int, gid: int, groups: tuple[int, ...]) -> None:
+    """
+    Set this process's groups, gid and uid. setgroups(2), setresgid(2), setresuid(2).
+
+    Not through the C library, which would have all threads do the same: in a child of vfork those
+    that it knows of are its parent's. nptl(7)
+    """
+    _checked(_setgroups(c.SYS_setgroups, len(groups), ffi.new("unsigned[]", groups)), "setgroups")
+    _checked(_setresid(c.SYS_setresgid, gid, gid, gid), "setresgid")
+    _checked(_setresid(c.SYS_setresuid, uid, uid, uid), "setresuid")
 
 
 def prctl(option: int, a: int = 0, b: int = 0, *, name: str) -> int:

@@ -23,12 +23,14 @@ SYS_mount_setattr = 442
 # ... older ones do not
 _OLDER = {
     "x86_64": {
+        "setgroups": 116, "setresuid": 117, "setresgid": 119,
         "rt_sigaction": 13, "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251,
         "sched_setattr": 314, "seccomp": 317, "bpf": 321, "statx": 332, "read": 0, "write": 1,
         "close": 3, "ioctl": 16, "execve": 59, "setpgid": 109, "setsid": 112, "capset": 126,
         "dup3": 292, "prlimit64": 302,
     },
     "aarch64": {
+        "setgroups": 159, "setresuid": 147, "setresgid": 149,
         "rt_sigaction": 134, "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30,
         "sched_setattr": 274, "seccomp": 277, "bpf": 280, "statx": 291, "read": 63, "write": 64,
         "close": 57, "ioctl": 29, "execve": 221, "setpgid": 154, "setsid": 157, "capset": 91,
@@ -37,6 +39,8 @@ _OLDER = {
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
 SYS_getcwd = _numbers["getcwd"]
+SYS_setgroups, SYS_setresuid = _numbers["setgroups"], _numbers["setresuid"]
+SYS_setresgid = _numbers["setresgid"]
 SYS_rt_sigaction = _numbers["rt_sigaction"]
 SYS_pivot_root = _numbers["pivot_root"]
 SYS_keyctl = _numbers["keyctl"]

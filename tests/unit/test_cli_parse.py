@@ -157,7 +157,7 @@ def test_arguments_after_the_id_of_ps_are_passed_to_ps():
     assert parsed("ps c1 -o pid,args --forest")[1]["ps_options"] == ("-o", "pid,args", "--forest")
 
 
-@pytest.mark.parametrize("command", [name for name, one in table.COMMANDS.items() if one.calls])
+@pytest.mark.parametrize("command", [one.name for one in table.COMMANDS.values() if one.calls])
 def test_help_works_without_the_required_arguments(command):
     assert fast.parse(table.COMMANDS[command], ["--help"]) is None
     assert fast.parse(table.COMMANDS[command], ["-h"]) is None
