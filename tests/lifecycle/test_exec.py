@@ -364,19 +364,21 @@ def test_a_cgroup_above_the_containers_is_refused(runtime, bundle):
 
 # --- the process that creates the one inside, and exits ------------------------------------------
 
-REPORTS_LATE = """
+TAKES_OVER_LATE = """
 import os, sys, time
 sys.path += {paths!r}
 from pycontain.errors import PycontainError
 from pycontain.runtime.exec import exec_
 from pycontain.options import Options
 from pycontain.plan.request import ExecRequest
-from pycontain.wire import sync
-report = sync.report_born
+from pycontain.launch import inside
+from pycontain.plan import steps
+from pycontain.plan.walk import parent_step
+take_over = parent_step.functions[steps.TakeOver]
 def delayed(*arguments):
     {delay}
-    report(*arguments)
-sync.report_born = delayed
+    take_over(*arguments)
+parent_step.functions[steps.TakeOver] = delayed
 try:
     request = ExecRequest(id={id!r}, args=("sleep", "1000"), detach=True, pid_file={file!r})
     exec_(Options(root={root!r}), request)
@@ -386,10 +388,10 @@ except PycontainError as error:
 
 
 def enter(runtime, container, file, delay):
-    """Start `sleep 1000` in a container; `delay` runs before its pid is reported."""
+    """Start `sleep 1000` in a container; `delay` runs before its process is taken over."""
     paths = [path for path in sys.path if path]
     root = str(runtime.root)
-    code = REPORTS_LATE.format(paths=paths, root=root, id=container, file=str(file), delay=delay)
+    code = TAKES_OVER_LATE.format(paths=paths, root=root, id=container, file=str(file), delay=delay)
     quiet = subprocess.DEVNULL  # not a pipe: the detached process would keep its other end open
     with (file.parent / "said").open("w+") as said:
         done = subprocess.run(
@@ -408,7 +410,7 @@ def programs(runtime, container):
     return [line for line in runtime.ok("ps", container).lines if line.endswith("sleep 1000")]
 
 
-def test_the_pid_is_right_however_late_it_is_reported(runtime, bundle, tmp_path):
+def test_the_pid_is_right_however_late_the_process_is_taken_over(runtime, bundle, tmp_path):
     container = runtime.started(bundle("sleep 2000"))
     file = tmp_path / "pid"
     assert enter(runtime, container, file, "time.sleep(0.3)") == (0, "")
@@ -416,10 +418,9 @@ def test_the_pid_is_right_however_late_it_is_reported(runtime, bundle, tmp_path)
     assert file.read_text() == line.split()[1]
 
 
-def test_a_process_that_was_never_reported_does_not_run(runtime, bundle, tmp_path):
+def test_a_process_that_was_never_taken_over_does_not_run(runtime, bundle, tmp_path):
     container = runtime.started(bundle("sleep 2000"))
-    status, said = enter(runtime, container, tmp_path / "pid", "os.kill(os.getpid(), 9)")
-    assert status == 1
-    assert "was killed by signal 9" in said
+    status, _ = enter(runtime, container, tmp_path / "pid", "os.kill(os.getpid(), 9)")
+    assert status == -9
     wait_until(lambda: len(runtime.ok("ps", container).lines) == 2, "the process has exited")
     assert not (tmp_path / "pid").exists()
