@@ -112,3 +112,4 @@ ffi: dev ## regenerate the C bindings
 	$(PY) -m pycontain.vm.ffi_source
 
 include vagrant/lab.mk
+include tests/faults.mk

@@ -1,9 +1,11 @@
 """
 Running a hook: the same on both sides. config.md, POSIX-platform Hooks.
 
-The state is passed through a pipe that is filled before the hook runs, and the hook's output goes
-to an anonymous file: no pipe can fill up, and nothing waits for a hook that does not read. The
-state is not passed in a file, since a limit of file sizes (RLIMIT_FSIZE) would truncate it.
+The state is passed through a pipe that is filled before the hook runs, so nothing waits for a hook
+that does not read. It is not passed in a file, since a limit of file sizes (RLIMIT_FSIZE) would
+truncate it. The hook's output is read while it runs, and only its end is kept, however much it
+writes. What a hook leaves behind may have its output open for as long as it likes: only the hook is
+waited for, and nobody reads on.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import _signal
 import errno
 import fcntl
+import select
 import time
 
 from .errors import HookError
@@ -79,16 +82,44 @@ def run_hook(
             at=hook.path,
             remedy="shorten the annotations, or raise /proc/sys/fs/pipe-max-size",
         ) from None
-    output = os.memfd_create("pycontain-hook", os.MFD_CLOEXEC)
+    output = _Output()
     try:
-        pid, began = _spawn(hook, stdin, output, folder), time.monotonic()
-        ended = _wait(pid, hook.timeout, until)
+        pid, began = _spawn(hook, stdin, output.writer, folder), time.monotonic()
+        ended = _wait(pid, output, hook.timeout, until)
         if ended != 0:
             how = _ending(ended, hook, time.monotonic() - began)
-            raise HookError(f"{how}{_tail(output)}", at=hook.path)
+            raise HookError(f"{how}{output.text()}", at=hook.path)
     finally:
         os.close(stdin)
-        os.close(output)
+        output.close()
+
+
+class _Output:
+    """The pipe that a hook writes to; the last bytes that came through it are kept."""
+
+    __slots__ = ("reader", "tail", "writer")
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.reader, False)
+        self.tail = b""
+
+    def read(self) -> None:
+        """Read what there is, at most what fits into a pipe: a daemon may write without end."""
+        try:
+            self.tail = (self.tail + os.read(self.reader, _PIPE))[-_TAIL:]
+        except BlockingIOError:
+            pass
+
+    def text(self) -> str:
+        """What was kept, for an error, on one line."""
+        text = self.tail.decode(errors="replace").strip()
+        return ": " + " | ".join(text.splitlines()) if text else ""
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self.reader)
+        os.close(self.writer)
 
 
 def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:
@@ -160,16 +191,25 @@ def _inherited() -> list[int]:
 _TIMED_OUT = -1
 
 
-def _wait(pid: int, timeout: int | None, until: Until) -> int:
+def _wait(pid: int, output: _Output, timeout: int | None, until: Until) -> int:
     """The wait status of a hook, or _TIMED_OUT if it had to be killed."""
-    if timeout is None and until is FOREVER:
-        return os.waitpid(pid, 0)[1]
-    pidfd = os.pidfd_open(pid)
+    end = None if timeout is None else time.monotonic() + timeout
+    pidfd = -1
     ended = False
     try:
-        ended = until.wait(pidfd, timeout)
+        pidfd = os.pidfd_open(pid)
+        with select.epoll() as events:  # one descriptor that is ready when either is
+            events.register(pidfd, select.EPOLLIN)
+            events.register(output.reader, select.EPOLLIN)
+            while not ended:
+                left = None if end is None else max(end - time.monotonic(), 0.0)
+                if not until.wait(events.fileno(), left):
+                    break
+                ended = any(fd == pidfd for fd, _ in events.poll(0))
+                output.read()
     finally:
-        os.close(pidfd)
+        if pidfd >= 0:
+            os.close(pidfd)
         if not ended:  # not reaped yet, so the pid cannot have been reused
             os.killpg(pid, _signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
@@ -185,9 +225,3 @@ def _ending(status: int, hook: Hook, spent: float) -> str:
     if code < 0:
         how = f"was killed by signal {-code} ({(_signal.strsignal(-code) or '?').lower()})"
     return f"{how} after {spent * 1000:.0f} ms"
-
-
-def _tail(output: int) -> str:
-    size = os.lseek(output, 0, os.SEEK_END)
-    text = os.pread(output, _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
-    return ": " + " | ".join(text.splitlines()) if text else ""

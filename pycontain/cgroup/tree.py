@@ -19,7 +19,7 @@ from .place import joined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..plan.resources import Setting
 
@@ -47,6 +47,10 @@ class Cgroup:
         self.made = made
         self._fd = -1
 
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if self._fd >= 0:
+            close(self._fd)
+
     def __repr__(self) -> str:
         return f"Cgroup({self.directory})"
 
@@ -68,8 +72,8 @@ class Cgroup:
     def close(self) -> None:
         """Close the descriptor; the next use opens it again."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1  # it is closed whatever close(2) returns
+            os.close(fd)
 
     def below(self, name: str) -> Cgroup:
         """The cgroup at this path inside this one."""
@@ -110,13 +114,13 @@ class Cgroup:
     def _mkdir(self, path: str) -> None:
         try:
             os.mkdir(self.mount + path, 0o755)
+            if path not in self.made:
+                self.made = (*self.made, path)
             os.chmod(self.mount + path, 0o755)  # whatever the umask, which threads share
         except FileExistsError:
             return
         except OSError as error:
             raise KernelError.of("mkdir", error.errno or 0, self.mount + path) from None
-        if path not in self.made:
-            self.made = (*self.made, path)
 
     def _check_fit(self) -> None:
         events = table(self.read("cgroup.events"))
@@ -176,7 +180,7 @@ class Cgroup:
         self.made = ()
 
     def _remove_own(self, seconds: float) -> None:
-        if not os.path.isdir(self.directory):
+        if _rmdir(self.directory):  # an empty one: this works even without a free descriptor
             return
         self._wait_for_end(seconds)
         for parent, name in _descendants(self.fd):

@@ -1,0 +1,24 @@
+# Faults, a soak and fuzzing. Included by the top Makefile, whose `dev` target creates the virtual
+# environment that this runs in.
+
+SOAK   ?= 600
+FOR    ?= 10m
+SEEDED := $(if $(SEED),--seed $(SEED))
+FUZZER := $(VENV)/.fuzzer
+
+.PHONY: faults soak fuzz
+
+faults: root dev ## fail each system call with each error, and kill at each: half an hour
+	$(SUDO) PYCONTAIN_FAULTS=full $(PY) -m pytest -q tests/faults
+
+soak: root dev ## random commands and faults for SOAK=600 seconds, from SEED
+	$(SUDO) $(PY) -m tests.soak --seconds $(SOAK) $(SEEDED)
+
+fuzz: root dev $(FUZZER) ## fuzz all that is read, for FOR=10m altogether, from SEED
+	$(SUDO) $(PY) -m tests.fuzz --for $(FOR) $(SEEDED)
+
+$(FUZZER): $(TOOLS)
+	@echo "adding the fuzzer"
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable '.[fuzz]'
+	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
+	@touch $@

@@ -1,0 +1,17 @@
+"""Fixtures of the tests of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.trial import Trials
+
+
+@pytest.fixture
+def trials(request, runtime, bundle) -> Iterator[Trials]:
+    """Tries the verb whose name is the parameter."""
+    made = Trials(runtime, bundle, request.param)
+    yield made
+    made.close()

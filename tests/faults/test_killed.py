@@ -1,0 +1,90 @@
+"""
+Whenever a process of ours is killed, `delete --force` removes what it has left.
+
+SIGKILL reaches the command itself, or what it has forked, at each step of a launch and at each
+system call of the other commands; with PYCONTAIN_FAULTS=full at each call of all.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pycontain.runtime import delete
+from tests.faults.binding import HALT, KILL, STEP, Call, Fault
+from tests.faults.test_calls import FULL
+from tests.faults.trial import Trials
+from tests.faults.verbs import LAUNCHES, VERBS
+
+pytestmark = pytest.mark.needs_root
+
+
+def moments(trials: Trials) -> list[Call]:
+    """The calls at which something is killed."""
+    steps = [call for call in trials.calls if call.name == STEP]
+    return trials.calls if FULL or not steps else steps
+
+
+@pytest.mark.parametrize("trials", VERBS, indirect=True)
+def test_a_process_that_is_killed(trials):
+    found = []
+    for call in moments(trials):
+        fault = Fault(call.process, call.call, KILL)
+        found += [f"{fault}, {call.name}: {text}" for text in trials.complaints(fault)]
+    assert found == []
+    assert trials.faults > len(moments(trials)) * 0.9
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["and then goes on", "until the end"])
+@pytest.mark.parametrize("trials", LAUNCHES, indirect=True)
+def test_a_command_that_is_killed_while_its_child_halts(trials, goes_on):
+    found = []
+    for call in moments(trials):
+        fault = Fault(call.process, call.call, HALT)
+        complaints = trials.complaints_of_killed(fault, goes_on=goes_on)
+        found += [f"{fault}, {call.name}: {text}" for text in complaints]
+    assert found == []
+    assert trials.faults > len(moments(trials)) * 0.9
+
+
+# --- moments that are known to be bad ---------------------------------------------------------------
+
+
+def after(trials: Trials, *names: str) -> Call:
+    """The first call of the command with the last of these names, after one with each before it."""
+    calls = iter(call for call in trials.calls if call.process == 0)
+    for name, _, detail in (text.partition(" ") for text in names):
+        found = next(call for call in calls if call.name == name and detail in call.detail)
+    return found
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the step `cgroup` creates the cgroup before it stores the cgroup's name in state.json",
+)
+@pytest.mark.parametrize("trials", ["run", "create"], indirect=True)
+def test_a_command_that_is_killed_between_its_cgroup_and_its_state(trials):
+    call = after(trials, "step cgroup", "mkdir /", "open state.json.new")
+    assert trials.complaints(Fault(call.process, call.call, KILL)) == []
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the pid file is written under a hidden name, which nothing removes after a SIGKILL;"
+    " with O_TMPFILE it would have none",
+)
+@pytest.mark.parametrize("trials", ["create"], indirect=True)
+def test_a_command_that_is_killed_while_it_writes_the_pid_file(trials):
+    call = after(trials, "step pid file", "write")
+    assert trials.complaints(Fault(call.process, call.call, KILL)) == []
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="until its first instructions have run, a child of vfork holds the lock of the state"
+    " directory, and its pid is not recorded: `delete --force` could kill by the cgroup",
+)
+@pytest.mark.parametrize("trials", ["run"], indirect=True)
+def test_a_child_that_never_begins_does_not_keep_the_lock(trials, monkeypatch):
+    monkeypatch.setattr(delete, "_PATIENCE", 0.5)
+    call = after(trials, "spawn", "close")
+    assert trials.complaints_of_killed(Fault(call.process, call.call, HALT), goes_on=False) == []

@@ -1,0 +1,144 @@
+"""
+Whenever a worker of the library is killed, its program gets an error and can delete the rest.
+
+The worker is another program, so it begins with a module that installs the counter of calls, which
+shares a file with the test.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pycontain
+from pycontain.lean import archive
+from pycontain.library import container as library
+from pycontain.library.pool import Pool
+from pycontain.options import Options
+from pycontain.runtime.delete import delete
+from tests.bundles import TOKEN, look
+from tests.faults.binding import HALT, KILL, STEP, Call, Fault, Shared
+from tests.faults.test_calls import FULL
+from tests.faults.trial import LIMIT, sweep, within
+from tests.faults.verbs import VERBS
+
+pytestmark = pytest.mark.needs_root
+
+FAULTY = """
+from pycontain.library.worker import serve as serve_soundly
+from tests.faults.binding import Fault, Shared, install
+
+def serve():
+    install({fault!r}, Shared({path!r}))
+    serve_soundly()
+"""
+_FULL = VERBS["run"].changes
+CHANGES = {**_FULL, "process.args": ["true"], "mounts": _FULL["mounts"][:-1]}
+
+
+class Workers:
+    """Runs a container with a worker that something happens to."""
+
+    def __init__(self, made: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made = made
+        self.folder = folder
+        self.options = Options(root=str(folder / "state"))
+        self.shared = Shared(str(folder / "shared"))
+        self.numbers = count(1)
+        self.module = ""
+        command = archive.command
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setattr(archive, "command", lambda path, _: command(path, self.module))
+        monkeypatch.setattr(library, "_pool", Pool())
+
+    def run(self, fault: Fault | None) -> tuple[str, object]:
+        """(the id, the result or the error) of a run whose worker has this fault."""
+        name = f"faulty{next(self.numbers)}"
+        text = FAULTY.format(fault=fault, path=str(self.folder / "shared"))
+        (self.folder / f"{name}.py").write_text(text)
+        self.module = f"{name}:serve"
+        id = f"{TOKEN}-{name}"
+        try:
+            return id, pycontain.run(self.made.path, id=id, options=self.options)
+        except pycontain.PycontainError as error:
+            return id, error
+        finally:
+            pycontain.close()
+
+    def steps(self) -> list[Call]:
+        """The calls at which something happens: all, or the beginnings of the steps."""
+        for _ in range(2):  # the first time, places in the rootfs are created
+            self.shared.clear()
+            _, result = self.run(None)
+            assert getattr(result, "status", result) == 0
+        return [call for call in self.shared.calls() if FULL or call.name == STEP]
+
+    def left(self, id: str, before: Any) -> list[str]:
+        """What is left after delete with force."""
+        delete(self.options, id, force=True)
+        within(3, lambda: look()[:3] == before[:3])
+        found = [
+            f"{kind} changed: {sorted(set(was) ^ set(now))}"
+            for kind, was, now in zip(before._fields, before, look(), strict=True)
+            if now != was
+        ]
+        sweep(before)
+        return found
+
+
+@pytest.fixture
+def workers(bundle, tmp_path, monkeypatch, shared_mounts) -> Iterator[Workers]:
+    yield Workers(bundle("true", CHANGES), tmp_path, monkeypatch)
+    pycontain.close()
+
+
+def test_a_worker_that_is_killed_at_a_step(workers):
+    found, calls = [], workers.steps()
+    before = look()
+    for call in calls:
+        workers.shared.clear()
+        id, result = workers.run(Fault(call.process, call.call, KILL))
+        assert workers.shared.happened, call
+        if not isinstance(result, pycontain.PycontainError):
+            found.append(f"{call}: {result}")
+        found += [f"{call}: {result}: {text}" for text in workers.left(id, before)]
+    assert found == []
+
+
+def test_a_worker_that_is_killed_while_its_child_halts(workers):
+    found, calls = [], workers.steps()
+    before = look()
+    for call in calls:
+        workers.shared.clear()
+        killer = threading.Thread(target=kill_the_worker, args=(workers.shared,))
+        killer.start()
+        id, result = workers.run(Fault(call.process, call.call, HALT))
+        killer.join()
+        if not isinstance(result, pycontain.StateError):
+            found.append(f"{call}: {result}")
+        found += [f"{call}: {result}: {text}" for text in workers.left(id, before)]
+    assert found == []
+
+
+def kill_the_worker(shared: Shared) -> None:
+    """Once something halts: the worker is the only child of this program that runs Python."""
+    if within(LIMIT, lambda: shared.happened):
+        for pid in children():
+            if b"faulty" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+    shared.may_go_on = True
+
+
+def children() -> list[int]:
+    return [
+        int(pid)
+        for task in os.listdir("/proc/self/task")
+        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
+    ]

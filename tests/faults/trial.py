@@ -1,0 +1,284 @@
+"""One command with one fault, in a process made for it; then `delete --force`, and a look around."""
+
+from __future__ import annotations
+
+import difflib
+import faulthandler
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pycontain.cli import fast
+from tests.bundles import Bundle, Bundles, Host, Runtime, look
+from tests.faults import binding
+from tests.faults.binding import Call, Fault
+from tests.faults.verbs import VERBS, furnish, report, spoken
+
+LIMIT = 15.0
+"""Seconds after which a command, or a wait for its program, counts as hanging."""
+
+_UNFORESEEN = (
+    "Traceback", "AssertionError", "AttributeError", "IndexError", "KeyError", "NameError",
+    "TypeError", "UnboundLocalError", "ValueError", "RuntimeError", "RecursionError",
+)  # fmt: skip
+
+
+class Ended(NamedTuple):
+    """How a command ended; status is negative for a signal, None if it hung and was killed."""
+
+    status: int | None
+    err: str
+
+
+class Trials:
+    """Tries one verb again and again, each time with a new container of one bundle."""
+
+    def __init__(self, runtime: Runtime, bundles: Bundles, name: str) -> None:
+        self.runtime = runtime
+        self.verb = VERBS[name]
+        self.made: Bundle = bundles("", self.verb.changes)
+        furnish(self.made, self.verb)
+        self.shared = binding.Shared()
+        self.faults = 0
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(self.made.path / "sock"))
+        self.listener.listen()
+        self.listener.setblocking(False)
+        self.sound = ""
+        self.clean: tuple[Host, list[str]] = (look(), [])
+        self.calls = self._learn()
+
+    def close(self) -> None:
+        self.listener.close()
+
+    def _learn(self) -> list[Call]:
+        """The calls of the command without a fault; sets what it then reports and leaves."""
+        for _ in range(2):  # the first time, places in the rootfs are created
+            id = self._prepared()
+            ended, self.sound = self._carried_out(id, None)
+            assert ended == [Ended(0, "")] * len(ended), ended
+            assert self._command("delete --force ID", id) == Ended(0, "")
+            self.clean = look(), self._left()
+        return self.shared.calls()
+
+    def _prepared(self) -> str:
+        """A new container, as the verb needs it."""
+        shutil.rmtree(self.runtime.root, ignore_errors=True)
+        shutil.rmtree(self.made.path / "report")
+        (self.made.path / "report").mkdir()
+        (self.made.path / "report").chmod(0o777)
+        for name in ("log", "pid"):
+            (self.made.path / name).unlink(missing_ok=True)
+        id = self.runtime.new_id()
+        for words in self.verb.before:
+            ended = self._command(words, id)
+            assert ended == Ended(0, ""), (words, ended)
+        return id
+
+    # --- one trial -----------------------------------------------------------------------------
+
+    def complaints(self, fault: Fault) -> list[str]:
+        """What does not hold after the command was run with this fault; [] if all is well."""
+        id = self._prepared()
+        ended, seen = self._carried_out(id, fault)
+        if not self.shared.happened:
+            return self._cleaned(id)  # it did not get so far this time
+        self.faults += 1
+        found = [text for each in ended for text in _complaints_about(each, fault)]
+        if ended[-1].status == 0 and fault.number > 0 and seen != self.sound:
+            found.append(f"it succeeded, but not as requested: {_difference(self.sound, seen)}")
+        return found + self._cleaned(id)
+
+    def _carried_out(self, id: str, fault: Fault | None) -> tuple[list[Ended], str]:
+        """How the command and those that complete it have ended, and what the program reports."""
+        self.shared.clear()
+        ended = [self._ended(self._forked(self.verb.words, id, fault, self.shared))]
+        for words in self.verb.after:
+            if ended[-1].status == 0:
+                ended.append(self._command(words, id))
+        if ended[-1].status != 0 or not self.verb.reports:
+            return ended, ""
+        within(LIMIT, lambda: report(self.made, self.verb.reports, id))
+        return ended, report(self.made, self.verb.reports, id)
+
+    def complaints_of_killed(self, fault: Fault, *, goes_on: bool) -> list[str]:
+        """
+        The same for a command that is killed while one of its processes halts.
+
+        goes_on  whether that process goes on before `delete --force`, or only afterwards
+        """
+        id = self._prepared()
+        self.faults += self._halted(id, fault)
+        self.shared.may_go_on = goes_on
+        found = self._cleaned(id)
+        self.shared.may_go_on = True
+        return found
+
+    def _carried_out(self, id: str, fault: Fault | None) -> tuple[list[Ended], str]:
+        """How the command and those that complete it have ended, and what the program reports."""
+        self.shared.clear()
+        ended = [self._ended(self._forked(self.verb.words, id, fault, self.shared))]
+        for words in self.verb.after:
+            if ended[-1].status == 0:
+                ended.append(self._command(words, id))
+        if ended[-1].status != 0 or not self.verb.reports:
+            return ended, ""
+        within(LIMIT, lambda: report(self.made, self.verb.reports, id))
+        return ended, report(self.made, self.verb.reports, id)
+
+    def killed_while_child_halts(self, fault: Fault) -> list[str]:
+        """The same for a command that is killed while one of its processes is at a call."""
+        id = self._prepared()
+        self.faults += self._halted(id, fault)
+        return self._cleaned(id)
+
+    def _cleaned(self, id: str) -> list[str]:
+        """What is left after `delete --force`."""
+        ended = self._command("delete --force ID", id)
+        found = [] if ended == Ended(0, "") else [f"delete --force: {ended}"]
+        self._drain()
+        host, left = self.clean
+        within(3, lambda: look()[:3] == host[:3])  # what was killed may take a moment
+        for kind, was, now in zip(host._fields, host, look(), strict=True):
+            if now != was:
+                changes = sorted(set(was) ^ set(now))
+                found.append(f"{kind} changed: {changes}")
+                sweep(host)
+        more = sorted(set(self._left()) - set(left))
+        if more:
+            found.append(f"files are left: {more}")
+        for path in sorted(more, reverse=True):
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        return found
+
+    def _left(self) -> list[str]:
+        """The files in the state root, the bundle and its root file system."""
+        found = [str(path) for path in self.runtime.root.rglob("*")]
+        found += [str(path) for path in self.made.path.rglob("*")]
+        ours = [str(self.made.path / name) for name in ("log", "pid", "report/")]
+        return sorted(path for path in found if not path.startswith(tuple(ours)))
+
+    def _drain(self) -> None:
+        """Accept and close what was connected, or the queue would be full in the end."""
+        try:
+            while True:
+                self.listener.accept()[0].close()
+        except BlockingIOError:
+            pass
+
+    # --- processes -----------------------------------------------------------------------------
+
+    def _command(self, words: str, id: str) -> Ended:
+        """Run one command without a fault to its end."""
+        return self._ended(self._forked(words, id, None, None))
+
+    def _halted(self, id: str, fault: Fault) -> bool:
+        """Kill the command once the fault has halted a process; False if that never happens."""
+        self.shared.clear()
+        pid = self._forked(self.verb.words, id, fault, self.shared)
+        pidfd = os.pidfd_open(pid)
+        within(LIMIT, lambda: self.shared.happened or select.select([pidfd], [], [], 0)[0])
+        os.close(pidfd)
+        if self.shared.happened:
+            os.kill(pid, signal.SIGKILL)
+        self._ended(pid)
+        return self.shared.happened
+
+    def _forked(
+        self, words: str, id: str, fault: Fault | None, shared: binding.Shared | None
+    ) -> int:
+        err = self.runtime.folder / "err"
+        err.unlink(missing_ok=True)
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+            os.dup2(os.open(self.runtime.folder / "out", flags), 1)
+            os.dup2(os.open(err, flags), 2)
+            line = spoken(words, self.made, id)
+            sys.argv[1:] = ["--root", str(self.runtime.root), *line]
+            faulthandler.disable()  # pytest's: a process that kills itself has nothing to say
+            binding.install(fault, shared)
+            os._exit(fast.main(sys.argv[1:]))
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(99)
+
+    def _ended(self, pid: int) -> Ended:
+        pidfd = os.pidfd_open(pid)
+        hangs = not select.select([pidfd], [], [], LIMIT)[0]
+        os.close(pidfd)
+        if hangs:
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        err = (self.runtime.folder / "err").read_text(errors="replace")
+        return Ended(None if hangs else status, err)
+
+
+def _complaints_about(ended: Ended, fault: Fault) -> Iterator[str]:
+    """What is wrong with how a command has ended."""
+    if ended.status is None:
+        yield "the command hangs"
+    lines = ended.err.splitlines()
+    if not all(line.startswith("pycontain: ") for line in lines):
+        yield f"it prints {ended.err}"
+    if any(word in ended.err for word in _UNFORESEEN):
+        yield f"an unforeseen error: {ended.err}"
+    if fault.number > 0 and ended.status and not lines:
+        yield f"it ends with {ended.status} and says nothing"
+    if fault.number > 0 and ended.status is not None and ended.status < 0:
+        yield f"it is killed by signal {-ended.status}"
+
+
+def _difference(wanted: str, found: str) -> str:
+    lines = difflib.unified_diff(wanted.splitlines(), found.splitlines(), n=0, lineterm="")
+    return "; ".join([*lines][2:])
+
+
+def sweep(before: Host) -> None:
+    """Kill and remove what was left, so that the next test starts from a clean host."""
+    cgroups = sorted(set(look().cgroups) - set(before.cgroups), reverse=True)
+    for path in cgroups:
+        Path(path, "cgroup.kill").write_text("1")
+    known = {line.split()[0] for line in before.processes} | {str(os.getpid())}
+    for line in look().processes:
+        if line.split()[0] not in known:
+            try:
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    for path in cgroups:
+        within(3, lambda path=path: removed(path))
+
+
+def removed(path: str | Path) -> bool:
+    """Remove a cgroup; whether it is gone."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def within(seconds: float, true: Callable[[], object]) -> bool:
+    """Whether this becomes true within so many seconds."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
