@@ -74,14 +74,23 @@ class Root:
         places = [] if found is None else [found]
         place, _ = self._trusted_place(path)
         if place and self._is_covered(place):
-            seen = calls.try_openat2(self.fd, path, os.O_PATH, _SAFE)
-            places += [seen] if seen >= 0 else []
+            seen = self._seen(path)
+            places += [] if seen is None else [seen]
         return places
+
+    def _seen(self, path: str) -> int | None:
+        """What the path leads to by name; None if nothing: any other error must not unmask it."""
+        fd = calls.try_openat2(self.fd, path, os.O_PATH, _SAFE)
+        if fd >= 0:
+            return fd
+        if fd in (-errno.ENOENT, -errno.ENOTDIR):
+            return None
+        raise calls.openat2_error(-fd, path)
 
     def _is_covered(self, place: str) -> bool:
         """Whether another mount, or another directory, is at the place of a trusted mount."""
-        fd = calls.try_openat2(self.fd, place, os.O_PATH, _SAFE)
-        if fd < 0:
+        fd = self._seen(place)
+        if fd is None:
             return True
         try:
             return calls.mount_id(fd) != calls.mount_id(self.mounts[place])

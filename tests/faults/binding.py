@@ -19,6 +19,7 @@ import mmap
 import os
 import posix
 import select
+import stat
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -213,7 +214,8 @@ _MAKE_DESCRIPTORS = {
 
 
 _GIVE_BACK = {
-    "_pidfd_send_signal", "_umount2", "close", "write", "kill", "killpg", "lstat", "pidfd_send_signal", "poll",
+    "_pidfd_send_signal", "_umount2", "close", "write", "kill", "killpg", "lstat",
+    "pidfd_send_signal", "poll",
     "rmdir", "stat", "unlink", "waitid", "waitpid",
 }  # fmt: skip
 _NO_SPACE = ("standard ", "/proc/", "/sys/", "pipe:", "socket:", "anon_inode:", "unknown")
@@ -265,6 +267,8 @@ def _target(fd: int) -> str:
     """What is written to, as far as this process can tell."""
     if fd in (1, 2):
         return "standard output or error"
+    if stat.S_ISFIFO(posix.fstat(fd).st_mode):
+        return "pipe:"
     try:
         return posix.readlink(f"/proc/self/fd/{fd}")
     except OSError:
@@ -274,7 +278,8 @@ def _target(fd: int) -> str:
 def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **named: Any) -> Any:
         detail = next((arg for arg in args if isinstance(arg, (str, bytes))), "")
-        number = _counter.fails(name, _target(args[0]) if name == "write" else detail)
+        writes = name == "write" and isinstance(args[0], int)
+        number = _counter.fails(name, _target(args[0]) if writes else detail)
         if number and name in _ANSWERS:
             return False
         if number and name == "close":

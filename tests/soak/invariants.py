@@ -90,7 +90,8 @@ def complaints_about_output(
         yield f"it prints {err}"
     if status == 0 and words[0] == "state":
         shown = json.loads(out)
-        if shown["status"] not in STATUSES or (shown["pid"] == 0) != (shown["status"] == "stopped"):
+        phase, pid = shown["status"], shown["pid"]
+        if phase not in STATUSES or (phase != "creating" and (pid == 0) != (phase == "stopped")):
             yield f"it shows {out}"
     if status == 0 and words[0] == "list":
         json.loads(out)
