@@ -145,6 +145,8 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
         # how a run usually makes its child, and the others always (`plan.vfork`)
         way = "vfork" if command.name == "run" else "fork"
         modules += ["pycontain.kernel.seal", f"pycontain.launch.{way}"]
+    if command.name == "exec":  # most containers have a pid namespace
+        modules += ["pycontain.launch.inside", "pycontain.init.inside"]
     modules += [name.partition(":")[0] for name in (command.calls, command.request) if name]
     code = _TRACE.format(
         path=sys.path, half=half, archive=archive.__file__, modules=", ".join(modules)

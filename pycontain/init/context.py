@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..kernel.bare import Birth, Orders
+    from ..kernel.bare import Orders, SharedPid
     from ..kernel.mounts import Tree
     from ..plan.walk import Turn
     from ..wire.sync import Channel
@@ -42,13 +42,13 @@ class Context:
     turns          the plan, whose last steps are that process's
     orders         what it will do
     entrance       its ends of the pipes to the parent
-    birth          where the parent finds its pid
+    shared_pid     where the parent finds its pid
     """
 
     __slots__ = (
-        "birth", "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state",
+        "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state",
         "kept", "late", "namespaces", "network", "orders", "place", "preserved", "program", "root",
-        "seccomp", "shares_root", "start", "target", "turns",
+        "seccomp", "shared_pid", "shares_root", "start", "target", "turns",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
@@ -73,7 +73,7 @@ class Context:
         self.turns: Sequence[Turn] = ()
         self.orders: Orders | None = None
         self.entrance: Channel | None = None
-        self.birth: Birth | None = None
+        self.shared_pid: SharedPid | None = None
 
     def close_others(self) -> None:
         """

@@ -53,9 +53,9 @@ def enter_pids(step: steps.EnterPids, context: Context) -> None:
     By now the parent waits for our end. What goes wrong is reported to it while the channel is
     open; at last it is closed, since the new process must not have it for a moment.
     """
-    entrance, birth = context.entrance, context.birth
+    entrance, shared = context.entrance, context.shared_pid
     assert entrance is not None, "the parent makes the pipes for this step"
-    assert birth is not None
+    assert shared is not None
     process = _Process(context, entrance)
     process.begin(step)
     for later in _after(step, context):
@@ -63,9 +63,9 @@ def enter_pids(step: steps.EnterPids, context: Context) -> None:
     context.close_but(process.kept)
     status = 0
     try:
-        process.orders.spawn(c.CLONE_PARENT | c.CLONE_PARENT_SETTID, entrance.writer)
+        process.orders.spawn(c.CLONE_PARENT | c.CLONE_PARENT_SETTID)
     except KernelError as error:
-        birth.number, status = -error.errno, EXIT_FAILED
+        shared.number, status = -error.errno, EXIT_FAILED
     os._exit(status)
 
 
@@ -89,14 +89,16 @@ class _Process:
         assert context.orders is not None, "made as children were put into the namespace"
         self.context = context
         self.orders = context.orders
+        self.orders.report = entrance.writer
         self.entrance = entrance
         self.kept = entrance.fds
         self.pid = 0  # the address of its pid in the environment, until then of scratch space
         self.pid_in_state = self.orders.place(b" " * PID_SIZE + b"}")
 
     def begin(self, step: steps.EnterPids) -> None:
-        """Its own session, then it waits until it has been taken over."""
+        """It reports its existence, makes a session, and waits until it has been taken over."""
         name = step.name
+        self._send(prepared.EXISTS)
         self._call(c.SYS_setsid, text=_failure("setsid", name))
         if step.terminal:
             self._call(c.SYS_ioctl, 0, c.TIOCSCTTY, 0, text=_failure("ioctl TIOCSCTTY", name))
@@ -129,6 +131,10 @@ class _Process:
     def _call(self, number: int, *arguments: int, least: int = 0, text: bytes = b"") -> None:
         self.orders.call(number, *arguments, least=least, text=text)
 
+    def _send(self, message: bytes) -> None:
+        orders = self.orders
+        self._call(c.SYS_write, orders.report, orders.place(message), len(message), least=1)
+
     def _load_filter(self, step: steps.LoadSeccomp) -> None:
         """A struct sock_fprog has the number of instructions, and where they are."""
         code = self.context.seccomp
@@ -151,14 +157,14 @@ class _Process:
         """
         Close the pipes to the parent, which thereby learns that it waits, and wait for `start`.
 
-        What it reports goes to the FIFO from here on, by the same number.
+        What it reports goes to a FIFO from here on.
         """
         fifos = self.context.start
         assert fifos is not None, "the parent makes the FIFOs for this step"
         self.kept |= fifos.fds
         self._call(c.SYS_close, self.entrance.reader)
-        self._call(c.SYS_dup3, fifos.writer, self.entrance.writer, os.O_CLOEXEC)
-        self._call(c.SYS_close, fifos.writer)
+        self._call(c.SYS_close, self.entrance.writer)
+        self.orders.report = fifos.writer
         self._call(c.SYS_read, fifos.reader, self.orders.place(bytes(_MESSAGE)), _MESSAGE, least=1)
 
     def _set_limits(self, step: steps.SetRlimits) -> None:
@@ -225,8 +231,7 @@ class _Process:
         for case in cases.values():
             case.in_step(step.name)
         error = ProgramError(f'exec: "{name}": ', status=126, step=step.name)
-        said = self.orders.place(prepared.EXEC)
-        self._call(c.SYS_write, self.entrance.writer, said, len(prepared.EXEC))
+        self._send(prepared.EXEC)
         self._call(c.SYS_execve, *self.command, text=prepared.failure(error, cases))
 
 

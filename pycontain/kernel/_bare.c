@@ -49,10 +49,10 @@ struct call {
     long arguments[6];
     char *text;                          /* what is written then: DIGITS and TAIL are its end */
     long length;
+    long report;                         /* the descriptor that it is written to */
 };
 
 struct orders {
-    long report;                         /* the descriptor that texts are written to */
     long count;
     struct call calls[];
 };
@@ -146,7 +146,7 @@ COPIED static void perform(struct orders *orders, long index, long end)
             for (long count = call->length ? DIGITS : 0; count > 0; count--, number /= 10)
                 *--digit = '0' + number % 10;
             if (call->length)
-                make(SYS_write, orders->report, (long)call->text, call->length, 0, 0, 0);
+                make(SYS_write, call->report, (long)call->text, call->length, 0, 0, 0);
             break;
         }
         index += 1 + (call->number == RUN ? a[0] : 0);

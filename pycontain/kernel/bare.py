@@ -30,10 +30,13 @@ class Orders:
     The system calls of a bare process, and the memory that their arguments point to.
 
     Each has the text that the process writes if the call fails, "" for none; it then exits.
+
+    report  the descriptor to which those that are added from now on write it
     """
 
     def __init__(self) -> None:
         """Raises KernelError."""
+        self.report = -1
         try:
             self._room = _bare.room(_ROOM)
         except OSError as error:
@@ -63,7 +66,7 @@ class Orders:
         assert not text or text.endswith(TAIL)
         padded = (*arguments, *(0,) * (6 - len(arguments)))
         where = self.place(text) if text else 0
-        self._calls.append(_words((number, least, *padded, where, len(text))))
+        self._calls.append(_words((number, least, *padded, where, len(text), self.report)))
 
     def run(self, count: int, seconds: int | None, text: bytes) -> None:
         """
@@ -76,17 +79,16 @@ class Orders:
         polled = self.place(bytes(4) + _READABLE.to_bytes(4, sys.byteorder))
         self.call(_RUN, count, limit, polled, self.place(bytes(8)), text=text)
 
-    def spawn(self, flags: int, report: int) -> int:
+    def spawn(self, flags: int) -> int:
         """
-        Create the process with these flags of clone(2), which writes to `report`; returns its pid.
+        Create the process with these flags of clone(2); returns its pid.
 
-        CLONE_PARENT_SETTID is for a `Birth`, which must exist.
+        CLONE_PARENT_SETTID is for a `SharedPid`, which must exist.
 
         Nothing of this process but the room is inherited, now or by later children: it can only
         exit, or create other bare processes. Raises KernelError.
         """
-        head = _words((report, len(self._calls)))
-        orders = self.place(head + b"".join(self._calls))
+        orders = self.place(_words((len(self._calls),)) + b"".join(self._calls))
         if len(self._data) > len(self._room):
             raise KernelError.of("execve", errno.E2BIG)
         self._room[: len(self._data)] = self._data
@@ -96,12 +98,12 @@ class Orders:
             raise KernelError.of("clone", error.errno or 0) from None
 
 
-class Birth:
+class SharedPid:
     """
     The pid of a bare process, for the parent of the one that creates it.
 
     The kernel writes it, before the process runs, into memory that no bare process has. There is
-    one per process, for one birth at a time.
+    one per process, for one child at a time.
     """
 
     __slots__ = ("_page",)

@@ -51,6 +51,6 @@ def _serve(pids: int, connection: int) -> None:
     os.dup2(connection, _CONNECTION, inheritable=False)
     calls.close_range(_CONTEXT)
     calls.capset(_ADMIN, _ADMIN, 0)
-    child = orders.spawn(c.CLONE_FILES | _signal.SIGCHLD, -1)
+    child = orders.spawn(c.CLONE_FILES | _signal.SIGCHLD)
     os.waitpid(child, 0)
     sockets.send(_CONNECTION, _CONTEXT)

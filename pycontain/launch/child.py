@@ -68,6 +68,7 @@ def import_rare_steps(turns: Sequence[Turn]) -> None:
                 from ..kernel import sockets, tty  # noqa: F401
             case steps.EnterPids():
                 from ..init import inside  # noqa: F401
+            case steps.JoinPids():
                 from ..kernel import procfs  # noqa: F401
             case steps.MountFilesystem(copy_up=True):
                 from ..init import copying  # noqa: F401

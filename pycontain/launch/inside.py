@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import KernelError, StepError
 from ..kernel import calls
-from ..kernel.bare import Birth
+from ..kernel.bare import SharedPid
 from ..kernel.files import read_bytes
 from ..lean import os
 from ..plan import steps
@@ -25,16 +25,16 @@ class Entrance:
     """
     What leads to the process that the child will create inside.
 
-    channel  to that process
-    theirs   its end
-    birth    its pid
-    pid      what it sees as its pid, once it was taken over
+    channel     to that process
+    theirs      its end
+    shared_pid  its pid
+    pid         what it sees as its pid, once it was taken over
     """
 
     def __init__(self, until: Until) -> None:
         """until: what ends the wait for a message of the process."""
         self.channel, self.theirs = sync.Channel.uncounted_pair(until)
-        self.birth = Birth()
+        self.shared_pid = SharedPid()
         self.pid = 0
         self._origin = 0, 0
 
@@ -73,7 +73,7 @@ def _origin(pid: int) -> tuple[int, int]:
 @parent_step(steps.TakeOver)
 def take_over(step: steps.TakeOver, launch: Launch) -> None:
     """
-    Wait until the child has exited, and continue with the process that it has created.
+    Continue with the process that the child has created before it exits.
 
     That one waits on a pipe: if we end before we know of it, it exits.
     """
@@ -82,17 +82,19 @@ def take_over(step: steps.TakeOver, launch: Launch) -> None:
     assert entrance is not None, "made before the child"
     if sync.await_child(child.channel)[0] != "end":
         raise StepError("has not ended with its last step", at="the child")
-    launch.caller.until.wait(child.pidfd)
-    pid = entrance.birth.number
+    word, _ = sync.await_child(entrance.channel)
+    pid = entrance.shared_pid.number
     if pid < 0:
         raise KernelError.of("clone", -pid).in_step(_STEP)
-    if pid == 0:
+    if word != "done" or pid == 0:
         raise death("ended before the program's process existed", _STEP)
     pidfd = os.pidfd_open(pid)
-    entrance.check(pid)
-    launch.reap_child()
-    child.close_channel()
-    launch.child = Child(pid, pidfd, entrance.channel)
+    try:
+        entrance.check(pid)
+    except BaseException:
+        os.close(pidfd)
+        raise
+    launch.replace_child(Child(pid, pidfd, entrance.channel))
 
 
 @parent_step(steps.SetSchedulerOutside)

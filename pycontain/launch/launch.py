@@ -99,6 +99,7 @@ class Launch:
         self.left_over: list[int] = []
         self.hooks_ran = False
         self._child: Child | None = None
+        self._creator: Child | None = None
         self._undo: list[Callable[[], object]] = []
 
     # --- the child -----------------------------------------------------------------------------
@@ -121,17 +122,39 @@ class Launch:
     def reap_child(self) -> None:
         """Wait for the child, which is exiting; if it is not ours, leave that to its parent."""
         child, self._child = self.child, None
+        self._reap(child)
+
+    def _reap(self, child: Child) -> None:
         try:
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         except ChildProcessError:  # a worker's: a child of the program
             self.left_over.append(child.pid)
         os.close(child.pidfd)
 
+    def replace_child(self, child: Child) -> None:
+        """Continue with the process that the child has created as its last act."""
+        self.child.close_channel()
+        self._creator, self._child = self.child, child
+
+    def reap_creator(self) -> None:
+        """
+        Wait for the child that was replaced, if there is one; it exits.
+
+        Raises Timeout and Interrupted: a user with its uid may have stopped it.
+        """
+        if self._creator is not None:
+            self.caller.until.wait(self._creator.pidfd)
+            creator, self._creator = self._creator, None
+            self._reap(creator)
+
     def kill_child(self) -> None:
-        """Kill the child and wait for it, if there is one."""
-        if self._child is None:
-            return
-        child = self._child
+        """Kill the child, and the one that it has replaced, and wait for them, if there are any."""
+        for child in (self._creator, self._child):
+            if child is not None:
+                self._kill(child)
+        self._creator = None
+
+    def _kill(self, child: Child) -> None:
         try:
             calls.send_signal(child.pidfd, _signal.SIGKILL)
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
@@ -149,7 +172,7 @@ class Launch:
         context.target = self.target
         context.cgroup = self.cgroup.directory if isinstance(self.cgroup, Cgroup) else ""
         if self.entrance is not None:
-            context.entrance, context.birth = self.entrance.theirs, self.entrance.birth
+            context.entrance, context.shared_pid = self.entrance.theirs, self.entrance.shared_pid
 
     def close_copy(self) -> None:
         """Close, in the child, what only the parent needs."""

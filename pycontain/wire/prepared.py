@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..errors import PycontainError
 
+EXISTS = b'{"done":[]}\n'  # the process exists
 EXEC = b'{"exec":[]}\n'  # execve comes next
 
 

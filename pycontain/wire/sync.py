@@ -29,13 +29,15 @@ pair of pipes leads to that process, which has no other descriptor than the prog
     ------                                   -----
                       <-  {"done": …}
                       <-  (end of file)      enter, exit
-    take over …                              the bare process
-                      pid, pid          ->   session, execve …
+                                             the bare process
+                      <-  {"done": []}       exists
+    take over …
+                      pid, pid          ->   execve …
                       <-  {"exec": []}, (end of file)
                       <-  {"fault": {…}, "errno": "00002"}   what was prepared for that failure
 
-The parent learns its pid from the kernel (`bare.Birth`), from no message; it sends the pid that the
-process has inside, as digits, padded to 12 bytes first with NULs and then with spaces.
+The parent learns its pid from the kernel (`bare.SharedPid`), from no message; it sends the pid that
+the process has inside, as digits, padded to 12 bytes first with NULs and then with spaces.
 
 An eventfd(2) beside the pipes counts the steps that the child has begun, so that the failed step
 is known even if the child dies without a message.

@@ -39,7 +39,10 @@ TESTED = {
     "tests/lifecycle/test_engines.py": ("WritePidFile", "SendPidfd"),
     "tests/lifecycle/test_hooks.py": ("RunHooks", "RunContainerHooks"),
     "tests/lifecycle/test_terminal.py": ("ConnectConsole", "OpenTerminal"),
-    "tests/lifecycle/test_exec.py": ("JoinProcess", "SetAffinity", "EnterPids", "TakeOver", "SetSchedulerOutside"),
+    "tests/lifecycle/test_exec.py": ("JoinProcess", "SetAffinity"),
+    "tests/lifecycle/test_joined_pids.py": (
+        "JoinPids", "EnterPids", "TakeOver", "SetSchedulerOutside",
+    ),
     "tests/conformance/test_devices.py": ("FilterDevices", "MakeDevices", "LinkDevices"),
     "tests/conformance/test_mounts.py": (
         "BindRoot", "MountFilesystem", "MountBind", "Remount", "MakePlaces", "ProtectPaths",

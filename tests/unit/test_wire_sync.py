@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pycontain.errors import KernelError, ProgramError, StepError
-from pycontain.wire import sync
+from pycontain.errors import HookError, KernelError, ProgramError, StepError
+from pycontain.wire import prepared, sync
 from pycontain.wire.sync import Channel
 
 
@@ -132,3 +132,88 @@ def test_descriptors_are_closed_on_execve_and_only_once(ends):
     parent.close()
     parent.close()
     assert parent.fds == set()
+
+
+# --- what a bare process sends -------------------------------------------------------------------
+
+
+def filled(message: bytes, number: int) -> bytes:
+    """A prepared message, with a number where the process puts it."""
+    assert message.endswith(b'00000"}\n')
+    return message[:-8] + f'{number:05}"}}\n'.encode()
+
+
+def raised(ends, message: bytes) -> str:
+    parent, child = ends
+    os.write(child.writer, message)
+    with pytest.raises((KernelError, StepError)) as caught:
+        sync.await_child(parent)
+    return str(caught.value)
+
+
+def test_a_failure_that_was_prepared_gets_the_kernels_reason(ends):
+    error = KernelError("", call="prlimit", at="process.rlimits[0]", value="1:2", step="rlimits")
+    said = raised(ends, filled(prepared.failure(error), 1))
+    assert said == "rlimits: prlimit: process.rlimits[0] = 1:2 operation not permitted"
+
+
+def test_a_failure_can_have_other_errors_for_some_reasons(ends):
+    cases = {8: ProgramError("exec /x: it is not a program", step="execve", status=126)}
+    error = ProgramError('exec: "/x": ', step="execve", status=126)
+    message = prepared.failure(error, cases)
+    assert raised(ends, filled(message, 8)) == "execve: exec /x: it is not a program"
+    assert raised(ends, filled(message, 7)) == 'execve: exec: "/x": argument list too long'
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (3 << 8, "exited with status 3"),
+        (9, "was killed by signal 9"),
+        (1 << 16, "ran longer than its timeout of 5 s"),
+    ],
+)
+def test_a_hook_that_fails_is_described_by_its_wait_status(ends, status, words):
+    error = HookError("", call="error running x hook #0", at="/hook", step="hooks")
+    said = raised(ends, filled(prepared.hook_failure(error, 5), status))
+    assert said == f"hooks: error running x hook #0: /hook {words}"
+
+
+def test_it_gets_its_pid_as_text_for_two_purposes(ends):
+    parent, child = ends
+    sync.let_run(parent, 17)
+    assert os.read(child.reader, 100) == b"17".ljust(12, b"\0") + b"17".ljust(12)
+    child.close()
+    sync.let_run(parent, 17)  # it has died: not an error
+
+
+FORGED = [
+    b'{"born": 1}', b'{"done": 5}', b'{"exec": [["x"]]}', b'{"exec": [["x", {}]]}', b'{"fault": 1}',
+    b'{"fault": {}}', b'{"fault": {"why": "x", "status": "many"}}', b'{"fault": {"kind": "Odd"}}',
+    b'{"fault": {"why": "x", "__class__": 1}}', b'{"fault": {"why": "x"}, "errno": "many"}',
+    b'{"fault": {"why": "x"}, "errno": "1", "cases": {"1": 5}}',
+    b'{"fault": {"why": "x"}, "errno": "1", "cases": []}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", FORGED)
+def test_what_is_not_in_the_protocol_is_an_error_and_names_no_process(ends, line):
+    """Whoever can inspect a process inside can let it send anything."""
+    assert "is not a message of the protocol" in raised(ends, line + b"\n")
+
+
+def test_a_message_without_end_is_an_error(ends):
+    parent, child = ends
+    pid = os.fork()
+    if pid == 0:
+        parent.close()
+        try:
+            while True:
+                os.write(child.writer, b"x" * 65536)
+        finally:
+            os._exit(0)
+    child.close()
+    with pytest.raises(StepError, match="longer than any message"):
+        sync.await_child(parent)
+    parent.close()
+    os.waitpid(pid, 0)
