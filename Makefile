@@ -29,7 +29,7 @@ define need
 	  echo "cannot install (needs root or sudo):" $$missing >&2; exit 1; }; }
 endef
 
-.PHONY: help root run test mutate test-unit lint rootfs rootfs-debian bench install clean dev \
+.PHONY: help root run test mutate test-unit lint rootfs rootfs-debian bench docs install clean dev \
 	packages test-packages bench-packages ffi
 
 help: ## list the targets
@@ -66,6 +66,10 @@ rootfs-debian: packages ## create a minimal Debian root file system
 	$(call need,debootstrap)
 	@$(SUDO) rootfs/make.sh debian
 
+docs: dev packages ## build the documentation: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	@echo build/site/index.html
+
 install: root packages ## install to PREFIX (/usr/local)
 	$(SUDO) mkdir -p $(PREFIX)/bin
 	$(SUDO) $(PYTHON) -m venv $(PREFIX)/lib/pycontain
@@ -90,7 +94,7 @@ $(READY): pyproject.toml pycontain/kernel/_bare.c pycontain/kernel/_vfork.c
 
 $(TOOLS): $(READY)
 	@echo "adding the tools for tests and benchmarks"
-	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable '.[dev,emulate]'
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable '.[dev,docs,emulate]'
 	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
 	@touch $@
 

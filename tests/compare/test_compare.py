@@ -13,7 +13,7 @@ from pycontain.compare import commands, page, walls
 from pycontain.compare.comparison import QUANTITIES, Column, Comparison, Figure, compare
 from pycontain.compare.measure import run
 from pycontain.errors import HostError, ProgramError, UsageError
-from tests.compare import browser
+from tests import browser
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 

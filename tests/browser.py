@@ -34,29 +34,35 @@ JSON.stringify({
 def look(page: Path, profile: Path) -> tuple[dict[str, object], bytes]:
     """What a page shows (LOOK, and the messages of its console), and a picture of it, a PNG."""
     with browser(profile) as tab:
-        tab.ask("Runtime.enable")
-        tab.ask("Page.enable")
-        tab.ask("Page.navigate", url=page.as_uri())
-        tab.wait("Page.loadEventFired")
-        seen = json.loads(tab.ask("Runtime.evaluate", expression=LOOK)["result"]["value"])
+        seen = tab.look(page)
         picture = tab.ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]
-        seen["messages"] = [event for event in tab.events if event == "Runtime.consoleAPICalled"]
         return seen, base64.b64decode(picture)
 
 
 class Tab:
     """One page of a browser."""
 
-    def __init__(self, commands: int, answers: int) -> None:
+    def __init__(self, commands: int, answers: int, width: int) -> None:
         self.commands = commands
         self.answers = answers
         self.rest = b""
         self.events: list[str] = []
         self.session: dict[str, str] = {}
         self.numbers = count(1)
-        target = self.ask("Target.createTarget", url="about:blank", width=1000, height=2200)
+        target = self.ask("Target.createTarget", url="about:blank", width=width, height=2200)
         attached = self.ask("Target.attachToTarget", flatten=True, **target)
         self.session = {"sessionId": attached["sessionId"]}
+        self.ask("Runtime.enable")
+        self.ask("Page.enable")
+
+    def look(self, page: Path) -> dict[str, object]:
+        """What a page shows: LOOK, and the messages of its console."""
+        self.events.clear()
+        self.ask("Page.navigate", url=page.as_uri())
+        self.wait("Page.loadEventFired")
+        seen = json.loads(self.ask("Runtime.evaluate", expression=LOOK)["result"]["value"])
+        seen["messages"] = [event for event in self.events if event == "Runtime.consoleAPICalled"]
+        return seen
 
     def ask(self, method: str, **values: object) -> dict[str, object]:
         """The answer to a command."""
@@ -87,8 +93,8 @@ class Tab:
 
 
 @contextmanager
-def browser(profile: Path):
-    """A browser with one tab; the profile is a folder of its own."""
+def browser(profile: Path, width: int = 1000):
+    """A browser with one tab of this width; the profile is a folder of its own."""
     to_read, commands = os.pipe()
     answers, to_write = os.pipe()
     # two steps, because one of the pipes may be 3 or 4 itself
@@ -103,7 +109,7 @@ def browser(profile: Path):
     os.close(to_read)
     os.close(to_write)
     try:
-        yield Tab(commands, answers)
+        yield Tab(commands, answers, width)
     finally:
         process.terminate()
         process.wait()
