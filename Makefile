@@ -12,7 +12,8 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
 RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libcap-dev libseccomp2 busybox-static
 TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps \
-	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell \
+	skopeo umoci golang-github-containers-common
 BENCH_PACKAGES := runc crun bubblewrap time
 
 # $(call need,PACKAGES): quietly install the missing packages, or print which ones to install.

@@ -25,13 +25,15 @@ _MOUNTS: tuple[tuple[str, str, str, list[str]], ...] = (
     ("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]),
 )  # fmt: skip
 
-_MASKED = [
+MASKED = [
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
     "/sys/devices/virtual/powercap", "/sys/devices/virtual/tpm", "/sys/firmware",
 ]  # fmt: skip
 
-_READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 
 
 def sample() -> dict[str, object]:
@@ -41,16 +43,19 @@ def sample() -> dict[str, object]:
         "process": _process(),
         "root": {"path": "rootfs", "readonly": True},
         "hostname": "pycontain",
-        "mounts": [_mount(*columns) for columns in _MOUNTS],
+        "mounts": mounts(),
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [
-                {"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")
-            ],
-            "maskedPaths": _MASKED,
-            "readonlyPaths": _READONLY,
+            "namespaces": [{"type": kind} for kind in NAMESPACES],
+            "maskedPaths": MASKED,
+            "readonlyPaths": READONLY,
         },
     }
+
+
+def mounts() -> list[dict[str, object]]:
+    """The mounts that a container needs, as JSON values; the first is /proc."""
+    return [_mount(*columns) for columns in _MOUNTS]
 
 
 def text() -> str:
