@@ -20,7 +20,7 @@ from ..runtime.resume import resume
 from ..runtime.start import start
 from ..runtime.update import update
 from .pipes import Pipes
-from .pool import Pool, WorkerStuckError, reap_unknown
+from .pool import Pool, WorkerLostError, reap
 from .result import Result
 
 TYPE_CHECKING = False
@@ -148,7 +148,10 @@ class Container:
             "cwd": cwd,
         }
         with Pipes(stdin, capture) as pipes, _InTime(self.id, until, timeout):
-            process = self._ask(request, pipes.theirs, until)
+            try:
+                process = self._ask(request, pipes.theirs, until)
+            except WorkerLostError as lost:
+                raise lost.error from None
             try:
                 pipes.serve(process, until)
                 return self._result(process, pipes, began)
@@ -212,15 +215,19 @@ class Container:
     def _made(self, verb: str, streams: list[int], until: Until) -> Process:
         config = _changed(self.bundle, *self._changes, until)
         request: Message = {"verb": verb, "bundle": self.bundle, "config": config}
-        before, self._ours = self._ours, True
+        began, before, self._ours = now(), self._ours, True
         try:
             return self._ask(request, streams, until)
+        except WorkerLostError as lost:
+            self._remove_unfinished(began, until)
+            self._ours = before
+            raise lost.error from None
         except PycontainError:  # a failed creation was undone
             self._ours = before
             raise
 
     def _ask(self, request: Message, streams: list[int], until: Until) -> Process:
-        began, chosen = now(), _pool.take()
+        chosen = _pool.take()
         where: Message = {
             "root": self.options.root,
             "cgroup_manager": self.options.cgroup_manager,
@@ -231,28 +238,29 @@ class Container:
         except PycontainError:
             _pool.give(chosen)
             raise
-        except WorkerStuckError:
+        except WorkerLostError:
             _pool.replace(chosen)
-            self._remove_unfinished(began)
-            raise Timeout("has run out", at="the time that was given") from None
+            raise
         except BaseException:  # interrupted: a later call must not get the pending answer
             _pool.retire(chosen)
             raise
         _pool.give(chosen)
         if request["verb"] != "exec":
             self._worker = chosen
-            chosen.made[self.id] = where
+            chosen.made[self.id] = where, process.pid
         return process
 
-    def _remove_unfinished(self, began: str) -> None:
-        """Delete what a killed worker has left of a container that it began to create since."""
+    def _remove_unfinished(self, began: str, until: Until) -> None:
+        """Delete what a lost worker has left of a container that it began to create since."""
         try:
             state = Handle(self.options, self.id).state
-        except StateError:  # there is none, or only a directory, or it was an exec
+        except StateError:  # there is none, or only a directory
             state = None
-        if state is None or state.created >= began:
-            delete(self.options, self.id, force=True, until=Until.after(_TIME_TO_DELETE))
-        reap_unknown()
+        if state is not None and state.created < began:
+            return  # another container, which had this id before
+        delete(self.options, self.id, force=True, until=until.extended(_TIME_TO_DELETE))
+        if state is not None and state.pid:
+            reap([state.pid])
 
     def _result(self, process: Process, pipes: Pipes, began: float) -> Result:
         status, number = process.status()

@@ -8,15 +8,18 @@ import signal as signals
 import socket
 import threading
 
-from ..errors import StateError, from_record
+from ..errors import StateError, Timeout, from_record
 from ..kernel import seal
 from ..lean import archive
 from ..state.record import state_of
 from .messages import receive, send
-from .worker import SOCKET, WORKER_NAME
+from .worker import SOCKET, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..errors import PycontainError
     from ..kernel.wait import Until
     from ..state.record import State
     from .messages import Message
@@ -25,15 +28,24 @@ if TYPE_CHECKING:
 _TIME_TO_ANSWER = 0.6  # seconds for a worker to undo what it did not finish in time
 
 
-class WorkerStuckError(Exception):
-    """A worker did not answer, although the time it was given is over."""
+class WorkerLostError(Exception):
+    """
+    A worker gave no answer and gives none any more; what it has begun is the caller's to undo.
+
+    error  what to raise after that
+    """
+
+    def __init__(self, error: PycontainError) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 class Worker:
     """
     A warm interpreter and the socket to it.
 
-    made       the containers that it deletes when the program ends, and where their state is
+    made       the containers that it deletes when the program ends: where their state is, and the
+               first process
     successor  the worker that took those over, after this one was killed
     """
 
@@ -43,14 +55,14 @@ class Worker:
             self.pid = _start(theirs.fileno())
         self.socket = ours
         self.lock = threading.Lock()  # of one request and its answer
-        self.made: dict[str, Message] = {}
+        self.made: dict[str, tuple[Message, int]] = {}
         self.successor: Worker | None = None
 
     def ask(self, request: Message, streams: list[int], until: Until) -> Process:
         """
         Send a request; returns the created process.
 
-        Raises the worker's error, and WorkerStuckError if there is no answer in time.
+        Raises the worker's error, and WorkerLostError if it has died or is late.
         """
         left = until.left
         try:
@@ -61,10 +73,12 @@ class Worker:
         except (BrokenPipeError, ConnectionResetError):
             reply = None
         except TimeoutError:
-            raise WorkerStuckError from None
+            raise WorkerLostError(Timeout("has run out", at="the time that was given")) from None
         if reply is None:
-            raise StateError("has died", at="the worker", remedy="call again")
-        _reap(reply["ended"])
+            raise WorkerLostError(StateError("has died", at="the worker", remedy="call again"))
+        ended = reply["ended"]
+        assert isinstance(ended, list)
+        reap(ended)
         if "fault" in reply:
             fault = reply["fault"]
             assert isinstance(fault, dict)
@@ -90,20 +104,36 @@ class Worker:
 
     def replace(self) -> Worker:
         """
-        Kill a worker that is stuck; returns one that takes its containers over.
+        Kill a worker that is lost; returns one that takes its containers over.
 
-        The hooks that it runs are killed, too. What it has not finished is the caller's to delete.
+        The hooks that it runs are killed, too, and the children that it could not report. What else
+        it has not finished is the caller's to delete.
         """
         os.kill(self.pid, signals.SIGSTOP)  # so that its children stay its own
         for pid in descendants(self.pid):
             os.kill(pid, signals.SIGKILL)
         os.kill(self.pid, signals.SIGKILL)
         self.end()
+        self._end_unreported()
         self.successor = Worker()
         self.successor.made = self.made
-        for where in self.made.values():
+        for where, _ in self.made.values():
             self.successor.tell({**where, "verb": "adopt"})
         return self.successor
+
+    def _end_unreported(self) -> None:
+        """
+        Kill the children of ours that it created and could not report any more, and reap them.
+
+        Until they execute a program they have its name; containers that wait for `start` have it,
+        too. What is killed here may just be creating another process.
+        """
+        name = name_of(self.pid).encode()
+        reported = {pid for _, pid in self.made.values()}
+        while found := [pid for pid in _children() if pid not in reported and _name(pid) == name]:
+            for pid in found:
+                os.kill(pid, signals.SIGKILL)
+            reap(found)
 
     def end(self) -> None:
         """End the worker, which deletes the containers that it has not forgotten."""
@@ -115,14 +145,13 @@ class Worker:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def _reap(ended: object) -> None:
+def reap(ended: Iterable[int]) -> None:
     """Wait for children that a worker created and that have ended."""
-    assert isinstance(ended, list)
     for pid in ended:
         try:
             os.waitpid(pid, 0)
         except ChildProcessError:
-            pass  # `reap_unknown` was faster
+            pass  # the program, which waits for all its children, was faster
 
 
 def descendants(pid: int) -> list[int]:
@@ -142,27 +171,25 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def reap_unknown() -> None:
-    """
-    Wait for children of ours that a worker created, and was killed before it could report.
-
-    They have ended, since their parent's end of the pipe is closed, and still have its name.
-    """
+def _children() -> list[int]:
+    """Our children. proc(5), children."""
+    found: list[int] = []
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children") as file:
-            children = file.read().split()
-        for pid in children:
-            if _is_dead_child_of_worker(pid):
-                _reap([int(pid)])
+        try:
+            with open(f"/proc/self/task/{task}/children") as file:
+                found += map(int, file.read().split())
+        except FileNotFoundError:
+            continue  # this thread has ended
+    return found
 
 
-def _is_dead_child_of_worker(pid: str) -> bool:
+def _name(pid: int) -> bytes:
+    """A process's name, empty if it does not exist any more."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            name, _, rest = file.read().partition(b" (")[2].rpartition(b") ")
-    except FileNotFoundError:
-        return False
-    return name == WORKER_NAME.encode() and rest[:1] == b"Z"
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read().rstrip(b"\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def _start(fd: int) -> int:
@@ -194,11 +221,9 @@ class Pool:
         with self.lock:
             if self.owner != os.getpid():
                 self.free, self.owner = [], os.getpid()
-            while self.free:
+            if self.free:
                 chosen = self.free.pop()
-                if chosen.alive:
-                    return chosen
-                chosen.end()
+                return chosen if chosen.alive else chosen.replace()
         return Worker()
 
     def give(self, chosen: Worker) -> None:
@@ -206,9 +231,9 @@ class Pool:
         with self.lock:
             self.free.append(chosen)
 
-    def replace(self, stuck: Worker) -> None:
-        """Kill a worker that is stuck; another one takes its place."""
-        self.give(stuck.replace())
+    def replace(self, lost: Worker) -> None:
+        """Kill a worker that is lost; another one takes its place."""
+        self.give(lost.replace())
 
     def retire(self, chosen: Worker) -> None:
         """Keep a worker for the containers that it has created, but give it no more calls."""

@@ -41,9 +41,17 @@ if TYPE_CHECKING:
     from .messages import Message
 
 SOCKET = 3  # the descriptor that the library passes to us
-WORKER_NAME = "pycontain"  # as ps(1) shows it
 _STREAMS = (0, 1, 2)
 _SPECS_KEPT = 16
+
+
+def name_of(pid: int) -> str:
+    """
+    The name of a worker, as ps(1) shows it, and of its children until they execute a program.
+
+    PR_SET_NAME(2const) has room for 15 bytes.
+    """
+    return f"pycont-{pid}"
 
 
 def serve() -> NoReturn:
@@ -73,7 +81,7 @@ def recovered() -> NoReturn:
 
 
 def _prepare() -> _socket.socket:
-    prctl.set_name(WORKER_NAME)
+    prctl.set_name(name_of(os.getpid()))
     _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
     os.set_inheritable(SOCKET, False)
     return _socket.socket(fileno=SOCKET)

@@ -58,17 +58,22 @@ class Workers:
         monkeypatch.setattr(archive, "command", lambda path, _: command(path, self.module))
         monkeypatch.setattr(library, "_pool", Pool())
 
-    def run(self, fault: Fault | None) -> tuple[str, object]:
-        """(the id, the result or the error) of a run whose worker has this fault."""
+    def faulty(self, fault: Fault | None) -> pycontain.Container:
+        """A container whose worker has this fault."""
         name = f"faulty{next(self.numbers)}"
         text = FAULTY.format(fault=fault, path=str(self.folder / "shared"))
         (self.folder / f"{name}.py").write_text(text)
         self.module = f"{name}:serve"
-        id = f"{TOKEN}-{name}"
+        return pycontain.Container(self.made.path, id=f"{TOKEN}-{name}", options=self.options)
+
+    def run(self, fault: Fault | None) -> tuple[str, object]:
+        """(the id, the result or the error) of a run whose worker has this fault."""
+        container = self.faulty(fault)
         try:
-            return id, pycontain.run(self.made.path, id=id, options=self.options)
+            with container:
+                return container.id, container.run()
         except pycontain.PycontainError as error:
-            return id, error
+            return container.id, error
         finally:
             pycontain.close()
 
@@ -112,11 +117,6 @@ def test_a_worker_that_is_killed_at_a_step(workers):
     assert found == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a program whose worker has died does not wait for the children that it has left: the"
-    " container's first process stays a zombie",
-)
 def test_a_worker_that_is_killed_while_its_child_halts(workers):
     found, calls = [], workers.steps()
     before = look()
@@ -130,6 +130,50 @@ def test_a_worker_that_is_killed_while_its_child_halts(workers):
             found.append(f"{call}: {result}")
         found += [f"{call}: {result}: {text}" for text in workers.left(id, before)]
         assert found == []
+
+
+def test_what_could_not_be_undone_is_deleted_later(workers, monkeypatch):
+    """A worker is killed while its child halts, and the first attempt to delete fails."""
+    before = look()
+    call = next(call for call in workers.steps() if call.detail == "guard")
+    workers.shared.clear()
+    attempts: list[bool] = []
+
+    def delete_the_second_time(*args: Any, **named: Any) -> None:
+        attempts.append(True)
+        if len(attempts) == 1:
+            raise pycontain.KernelError("is busy", at="the cgroup")
+        delete(*args, **named)
+
+    monkeypatch.setattr(library, "delete", delete_the_second_time)
+    killer = threading.Thread(target=kill_the_worker, args=(workers.shared,))
+    killer.start()
+    container = workers.faulty(Fault(call.process, call.call, HALT))
+    with pytest.raises(pycontain.KernelError, match="busy"), container:
+        container.run()
+    killer.join()
+    pycontain.close()
+    assert len(attempts) == 2
+    assert workers.left(container.id, before) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_containers_of_a_worker_that_is_lost_are_deleted_with_the_program(workers, number):
+    """Another worker takes them over, which deletes them when the program closes its socket."""
+    other = workers.faulty(None)
+    other.create()
+    [lost] = library._pool.free
+    os.kill(lost.pid, number)
+    os.waitid(os.P_PID, lost.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    with workers.faulty(None) as container:
+        try:
+            container.run(timeout=1)
+        except pycontain.Timeout:
+            assert number == signal.SIGSTOP
+    assert other.state()["status"] == "created"
+    pycontain.close()
+    assert other.id not in os.listdir(workers.options.root)
+    os.waitpid(other._process.pid, 0)
 
 
 def kill_the_worker(shared: Shared) -> None:
