@@ -18,6 +18,7 @@ import time
 
 from .errors import HookError
 from .kernel import const as c
+from .kernel.closing import close_owned
 from .kernel.wait import FOREVER
 from .lean import jsontext, os
 
@@ -118,8 +119,7 @@ class _Output:
 
     def close(self) -> None:
         """Close both ends."""
-        os.close(self.reader)
-        os.close(self.writer)
+        close_owned(self, "reader", "writer")
 
 
 def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:

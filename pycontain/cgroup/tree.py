@@ -12,6 +12,7 @@ import errno
 import time
 
 from ..errors import KernelError, StateError, Timeout
+from ..kernel.closing import close_owned, replace_owned
 from ..kernel.files import read_bytes, read_text
 from ..lean import os
 from . import controllers
@@ -71,9 +72,7 @@ class Cgroup:
 
     def close(self) -> None:
         """Close the descriptor; the next use opens it again."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # it is closed whatever close(2) returns
-            os.close(fd)
+        close_owned(self, "_fd")
 
     def below(self, name: str) -> Cgroup:
         """The cgroup at this path inside this one."""
@@ -414,31 +413,39 @@ def _descendants(top: int) -> Iterator[tuple[int, str]]:
     One descriptor is open at a time and no path is ever built: a container that owns its cgroup
     can nest deeper than the limits of descriptors, recursion and PATH_MAX.
     """
-    here = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=top)
+    here = _Place(top)
     names: list[str] = []
-    pending = [_children(here)]
+    pending = [_children(here.fd)]
     try:
         while pending[-1] or names:
             if pending[-1]:
                 name = pending[-1].pop()
                 try:
-                    here = _step(here, name)
+                    here.go(name)
                 except FileNotFoundError:  # a running container removed it
                     continue
                 names.append(name)
-                pending.append(_children(here))
+                pending.append(_children(here.fd))
             else:
                 pending.pop()
-                here = _step(here, "..")
-                yield here, names.pop()
+                here.go("..")
+                yield here.fd, names.pop()
     finally:
-        os.close(here)
+        close_owned(here, "fd")
 
 
-def _step(here: int, name: str) -> int:
-    there = os.open(name, os.O_RDONLY | _DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-    os.close(here)
-    return there
+class _Place:
+    """The directory that a walk has come to."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=fd)
+
+    def go(self, name: str) -> None:
+        """Go to a directory in this one, or to "..". Raises OSError."""
+        flags = os.O_RDONLY | _DIRECTORY | os.O_NOFOLLOW
+        replace_owned(self, "fd", os.open(name, flags, dir_fd=self.fd))
 
 
 def _children(fd: int) -> list[str]:

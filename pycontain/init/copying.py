@@ -12,6 +12,7 @@ import _stat as stat
 import errno
 
 from ..errors import KernelError, StepError
+from ..kernel.closing import close_owned, replace_owned
 from ..lean import os
 
 _PIECE = 1 << 20
@@ -98,8 +99,7 @@ class _Way:
         self.above.append(_identity(self.source))
         self.names.append(name)
         self.current = ""
-        os.close(self.source)
-        self.source = inner
+        replace_owned(self, "source", inner)
         os.mkdir(name, 0o700, dir_fd=self.target)
         self._step_target(name)
         self.copy_files()
@@ -115,20 +115,16 @@ class _Way:
             raise StepError(
                 "was moved while it was copied", at=self.path, remedy="stop what changes the rootfs"
             )
-        os.close(self.source)
-        self.source = outer
+        replace_owned(self, "source", outer)
         self._step_target("..")
         self.names.pop()
 
     def _step_target(self, name: str) -> None:
-        there = os.open(name, _DIRECTORY, dir_fd=self.target)
-        os.close(self.target)
-        self.target = there
+        replace_owned(self, "target", os.open(name, _DIRECTORY, dir_fd=self.target))
 
     def close(self) -> None:
         """Close both directories."""
-        os.close(self.source)
-        os.close(self.target)
+        close_owned(self, "source", "target")
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -49,9 +49,9 @@ class Directory:
 
     def close(self, close_fd: Callable[[int], None] = os.close) -> None:
         """Close it now; a second call does nothing. The default outlives this module's names."""
-        if self.fd >= 0:
-            close_fd(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1  # as in `closing`
+        if fd >= 0:
+            close_fd(fd)
 
     __del__ = close
 

@@ -14,6 +14,7 @@ import time
 from ..errors import Interrupted, Timeout
 from ..lean import os
 from . import calls
+from .closing import close_owned
 
 _ENDING = (_signal.SIGINT, _signal.SIGTERM)
 _SIGINFO = 128  # bytes of struct signalfd_siginfo, which begins with the signal's number
@@ -47,9 +48,7 @@ class Until:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.signals >= 0:
-            os.close(self.signals)
-            self.signals = -1
+        close_owned(self, "signals")
 
     def extended(self, seconds: float) -> Until:
         """The same for cleaning up: what has a deadline gets so many seconds from now."""

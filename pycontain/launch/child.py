@@ -13,6 +13,7 @@ from ..init import (  # noqa: F401 -- their steps
 )
 from ..kernel import calls
 from ..kernel import const as c
+from ..kernel.closing import close_owned
 from ..plan import steps
 
 TYPE_CHECKING = False
@@ -42,6 +43,10 @@ class Child:
         """Close the channel; the pidfd stays."""
         if self.channel is not None:
             self.channel.close()
+
+    def close_pidfd(self) -> None:
+        """Close the pidfd; a second call does nothing."""
+        close_owned(self, "pidfd")
 
 
 def clone_flags(step: steps.Spawn, launch: Launch) -> int:

@@ -14,6 +14,7 @@ from ..init.context import Context
 from ..init.main import live
 from ..kernel import calls
 from ..kernel import const as c
+from ..kernel.closing import close_owned
 from ..lean import os
 from ..plan import steps
 from ..wire import sync
@@ -121,8 +122,10 @@ class _Detour:
 
     def __exit__(self, *_: object) -> None:
         if self.back >= 0:
-            calls.setns(self.back, c.CLONE_NEWTIME)
-            os.close(self.back)
+            try:
+                calls.setns(self.back, c.CLONE_NEWTIME)
+            finally:
+                close_owned(self, "back")
         if self.cpus:
             os.sched_setaffinity(0, self.cpus)
 

@@ -8,6 +8,7 @@ from ..cgroup.disabled import NoCgroup
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls
+from ..kernel.closing import close_all, close_owned
 from ..kernel.wait import FOREVER
 from ..lean import os
 from ..state.record import public_state
@@ -129,7 +130,7 @@ class Launch:
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         except ChildProcessError:  # a worker's: a child of the program
             self.left_over.append(child.pid)
-        os.close(child.pidfd)
+        child.close_pidfd()
 
     def replace_child(self, child: Child) -> None:
         """Continue with the process that the child has created as its last act."""
@@ -161,7 +162,7 @@ class Launch:
         except (KernelError, ChildProcessError):
             pass  # it has exited and was reaped
         child.close_channel()
-        os.close(child.pidfd)
+        child.close_pidfd()
 
     def fill(self, context: Context) -> None:
         """Fill the child's context."""
@@ -179,10 +180,9 @@ class Launch:
 
     def close_what_the_child_has(self) -> None:
         """Close the parent's copies of what the child was given."""
-        for fd in (*self.namespaces.values(), self.console):
-            if fd >= 0:
-                os.close(fd)
+        fds = [*self.namespaces.values(), self.console]
         self.namespaces, self.console = {}, -1
+        close_all(fds)
 
     # --- undoing -------------------------------------------------------------------------------
 
@@ -210,9 +210,7 @@ class Launch:
             self._child.close_channel()
         if self.entrance is not None:
             self.entrance.close()
-        if self.target >= 0:
-            os.close(self.target)
-            self.target = -1
+        close_owned(self, "target")
         self.cgroup.close()
 
 

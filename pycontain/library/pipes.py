@@ -44,8 +44,8 @@ class Pipes:
         """Write and read until the process has ended. Raises Timeout after killing it."""
         for stream, fd in enumerate(self.theirs):
             if fd > 2:
-                os.close(fd)
                 self.theirs[stream] = -1
+                os.close(fd)
         watch = select.poll()
         watch.register(process.pidfd, select.POLLIN)
         self._register(watch)
@@ -73,8 +73,8 @@ class Pipes:
             done = self._read(stream) if stream else self._write()
             if done:
                 watch.unregister(fd)
-                os.close(fd)
                 self.ours[stream] = -1
+                os.close(fd)
 
     def _write(self) -> bool:
         """Write as much as fits now; returns whether that was all."""

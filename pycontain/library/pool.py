@@ -10,6 +10,7 @@ import threading
 
 from ..errors import StateError, Timeout, from_record
 from ..kernel import seal
+from ..kernel.closing import close_owned
 from ..lean import archive
 from ..state.record import state_of
 from .messages import receive, send
@@ -285,4 +286,4 @@ class Process:
         """Kill it, reap it, and close its pidfd."""
         self.kill()
         self.status()
-        os.close(self.pidfd)
+        close_owned(self, "pidfd")

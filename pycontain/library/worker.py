@@ -17,6 +17,7 @@ import prctl
 from ..errors import KernelError, PycontainError, fault_of
 from ..kernel import const as c
 from ..kernel import net
+from ..kernel.closing import close_owned
 from ..kernel.wait import Until
 from ..launch import recover
 from ..launch.bring_up import bring_up
@@ -231,12 +232,11 @@ class Server:
         if not self.network_used:
             return
         self.network_used = False
-        if self.network >= 0:
-            os.close(self.network)
+        close_owned(self, "network")
         try:
             self.network = net.new_namespace()
         except KernelError:
-            self.network = -1  # the next container creates its own, or reports the error
+            pass  # the next container creates its own, or reports the error
 
     def clean_up(self) -> None:
         """Delete what the program has left, after it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError
+from ..kernel.closing import close_owned
 from ..lean import os
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ class Foreground:
     def __exit__(self, *_: object) -> None:
         if self.saved is not None:
             self.termios.tcsetattr(0, self.termios.TCSADRAIN, self.saved)
-        os.close(self.master)
+        close_owned(self, "master")
 
     def resize(self) -> None:
         """Give the container's terminal the size of the caller's."""

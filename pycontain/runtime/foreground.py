@@ -42,7 +42,7 @@ def stay(child: Child, master: int) -> int:
             _serve(terminal, signals, child)
     os.close(signals)
     status = exit_status(os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED))
-    os.close(child.pidfd)
+    child.close_pidfd()
     return status
 
 

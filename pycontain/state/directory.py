@@ -7,6 +7,7 @@ import fcntl
 
 from ..errors import HostError, KernelError, StateError
 from ..kernel import ours
+from ..kernel.closing import close_all, close_owned, replace_owned
 from ..kernel.files import read_bytes
 from ..kernel.ours import Directory
 from ..lean import jsontext, os
@@ -178,9 +179,7 @@ class StateDir:
 
     def unlock(self) -> None:
         """Release the lock."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        close_owned(self, "_lock")
 
     def release(self) -> None:
         """
@@ -188,10 +187,7 @@ class StateDir:
 
         The directory stays open: a later `lock` is of the same one, even if its id was reused.
         """
-        self.unlock()
-        if self._process >= 0:
-            os.close(self._process)
-            self._process = -1
+        close_owned(self, "_lock", "_process")
 
     def close(self) -> None:
         """
@@ -209,7 +205,7 @@ class StateDir:
 
         The object is left unchanged, since the parent may share it (vfork).
         """
-        os.close(self._lock)
+        close_all([self._lock])
 
     @property
     def is_locked(self) -> bool:
@@ -234,7 +230,8 @@ class StateDir:
     def open_process(self) -> None:
         """Create the file of the process, for a child that cannot reach it by name later."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._process = os.open(f"{_PROCESS}.new", flags, 0o600, dir_fd=self._fd)
+        fd = os.open(f"{_PROCESS}.new", flags, 0o600, dir_fd=self._fd)
+        replace_owned(self, "_process", fd)
 
     @property
     def process_file(self) -> int:
@@ -244,7 +241,6 @@ class StateDir:
     def save_process(self, state: State) -> None:
         """Record the process's pid and start time; again, when another one takes its place."""
         if self._has(_PROCESS):
-            os.close(self._process)
             self.open_process()
         os.write(self._process, f"{state.pid} {state.start_time}".encode())
         self._publish(_PROCESS)

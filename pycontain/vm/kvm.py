@@ -13,6 +13,7 @@ import mmap
 import os
 
 from ..errors import HostError, KernelError, reason
+from ..kernel.closing import close_owned
 from . import abi
 from ._ffi import ffi
 
@@ -70,9 +71,7 @@ class _Descriptor:
         self.fd = fd
 
     def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        close_owned(self, "fd")
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,8 @@ import termios
 import threading
 import tty
 
+from ..kernel.closing import close_owned
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         os.eventfd_write(self._wake, 1)
         self._reader.join()
-        os.close(self._wake)
+        close_owned(self, "_wake")
         if self._saved:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
 

@@ -19,6 +19,7 @@ import stat
 from ..errors import KernelError, ProgramError, UsageError, reason
 from ..kernel import const as c
 from ..kernel.calls import filesystem_type, openat2
+from ..kernel.closing import close_owned
 from ..lean.record import Record
 from .owned import Owned
 
@@ -96,8 +97,7 @@ class Found:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
+        close_owned(self, "fd")
 
     def open(self, flags: int) -> int:
         """

@@ -52,6 +52,7 @@ A child of vfork shares its parent's memory and needs none of this.
 from __future__ import annotations
 
 from ..errors import PycontainError, StepError, fault_of, from_record, reason
+from ..kernel.closing import close_owned
 from ..lean import jsontext, os
 
 TYPE_CHECKING = False
@@ -131,9 +132,7 @@ class Channel:
 
     def close(self) -> None:
         """Close the descriptors; a second call does nothing."""
-        for fd in self.fds:
-            os.close(fd)
-        self.reader = self.writer = self.steps = -1
+        close_owned(self, "reader", "writer", "steps")
 
 
 # --- the child's side ----------------------------------------------------------------------------
