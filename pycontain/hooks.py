@@ -145,47 +145,53 @@ def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:
 
 
 def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
-    env = (
-        dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
-    )
-    actions: list[tuple[int, int] | tuple[int, int, int]] = [
-        (os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((stdin, output, output))
-    ]
-    if folder:
-        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()]
-    here = -1
+    """
+    Start a hook, in a process group of its own, so that what it has started can be killed with it.
+
+    It has no signal ignored, even if we or our caller ignore it.
+    """
+    streams = stdin, output, output
     try:
-        if folder and os.path.isdir(folder):
-            here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            os.chdir(folder)
-        return os.posix_spawn(
-            hook.path,
-            hook.args or (hook.path,),
-            env,
-            file_actions=actions,
-            setsigmask=(),
-            setsigdef=_SIGNALS,  # even those that we or our caller ignore
-            setpgroup=0,  # so that what it has started can be killed with it
-        )
+        return _spawn_on_host(hook, streams, folder) if folder else _spawn_inside(hook, streams)
     except OSError as error:
         why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
         raise HookError(f"cannot be executed: {why.lower()}", at=hook.path) from None
+
+
+def _spawn_on_host(hook: Hook, streams: tuple[int, int, int], folder: str) -> int:
+    """
+    If we are killed, so is the hook: PR_SET_PDEATHSIG, which posix_spawn(3) cannot set.
+
+    Whoever then deletes the container runs the poststop hooks, and must not do so while this one is
+    still at work. The thread that starts it waits for it, so the signal cannot come too early.
+    """
+    from .kernel import _vfork  # late: most hooks inside need no C
+
+    inherited = tuple(b"%b=%b" % each for each in os.environ.items())
+    env = tuple(os.fsencode(entry) for entry in hook.env if "=" in entry) or inherited
+    words = tuple(os.fsencode(word) for word in hook.args or (hook.path,))
+    place = folder if os.path.isdir(folder) else "."
+    fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _vfork.start(os.fsencode(hook.path), words, env, streams, fd)
     finally:
-        if here >= 0:
-            os.fchdir(here)
-            os.close(here)
+        os.close(fd)
 
 
-def _inherited() -> list[int]:
-    """The descriptors, besides the standard ones, that a program started here would inherit."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append(int(name))
-        except OSError:  # the listing's own descriptor, or one closed by another thread
-            continue
-    return found
+def _spawn_inside(hook: Hook, streams: tuple[int, int, int]) -> int:
+    """What is inside ends with the container; a filter that is loaded may forbid prctl(2)."""
+    env = (
+        dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
+    )
+    return os.posix_spawn(
+        hook.path,
+        hook.args or (hook.path,),
+        env,
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(streams)],
+        setsigmask=(),
+        setsigdef=_SIGNALS,
+        setpgroup=0,
+    )
 
 
 _TIMED_OUT = -1

@@ -14,13 +14,16 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { FAILED = 255, WATCH_STACK = 128 << 10, TIME_TO_EXECUTE = 500 /* milliseconds */ };
@@ -237,8 +240,88 @@ static PyObject *spawn(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : PyLong_FromLong(pid);
 }
 
+struct program {
+    char *path, **arguments, **environment;
+    int streams[3];
+    int folder;
+};
+
+/* Carried out by a child of vfork(2): nothing here may change memory that the parent uses. */
+static int become(const struct program *program, pid_t parent)
+{
+    struct sigaction ignored, usual = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent || setpgid(0, 0) < 0)
+        return errno;
+    for (int stream = 0; stream < 3; stream++)
+        if (dup2(program->streams[stream], stream) < 0)
+            return errno;
+    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 || fchdir(program->folder) < 0)
+        return errno;
+    for (int number = 1; number < NSIG; number++)
+        sigaction(number, &usual, &ignored);  /* it fails for two, and for those of libc */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(program->path, program->arguments, program->environment);
+    return errno;
+}
+
+/* A function of its own: its caller's variables are not the child's to change. */
+__attribute__((noinline)) static pid_t begin(const struct program *program, volatile int *failed)
+{
+    pid_t parent = getpid(), pid = vfork();
+    if (pid == 0) {
+        *failed = become(program, parent);
+        _exit(FAILED);
+    }
+    return pid;
+}
+
+PyDoc_STRVAR(start_doc,
+"start(path, arguments, environment, streams, folder, /)\n--\n\n"
+"Start a program that is killed when this thread ends; returns its pid.\n\n"
+"streams  the descriptors that become its standard ones, all greater than 2: it gets no others\n"
+"folder   a descriptor of its working directory\n\n"
+"It has a process group of its own, and signals as after a boot. Raises OSError.");
+
+static PyObject *start(PyObject *module, PyObject *args)
+{
+    (void)module;
+    struct program program;
+    PyObject *arguments, *environment;
+    int *streams = program.streams;
+    if (!PyArg_ParseTuple(args, "yO!O!(iii)i", &program.path, &PyTuple_Type, &arguments,
+                          &PyTuple_Type, &environment, &streams[0], &streams[1], &streams[2],
+                          &program.folder))
+        return NULL;
+    program.arguments = vector(arguments, 1);
+    program.environment = program.arguments ? vector(environment, 1) : NULL;
+    volatile int failed = 0;
+    pid_t pid = -1;
+    if (program.environment) {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, &before);  /* no handler of ours may run in the child */
+        pid = begin(&program, &failed);
+        failed = pid < 0 ? errno : failed;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    PyMem_Free(program.arguments);
+    PyMem_Free(program.environment);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!failed)
+        return PyLong_FromLong(pid);
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    errno = failed;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
 static PyMethodDef functions[] = {
     {"spawn", spawn, METH_VARARGS, spawn_doc},
+    {"start", start, METH_VARARGS, start_doc},
     {NULL, NULL, 0, NULL},
 };
 

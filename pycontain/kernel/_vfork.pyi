@@ -11,3 +11,11 @@ def spawn(
     timeout: int,
     /,
 ) -> int: ...
+def start(
+    path: bytes,
+    arguments: tuple[bytes, ...],
+    environment: tuple[bytes, ...],
+    streams: tuple[int, int, int],
+    folder: int,
+    /,
+) -> int: ...

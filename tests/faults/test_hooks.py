@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pycontain import hooks
+from pycontain.spec.records import Hook
 from tests.bundles import LIMIT, Bundle, look, wait_until
 
 pytestmark = pytest.mark.needs_root
@@ -49,7 +51,6 @@ HANG = "echo $$ >$HERE/hung; exec sleep 1000"
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_create_whose_hook_hangs_is_killed_and_leaves_nothing(runtime, bundle, kind, number):
-    """On the host, a hook outlives a runtime that was killed: it is nobody's to end."""
     made, before, id = with_hook(bundle, kind, HANG), look(), runtime.new_id()
     with subprocess.Popen(
         runtime.command("create", "-b", made.path, id), stderr=subprocess.DEVNULL
@@ -58,13 +59,52 @@ def test_a_create_whose_hook_hangs_is_killed_and_leaves_nothing(runtime, bundle,
         command.send_signal(number)
         command.wait(timeout=LIMIT)
     runtime.ok("delete", "--force", id)
-    if kind in ON_HOST and number == signal.SIGKILL:
-        assert runs(pid)
-        os.kill(pid, signal.SIGKILL)
     if kind in ON_HOST:
         wait_until(lambda: not runs(pid), "the hook ends")
     assert runtime.ids() == []
     assert look() == before
+
+
+@pytest.mark.parametrize(("kind", "verb"), [("poststart", "start"), ("poststop", "delete")])
+def test_so_does_the_hook_of_another_command_that_is_killed(runtime, bundle, kind, verb):
+    made, before = with_hook(bundle, kind, HANG), look()
+    id = runtime.create(made)
+    with subprocess.Popen(runtime.command(verb, id)) as command:
+        pid = pid_in(made, "hung")
+        command.kill()
+        command.wait(timeout=LIMIT)
+    wait_until(lambda: not runs(pid), "the hook ends")
+    made.edit({"hooks": {}})
+    runtime.ok("delete", "--force", id)
+    assert look() == before
+
+
+def hook_of_killed(folder: Path, working_directory: str) -> int:
+    """The pid of a hook that hangs, started by a process that was then killed."""
+    words = ("sh", "-c", f"echo $$ >{folder}/hung; exec sleep 1000")
+    hook, hung = Hook(path="/bin/sh", args=words, at="hook"), folder / "hung"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            hooks.run_hook(hook, {}, working_directory)
+        finally:
+            os._exit(1)
+    wait_until(lambda: hung.exists() and hung.read_text().endswith("\n"), "the hook runs")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return int(hung.read_text())
+
+
+def test_a_hook_on_the_host_is_killed_with_the_process_that_waits_for_it(tmp_path):
+    pid = hook_of_killed(tmp_path, str(tmp_path))
+    wait_until(lambda: not runs(pid), "the hook ends")
+
+
+@pytest.mark.control
+def test_one_that_is_spawned_as_usual_outlives_it(tmp_path):
+    pid = hook_of_killed(tmp_path, "")  # as in a container, with which it ends
+    assert runs(pid)
+    os.kill(pid, signal.SIGKILL)
 
 
 FLOOD = f"head -c {64 << 20} /dev/zero; stat -Lc %b /proc/self/fd/3 3>&1 >$HERE/kept"
