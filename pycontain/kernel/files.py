@@ -7,6 +7,7 @@ import errno
 
 from ..errors import KernelError
 from ..lean import os
+from . import const as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,11 +69,26 @@ def _rest(fd: int, at: str, until: Until | None) -> bytes:
 
 def start_time(pid: int) -> int:
     """A process's start time in clock ticks since boot, 0 if it is a zombie or gone. proc(5)."""
+    fields = _stat(pid)
+    return 0 if not fields or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def never_executed(pid: int) -> bool:
+    """
+    Whether a process, which may be a zombie, has not executed a program since its creation.
+
+    False if it is gone. Proof is in a flag of the kernel: PF_FORKNOEXEC, proc_pid_stat(5).
+    """
+    fields = _stat(pid)
+    return bool(fields) and bool(int(fields[6]) & c.PF_FORKNOEXEC)
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The third field and the following ones of /proc/PID/stat; none if the process is gone."""
     try:
         text = read_bytes(f"/proc/{pid}/stat")
     except KernelError as error:
         if error.errno in (errno.ENOENT, errno.ESRCH):
-            return 0
+            return []
         raise
-    fields = text.rpartition(b")")[2].split()  # the name before it can contain anything
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    return text.rpartition(b")")[2].split()  # the name before it can contain anything

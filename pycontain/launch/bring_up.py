@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal
 
 from ..kernel import const as c
+from ..kernel.files import never_executed
 from ..lean import os
 from ..plan import steps as planned
 from ..plan.walk import Peer, parent_step, walk
@@ -101,14 +102,17 @@ class _ForkedChild(Peer):
             return
         for word in ("exec", "end") if planned.Execute in kinds else ("done",):
             self._await(word)
+        if planned.Execute in kinds and never_executed(self.launch.child.pid):
+            raise self._early_exit("its program ran")
 
     def _await(self, wanted: str) -> None:
         word, times = sync.await_child(self.channel)
         self.launch.times += [("child", name, spent) for name, spent in times]
         if word != wanted:
-            raise self._early_exit(wanted)
+            raise self._early_exit(f'it sent "{wanted}"')
 
-    def _early_exit(self, wanted: str) -> StepError:
+    def _early_exit(self, event: str) -> StepError:
+        """The error for a child that has ended before this event."""
         try:
             ended = os.waitid(os.P_PIDFD, self.launch.child.pidfd, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:  # a worker cannot wait for the program's children
@@ -117,4 +121,4 @@ class _ForkedChild(Peer):
         ours = [step.name for turn in turns if turn.side == "child" for step in turn.steps]
         begun = sync.steps_begun(self.channel)
         how = ending(ended) if ended else "died"
-        return death(f'{how} before it sent "{wanted}"', ours[begun - 1] if begun else "")
+        return death(f"{how} before {event}", ours[begun - 1] if begun else "")

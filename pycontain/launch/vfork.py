@@ -17,6 +17,7 @@ from ..init.context import Context
 from ..init.diagnose import refusal
 from ..kernel import calls, vfork
 from ..kernel import const as c
+from ..kernel.files import never_executed
 from ..lean import os
 from ..plan.steps import Execute
 from ..plan.walk import Peer, Turn, child_step, in_step, parent_step, walk
@@ -98,6 +99,8 @@ def _try_once(
         os.close(ours)
     if not made:
         launch.child = Child(*child)
+    elif never_executed(launch.child.pid):
+        raise death("was killed before its program ran", execute.name)
     return made
 
 

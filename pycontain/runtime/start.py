@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import PycontainError, StateError
+from ..kernel.files import never_executed
 from ..spec.parse import parse
 from ..wire import sync
 from . import poststart
@@ -48,5 +49,5 @@ def _see_it_run(channel: sync.Channel, container: Handle) -> None:
     word = ""
     while word != "end":
         before, (word, _) = word, sync.await_child(channel)
-    if before != "exec":
+    if before != "exec" or never_executed(container.state.pid):
         raise StateError("died before its program ran", at="container", value=container.state.id)
