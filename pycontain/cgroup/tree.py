@@ -40,13 +40,14 @@ class Cgroup:
     made   the paths that `create` created, outermost first, for `remove`
     """
 
-    __slots__ = ("_fd", "made", "mount", "path")
+    __slots__ = ("_fd", "_inode", "made", "mount", "path")
 
     def __init__(self, mount: str, path: str, made: tuple[str, ...] = ()) -> None:
         self.mount = mount
         self.path = path
         self.made = made
         self._fd = -1
+        self._inode = 0
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if self._fd >= 0:
@@ -80,15 +81,20 @@ class Cgroup:
 
     # creation and removal
 
-    def create(self, wanted: Iterable[str] = ()) -> None:
+    def create(
+        self, wanted: Iterable[str] = (), before: Callable[[tuple[str, ...]], object] | None = None
+    ) -> None:
         """
         Create the cgroup and those above it, with these controllers enabled.
+
+        before  called with what `made` will be, before anything is created; again for each attempt
 
         Raises StateError for a cgroup that is frozen or already has processes in it.
         """
         try:
-            self._make({*wanted, *ACCOUNTING}, retries=10)
+            self._make({*wanted, *ACCOUNTING}, before, retries=10)
             self._check_fit()
+            self._inode = os.fstat(self.fd).st_ino
         except BaseException:
             self.remove()
             raise
@@ -98,8 +104,20 @@ class Cgroup:
         """Whether `create` created it: then it contains nothing of anyone else's."""
         return self.path in self.made
 
-    def _make(self, wanted: set[str], retries: int) -> None:
+    @property
+    def is_the_same(self) -> bool:
+        """Whether the cgroup at this path is the one that `create` has opened."""
+        try:
+            return os.stat(self.directory).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def _make(
+        self, wanted: set[str], before: Callable[[tuple[str, ...]], object] | None, retries: int
+    ) -> None:
         above = ""
+        if before is not None:
+            before((*sorted({*self.made, *self._missing()}, key=len),))
         try:
             for name in self.path.strip("/").split("/"):
                 controllers.enable(self.mount + above, wanted)
@@ -108,7 +126,15 @@ class Cgroup:
         except KernelError as error:
             if error.errno != errno.ENOENT or not retries:
                 raise
-            self._make(wanted, retries - 1)  # another container's delete removed one above
+            # another container's delete removed one above
+            self._make(wanted, before, retries - 1)
+
+    def _missing(self) -> Iterator[str]:
+        """The paths, of this cgroup and those above it, that do not exist."""
+        path = self.path
+        while path and not os.path.isdir(self.mount + path):
+            yield path
+            path = path.rpartition("/")[0]
 
     def _mkdir(self, path: str) -> None:
         try:
@@ -177,6 +203,16 @@ class Cgroup:
             if path != self.path and not _rmdir(self.mount + path):
                 break
         self.made = ()
+
+    def remove_empty(self) -> None:
+        """
+        Remove what `create` was about to create when the process was killed.
+
+        No process was put there. One that is in use was made by somebody else just then.
+        """
+        for path in reversed(self.made):
+            if not _rmdir(self.mount + path):
+                break
 
     def _remove_own(self, seconds: float) -> None:
         if _rmdir(self.directory):  # an empty one: this works even without a free descriptor

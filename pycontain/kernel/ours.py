@@ -11,6 +11,9 @@ such a race). So a directory that we fill and empty is opened step by step from 
   /tmp is: only the owners of an entry and of the directory can rename or remove the entry
   (unlink(2), EPERM), and both are root or we. An ACL cannot permit more than the bits of the
   group show (acl(5), "Correspondence between ACL entries and file permission bits");
+- the group may write if it is our private one: systems that give each user one set the umask of
+  such users to 002 (login.defs(5), USERGROUPS_ENAB). Never root's: many processes have the group 0
+  without being root, and root's umask is another;
 - links on the way are in directories that nobody else can write to, and lead through such ones;
 - nothing on the way is a file system mounted right below a sticky directory: a user who mounts one
   there (fuse(4)) decides which owner it claims to have.
@@ -25,6 +28,7 @@ import errno
 
 from ..errors import HostError, KernelError
 from ..lean import os
+from .files import read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +63,34 @@ class Directory:
 def writable_by_others(status: os.stat_result) -> bool:
     """Whether the permissions let anybody but the owner write."""
     return bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _is_own_group(group: int) -> bool:
+    """
+    Whether a group is the effective user's own, with the user's number and no other member.
+
+    Members are looked for in the host's files; other name services are not asked, since that would
+    load their code.
+    """
+    us = os.geteuid()
+    if us == _ROOT or not us == group == os.getegid():
+        return False
+    try:
+        users, groups = _entries("/etc/passwd"), _entries("/etc/group")
+    except KernelError:
+        return False  # nobody knows
+    number = str(group).encode()
+    ours = {name for name, _, user, *_ in users if user == number}
+    members = [name for name, _, _, group, *_ in users if group == number]
+    for _, _, found, names, *_ in groups:
+        members += names.split(b",") if found == number else []
+    return ours.issuperset(filter(None, members))
+
+
+def _entries(path: str) -> list[list[bytes]]:
+    """The entries of passwd(5) or group(5) that have the first four fields, which are alike."""
+    lines = (line.split(b":") for line in read_bytes(path).splitlines())
+    return [fields for fields in lines if len(fields) >= 4]
 
 
 def open_directory(path: str, *, create: bool = False) -> Directory:
@@ -120,6 +152,7 @@ class _Walk:
 
     here    the directory that it has come to
     status  that directory's
+    shared  whether others can write to it
     """
 
     def __init__(self) -> None:
@@ -133,6 +166,19 @@ class _Walk:
 
     def _go(self, to: Directory) -> None:
         self.here, self.status = to, os.fstat(to.fd)
+        self.shared = writable_by_others(self.status) and not self._is_private()
+
+    def _is_private(self) -> bool:
+        """Whether only we are among those whom the bits for the group, and no ACL, let write."""
+        if self.status.st_mode & stat.S_IWOTH or not _is_own_group(self.status.st_gid):
+            return False
+        try:
+            names = os.listxattr(f"/proc/self/fd/{self.here.fd}")
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            return True  # a file system without ACLs
+        return not any(name.startswith("system.") for name in names)
 
     def enter(self, name: str, *, create: bool) -> bool:
         """Go to a directory in this one; False if it is not a directory, but may be a link."""
@@ -142,11 +188,11 @@ class _Walk:
             return False
         except OSError as error:
             raise KernelError.of("open", error.errno or 0, self._place(name)) from None
-        above = self.status
+        above, was_shared = self.status, self.shared
         self._go(inner)
         self.check()
         mounted = above.st_dev != self.status.st_dev and name != ".."
-        if mounted and writable_by_others(above):
+        if mounted and was_shared:
             why = "is a file system mounted in a directory that other users can write to"
             raise HostError(why, at=self._place())
         return True
@@ -160,15 +206,15 @@ class _Walk:
             target = os.readlink(name, dir_fd=self.here.fd)
         except OSError:
             raise KernelError.of("open", errno.ENOTDIR, self._place(name)) from None
-        if writable_by_others(self.status):
+        if self.shared:
             why = "is a link in a directory that other users can write to"
             raise HostError(why, at=self._place(name))
         return target
 
     def end(self) -> None:
         """Raises HostError if others can write to this last directory, sticky or not."""
-        if writable_by_others(self.status):
-            raise HostError("can be written to by other users", at=self._place())
+        if self.shared:
+            raise self._writable()
 
     def _open(self, name: str, create: bool) -> Directory:
         try:
@@ -188,11 +234,14 @@ class _Walk:
         if status.st_uid not in (_ROOT, self._us):
             ours = "root" if self._us == _ROOT else f"root or user {self._us}"
             why = f"belongs to user {status.st_uid}, not to {ours}"
-        elif writable_by_others(status) and not status.st_mode & stat.S_ISVTX:
-            why = "can be written to by other users"
-        else:
-            return
-        raise HostError(why, at=self._place())
+            raise HostError(why, at=self._place())
+        if self.shared and not status.st_mode & stat.S_ISVTX:
+            raise self._writable()
+
+    def _writable(self) -> HostError:
+        place = self._place()
+        remedy = f"remove that permission (chmod go-w {place})"
+        return HostError("can be written to by other users", at=place, remedy=remedy)
 
     def _place(self, name: str = "") -> str:
         path = os.readlink(f"/proc/self/fd/{self.here.fd}")

@@ -281,16 +281,25 @@ class ContainerLaunch(Launch):
         super().release()
         self.directory.release()
 
+    def remove_directory(self) -> None:
+        """Remove the state directory, unless that has happened already."""
+        if not self.directory.has_vanished:
+            self.directory.remove()
+
     def finish(self) -> bool:
         """
         After the program's end: kill what it left running, remove cgroup and state.
 
-        False if another command, such as `delete --force`, has done that.
+        False if another command, such as `delete --force`, has done that. Such a command removes
+        the cgroup first: if ours is there without a state, something else has removed the state.
         """
         try:
             self.directory.lock()
         except StateError:
-            return False
+            if not (isinstance(self.cgroup, Cgroup) and self.cgroup.is_the_same):
+                return False
+            self.cgroup.clear()
+            return True
         if isinstance(self.cgroup, Cgroup):
             self.cgroup.clear()
         self.directory.remove()

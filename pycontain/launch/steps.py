@@ -6,6 +6,8 @@ Each function performs one step, and registers with `on_undo` how to undo what i
 
 from __future__ import annotations
 
+import errno
+
 from ..cgroup.devices import attach
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
     """Create the state directory, which must not exist yet, and fill it."""
     launch.directory.reserve()
-    launch.on_undo(launch.directory.remove)
+    launch.on_undo(launch.remove_directory)
     launch.directory.open_process()
     launch.directory.save_config(launch.config)
     if not any(isinstance(each, steps.MakeCgroup) for each in launch.turns[0].steps):
@@ -38,14 +40,19 @@ def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
 
 @parent_step(steps.MakeCgroup)
 def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
-    """Create the cgroup, then write the state, which includes it."""
+    """
+    Create the cgroup, then write the state, which includes it.
+
+    The state is drafted before: if we are killed in between, `delete` must know what to remove.
+    """
     mount = find_mount()
     path = resolve(step.path, launch.directory.id, own())
+    state = launch.state.replace(mount=mount, cgroup=path)
     cgroup = Cgroup(mount, path)
-    cgroup.create(step.controllers)
+    cgroup.create(step.controllers, lambda made: launch.directory.draft(state.replace(made=made)))
     launch.cgroup = cgroup
     launch.on_undo(cgroup.clear)  # the child may have forked
-    launch.state = launch.state.replace(mount=mount, cgroup=path, made=cgroup.made)
+    launch.state = state.replace(made=cgroup.made)
     launch.directory.save(launch.state)
 
 
@@ -166,19 +173,48 @@ def announce(step: steps.Announce, launch: ContainerLaunch) -> None:
 
 
 def _put_in_place(place: Directory, name: str, content: bytes) -> None:
-    """Create a file with this content, then give it its name. Raises OSError."""
+    """
+    Create a file with this content, then give it its name. Raises OSError.
+
+    It has no name until then, so that nothing is left if we are killed. Only to replace another
+    file it needs one for the moment between two calls, since linkat(2) replaces nothing.
+    """
     hidden = f".{name}.{os.getpid()}"
-    # O_EXCL: in a directory like /tmp others could have created a link
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(hidden, flags, 0o644, dir_fd=place.fd)
+    fd, is_named = _new_file(place, hidden)
     try:
         os.write(fd, content)
+        if not is_named and _link(fd, place, name):
+            return
+        if not is_named and not _link(fd, place, hidden):
+            raise FileExistsError(errno.EEXIST, "")
+        is_named = True
         os.rename(hidden, name, src_dir_fd=place.fd, dst_dir_fd=place.fd)
-    except OSError:
-        os.unlink(hidden, dir_fd=place.fd)
-        raise
+        is_named = False
     finally:
+        if is_named:
+            os.unlink(hidden, dir_fd=place.fd)
         os.close(fd)
+
+
+def _new_file(place: Directory, hidden: str) -> tuple[int, bool]:
+    """(descriptor, whether it is named) of a new file, hidden where each must have a name."""
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(".", flags | os.O_TMPFILE, 0o644, dir_fd=place.fd), False
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+    # O_EXCL: in a directory like /tmp others could have created a link
+    return os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=place.fd), True
+
+
+def _link(fd: int, place: Directory, name: str) -> bool:
+    """Give a file a name; False if there is one with that name. open(2), O_TMPFILE."""
+    try:
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=place.fd)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _open_namespace(kind: int, path: str) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _signal
+import errno
 import time
 
-from ..errors import PycontainError, StateError, Timeout, fault_of
+from ..cgroup.tree import Cgroup
+from ..errors import KernelError, PycontainError, StateError, Timeout, fault_of
 from ..kernel.wait import FOREVER
 from ..launch.recover import death
 from ..lean import os
@@ -74,13 +76,14 @@ def _lock_by_force(options: Options, id: str, until: Until) -> StateDir:
     The directory, locked, even if another command holds the lock.
 
     Such a command usually waits for the first process, as `start` does while a hook of the image
-    sleeps. If that process is killed, the command fails, cleans up and releases the lock.
+    sleeps. If that process is killed, the command fails, cleans up and releases the lock. If the
+    command itself was killed, the process has the lock until it has run its first instructions.
     """
     directory = StateDir.open(options.root, id)
     patience = _PATIENCE if until.left is None else min(_PATIENCE, until.left)
     end = time.monotonic() + patience
     while not directory.lock(wait=False):
-        _kill_first_process(options, id)  # each time: it may have been created only now
+        _kill_processes(options, id)  # each time: it may have been created only now
         if time.monotonic() > end:
             directory.close()
             raise Timeout(
@@ -93,11 +96,19 @@ def _lock_by_force(options: Options, id: str, until: Until) -> StateDir:
     return directory
 
 
-def _kill_first_process(options: Options, id: str) -> None:
+def _kill_processes(options: Options, id: str) -> None:
+    """Kill the first process or, as long as its pid is not recorded, what is in the cgroup."""
     try:
-        Handle(options, id).send(_signal.SIGKILL)
+        container = Handle(options, id)
+        if container.state.pid:
+            container.send(_signal.SIGKILL)
+        elif container.cgroup is not None:
+            container.cgroup.kill()
     except StateError:
         pass  # it does not exist yet, or has exited
+    except KernelError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):  # the cgroup was removed meanwhile
+            raise
 
 
 def remove_unfinished(options: Options, id: str, created: str, how: str) -> StepError:
@@ -156,12 +167,13 @@ def _wait_for_end(pidfd: int, id: str) -> None:
 
 
 def _remove_remains(options: Options, id: str) -> None:
-    """Remove a directory without a readable state: nothing else is known to belong to it."""
+    """Remove a directory without a readable state, and the empty cgroup that its draft names."""
     directory = StateDir(options.root, id)
     try:
         with directory:  # another command may have been at work until now
             whole = _is_whole(directory)
             if not whole:
+                _remove_drafted_cgroup(directory)
                 directory.remove()
     except StateError as error:
         if error.fault.at == directory.path:
@@ -169,6 +181,12 @@ def _remove_remains(options: Options, id: str) -> None:
         return  # it was deleted
     if whole:
         delete(options, id, force=True)
+
+
+def _remove_drafted_cgroup(directory: StateDir) -> None:
+    draft = directory.load_draft()
+    if draft is not None:
+        Cgroup(draft.mount, draft.cgroup, draft.made).remove_empty()
 
 
 def _is_whole(directory: StateDir) -> bool:

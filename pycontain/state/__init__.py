@@ -5,7 +5,8 @@ What is stored about a container between one command and the next.
                              something else in its place (`kernel.ours`)
       .seccomp/              the cache of `kernel.seccomp`
       ID/                    0700; creating it claims the id
-        state.json           `record.State` as it was before the process was created
+        state.json           `record.State` as it was before the process was created;
+                             state.json.new is there before the cgroup is
         process              the first process: its pid and start time, then "created" once
                              everything but the program is set up
         config.json          the configuration as it was at create (runtime.md, Lifecycle)

@@ -52,7 +52,8 @@ def open_root(path: str, *, create: bool = False) -> Directory:
     try:
         return ours.open_directory(path, create=create)
     except HostError as error:
-        error.fault.remedy = "choose a --root that no other user can write to or replace"
+        choice = "choose a --root that no other user can write to or replace"
+        error.fault.remedy = ", or ".join(filter(None, (error.fault.remedy, choice)))
         raise
 
 
@@ -74,6 +75,7 @@ class StateDir:
         self._directory: Directory | None = None
         self._lock = -1
         self._process = -1
+        self._drafted: State | None = None
 
     def reserve(self) -> None:
         """
@@ -223,9 +225,28 @@ class StateDir:
 
     # --- the record ----------------------------------------------------------------------------
 
+    def draft(self, state: State) -> None:
+        """
+        Write what state.json will be once the container's cgroup exists.
+
+        If this process is killed before, the draft tells what it may have created.
+        """
+        self._write_new(_STATE, jsontext.dumps(state.fields()))
+        self._drafted = state
+
     def save(self, state: State) -> None:
-        """Write state.json."""
-        self._write(_STATE, jsontext.dumps(state.fields()))
+        """Write state.json, or give the draft its name if that was right."""
+        if self._drafted != state:
+            self.draft(state)
+        self._publish(_STATE)
+        self._drafted = None
+
+    def load_draft(self) -> State | None:
+        """The draft that a killed process has left, None if it left none that is complete."""
+        try:
+            return state_of(jsontext.loads(self._read(f"{_STATE}.new")))
+        except (StateError, ValueError, TypeError, KeyError):
+            return None
 
     def open_process(self) -> None:
         """Create the file of the process, for a child that cannot reach it by name later."""
@@ -246,8 +267,24 @@ class StateDir:
         self._publish(_PROCESS)
 
     def announce(self) -> None:
-        """Record that the container is created."""
+        """
+        Record that the container is created.
+
+        Raises StateError if the record was removed meanwhile: nobody could start the container, nor
+        find its process to end it.
+        """
         os.write(self._process, b" created")
+        if os.fstat(self._process).st_nlink == 0:
+            raise StateError(
+                "was removed while the container was being created",
+                at=self.path,
+                remedy="look for a hook, or a cleaner of files, that removes what is in --root",
+            )
+
+    @property
+    def has_vanished(self) -> bool:
+        """Whether the directory, which is open, was removed."""
+        return os.fstat(self._fd).st_nlink == 0
 
     def tells_of(self, state: State) -> bool:
         """Whether the recorded process is the one of this state."""
@@ -318,13 +355,19 @@ class StateDir:
         return True
 
     def _write(self, name: str, text: str) -> None:
+        self._write_new(name, text)
+        self._publish(name)
+
+    def _write_new(self, name: str, text: str) -> None:
+        """Write a file that has no name to be found by yet."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(f"{name}.new", flags, 0o600, dir_fd=self._fd)
-        data = text.encode()
-        while data:
-            data = data[os.write(fd, data) :]
-        os.close(fd)
-        self._publish(name)
+        try:
+            data = text.encode()
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
 
     def _publish(self, name: str) -> None:
         """Give a file that is complete its name."""

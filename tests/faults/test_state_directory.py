@@ -120,11 +120,6 @@ def swept(runtime) -> Iterator[None]:
     sweep(before)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ContainerLaunch.finish takes a missing directory for a finished `delete --force`, and"
-    " leaves the cgroup",
-)
 def test_a_program_that_ends_after_its_state_has_vanished_leaves_nothing(runtime, bundle, swept):
     made, before = bundle("until [ -e /tmp/go ]; do sleep .01; done; exit 7"), look()
     id = runtime.new_id()
@@ -137,11 +132,6 @@ def test_a_program_that_ends_after_its_state_has_vanished_leaves_nothing(runtime
     assert look() == before
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="`create` does not notice that the directory it announces the container in is gone:"
-    " it succeeds, and the container's first process waits for a `start` that cannot come",
-)
 def test_a_creation_whose_state_vanishes_is_undone(runtime, bundle, swept):
     made, before = bundle("sleep 100"), look()
     hook = made.script("hook", f"rm -r {runtime.root}/*")

@@ -126,24 +126,6 @@ class Trials:
         self.shared.may_go_on = True
         return found
 
-    def _carried_out(self, id: str, fault: Fault | None) -> tuple[list[Ended], str]:
-        """How the command and those that complete it have ended, and what the program reports."""
-        self.shared.clear()
-        ended = [self._ended(self._forked(self.verb.words, id, fault, self.shared))]
-        for words in self.verb.after:
-            if ended[-1].status == 0:
-                ended.append(self._command(words, id))
-        if ended[-1].status != 0 or not self.verb.reports:
-            return ended, ""
-        within(LIMIT, lambda: report(self.made, self.verb.reports, id))
-        return ended, report(self.made, self.verb.reports, id)
-
-    def killed_while_child_halts(self, fault: Fault) -> list[str]:
-        """The same for a command that is killed while one of its processes is at a call."""
-        id = self._prepared()
-        self.faults += self._halted(id, fault)
-        return self._cleaned(id)
-
     def _cleaned(self, id: str) -> list[str]:
         """What is left after `delete --force`."""
         ended = self._command("delete --force ID", id)

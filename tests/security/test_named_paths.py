@@ -8,6 +8,7 @@ choice (CVE-2018-6954 is one of many), or wait forever.
 from __future__ import annotations
 
 import array
+import errno
 import gc
 import marshal
 import os
@@ -112,12 +113,40 @@ def test_a_pid_file_is_removed_where_it_was_written(alice, tmp_path):
 
 
 def test_a_file_with_the_temporary_name_is_neither_used_nor_removed(alice, target):
+    """A pid file has another name only as long as it takes to replace a file."""
     hidden = alice / f".pid.{os.getpid()}"
     hidden.symlink_to(target)
+    written(alice / "pid")
     with pytest.raises(KernelError, match="file exists"):
         written(alice / "pid")
     assert hidden.is_symlink()
     assert target.read_text() == "of root\n"
+
+
+def test_a_pid_file_is_written_where_no_file_can_be_without_a_name(tmp_path, monkeypatch):
+    """Such as NFS."""
+    opened = os.open
+
+    def refuse(path, flags, *args, **named):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "")
+        return opened(path, flags, *args, **named)
+
+    monkeypatch.setattr(parent.os, "open", refuse)
+    written(tmp_path / "pid")
+    written(tmp_path / "pid", 456)
+    assert os.listdir(tmp_path) == ["pid"]
+    assert (tmp_path / "pid").read_text() == "456"
+
+
+def test_a_pid_file_is_replaced_at_once(tmp_path):
+    """It is never missing: whoever waits for the pid of a container has the old one or the new."""
+    written(tmp_path / "pid")
+    with (tmp_path / "pid").open() as old:
+        written(tmp_path / "pid", 456)
+        assert old.read() == "123"
+    assert (tmp_path / "pid").read_text() == "456"
+    assert os.listdir(tmp_path) == ["pid"]
 
 
 def test_a_relative_pid_file_is_written_to_the_working_directory(tmp_path, monkeypatch):

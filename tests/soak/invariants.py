@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,6 @@ PATIENCE = 10.0
 """Seconds for what was killed to be gone."""
 
 STATUSES = ("creating", "created", "running", "paused", "stopped")
-
-
-class Known:
-    """What is known not to hold yet: counted, not reported. Each has a strict xfail elsewhere."""
-
-    left_cgroup = "a cgroup of a command that was killed before it had stored the cgroup's name"
 
 
 def problems(root: Path, id: str) -> Iterator[str]:
@@ -33,7 +26,7 @@ def problems(root: Path, id: str) -> Iterator[str]:
         cgroup = Path(find_mount()) / id
         if not gone(cgroup):
             pids = processes(cgroup)
-            yield f"its processes {pids} run on" if pids else Known.left_cgroup
+            yield f"its processes {pids} run on" if pids else "its cgroup is left"
         return
     try:
         pid, start, *_ = (root / id / "process").read_text().split()
@@ -95,11 +88,3 @@ def complaints_about_output(
             yield f"it shows {out}"
     if status == 0 and words[0] == "list":
         json.loads(out)
-
-
-def remove_empty(id: str) -> None:
-    """Remove the empty cgroup that `problems` has named as known."""
-    try:
-        os.rmdir(Path(find_mount()) / id)
-    except OSError:
-        pass

@@ -51,7 +51,7 @@ class Worker:
     """
     Runs commands until its time is over.
 
-    counts    operations, faults of each kind, and what is known not to hold
+    counts    operations, and faults of each kind
     problems  what does not hold, with the command that was run
     """
 
@@ -82,7 +82,7 @@ class Worker:
         with self._alone_with(id) as alone:
             if alone:
                 self.counts["states checked"] += 1
-                self._report(words, kind, [*invariants.problems(self.place.root, id)], id)
+                self._report(words, kind, [*invariants.problems(self.place.root, id)])
 
     def _words(self, id: str) -> list[str]:
         verb = self.chance.choices([*VERBS], [*VERBS.values()])[0]
@@ -147,13 +147,8 @@ class Worker:
         except (OSError, ValueError, IndexError):
             pass  # there is none
 
-    def _report(self, words: list[str], kind: str, found: list[str], id: str = "") -> None:
-        for text in found:
-            if text == invariants.Known.left_cgroup:
-                self.counts["known: a cgroup is left"] += 1
-                invariants.remove_empty(id)
-            else:
-                self.problems.append(f"{' '.join(words)} ({kind}): {text}")
+    def _report(self, words: list[str], kind: str, found: list[str]) -> None:
+        self.problems += [f"{' '.join(words)} ({kind}): {text}" for text in found]
 
     # --- who uses an id --------------------------------------------------------------------------
 
