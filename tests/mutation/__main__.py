@@ -44,7 +44,7 @@ TESTED = {
         "JoinPids", "EnterPids", "TakeOver", "SetSchedulerOutside",
     ),
     "tests/conformance/test_devices.py": ("FilterDevices", "MakeDevices", "LinkDevices"),
-    "tests/conformance/test_mounts.py": (
+    "tests/conformance/test_mounts.py tests/conformance/test_propagation.py": (
         "BindRoot", "MountFilesystem", "MountBind", "Remount", "MakePlaces", "ProtectPaths",
         "MaskPaths", "MakeReadOnly", "ChangeRoot", "MountCgroup",
     ),
