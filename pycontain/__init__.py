@@ -14,8 +14,11 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import (
+        Fault,
+        GuestError,
         HookError,
         HostError,
+        Interrupted,
         KernelError,
         ProgramError,
         PycontainError,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         StateError,
         StepError,
         Timeout,
+        UsageError,
     )
     from .library.container import Container, close, run
     from .library.result import Result
@@ -36,8 +40,11 @@ _HOMES = {
     "close": "library.container",
     "run": "library.container",
     "Options": "options",
+    "Fault": "errors",
+    "GuestError": "errors",
     "HookError": "errors",
     "HostError": "errors",
+    "Interrupted": "errors",
     "KernelError": "errors",
     "ProgramError": "errors",
     "PycontainError": "errors",
@@ -45,12 +52,16 @@ _HOMES = {
     "StateError": "errors",
     "StepError": "errors",
     "Timeout": "errors",
+    "UsageError": "errors",
 }
 
 __all__ = [
     "Container",
+    "Fault",
+    "GuestError",
     "HookError",
     "HostError",
+    "Interrupted",
     "KernelError",
     "Options",
     "ProgramError",
@@ -60,6 +71,7 @@ __all__ = [
     "StateError",
     "StepError",
     "Timeout",
+    "UsageError",
     "__version__",
     "close",
     "run",

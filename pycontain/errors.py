@@ -2,7 +2,7 @@
 The exceptions of pycontain and the record they carry.
 
     PycontainError              str() is one line; .fault has the parts
-    ├── UsageError              the command line cannot be understood
+    ├── UsageError              the command line, or an argument, cannot be understood
     ├── SpecError               config.json is missing, broken, or requests the impossible
     ├── StateError              the container is not in the state that the command needs
     ├── HostError               this host does not have what the container needs
@@ -12,7 +12,8 @@ The exceptions of pycontain and the record they carry.
     │   └── ProgramError        the container's program cannot be executed (status 126 or 127)
     ├── GuestError              a virtual machine's guest failed
     ├── Timeout                 the time limit was exceeded
-    └── Interrupted             a signal ended the command (status 128 + its number)
+    └── Interrupted             a signal ended the command (status 128 + its number), or the
+                                caller has cancelled the call
 
 Every error names the step, the file or field, the value found there, and the remedy.
 """
@@ -87,6 +88,15 @@ class Fault:
         sentence = " ".join(part for part in (subject, self.why) if part)
         return ": ".join(part for part in (self.step, self.call, sentence) if part)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fault) and self.record() == other.record()
+
+    __hash__ = None  # type: ignore[assignment]  # its parts can change
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={value!r}" for name, value in self.record().items())
+        return f"Fault({parts})"
+
     def record(self) -> dict[str, object]:
         """The parts that are set, for JSON and for passing from child to parent."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
@@ -144,7 +154,7 @@ class PycontainError(Exception):
 
 
 class UsageError(PycontainError):
-    """The command line cannot be understood."""
+    """The command line, or an argument of a call, cannot be understood."""
 
 
 class SpecError(PycontainError):
@@ -191,7 +201,7 @@ class Timeout(PycontainError):
 
 
 class Interrupted(PycontainError):
-    """A signal ended the command, which has undone what it had done."""
+    """A signal or the caller ended the command, which has undone what it had done."""
 
     @classmethod
     def by(cls, number: int) -> Interrupted:

@@ -89,8 +89,14 @@ sys.exit({function}())
 
 
 def command(interpreter: str, main: str, *arguments: str) -> list[str]:
-    """The command line that calls a function in another Python, with this one's import path."""
-    return [interpreter, FLAGS, "-c", boot(f"sys.path = {sys.path!r}", main), *arguments]
+    """
+    The command line that calls a function in another Python, with this one's import path.
+
+    Our own directory need not be on it: an editable installation adds an import hook instead.
+    """
+    own = _PACKAGE.rpartition("/pycontain/")[0]
+    path = sys.path if own in sys.path else [*sys.path, own]
+    return [interpreter, FLAGS, "-c", boot(f"sys.path = {path!r}", main), *arguments]
 
 
 def start(

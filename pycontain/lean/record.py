@@ -86,6 +86,9 @@ class Record(metaclass=_RecordType):
     def __hash__(self) -> int:
         return hash((type(self), *self.fields().values()))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made, (type(self), self.fields())  # pickle and copy would set slots, or fail
+
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={value!r}" for name, value in self.fields().items())
         return f"{type(self).__name__}({inner})"
@@ -97,3 +100,8 @@ class Record(metaclass=_RecordType):
     def replace(self, **changes: object) -> Self:
         """The same record with some fields changed."""
         return type(self)(**{**self.fields(), **changes})
+
+
+def _made(kind: type[Record], fields: dict[str, object]) -> Record:
+    """What a pickled record is made from."""
+    return kind(**fields)

@@ -19,6 +19,7 @@ from ..runtime.prepare import now
 from ..runtime.resume import resume
 from ..runtime.start import start
 from ..runtime.update import update
+from . import arguments
 from .pipes import Pipes
 from .pool import Pool, WorkerLostError, reap
 from .result import Result
@@ -26,7 +27,7 @@ from .result import Result
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Self
+    from typing import NoReturn, Self
 
     from .messages import Message
     from .pool import Process, Worker
@@ -37,10 +38,11 @@ _TIME_TO_DELETE = 0.5  # seconds, after the time for a call is over
 
 def run(
     bundle: str | os.PathLike[str],
-    args: Sequence[str] = (),
+    args: Sequence[str] | str | None = None,
     *,
+    shell: bool = False,
     env: Mapping[str, str] | None = None,
-    cwd: str = "",
+    cwd: str | os.PathLike[str] = "",
     stdin: bytes = b"",
     capture: bool = True,
     timeout: float | None = None,
@@ -50,15 +52,18 @@ def run(
     """
     Run a bundle to its end, and leave nothing behind.
 
-    args and cwd replace those of the configuration, env is added to its environment;
+    args is a list of words, or, with shell, one line for the container's /bin/sh. args and cwd
+    replace those of the configuration, env is added to its environment;
     process.terminal is ignored, because the program has the caller's streams or pipes. With capture
     the output is returned and the program reads stdin; without, it has the caller's streams.
 
     Raises Timeout if all of it, hooks included, takes longer than timeout seconds; the container is
-    then killed and deleted, which takes another second at most. Raises ProgramError if the program
-    cannot be executed, and other PycontainErrors.
+    then killed and deleted, which takes another second at most. Raises UsageError for an argument
+    that makes no sense, ProgramError if the program cannot be executed, and other PycontainErrors.
     """
-    with Container(bundle, args, env=env, cwd=cwd, id=id, options=options) as container:
+    with Container(
+        bundle, args, shell=shell, env=env, cwd=cwd, id=id, options=options
+    ) as container:
         return container.run(stdin, capture=capture, timeout=timeout)
 
 
@@ -87,20 +92,24 @@ class Container:
     def __init__(
         self,
         bundle: str | os.PathLike[str],
-        args: Sequence[str] = (),
+        args: Sequence[str] | str | None = None,
         *,
+        shell: bool = False,
         env: Mapping[str, str] | None = None,
-        cwd: str = "",
+        cwd: str | os.PathLike[str] = "",
         id: str = "",
         options: Options | None = None,
     ) -> None:
         self.bundle = os.path.abspath(bundle)
         self.id = id or f"py-{os.getpid()}-{next(_numbers)}"
         self.options = options or Options()
-        self._changes = tuple(args), dict(env or {}), cwd
+        self._changes = (
+            arguments.command(args, shell), arguments.environment(env), arguments.directory(cwd)
+        )  # fmt: skip
         self._process: Process | None = None
         self._worker: Worker | None = None
         self._ours = False  # whether we created it: only then it is deleted
+        self._owner = os.getpid()
         self._until = FOREVER
 
     def __enter__(self) -> Self:
@@ -108,6 +117,9 @@ class Container:
 
     def __exit__(self, *_: object) -> None:
         self.delete()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Container belongs to one process: pass its bundle, or its id")
 
     # --- lifecycle -----------------------------------------------------------------------------
 
@@ -123,6 +135,7 @@ class Container:
         self, stdin: bytes = b"", *, capture: bool = True, timeout: float | None = None
     ) -> Result:
         """Create, start and wait, like the function `run`."""
+        timeout = arguments.seconds(timeout)
         began, self._until = time.perf_counter(), Until.after(timeout)
         with Pipes(stdin, capture) as pipes, _InTime(self.id, self._until, timeout):
             self._process = self._made("run", pipes.theirs, self._until)
@@ -131,21 +144,23 @@ class Container:
 
     def exec(
         self,
-        args: Sequence[str],
+        args: Sequence[str] | str,
         *,
+        shell: bool = False,
         env: Mapping[str, str] | None = None,
-        cwd: str = "",
+        cwd: str | os.PathLike[str] = "",
         stdin: bytes = b"",
         capture: bool = True,
         timeout: float | None = None,
     ) -> Result:
         """Run another program in the container, to its end."""
+        timeout = arguments.seconds(timeout)
         began, until = time.perf_counter(), Until.after(timeout)
         request: Message = {
             "verb": "exec",
-            "args": list(args),
-            "env": [f"{name}={value}" for name, value in (env or {}).items()],
-            "cwd": cwd,
+            "args": arguments.command(args, shell),
+            "env": arguments.environment(env),
+            "cwd": arguments.directory(cwd),
         }
         with Pipes(stdin, capture) as pipes, _InTime(self.id, until, timeout):
             try:
@@ -162,6 +177,7 @@ class Container:
         """Wait for the program's end; returns its status. Raises Timeout, StateError."""
         if self._process is None:
             raise StateError("was not created here", at="container", value=self.id)
+        timeout = arguments.seconds(timeout)
         if not self._process.wait(timeout):
             raise Timeout(f"has not ended after {timeout:g} s", at="container", value=self.id)
         return self._process.status()[0]
@@ -171,9 +187,9 @@ class Container:
         Kill what runs and remove everything.
 
         It is not an error if the container was deleted already; if it was not created by this
-        object, nothing is done.
+        object, or in a process that this one was forked from, nothing is done.
         """
-        if not self._ours:
+        if not self._ours or self._owner != os.getpid():
             return
         if self._process is not None:
             self._process.kill()
@@ -299,9 +315,7 @@ class _InTime:
             raise Timeout(why, at="container", value=self.id) from None
 
 
-def _changed(
-    bundle: str, args: Sequence[str], env: Mapping[str, str], cwd: str, until: Until
-) -> str:
+def _changed(bundle: str, args: list[str], env: list[str], cwd: str, until: Until) -> str:
     """The configuration with the process changed, "" if nothing changes."""
     if not (args or env or cwd):
         return ""
@@ -310,10 +324,10 @@ def _changed(
     if not isinstance(process, dict):
         raise StateError("has no process to change", at=bundle)
     if args:
-        process["args"] = list(args)
+        process["args"] = args
     if cwd:
         process["cwd"] = cwd
-    process["env"] = [*process.get("env", ()), *(f"{name}={text}" for name, text in env.items())]
+    process["env"] = [*process.get("env", ()), *env]
     return jsontext.dumps(config)
 
 

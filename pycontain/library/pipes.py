@@ -9,6 +9,7 @@ import sys
 import termios
 
 from ..errors import Timeout
+from . import forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +29,21 @@ class Pipes:
         self.stdin = stdin
         self.theirs, self.ours = [0, 1, 2], [-1, -1, -1]
         if capture:
-            ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-            self.theirs = [ends[0][0], ends[1][1], ends[2][1]]
-            self.ours = [ends[0][1], ends[1][0], ends[2][0]]
+            with forks.making:
+                ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+                self.theirs = [ends[0][0], ends[1][1], ends[2][1]]
+                self.ours = [ends[0][1], ends[1][0], ends[2][0]]
+                forks.share(self)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        forks.unshare(self)
+        self.close_copy()
+
+    def close_copy(self) -> None:
+        """Close what is open; a copy in a forked child would keep the program waiting for input."""
         for fd in (*self.theirs, *self.ours):
             if fd > 2:
                 os.close(fd)

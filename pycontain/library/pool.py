@@ -13,6 +13,7 @@ from ..kernel import seal
 from ..kernel.closing import close_owned
 from ..lean import archive
 from ..state.record import state_of
+from . import forks
 from .messages import receive, send
 from .worker import SOCKET, name_of
 
@@ -51,10 +52,12 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with forks.making:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket = ours
+            forks.share(self)
         with theirs:
             self.pid = _start(theirs.fileno())
-        self.socket = ours
         self.lock = threading.Lock()  # of one request and its answer
         self.made: dict[str, tuple[Message, int]] = {}
         self.successor: Worker | None = None
@@ -138,11 +141,18 @@ class Worker:
 
     def end(self) -> None:
         """End the worker, which deletes the containers that it has not forgotten."""
+        forks.unshare(self)
         self.socket.close()
         os.waitpid(self.pid, 0)
 
+    def close_copy(self) -> None:
+        """In a forked child: the worker is the program's, and must see when that ends."""
+        forks.unshare(self)
+        self.socket.close()
+
     @property
     def alive(self) -> bool:
+        """Whether it runs."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
@@ -212,16 +222,18 @@ class Pool:
     """Idle workers; each serves one call at a time."""
 
     def __init__(self) -> None:
+        self.close_copy()
+        forks.share(self)
+
+    def close_copy(self) -> None:
+        """Begin without a worker, as a forked child must: the lock may be held, too."""
         self.lock = threading.Lock()
         self.free: list[Worker] = []
         self.retired: list[Worker] = []
-        self.owner = os.getpid()
 
     def take(self) -> Worker:
-        """An idle worker, or a new one. After the program forks, the child starts its own."""
+        """An idle worker, or a new one."""
         with self.lock:
-            if self.owner != os.getpid():
-                self.free, self.owner = [], os.getpid()
             if self.free:
                 chosen = self.free.pop()
                 return chosen if chosen.alive else chosen.replace()

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     Reason = Literal["exit", "signal", "oom"]
 
 
+_SHOWN = 60  # bytes of output in repr()
+
+
 class Result(Record):
     """
     How a program in a container ended.
@@ -31,3 +34,17 @@ class Result(Record):
     stderr: bytes
     times: tuple[tuple[str, str, int], ...]
     wall: float
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in self.fields().items() if name != "times"}
+        inner = ", ".join(f"{name}={_short(value)}" for name, value in shown.items())
+        return f"Result({inner})"
+
+
+def _short(value: object) -> str:
+    """A value in one line, cut where it is long."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, bytes) and len(value) > _SHOWN:
+        return f"{value[:_SHOWN]!r}… ({len(value)} bytes)"
+    return repr(value)

@@ -43,7 +43,8 @@ HEAVY = {
 }  # fmt: skip
 COMFORTABLE = {  # for interactive use, or not used for every container
     "cli/chooser.py", "cli/human.py", "cli/launcher.py", "cli/pack.py", "cli/render.py", "cli/vm.py",
-    "library/container.py", "library/pipes.py", "library/pool.py", "runtime/doctor.py",
+    "library/container.py", "library/forks.py", "library/pipes.py", "library/pool.py",
+    "runtime/doctor.py",
 }  # fmt: skip
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import pickle
 
 import pytest
 
+import pycontain
 from pycontain import errors
 from pycontain.errors import (
     Fault,
@@ -139,3 +141,22 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
     }
     ours = {cls for cls in subclasses(PycontainError) if cls.__module__ == errors.__name__}
     assert drawn == {cls.__name__ for cls in ours}
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("cls", subclasses(PycontainError))
+def test_every_error_can_be_pickled(cls: type[PycontainError], protocol: int) -> None:
+    sent = cls("is wrong", step="s", call="c", at="a", value="v", remedy="r", errno=2, status=126)
+    received = pickle.loads(pickle.dumps(sent, protocol))
+    assert type(received) is cls
+    assert (str(received), received.errno, received.fault) == (str(sent), 2, sent.fault)
+
+
+def test_an_interruption_keeps_its_status_when_pickled() -> None:
+    assert pickle.loads(pickle.dumps(errors.Interrupted.by(15))).fault.status == 143
+
+
+def test_every_error_is_exported() -> None:
+    ours = {cls.__name__ for cls in subclasses(PycontainError) if cls.__module__ == errors.__name__}
+    assert ours <= set(pycontain.__all__)
+    assert all(getattr(pycontain, name) is getattr(errors, name) for name in ours)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -121,3 +123,19 @@ def test_the_base_has_no_fields() -> None:
 def test_records_do_not_import_the_typing_module() -> None:
     program = "import sys, pycontain.spec.records; sys.exit('typing' in sys.modules)"
     subprocess.run([sys.executable, "-S", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_record_can_be_pickled(protocol: int) -> None:
+    made = Named(x=1, name="a")
+    again = pickle.loads(pickle.dumps(made, protocol))
+    assert (type(again), again, again.label()) == (Named, made, "a at 1mm")
+
+
+def test_a_record_can_be_copied() -> None:
+    made = Named(x=1, name="a")
+    assert copy.copy(made) == made
+    inner = Point(x=[1, 2])
+    deep = copy.deepcopy(inner)
+    assert deep == inner
+    assert deep.x is not inner.x

@@ -1,0 +1,87 @@
+"""Checks of what callers pass: each mistake is an error that says what to pass instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST = 2_000_000  # seconds: poll(2) counts milliseconds in an int
+_SHOWN = 60  # characters of a value in an error
+
+
+def command(args: object, shell: bool) -> list[str]:
+    """
+    The words of a command; [] for None, which is that of the configuration.
+
+    With shell, args is one line for the container's /bin/sh. Raises UsageError.
+    """
+    if shell:
+        return ["/bin/sh", "-c", _line(args)]
+    if args is None:
+        return []
+    if isinstance(args, str):
+        words = args.split()
+        remedy = f"give {words!r}, or add shell=True" if len(args) < _SHOWN else "give its words"
+        raise _wrong("args", args, "is a string, not a list of words", remedy)
+    if not isinstance(args, Sequence) or isinstance(args, (bytes, bytearray)):
+        raise _wrong("args", args, "is not a list of strings", 'give words, as ["echo", "hi"]')
+    words = list(args)
+    if not words:
+        raise _wrong("args", args, "is empty", "name a program, or leave it out")
+    for index, word in enumerate(words):
+        if not isinstance(word, str):
+            raise _wrong(f"args[{index}]", word, "is not a string", "use str() or os.fsdecode()")
+    return words
+
+
+def _line(args: object) -> str:
+    if not isinstance(args, str) or not args:
+        raise _wrong("args", args, "is not one line for the shell", "leave out shell=True")
+    return args
+
+
+def environment(env: Mapping[str, str] | None) -> list[str]:
+    """NAME=VALUE of each variable. Raises UsageError."""
+    if env is None:
+        return []
+    if not hasattr(env, "items"):
+        raise _wrong("env", env, "is not a mapping", 'give {"NAME": "value"}')
+    for name, value in env.items():
+        if not isinstance(name, str) or not name or "=" in name:
+            raise _wrong("env", name, "is not the name of a variable", "use a string without =")
+        if not isinstance(value, str):
+            raise _wrong(f"env[{name!r}]", value, "is not a string", "use str()")
+    return [f"{name}={value}" for name, value in env.items()]
+
+
+def directory(cwd: str | os.PathLike[str]) -> str:
+    """A directory in the container, "" for that of the configuration. Raises UsageError."""
+    path = os.fspath(cwd) if isinstance(cwd, os.PathLike) else cwd
+    if not isinstance(path, str):
+        raise _wrong("cwd", cwd, "is not a path", "give a string, or leave it out")
+    return path
+
+
+def seconds(timeout: float | None) -> float | None:
+    """A time limit, None for none. Raises UsageError."""
+    if timeout is None or timeout == float("inf"):
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise _wrong("timeout", timeout, "is not a number", "give seconds, or None for no limit")
+    if not 0 <= timeout <= LONGEST:  # not true of NaN either
+        why = f"is not between 0 and {LONGEST} s"
+        raise _wrong("timeout", timeout, why, "give None for no limit")
+    return timeout
+
+
+def _wrong(name: str, value: object, why: str, remedy: str) -> UsageError:
+    text = repr(value)
+    if len(text) > _SHOWN:
+        text = f"{text[:_SHOWN]}…"
+    return UsageError(why, at=name, value=text, remedy=remedy)

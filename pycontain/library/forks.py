@@ -1,0 +1,49 @@
+"""
+What a forked child of the program must not share with it.
+
+A child of fork(2) has copies of all descriptors. With a copy of a worker's socket, the worker would
+not see that the program has ended; with one of a pipe, a container would wait for more input for
+ever. And a lock that another thread held when the program forked stays locked in the child.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Shared(Protocol):
+        """An object whose copy is useless in a child."""
+
+        def close_copy(self) -> None:
+            """Give up, in a child, what belongs to the program."""
+
+
+making = threading.RLock()  # held while descriptors are made and shared: no fork in between
+_shared: dict[int, Shared] = {}
+
+
+def share(thing: Shared) -> None:
+    """Have an object's `close_copy` called in every child that is forked from now on."""
+    _shared[id(thing)] = thing
+
+
+def unshare(thing: Shared) -> None:
+    """The object is closed."""
+    _shared.pop(id(thing), None)
+
+
+def _close_copies() -> None:
+    for thing in list(_shared.values()):
+        thing.close_copy()
+
+
+def _in_child() -> None:
+    making.release()
+    _close_copies()
+
+
+os.register_at_fork(before=making.acquire, after_in_parent=making.release, after_in_child=_in_child)
