@@ -250,9 +250,9 @@ class Runtime:
         assert (done.status, done.err) == (0, ""), done
         return done
 
-    def fails(self, bundle: Bundle, *flags: str | Path) -> str:
+    def fails(self, bundle: Bundle, *flags: str | Path, **how: Any) -> str:
         """Run a bundle whose container must fail to start; returns the one-line error."""
-        return self.refuses("run", "--bundle", bundle.path, *flags, self.new_id())
+        return self.refuses("run", "--bundle", bundle.path, *flags, self.new_id(), **how)
 
     def create(self, bundle: Bundle, *flags: str | Path, **how: Any) -> str:
         """Create a container; `printed` returns its output."""

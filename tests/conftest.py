@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,12 @@ def runtime(tmp_path: Path, shared_mounts: None) -> Iterator[Runtime]:
     after = look()
     for kind, was, now in zip(before._fields, before, after, strict=True):
         assert now == was, f"the test changed the host's {kind}"
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    """A terminal that nobody types on and whose size is unknown, for a command's streams."""
+    master, slave = pty.openpty()
+    yield slave
+    os.close(slave)
+    os.close(master)

@@ -57,7 +57,8 @@ def _bring_up(options: Options, request: ExecRequest, until: Until) -> tuple[Lau
     spec = parse(container.directory.load_config())
     wanted = _wanted(request, spec, until)
     check_preserved(request.preserve_fds)
-    console.check(wanted, request.console_socket, detached=request.detach)
+    tty = request.tty and not request.process
+    console.check(wanted, request.console_socket, detached=request.detach, tty=tty)
     complete = request.replace(
         window=console.window(detached=request.detach),
         plain=console.is_plain(detached=request.detach),

@@ -55,7 +55,8 @@ def _serve(terminal: Foreground, signals: int, child: Child) -> None:
     import select
 
     os.set_blocking(terminal.master, False)
-    copies = _Copy(0, terminal.master), _Copy(terminal.master, _STDOUT)
+    to_program = _Copy(0, terminal.master, at_end=terminal.end_of_input)
+    copies = to_program, _Copy(terminal.master, _STDOUT)
     ready: set[int] = set()
     while child.pidfd not in ready:
         events = {signals: select.POLLIN, child.pidfd: select.POLLIN}
@@ -110,15 +111,17 @@ class _Copy:
     """
     One direction of copying between the two terminals.
 
+    at_end   what to write when the source has ended
     pending  what was read and not written yet; until it is, no more is read
     ended    the source has ended, or the target is closed
     """
 
-    __slots__ = ("ended", "pending", "source", "target")
+    __slots__ = ("at_end", "ended", "pending", "source", "target")
 
-    def __init__(self, source: int, target: int) -> None:
+    def __init__(self, source: int, target: int, at_end: bytes = b"") -> None:
         self.source = source
         self.target = target
+        self.at_end = at_end
         self.pending = b""
         self.ended = False
 
@@ -134,7 +137,9 @@ class _Copy:
                 self.pending = self.pending[os.write(self.target, self.pending) :]
             else:
                 self.pending = os.read(self.source, _PIECE)
-                self.ended = not self.pending
+                if not self.pending:
+                    self.ended = not self.at_end
+                    self.pending, self.at_end = self.at_end, b""
         except BlockingIOError:
             pass
         except OSError as error:

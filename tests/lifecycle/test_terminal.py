@@ -150,24 +150,28 @@ def test_exec_sends_its_terminal_to_the_console_socket_too(runtime, bundle):
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
-def test_output_that_is_not_a_terminal_gets_plain_newlines(runtime, bundle, verb):
+def test_output_that_is_not_a_terminal_gets_plain_newlines(runtime, bundle, terminal, verb):
     if verb == "run":
-        done = runtime.run(bundle("echo one; echo two", TTY))
+        done = runtime.run(bundle("echo one; echo two", TTY), stdin=terminal)
     else:
         container = runtime.started(bundle("sleep 100"))
-        done = runtime("exec", "-t", container, "sh", "-c", "echo one; echo two")
+        words = ("sh", "-c", "echo one; echo two")
+        done = runtime("exec", "-t", container, *words, stdin=terminal)
     assert (done.status, done.out) == (0, "one\ntwo\n")
 
 
-def test_exec_uses_the_configured_size_too(runtime, bundle):
+def test_exec_uses_the_configured_size_too(runtime, bundle, terminal):
     made = bundle("sleep 100", {"process.consoleSize": {"height": 13, "width": 44}})
     container = runtime.started(made)
-    assert runtime.ok("exec", "-t", container, "stty", "size").words == ["13", "44"]
+    done = runtime.ok("exec", "-t", container, "stty", "size", stdin=terminal)
+    assert done.words == ["13", "44"]
 
 
+REMEDIES = "give --console-socket, or set process.terminal to false"
 CONTRADICTIONS = [
-    (["create"], TTY, "process.terminal"),
-    (["run", "--detach"], TTY, "process.terminal"),
+    (["create"], TTY, REMEDIES),
+    (["run", "--detach"], TTY, REMEDIES),
+    (["run"], TTY, "is one; use a terminal, give --detach and --console-socket, or set"),
     (["create", "--console-socket", "/x"], {}, "--console-socket"),
     (["run", "--console-socket", "/x"], TTY, "--console-socket"),
     (["create", "--console-socket", "/does/not/exist"], TTY, "/does/not/exist"),
@@ -184,10 +188,30 @@ def test_contradictions_are_refused(runtime, bundle, words, changes, named):
     assert runtime.ids() == []
 
 
-def test_without_devpts_a_terminal_is_refused(runtime, bundle):
+EXECS = [
+    (["--tty"], "", "--tty requests a terminal, but neither", "leave out --tty"),
+    (["--tty", "--detach"], "", "--tty requests a terminal, but nothing", "or leave out --tty"),
+    ([], '"terminal": true,', "process.terminal requests", "set process.terminal to false"),
+]
+
+
+@pytest.mark.parametrize(("flags", "from_file", "named", "remedy"), EXECS)
+def test_exec_refuses_them_too(runtime, bundle, flags, from_file, named, remedy):
+    made = bundle(SLEEP)
+    id = runtime.started(made)
+    if from_file:
+        process = f'{{{from_file} "user": {{"uid": 0, "gid": 0}}, "cwd": "/", "args": ["sh"]}}'
+        (made.path / "process.json").write_text(process)
+        flags = ["--process", made.path / "process.json"]
+    line = runtime.refuses("exec", *flags, id, *([] if from_file else ["sh"]))
+    assert named in line
+    assert line.endswith(f"{remedy}\n")
+
+
+def test_without_devpts_a_terminal_is_refused(runtime, bundle, terminal):
     mounts = [mount for mount in MOUNTS if mount["destination"] != "/dev/pts"]
     made = bundle(SLEEP, {**TTY, "mounts": mounts})
-    line = runtime.fails(made)
+    line = runtime.fails(made, stdin=terminal)
     assert "/dev/pts/ptmx" in line
 
 
@@ -205,13 +229,17 @@ def test_console_size_is_ignored_without_a_terminal(runtime, bundle):
 class Typed:
     """A command on a terminal of its own, as if typed by a person."""
 
-    def __init__(self, command: list[str], rows: int = 30, columns: int = 90) -> None:
+    def __init__(self, command: list[str], stdin: int | None = None) -> None:
         self.master, slave = pty.openpty()
-        set_size(slave, rows, columns)
+        set_size(slave, 30, 90)
         self.slave = slave
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            command,
+            stdin=slave if stdin is None else stdin,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
         )
 
     def __enter__(self) -> Typed:
@@ -269,27 +297,35 @@ def test_control_c_goes_to_the_program_alone(runtime, bundle):
         assert typed.process.wait(LIMIT) == 3
 
 
-def test_all_output_arrives_before_run_exits(runtime, bundle):
+def test_all_output_arrives_before_run_exits(runtime, bundle, terminal):
     made = bundle("seq 20000", TTY)
     done = subprocess.run(
         runtime.command("run", "-b", made.path, runtime.new_id()),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True,
+        stdin=terminal, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     assert done.stdout.split() == [str(number).encode() for number in range(1, 20001)]
 
 
-def test_a_caller_without_a_terminal_gets_the_configured_size(runtime, bundle):
+def test_a_caller_whose_terminal_has_no_size_gets_the_configured_one(runtime, bundle, terminal):
     made = bundle("stty size", {**TTY, "process.consoleSize": {"height": 7, "width": 8}})
-    assert runtime.output(made).words == ["7", "8"]
+    assert runtime.output(made, stdin=terminal).words == ["7", "8"]
 
 
-def test_input_that_is_not_a_terminal_reaches_the_containers_terminal(runtime, bundle):
-    made = bundle("read line; echo got $line", TTY)
-    done = subprocess.run(
-        runtime.command("run", "-b", made.path, runtime.new_id()),
-        input=b"hello\n", stdout=subprocess.PIPE, timeout=LIMIT, check=True,
-    )  # fmt: skip
-    assert b"got hello" in done.stdout
+@pytest.mark.parametrize("text", [b"hello\n", b"hello", b""])
+def test_input_that_is_not_a_terminal_reaches_the_program_and_ends(runtime, bundle, text):
+    """Its output is a terminal, which is not in raw mode and has a size."""
+    made = bundle("stty size; cat; echo; echo end", TTY)
+    command = runtime.command("run", "-b", made.path, runtime.new_id())
+    read, write = os.pipe()
+    os.write(write, text)
+    os.close(write)
+    with Typed(command, stdin=read) as typed:
+        shown = typed.until("end\r\n")
+        assert typed.process.wait(LIMIT) == 0
+    os.close(read)
+    assert "30 90\r\n" in shown
+    assert f"{text.decode().strip()}\r\nend\r\n" in shown.replace("\r\n\r\n", "\r\n")
+    assert "\r\r" not in shown
 
 
 def test_without_a_terminal_the_callers_cannot_be_opened(runtime, bundle):
@@ -313,16 +349,15 @@ def test_a_program_that_reads_nothing_does_not_block_the_command(runtime, bundle
     else:
         id = runtime.started(bundle(SLEEP))
         command = runtime.command("exec", "-t", id, "sh", "-c", script)
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe) as process:
-        assert process.stdout.readline().startswith(b"up")
-        fill(process.stdin.fileno())
+    read, write = os.pipe()
+    with Typed(command, stdin=read) as typed:
+        os.close(read)
+        typed.until("up")
+        fill(write)
         if end == "by a signal":
-            process.terminate()
-        try:
-            assert process.wait(LIMIT) == 5
-        finally:
-            process.kill()
+            typed.process.terminate()
+        assert typed.process.wait(LIMIT) == 5
+    os.close(write)
 
 
 def fill(pipe: int) -> None:

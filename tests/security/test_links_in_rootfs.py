@@ -262,18 +262,18 @@ def content(rootfs):
 
 
 @pytest.mark.parametrize("target", ["marker", "new"])
-def test_no_file_is_written_through_a_link_in_its_place(runtime, bundle, outside, target):
+def test_no_file_is_written_through_a_link_in_its_place(runtime, bundle, outside, terminal, target):
     """CVE-2025-24965. Every place is tried, and a link to a file that exists or does not."""
     made = creating(bundle)
     before = content(made.rootfs)
-    assert runtime.run(made).status == 0
+    assert runtime.run(made, stdin=terminal).status == 0
     created = content(made.rootfs) - before
     assert created >= CREATED
     untouched = snapshot(outside)
     for path in sorted(created):
         other = creating(bundle)
         replace(other.rootfs / path, str(outside / target))
-        runtime.run(other)
+        runtime.run(other, stdin=terminal)
         assert snapshot(outside) == untouched, path
 
 

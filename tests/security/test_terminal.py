@@ -140,7 +140,7 @@ def without_dev(mounts, _):
     return mounts[:1]
 
 
-def test_a_terminal_comes_only_from_a_devpts(runtime, bundle, outside):
+def test_a_terminal_comes_only_from_a_devpts(runtime, bundle, outside, terminal):
     """A volume in place of /dev/pts, in which every name is a link that can be swapped at will."""
 
     def shared(mounts, made):
@@ -151,10 +151,10 @@ def test_a_terminal_comes_only_from_a_devpts(runtime, bundle, outside):
         (made.rootfs / "etc/file").write_text("inside\n")
         return [*mounts[:2], pts]
 
-    assert "devpts" in runtime.fails(with_terminal(bundle, "true", shared))
+    assert "devpts" in runtime.fails(with_terminal(bundle, "true", shared), stdin=terminal)
 
 
-def test_a_console_that_is_a_link_leads_nowhere_outside(runtime, bundle, outside):
+def test_a_console_that_is_a_link_leads_nowhere_outside(runtime, bundle, outside, terminal):
     def links(mounts, made):
         for place in ("console", "ptmx"):
             (made.rootfs / "dev" / place).symlink_to(outside / place)
@@ -162,16 +162,16 @@ def test_a_console_that_is_a_link_leads_nowhere_outside(runtime, bundle, outside
         return [mounts[0], mounts[2]]
 
     before = snapshot(outside)
-    runtime.run(with_terminal(bundle, "echo x > /dev/console", links))
+    runtime.run(with_terminal(bundle, "echo x > /dev/console", links), stdin=terminal)
     assert snapshot(outside) == before
 
 
-def test_the_console_is_the_terminal_itself(runtime, bundle):
+def test_the_console_is_the_terminal_itself(runtime, bundle, terminal):
     made = bundle(
         "tty; stat -c %t:%T /dev/console /dev/pts/0; echo x > /dev/console",
         {"process.terminal": True},
     )
-    assert runtime.run(made).words == ["/dev/pts/0", "88:0", "88:0", "x"]
+    assert runtime.run(made, stdin=terminal).words == ["/dev/pts/0", "88:0", "88:0", "x"]
 
 
 @pytest.mark.control
