@@ -113,6 +113,8 @@ def _row(flag: Flag) -> str:
         notes.append(f"one of {', '.join(flag.choices)}")
     if flag.default not in (None, "", False, ()):
         notes.append(f"default: `{flag.default}`")
+    if flag.variable:
+        notes.append(f"or set `{flag.variable}`")
     if flag.refusal:
         notes.append("not built yet")
     return f"| {short}`--{flag.name}{value}` | {_cell('; '.join(notes))} |"

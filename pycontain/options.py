@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .errors import HostError
+
 
 def to_stderr(text: str) -> None:
     """Print a warning."""
@@ -21,6 +23,8 @@ class Options(Record):
 
     root            where the state of containers is kept
     cgroup_manager  "cgroupfs", or "disabled": containers stay in the caller's cgroup
+    cgroup_missing  what a limit is that no controller of cgroup v2 can apply: an "error", or a
+                    reason to "warn" and to run without it
     debug           print more
     log             the file that errors and warnings go to, "" for standard error alone
     log_format      "text" or "json"
@@ -29,7 +33,21 @@ class Options(Record):
 
     root: str = "/run/pycontain"
     cgroup_manager: str = "cgroupfs"
+    cgroup_missing: str = "error"
     debug: bool = False
     log: str = ""
     log_format: str = "text"
     warn: Callable[[str], None] = to_stderr
+
+    def without_limit(self, error: HostError) -> None:
+        """
+        Raise the error of a limit that cannot be applied, or warn of it.
+
+        The warning is shown even if there is a log: nobody reads the log of a container that runs.
+        """
+        if self.cgroup_missing != "warn":
+            raise error
+        text = f"{error.fault.line()}; the container runs without this limit"
+        self.warn(text)
+        if self.log:
+            to_stderr(text)

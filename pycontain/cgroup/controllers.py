@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _OLD_NAMES = {"io": "blkio"}  # the v1 name, where it differs
 
+_OTHERWISE = "remove the limit, or run without it: --cgroup-missing warn"
+
 _REMEDIES = {
     errno.EBUSY: "move the processes of {cgroup} into a cgroup below it",
     errno.EINVAL: "move realtime processes into the root cgroup: the cpu controller requires it",
@@ -56,18 +58,23 @@ def _enable(directory: str, names: list[str]) -> int:
     return 0
 
 
-def provide(
-    mount: str, path: str, setting: Setting, mountinfo: str = "/proc/self/mountinfo"
-) -> None:
+def absence(
+    mount: str, setting: Setting, mountinfo: str = "/proc/self/mountinfo"
+) -> HostError | None:
+    """The error of a limit whose controller cgroup v2 does not have, or None if it does."""
+    if setting.controller == "cgroup" or setting.controller in of(mount):
+        return None
+    return _not_in_v2(setting, mountinfo)
+
+
+def provide(mount: str, path: str, setting: Setting) -> None:
     """
-    Enable the controller of a limit in every cgroup above this one.
+    Enable the controller of a limit, which v2 has, in every cgroup above this one.
 
     Raises HostError that names the limit, the controller and what prevents it.
     """
     if setting.controller == "cgroup":  # the core's own files need none
         return
-    if setting.controller not in of(mount):
-        raise _not_in_v2(setting, mountinfo)
     above = mount
     for name in path.strip("/").split("/"):
         on = _words(f"{above}/cgroup.subtree_control")
@@ -82,16 +89,20 @@ def _not_in_v2(setting: Setting, mountinfo: str) -> HostError:
     for point, options in mounts("cgroup", mountinfo):
         if old in options:
             why = f"the {controller} controller belongs to the cgroup v1 hierarchy at {point}"
-            remedy = "boot with systemd.unified_cgroup_hierarchy=1, or remove the limit"
-            return cannot(setting, why, remedy)
+            return cannot(setting, why, f"boot with cgroup_no_v1=all, {_OTHERWISE}")
     why = f"cgroup v2 has no {controller} controller on this kernel"
-    return cannot(setting, why, "see /proc/cgroups, or remove the limit")
+    return cannot(setting, why, f"see /proc/cgroups, {_OTHERWISE}")
 
 
 def _refused(setting: Setting, directory: str, number: int) -> HostError:
     file = f"{directory}/cgroup.subtree_control"
     why = f"{file} does not accept +{setting.controller}: {reason(number)}"
     return cannot(setting, why, _REMEDIES.get(number, "").format(cgroup=directory))
+
+
+def refuse(error: HostError) -> None:
+    """What becomes of a limit that cannot be applied, by default: its error is raised."""
+    raise error
 
 
 def cannot(setting: Setting, why: str, remedy: str = "remove the limit") -> HostError:

@@ -6,8 +6,9 @@ from . import controllers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from ..errors import HostError
     from ..plan.resources import Setting
 
 
@@ -21,7 +22,11 @@ class NoCgroup:
     def close(self) -> None:
         """Do nothing: no descriptor is open."""
 
-    def write(self, settings: Iterable[Setting]) -> None:
-        """Raise HostError for the first limit, which nothing could enforce."""
+    def write(
+        self,
+        settings: Iterable[Setting],
+        without: Callable[[HostError], None] = controllers.refuse,
+    ) -> None:
+        """Call `without` with the error of each limit, which nothing could enforce."""
         for setting in settings:
-            raise controllers.cannot(setting, "the cgroup manager is disabled")
+            without(controllers.cannot(setting, "the cgroup manager is disabled"))

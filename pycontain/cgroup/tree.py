@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ..errors import HostError
     from ..plan.resources import Setting
 
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
@@ -320,18 +321,26 @@ class Cgroup:
 
     # files
 
-    def write(self, settings: Iterable[Setting]) -> None:
+    def write(
+        self,
+        settings: Iterable[Setting],
+        without: Callable[[HostError], None] = controllers.refuse,
+    ) -> None:
         """
         Write the limits, in order.
 
-        Raises HostError for a limit whose controller is not available, and KernelError for a
-        value that the kernel refuses; both name the limit's JSON path.
+        Calls `without` with the error of a limit whose controller cgroup v2 does not have. Raises
+        HostError for one whose controller cannot be enabled, and KernelError for a value that the
+        kernel refuses; all name the limit's JSON path.
         """
         for setting in settings:
-            self._set(setting)
+            self._set(setting, without)
 
-    def _set(self, setting: Setting) -> None:
+    def _set(self, setting: Setting, without: Callable[[HostError], None]) -> None:
         if self._accepts(setting) or setting.optional:
+            return
+        if error := controllers.absence(self.mount, setting):
+            without(error)
             return
         controllers.provide(self.mount, self.path, setting)
         if self._accepts(setting):
@@ -339,7 +348,7 @@ class Cgroup:
         if not setting.otherwise:
             file = f"{self.directory}/{setting.file}"
             raise controllers.cannot(setting, f"this kernel has no {file}")
-        self._set(setting.otherwise)
+        self._set(setting.otherwise, without)
 
     def _accepts(self, setting: Setting) -> bool:
         """Write one limit; False if the cgroup has no such file."""

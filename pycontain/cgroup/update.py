@@ -5,18 +5,26 @@ from __future__ import annotations
 from ..errors import StateError
 from ..lean.record import Record
 from ..plan import resources
+from . import controllers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeVar
 
+    from ..errors import HostError
     from ..spec.records import Memory, Resources
     from .tree import Cgroup
 
     R = TypeVar("R", bound=Record)
 
 
-def update(cgroup: Cgroup, old: Resources, new: Resources) -> Resources:
+def update(
+    cgroup: Cgroup,
+    old: Resources,
+    new: Resources,
+    without: Callable[[HostError], None] = controllers.refuse,
+) -> Resources:
     """
     Apply the old limits with the new ones on top to a cgroup; returns them merged.
 
@@ -29,7 +37,7 @@ def update(cgroup: Cgroup, old: Resources, new: Resources) -> Resources:
     settings = resources.files(merged)
     if merged.memory and merged.memory.checkBeforeUpdate:
         _check_usage(cgroup, merged.memory)
-    cgroup.write(settings)
+    cgroup.write(settings, without)
     return merged
 
 

@@ -74,6 +74,7 @@ def main(words: list[str]) -> int:
 def _run(words: list[str], settings: Values) -> int:
     if b"_PYCONTAIN_COMPLETE" in os.environ or (words and words[0] in _COMPLETION):
         return _human_main(words)
+    _take_variables(table.GLOBALS, settings)
     rest = take_flags(table.GLOBALS, words, settings, prefix=True)
     if settings["log"]:
         _check_log(settings)
@@ -139,6 +140,14 @@ def defaults(flags: Iterable[Flag]) -> Values:
     return {flag.key: flag.default for flag in flags}
 
 
+def _take_variables(flags: Iterable[Flag], values: Values) -> None:
+    """Put the values that the environment has for these flags into values."""
+    for flag in flags:
+        text = os.environ.get(flag.variable.encode()) if flag.variable else None
+        if text:
+            values[flag.key] = _value(flag, os.fsdecode(text), None, at=flag.variable)
+
+
 def take_flags(
     flags: Iterable[Flag], words: list[str], values: Values, *, prefix: bool
 ) -> list[str]:
@@ -176,9 +185,9 @@ def _truth(flag: Flag, text: str) -> bool:
     return _TRUTH[text]
 
 
-def _value(flag: Flag, text: str | None, before: Value) -> Value:
-    """The value of a flag that takes one; lists are appended to."""
-    at = f"--{flag.name}"
+def _value(flag: Flag, text: str | None, before: Value, at: str = "") -> Value:
+    """The value of a flag that takes one, given at this place; lists are appended to."""
+    at = at or f"--{flag.name}"
     if text is None:
         raise UsageError(f"needs a {flag.value}", at=at)
     if flag.choices and text not in flag.choices:
@@ -236,6 +245,7 @@ def call(command: Command, settings: Values, values: Values) -> Result:
     options = Options(
         root=str(settings["root"]),
         cgroup_manager=str(settings["cgroup_manager"]),
+        cgroup_missing=str(settings["cgroup_missing"]),
         debug=bool(settings["debug"]),
         log=str(settings["log"]),
         log_format=str(settings["log_format"]),

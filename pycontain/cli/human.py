@@ -92,6 +92,8 @@ def _option(flag: Flag) -> inspect.Parameter:
 
 def _flag_help(flag: Flag) -> str:
     text = f"{flag.help}: {', '.join(flag.choices)}" if flag.choices else flag.help
+    if flag.variable:
+        text += f"; or set {flag.variable}"
     return f"{text} (not built yet)" if flag.refusal else text
 
 

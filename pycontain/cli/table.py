@@ -30,12 +30,14 @@ class Flag:
     value    the placeholder for the value in the help
     choices  the allowed values, if they are few
     refusal  why a value other than the default and `accepted` is refused, if not built yet
+    variable the environment variable with the value that is used where the flag is not given
 
     A plain class: 130 are created at each start, and a Record costs five times as much.
     """
 
     __slots__ = (
         "accepted", "choices", "default", "help", "kind", "name", "refusal", "short", "value",
+        "variable",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +52,7 @@ class Flag:
         choices: tuple[str, ...] = (),
         refusal: str = "",
         accepted: tuple[str, ...] = (),
+        variable: str = "",
     ) -> None:
         self.name = name
         self.help = help
@@ -60,6 +63,7 @@ class Flag:
         self.choices = choices
         self.refusal = refusal
         self.accepted = accepted
+        self.variable = variable
 
     @property
     def key(self) -> str:
@@ -149,6 +153,11 @@ GLOBALS = (
         "cgroup-manager", "how to create the cgroup (crun)", kind="text", default="cgroupfs",
         value="MANAGER", choices=("cgroupfs", "systemd", "disabled"), accepted=("disabled",),
         refusal="is not built yet: pycontain creates cgroups itself",
+    ),
+    Flag(
+        "cgroup-missing", "what a limit is that cgroup v2 cannot apply on this host (pycontain "
+        "only)", kind="text", default="error", value="WHAT", choices=("warn", "error"),
+        variable="PYCONTAIN_CGROUP_MISSING",
     ),
     Flag("version", "show the version and exit", short="v"),
     HELP,

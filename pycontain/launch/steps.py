@@ -59,7 +59,7 @@ def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
 @parent_step(steps.LimitCgroup)
 def limit_cgroup(step: steps.LimitCgroup, launch: ContainerLaunch) -> None:
     """Write the limits, before any process is in the cgroup."""
-    launch.cgroup.write(step.settings)
+    launch.cgroup.write(step.settings, launch.options.without_limit)
 
 
 @parent_step(steps.GiveCgroup)

@@ -247,10 +247,11 @@ class Container:
         where: Message = {
             "root": self.options.root,
             "cgroup_manager": self.options.cgroup_manager,
+            "cgroup_missing": self.options.cgroup_missing,
             "id": self.id,
         }
         try:
-            process = chosen.ask({**request, **where}, streams, until)
+            process = chosen.ask({**request, **where}, streams, until, self.options.warn)
         except PycontainError:
             _pool.give(chosen)
             raise

@@ -6,9 +6,10 @@ The messages between a program and its workers, on a socket.
      "seconds": …}                          ->
       + stdin, stdout, stderr
                                             <-       {"pid": …, "times": […], "state": {…},
-                                                      "ended": […]}
+                                                      "ended": […], "warnings": […]}
                                                        + a pidfd; exec has no state
-                                            <-       {"fault": {…}, "ended": […]}
+                                            <-       {"fault": {…}, "ended": […],
+                                                      "warnings": […]}
     {"verb": "forget", "id": …}             ->       (no answer)
     {"verb": "adopt", "id": …}              ->       (no answer): another worker created it
     (end of file)                           ->       deletes the containers it has not forgotten

@@ -19,7 +19,7 @@ from .worker import SOCKET, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..errors import PycontainError
     from ..kernel.wait import Until
@@ -62,9 +62,11 @@ class Worker:
         self.made: dict[str, tuple[Message, int]] = {}
         self.successor: Worker | None = None
 
-    def ask(self, request: Message, streams: list[int], until: Until) -> Process:
+    def ask(
+        self, request: Message, streams: list[int], until: Until, warn: Callable[[str], None]
+    ) -> Process:
         """
-        Send a request; returns the created process.
+        Send a request; returns the created process. warn is called with each warning.
 
         Raises the worker's error, and WorkerLostError if it has died or is late.
         """
@@ -80,9 +82,12 @@ class Worker:
             raise WorkerLostError(Timeout("has run out", at="the time that was given")) from None
         if reply is None:
             raise WorkerLostError(StateError("has died", at="the worker", remedy="call again"))
-        ended = reply["ended"]
+        ended, warnings = reply["ended"], reply["warnings"]
         assert isinstance(ended, list)
+        assert isinstance(warnings, list)
         reap(ended)
+        for text in warnings:
+            warn(text)
         if "fault" in reply:
             fault = reply["fault"]
             assert isinstance(fault, dict)

@@ -77,7 +77,7 @@ def recovered() -> NoReturn:
         server.mine[name] = Options(root=root, cgroup_manager=manager)
     options = Options(root=known["root"], cgroup_manager=known["cgroup_manager"])
     death = remove_unfinished(options, known["id"], known["created"], "was killed")
-    _reply(socket, {"fault": death.fault.record(), "ended": [int(pid)]}, [])
+    _reply(socket, {"fault": death.fault.record(), "ended": [int(pid)], "warnings": []}, [])
     _serve(socket, server)
 
 
@@ -131,6 +131,7 @@ class Server:
         self.filters: dict[bytes, int] = {}
         self.network = -1
         self.network_used = False
+        self.warnings: list[str] = []
 
     def take_note(self, message: Message) -> None:
         """Forget a container that was deleted, or adopt one that another worker created."""
@@ -143,6 +144,7 @@ class Server:
     def answer(self, request: Message, ours: list[int]) -> tuple[Message, int]:
         """Serve a request; returns the reply, and a pidfd or -1. ours are the worker's streams."""
         launch: Launch | None = None
+        self.warnings = []
         try:
             launch = self._launch(request, ours)
             bring_up(launch)
@@ -153,14 +155,16 @@ class Server:
             state = launch.state.fields() if isinstance(launch, ContainerLaunch) else None
             reply: Message = {
                 "pid": child.pid, "ended": launch.left_over, "times": launch.times, "state": state,
+                "warnings": self.warnings,
             }  # fmt: skip
             return reply, child.pidfd
         except Exception as error:  # any: the containers created before still need this worker
-            return {"fault": fault_of(error).record(), "ended": _ended(launch)}, -1
+            fault = fault_of(error).record()
+            return {"fault": fault, "ended": _ended(launch), "warnings": self.warnings}, -1
 
     def _launch(self, message: Message, ours: list[int]) -> Launch:
         """The requested launch."""
-        options = _options(message)
+        options = _options(message).replace(warn=self.warnings.append)
         seconds = message["seconds"]
         assert seconds is None or isinstance(seconds, (int, float))
         caller = Caller(
@@ -207,7 +211,7 @@ class Server:
         if message["verb"] == "run":
             bundle = self._bundle(launch.state.bundle, launch.config, launch.caller.until)
             run_poststart(launch, bundle.spec)
-        self.mine[launch.state.id] = launch.options
+        self.mine[launch.state.id] = _options(message)
 
     def _recovery(self, options: Options, state: State, ours: list[int]) -> recover.Recovery:
         """The command that calls `recovered` with what this worker must keep."""
@@ -248,8 +252,9 @@ class Server:
 
 
 def _options(message: Message) -> Options:
-    """Where the state of a request's container is."""
-    return Options(root=str(message["root"]), cgroup_manager=str(message["cgroup_manager"]))
+    """The options of a request, but for where its warnings go."""
+    names = ("root", "cgroup_manager", "cgroup_missing")
+    return Options(**{name: str(message[name]) for name in names})  # type: ignore[arg-type]
 
 
 def _ended(launch: Launch | None) -> list[int]:

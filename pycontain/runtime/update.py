@@ -36,7 +36,7 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
         spec = parse(container.directory.load_config())
         linux = spec.linux or Linux(at="linux")
         old = linux.resources or Resources(at="linux.resources")
-        merged = limits.update(cgroup, old, new)
+        merged = limits.update(cgroup, old, new, options.without_limit)
         if new.devices:
             attach(cgroup.fd, program((*new.devices, *DEFAULT_RULES)))
         _remember(container, merged)

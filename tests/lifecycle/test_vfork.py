@@ -319,7 +319,7 @@ def test_a_worker_that_recovers_without_its_program_deletes_its_containers(
     worker = library._pool.take()
     before = set(children())
     request = {"verb": "run", "id": "victim", "bundle": str(bundle().path), "config": ""}
-    where = {"root": options.root, "cgroup_manager": "cgroupfs"}
+    where = {"root": options.root, "cgroup_manager": "cgroupfs", "cgroup_missing": "error"}
     send(worker.socket, {**request, **where, "seconds": None}, [0, 1, 2])
     worker.end()
     [victim] = set(children()) - before

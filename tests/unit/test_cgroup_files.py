@@ -12,6 +12,7 @@ from pycontain.cgroup.stats import stats
 from pycontain.cgroup.tree import Cgroup
 from pycontain.cgroup.update import merge, update
 from pycontain.errors import HostError, StateError
+from pycontain.options import Options
 from pycontain.plan.resources import files
 from pycontain.spec import parse, records
 
@@ -74,12 +75,11 @@ def test_a_controller_that_v1_holds_is_named_with_its_hierarchy(
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(V1)
     setting = files(resources(memory={"limit": 4096}))[0]
-    with pytest.raises(HostError) as caught:
-        controllers.provide(str(mount), "/a/b", setting, str(mountinfo))
-    assert str(caught.value) == (
+    error = controllers.absence(str(mount), setting, str(mountinfo))
+    assert str(error) == (
         "linux.resources.memory.limit = 4096 cannot be applied: the memory controller belongs to"
-        " the cgroup v1 hierarchy at /sys/fs/cgroup/memory; boot with"
-        " systemd.unified_cgroup_hierarchy=1, or remove the limit"
+        " the cgroup v1 hierarchy at /sys/fs/cgroup/memory; boot with cgroup_no_v1=all, remove the"
+        " limit, or run without it: --cgroup-missing warn"
     )
 
 
@@ -88,14 +88,36 @@ def test_io_is_blkio_in_v1(mount: Path, tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(V1.replace("memory", "blkio"))
     setting = files(resources(blockIO={"weight": 100}))[0]
-    with pytest.raises(HostError, match=r"the io controller belongs to .* /sys/fs/cgroup/blkio"):
-        controllers.provide(str(mount), "/a/b", setting, str(mountinfo))
+    error = controllers.absence(str(mount), setting, str(mountinfo))
+    assert "the io controller belongs to the cgroup v1 hierarchy at /sys/fs/cgroup/blkio" in str(
+        error
+    )
 
 
 def test_an_unknown_controller_is_named(cgroup: Cgroup) -> None:
     with pytest.raises(HostError, match="cgroup v2 has no nonsense controller") as caught:
         cgroup.write(files(resources(unified={"nonsense.max": "1"})))
     assert caught.value.fault.at == "linux.resources.unified[nonsense.max]"
+
+
+def test_a_missing_controller_can_be_a_warning_and_what_is_there_is_written(cgroup: Cgroup) -> None:
+    populate(Path(cgroup.directory), memory__max="")
+    warnings: list[str] = []
+    options = Options(cgroup_missing="warn", warn=warnings.append)
+    limits = files(resources(memory={"limit": 4096}, unified={"nonsense.max": "1", "x.max": "2"}))
+    cgroup.write(limits, options.without_limit)
+    assert cgroup.read("memory.max") == "4096"
+    assert warnings == [
+        f"linux.resources.unified[{name}.max] = {value} cannot be applied: cgroup v2 has no {name}"
+        " controller on this kernel; the container runs without this limit"
+        for name, value in (("nonsense", 1), ("x", 2))
+    ]
+
+
+def test_what_v2_has_but_does_not_accept_stays_an_error(cgroup: Cgroup) -> None:
+    options = Options(cgroup_missing="warn")
+    with pytest.raises(HostError, match=r"this kernel has no .*/memory.high"):
+        cgroup.write(files(resources(unified={"memory.high": "1"})), options.without_limit)
 
 
 def test_a_cgroup_that_refuses_to_enable_a_controller_is_named(mount: Path, cgroup: Cgroup) -> None:
