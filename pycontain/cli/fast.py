@@ -107,21 +107,23 @@ def _human_main(words: list[str]) -> int:
 
 
 def find(name: str) -> Command:
-    """The command of this name. Raises UsageError if there is none or it is not built yet."""
+    """The command of this name. Raises UsageError if there is none."""
     if name not in table.COMMANDS:
         raise UsageError("is not a command", value=name, remedy=_nearest(name, table.COMMANDS))
-    command = table.COMMANDS[name]
-    if command.refusal:
-        raise UsageError(command.refusal, value=name)
-    return command
+    return table.COMMANDS[name]
 
 
 def parse(command: Command, words: list[str]) -> Values | None:
     """
     The values of a command's arguments and flags, by key; None if help is requested.
 
-    Raises UsageError that names the flag, the value and the reason.
+    Raises UsageError that names the flag, the value and the reason, or that the command is not
+    built yet.
     """
+    if command.refusal:
+        if {"-h", "--help"} & set(words):
+            return None
+        raise UsageError(command.refusal, value=command.name)
     values = defaults((*command.flags, table.HELP))
     rest = take_flags((*command.flags, table.HELP), words, values, prefix=command.prefix)
     if values.pop("help"):

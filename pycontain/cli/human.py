@@ -8,6 +8,7 @@ and a test checks that both have the same commands and flags.
 from __future__ import annotations
 
 import inspect
+import shutil
 import signal
 
 import typer
@@ -30,6 +31,7 @@ _TYPES = {
     "integers": list[int],
 }
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_NARROWEST_BOX = 70  # columns; in a narrower one names of flags are cut off
 _ABOUT = """
 An OCI container runtime. It runs bundles: directories with a config.json and a root file system.
 """
@@ -46,7 +48,10 @@ def main(words: list[str]) -> int:
 
 def application() -> typer.Typer:
     """The typer application with every command, argument and flag of the table."""
-    app = typer.Typer(help=_ABOUT, context_settings=_CONTEXT)
+    wide = shutil.get_terminal_size().columns >= _NARROWEST_BOX
+    app = typer.Typer(
+        help=_ABOUT, context_settings=_CONTEXT, rich_markup_mode="rich" if wide else None
+    )
     settings = [_option(flag) for flag in table.GLOBALS if flag is not table.HELP]
     app.callback()(_described(settings))
     for command in table.COMMANDS.values():

@@ -130,6 +130,46 @@ def test_the_shell_completes_commands_flags_values_signals_and_ids(tmp_path):
     assert completions(f"pycontain {root} state w", 4) == ["web-1"]
 
 
+WAYS = {
+    "--help": lambda name: [name, "--help"],
+    "-h": lambda name: [name, "-h"],
+    "help": lambda name: ["help", name],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("command", table.COMMANDS.values(), ids=lambda command: command.name)
+def test_every_command_has_help(capfd, monkeypatch, command, way):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert fast.main(WAYS[way](command.name)) == 0
+    shown, errors = capfd.readouterr()
+    assert errors == ""
+    for text in (command.help, command.refusal):
+        assert " ".join(text.split()) in " ".join(shown.split())
+    for flag in command.flags:
+        assert f"--{flag.name}" in shown
+    for argument in command.arguments:
+        assert argument.name.upper() in shown
+
+
+@pytest.mark.parametrize("columns", [30, 60, 69, 70, 200])
+@pytest.mark.parametrize("name", ["", *table.COMMANDS])
+def test_help_of_any_width_has_every_flag_whole(capfd, monkeypatch, name, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert fast.main([name, "--help"] if name else ["--help"]) == 0
+    shown = capfd.readouterr().out
+    flags = table.COMMANDS[name].flags if name else table.GLOBALS
+    assert [flag.name for flag in flags if f"--{flag.name}" not in shown] == []
+    assert max(map(len, shown.splitlines())) <= max(columns, 80)
+
+
+@pytest.mark.parametrize("words", [["checkpoint"], ["restore", "--image-path", "x", "c1"]])
+def test_a_command_that_is_not_built_yet_says_so_whatever_its_flags(capfd, words):
+    assert fast.main(words) == 1
+    line = f"pycontain: {words[0]} is not built yet: pycontain does not work with CRIU\n"
+    assert capfd.readouterr() == ("", line)
+
+
 def test_help_names_every_command_and_what_is_not_built_yet(capfd):
     assert fast.main([]) == 0
     shown = capfd.readouterr().out
