@@ -42,6 +42,9 @@ def reason(number: int) -> str:
     return os.strerror(number).lower()
 
 
+_AS_ROOT = "use sudo; without root work compare, doctor, features, plan, spec and vm"
+
+
 class Fault:
     """
     What went wrong, as data.
@@ -167,6 +170,11 @@ class StateError(PycontainError):
 
 class HostError(PycontainError):
     """This host does not have what the container needs."""
+
+    @classmethod
+    def needs_root(cls, what: str, number: int = 0) -> HostError:
+        """The error for a caller without the rights for this; number is the kernel's, if any."""
+        return cls("needs root", at=what, errno=number, remedy=_AS_ROOT)
 
 
 class KernelError(PycontainError):

@@ -34,6 +34,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _NARROWEST_BOX = 70  # columns; in a narrower one names of flags are cut off
 _ABOUT = """
 An OCI container runtime. It runs bundles: directories with a config.json and a root file system.
+Containers need root.
 """
 
 

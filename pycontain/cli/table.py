@@ -96,6 +96,7 @@ class Command(Record):
     panel    its heading in the help
     prefix   flags end at the first argument, because what follows belongs to another program
     enters   it puts a process of ours into a container, so the interpreter must be sealed
+    anyone   it works without root privileges
     refusal  why the whole command is refused, if it is not built yet
     """
 
@@ -108,6 +109,7 @@ class Command(Record):
     flags: tuple[Flag, ...] = ()
     prefix: bool = False
     enters: bool = False
+    anyone: bool = False
     refusal: str = ""
 
 
@@ -346,7 +348,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         name="restore", panel=_MODIFY, help="Restore a saved container.", refusal=_CRIU,
     ),
     "spec": lambda: Command(
-        name="spec", panel=_HOST, calls="pycontain.cli.verbs:spec",
+        name="spec", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:spec",
         help="Write a sample config.json.",
         flags=(
             _text("bundle", "directory to write it to", "DIR", ".", "b"),
@@ -355,11 +357,11 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         ),
     ),
     "features": lambda: Command(
-        name="features", panel=_HOST, calls="pycontain.cli.verbs:features",
+        name="features", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:features",
         help="Print the features of this runtime as JSON.",
     ),
     "plan": lambda: Command(
-        name="plan", panel=_HOST, calls="pycontain.cli.verbs:plan",
+        name="plan", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:plan",
         help="Show the steps that would run a bundle, and the reason for each (pycontain only).",
         arguments=(Argument(name="bundle", help="directory with config.json", default="."),),
         flags=(
@@ -369,12 +371,12 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         ),
     ),
     "doctor": lambda: Command(
-        name="doctor", panel=_HOST, calls="pycontain.cli.verbs:doctor",
+        name="doctor", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:doctor",
         help="Check this host and suggest a remedy for each problem (pycontain only).",
         flags=(_format("table", "json"),),
     ),
     "vm": lambda: Command(
-        name="vm", panel=_VM, calls="pycontain.cli.vm:vm",
+        name="vm", panel=_VM, anyone=True, calls="pycontain.cli.vm:vm",
         help="Run code in a virtual machine, or show what /dev/kvm supports (pycontain only).",
         arguments=(
             Argument(name="action", help="run or caps"),
@@ -401,7 +403,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         ),
     ),
     "compare": lambda: Command(
-        name="compare", panel=_VM, calls="pycontain.cli.vm:compare",
+        name="compare", panel=_VM, anyone=True, calls="pycontain.cli.vm:compare",
         help="Compare a program natively, contained, in a VM and emulated (pycontain only).",
         arguments=(
             Argument(name="program", help="a static program and its arguments, after --",

@@ -111,7 +111,12 @@ def spawn(step: steps.Spawn, launch: Launch) -> None:
         from .fork import make_child
     else:
         from .vfork import make_child
-    make_child(step, launch)
+    try:
+        make_child(step, launch)
+    except KernelError as error:
+        if error.errno == errno.EPERM:
+            error.fault.remedy = "grant CAP_SYS_ADMIN; `pycontain doctor` tells what is missing"
+        raise
     launch.close_what_the_child_has()
 
 

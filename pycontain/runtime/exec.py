@@ -22,7 +22,7 @@ from ..spec.records import Capabilities, Linux, Process, User
 from . import console
 from .foreground import stay
 from .handle import Handle
-from .host import read_facts
+from .host import check_rights, read_facts
 from .prepare import check_preserved
 
 TYPE_CHECKING = False
@@ -162,6 +162,7 @@ def _launch(
     caller: Caller,
 ) -> Launch:
     """The launch that starts a process in a container. Raises StateError if it is stopped."""
+    check_rights()
     status = container.require("created", "running", "paused")
     if status == "paused" and not request.ignore_paused:
         raise StateError(

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from ..errors import HostError
 from ..kernel.files import read_bytes
+from ..lean import os
 from ..plan.facts import Facts
+
+_CAP_SYS_ADMIN = 21  # capabilities(7)
+
+
+def check_rights() -> None:
+    """Raises HostError unless this process may make mounts, namespaces and cgroups."""
+    if os.geteuid() != 0 and not read_facts().permitted >> _CAP_SYS_ADMIN & 1:
+        raise HostError.needs_root("making a container")
 
 
 def read_facts() -> Facts:

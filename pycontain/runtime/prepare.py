@@ -11,6 +11,7 @@ from ..state.directory import StateDir
 from ..state.record import State
 from . import poststop
 from .bundle import check_rootfs
+from .host import check_rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def prepare(
     options: Options, bundle: Bundle, request: Request, caller: Caller | None = None
 ) -> ContainerLaunch:
-    """A launch that is ready to be brought up. Raises SpecError and UsageError."""
+    """A launch that is ready to be brought up. Raises SpecError, UsageError and HostError."""
+    check_rights()
     check_preserved(request.preserve_fds, request.listen_fds)
     cgroup = options.cgroup_manager != "disabled"
     names = activated_names() if request.listen_fds else ""

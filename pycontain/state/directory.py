@@ -47,14 +47,31 @@ def open_root(path: str, *, create: bool = False) -> Directory:
     """
     Open a state root; with create, it and its parents are created if missing.
 
-    Raises HostError if another user could change what is in it (`kernel.ours`), and KernelError.
+    Raises HostError if another user could change what is in it (`kernel.ours`) or if only root can
+    enter it, and KernelError.
     """
     try:
-        return ours.open_directory(path, create=create)
+        opened = ours.open_directory(path, create=create)
     except HostError as error:
         choice = "choose a --root that no other user can write to or replace"
         error.fault.remedy = ", or ".join(filter(None, (error.fault.remedy, choice)))
         raise
+    except KernelError as error:
+        if error.errno == errno.EACCES and os.geteuid() != 0:
+            raise HostError.needs_root(f"the state in {path}", errno.EACCES) from None
+        raise
+    if os.geteuid() != 0 and not _can_be_entered(opened):
+        opened.close()
+        raise HostError.needs_root(f"the state in {path}", errno.EACCES)
+    return opened
+
+
+def _can_be_entered(opened: Directory) -> bool:
+    try:
+        os.stat(".", dir_fd=opened.fd)
+    except PermissionError:
+        return False
+    return True
 
 
 class StateDir:

@@ -1,0 +1,143 @@
+"""What a user without root privileges is told: one line, with what works all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pycontain.cli import launcher, table
+from pycontain.errors import HostError
+from tests.bundles import COMMAND, CONFIG, LIMIT
+
+pytestmark = pytest.mark.needs_root
+
+NOBODY = 65534
+WITHOUT = [name for name in table.COMMANDS if table.COMMANDS[name].anyone]
+CONTAINER = {
+    "start": ["start", "c"],
+    "exec": ["exec", "c", "true"],
+    "kill": ["kill", "c"],
+    "delete": ["delete", "c"],
+    "delete --force": ["delete", "--force", "c"],
+    "state": ["state", "c"],
+    "list": ["list"],
+    "ps": ["ps", "c"],
+    "events": ["events", "--stats", "c"],
+    "pause": ["pause", "c"],
+    "resume": ["resume", "c"],
+    "update": ["update", "--memory", "1m", "c"],
+}
+"""The commands for containers that exist; their state is root's."""
+
+
+def as_nobody(command, **how):
+    return subprocess.run(
+        command, user=NOBODY, group=NOBODY, extra_groups=[], stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=LIMIT, check=False, **how,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """A directory of that user's, with a bundle; pytest's own are closed to others."""
+    if as_nobody(["ls", *launcher.directories()]).returncode:
+        pytest.skip("needs a checkout that other users can read")
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o755)
+    (made / "rootfs").mkdir()
+    (made / "config.json").write_text(json.dumps(CONFIG))
+    (made / "roots").mkdir(mode=0o700)
+    os.chown(made, NOBODY, NOBODY)
+    yield made
+    shutil.rmtree(made)
+
+
+def refused(done):
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("pycontain: ")
+    return done.stderr
+
+
+def test_the_remedy_names_the_commands_that_need_no_root():
+    *first, last = sorted(WITHOUT)
+    named = f"without root work {', '.join(first)} and {last}"
+    assert HostError.needs_root("x").fault.remedy.endswith(named)
+
+
+@pytest.mark.parametrize("verb", ["run", "create"])
+@pytest.mark.parametrize("root", ["/run/pycontain", "own"])
+def test_making_a_container(folder, verb, root):
+    """Whether or not the state has a place; what else is wrong does not matter yet."""
+    flags = ["--root", root if root[0] == "/" else folder / root]
+    line = refused(as_nobody([*COMMAND, *flags, verb, "-b", folder, "c"]))
+    assert "making a container needs root; use sudo; without root work compare, doctor" in line
+
+
+@pytest.mark.parametrize("words", CONTAINER.values(), ids=CONTAINER)
+def test_the_containers_of_root(folder, words):
+    line = refused(as_nobody([*COMMAND, "--root", folder / "roots", *words]))
+    assert f"the state in {folder}/roots needs root; use sudo; without root work" in line
+
+
+def test_every_command_is_among_these():
+    tried = {"run", "create", *(words[0] for words in CONTAINER.values()), *WITHOUT}
+    assert tried == {name for name in table.COMMANDS if not table.COMMANDS[name].refusal}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["features"], ["plan"], ["doctor"], ["--help"], ["--version"], ["run", "--help"]],
+    ids=" ".join,
+)
+def test_what_needs_no_root_works(folder, words):
+    done = as_nobody([*COMMAND, *words], cwd=folder)
+    assert done.stdout
+    assert done.stderr == ""
+
+
+def test_spec_writes_to_a_directory_of_the_users_own(folder):
+    own = folder / "new"
+    own.mkdir()
+    os.chown(own, NOBODY, NOBODY)
+    assert as_nobody([*COMMAND, "spec", "-b", own]).returncode == 0
+    assert "permission denied" in refused(as_nobody([*COMMAND, "spec", "-b", "/"]))
+
+
+def test_vm_emulates_and_names_the_way_to_the_device(folder):
+    pytest.importorskip("unicorn")
+    done = as_nobody([*COMMAND, "vm", "run", "--engine", "emulate", "real"])
+    assert done.stdout == "hello from real mode\n"
+
+
+LIBRARY = """\
+import sys, pycontain
+options = pycontain.Options(root=sys.argv[2], warn=lambda text: print("warned", text))
+try:
+    pycontain.run(sys.argv[1], options=options)
+except pycontain.HostError as error:
+    print(error)
+"""
+
+
+def test_the_library_says_the_same(folder):
+    done = as_nobody([sys.executable, "-c", LIBRARY, folder, folder / "own"], cwd="/")
+    assert done.stdout.startswith("making a container needs root; use sudo; without root work")
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_root_without_the_capability_is_told_which(runtime, bundle):
+    command = runtime.command("run", "-b", bundle().path, runtime.new_id())
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-sys_admin", *command],
+        capture_output=True, text=True, check=False, timeout=LIMIT,
+    )  # fmt: skip
+    assert "spawn: clone3: operation not permitted; grant CAP_SYS_ADMIN" in done.stderr
