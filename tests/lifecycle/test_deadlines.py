@@ -137,9 +137,9 @@ def test_a_configuration_that_nobody_writes(bundle, options, unchanged):
     made = bundle("true")
     (made.path / "config.json").unlink()
     os.mkfifo(made.path / "config.json")
-    for args in ([], ["true"]):
+    for words in ((), (["true"],)):
         with pytest.raises(pycontain.Timeout):
-            pycontain.run(made.path, args, timeout=LIMIT, options=options)
+            pycontain.run(made.path, *words, timeout=LIMIT, options=options)
 
 
 def test_exec_in_a_container_that_is_stopped_half_way(bundle, options, hanging, unchanged):
