@@ -26,8 +26,9 @@ from .lean import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Self
+
+_LAST_STATUS = 255  # of a process: wait(2)
 
 
 def reason(number: int) -> str:
@@ -43,6 +44,11 @@ def reason(number: int) -> str:
 
 
 _AS_ROOT = "use sudo; without root work compare, doctor, features, plan, spec and vm"
+
+
+def one_line(text: str) -> str:
+    """The text on one line: a value may contain line breaks."""
+    return " ".join(text.splitlines())
 
 
 class Fault:
@@ -89,7 +95,11 @@ class Fault:
         """Everything but the remedy, on one line."""
         subject = " = ".join(part for part in (self.at, self.value) if part)
         sentence = " ".join(part for part in (subject, self.why) if part)
-        return ": ".join(part for part in (self.step, self.call, sentence) if part)
+        return one_line(": ".join(part for part in (self.step, self.call, sentence) if part))
+
+    def whole_line(self) -> str:
+        """Everything, on one line."""
+        return f"{self.line()}; {one_line(self.remedy)}" if self.remedy else self.line()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fault) and self.record() == other.record()
@@ -141,8 +151,7 @@ class PycontainError(Exception):
         return self.fault.errno
 
     def __str__(self) -> str:
-        fault = self.fault
-        return f"{fault.line()}; {fault.remedy}" if fault.remedy else fault.line()
+        return self.fault.whole_line()
 
     def in_step(self, name: str, place: str = "") -> Self:
         """
@@ -228,20 +237,25 @@ def fault_of(error: BaseException) -> Fault:
     return Fault(f"{type(error).__name__}: {error}", kind="StepError")
 
 
-def from_record(record: Mapping[str, object]) -> PycontainError:
+def from_record(record: object) -> PycontainError:
     """
     The exception for a fault of another process.
 
-    Raises KeyError or TypeError if the record does not come from Fault.record().
+    Raises ValueError if the record does not come from Fault.record(): it may be forged.
     """
-    parts = dict(record)
-    kind = str(parts.pop("kind", "StepError"))
+    if not isinstance(record, dict):
+        raise ValueError("is not a fault")
+    fault = Fault("", kind="StepError", status=0)
+    for name, value in record.items():
+        if name not in Fault.__slots__ or type(value) is not type(getattr(fault, name)):
+            raise ValueError(f"{name} is not part of a fault")
+        setattr(fault, name, value)
     family = {cls.__name__: cls for cls in _tree(PycontainError)}
-    error = family[kind](str(parts.pop("why")))
-    for name, value in parts.items():
-        if name not in Fault.__slots__ or type(value) is not type(getattr(error.fault, name)):
-            raise TypeError(f"{name} = {value!r} is not part of a fault")
-        setattr(error.fault, name, value)
+    if not fault.why or fault.kind not in family or not 0 <= fault.status <= _LAST_STATUS:
+        raise ValueError("is not a fault that can be reported")
+    error = family[fault.kind](fault.why)
+    fault.status = fault.status or error.fault.status
+    error.fault = fault
     return error
 
 

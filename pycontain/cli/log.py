@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from errno import ENXIO
 
-from ..errors import KernelError, PycontainError, fault_of, reason
+from ..errors import KernelError, PycontainError, fault_of, one_line, reason
 from ..kernel import ours
 from ..lean import jsontext, os
 
@@ -46,7 +46,7 @@ class Log:
     def error(self, error: BaseException) -> int:
         """Report the error that ends the command; returns the exit status. Never raises."""
         fault = fault_of(error)
-        self._put("error", _one_line(fault), _for_people(fault, os.isatty(_STDERR)))
+        self._put("error", fault.whole_line(), _for_people(fault, os.isatty(_STDERR)))
         if self.path:  # the file is for the engine; the user should see the error, too
             _tell(_for_people(fault))
         if self.debug and not isinstance(error, PycontainError):
@@ -58,12 +58,12 @@ class Log:
 
     def warning(self, text: str) -> None:
         """Report a problem that does not end the command."""
-        self._put("warning", text, f"pycontain: warning: {_flat(text)}\n")
+        self._put("warning", text, f"pycontain: warning: {one_line(text)}\n")
 
     def detail(self, text: str) -> None:
         """Report a detail for debugging, with --debug only."""
         if self.debug:
-            self._put("debug", text, f"pycontain: debug: {_flat(text)}\n")
+            self._put("debug", text, f"pycontain: debug: {one_line(text)}\n")
 
     def _put(self, level: str, text: str, for_people: str) -> None:
         if self.path:
@@ -103,20 +103,10 @@ class Log:
         _write(fd, line + "\n")
 
 
-def _one_line(fault: Fault) -> str:
-    """The fault and its remedy; a value may contain line breaks."""
-    text = f"{fault.line()}; {fault.remedy}" if fault.remedy else fault.line()
-    return _flat(text)
-
-
 def _for_people(fault: Fault, terminal: bool = False) -> str:
     if terminal and fault.remedy:
-        return f"pycontain: {_flat(fault.line())}\n  hint: {_flat(fault.remedy)}\n"
-    return f"pycontain: {_one_line(fault)}\n"
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.splitlines())
+        return f"pycontain: {fault.line()}\n  hint: {one_line(fault.remedy)}\n"
+    return f"pycontain: {fault.whole_line()}\n"
 
 
 def _tell(text: str) -> None:

@@ -66,6 +66,41 @@ def loads(text: str) -> object:
     return value
 
 
+def object_of(data: bytes) -> dict[str, object]:
+    """The object in these bytes, from another process. Raises ValueError for anything else."""
+    value = loads(data.decode())
+    if not isinstance(value, dict):
+        raise ValueError("is not an object")
+    return value
+
+
+def fits(value: object, shape: object) -> bool:
+    """
+    Whether a value from JSON has this shape.
+
+        str, int, object          exactly this type (true is not an int); anything
+        [str]                     a list of such values
+        (str, int)                a list of exactly these
+        {"key": str}, {str: int}  an object with exactly these keys; with any keys
+        {str, None, "x"}          one of these; null and text stand for themselves
+    """
+    if isinstance(shape, type):
+        return shape is object or type(value) is shape
+    if isinstance(shape, set):
+        return any(fits(value, each) for each in shape)
+    if isinstance(shape, (list, tuple)):
+        if not isinstance(value, list):
+            return False
+        shapes = shape * len(value) if isinstance(shape, list) else shape
+        return len(value) == len(shapes) and all(map(fits, value, shapes))
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return False
+        fields = dict.fromkeys(value, shape[str]) if str in shape else shape
+        return value.keys() == fields.keys() and all(fits(value[key], fields[key]) for key in value)
+    return value == shape
+
+
 def _explain(text: str) -> NoReturn:
     import json
 

@@ -19,6 +19,7 @@ from ..runtime.prepare import now
 from ..runtime.resume import resume
 from ..runtime.start import start
 from ..runtime.update import update
+from ..spec.parse import document
 from . import arguments
 from .pipes import Pipes
 from .pool import Pool, WorkerLostError, reap
@@ -320,15 +321,17 @@ def _changed(bundle: str, args: list[str], env: list[str], cwd: str, until: Unti
     """The configuration with the process changed, "" if nothing changes."""
     if not (args or env or cwd):
         return ""
-    config = jsontext.loads(Bundle.read(bundle, until=until))
-    process = config.get("process") if isinstance(config, dict) else None
+    config = document(Bundle.read(bundle, until=until))
+    process = config.get("process")
     if not isinstance(process, dict):
         raise StateError("has no process to change", at=bundle)
     if args:
         process["args"] = args
     if cwd:
         process["cwd"] = cwd
-    process["env"] = [*process.get("env", ()), *env]
+    given = process.get("env") or []
+    if isinstance(given, list):  # or else the worker refuses it, when it parses the configuration
+        process["env"] = [*given, *env]
     return jsontext.dumps(config)
 
 

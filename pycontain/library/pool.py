@@ -14,7 +14,7 @@ from ..kernel.closing import close_owned
 from ..lean import archive
 from ..state.record import state_of
 from . import forks
-from .messages import receive, send
+from .messages import REPLIES, receive, send
 from .worker import SOCKET, name_of
 
 TYPE_CHECKING = False
@@ -75,25 +75,20 @@ class Worker:
             with self.lock:
                 self.socket.settimeout(None if left is None else left + _TIME_TO_ANSWER)
                 send(self.socket, {**request, "seconds": left}, streams)
-                reply, fds = receive(self.socket, 1)
+                reply, fds = receive(self.socket, REPLIES, 1)
         except (BrokenPipeError, ConnectionResetError):
             reply = None
+        except StateError as error:
+            raise WorkerLostError(error) from None
         except TimeoutError:
             raise WorkerLostError(Timeout("has run out", at="the time that was given")) from None
         if reply is None:
             raise WorkerLostError(StateError("has died", at="the worker", remedy="call again"))
-        ended, warnings = reply["ended"], reply["warnings"]
-        assert isinstance(ended, list)
-        assert isinstance(warnings, list)
-        reap(ended)
-        for text in warnings:
-            warn(text)
-        if "fault" in reply:
-            fault = reply["fault"]
-            assert isinstance(fault, dict)
-            raise from_record(fault)
-        state = state_of(reply["state"]) if reply["state"] else None
-        return Process(int(str(reply["pid"])), fds[0], reply["times"], state)
+        try:
+            return _started(reply, fds, warn)
+        except (TypeError, ValueError) as error:
+            wrong = StateError(f"has sent what is none of its messages: {error}", at="the worker")
+            raise WorkerLostError(wrong) from None
 
     def forget(self, id: str) -> None:
         """Tell the worker that the container was deleted."""
@@ -159,6 +154,27 @@ class Worker:
     def alive(self) -> bool:
         """Whether it runs."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Process:
+    """
+    The process that a worker reports. warn is called with each warning.
+
+    Raises the error that it reports instead, and TypeError and ValueError for what is neither.
+    """
+    ended, times, state = reply["ended"], reply.get("times"), reply.get("state")
+    warnings = reply["warnings"]
+    assert isinstance(ended, list), "REPLIES say so"
+    assert isinstance(warnings, list), "REPLIES say so"
+    reap(ended)
+    for text in warnings:
+        warn(str(text))
+    if "fault" in reply:
+        raise from_record(reply["fault"])
+    assert isinstance(times, list), "REPLIES say so"
+    [pidfd] = fds
+    entries = tuple(tuple(entry) for entry in times)
+    return Process(int(str(reply["pid"])), pidfd, entries, state_of(state) if state else None)
 
 
 def reap(ended: Iterable[int]) -> None:
@@ -273,11 +289,13 @@ class Process:
     state  of the container whose first process it is; None for exec
     """
 
-    def __init__(self, pid: int, pidfd: int, times: object, state: State | None) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, times: tuple[tuple[str, str, int], ...], state: State | None
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.state = state
-        self.times = tuple(tuple(entry) for entry in times)  # type: ignore[attr-defined]
+        self.times = times
         self._ended: os.waitid_result | None = None
 
     def wait(self, timeout: float | None) -> bool:

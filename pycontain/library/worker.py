@@ -14,7 +14,7 @@ import sys
 
 import prctl
 
-from ..errors import KernelError, PycontainError, fault_of
+from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import const as c
 from ..kernel import net
 from ..kernel.closing import close_owned
@@ -31,7 +31,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.delete import delete, remove_unfinished
 from ..runtime.prepare import prepare
 from ..runtime.run import run_poststart
-from .messages import receive, send
+from .messages import REQUESTS, receive, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,9 +91,12 @@ def _prepare() -> _socket.socket:
 def _serve(socket: _socket.socket, server: Server) -> NoReturn:
     while True:
         try:
-            request, fds = receive(socket, len(_STREAMS))
+            request, fds = receive(socket, REQUESTS, len(_STREAMS))
         except ConnectionResetError:  # the program has ended with an answer unread
             request = None
+        except StateError as error:
+            _reply(socket, {"fault": fault_of(error).record(), "ended": []}, [])
+            continue
         if request is None:
             server.clean_up()
             os._exit(0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import SpecError
 from ..kernel import const as c
+from ..spec.process_rules import cpus
 from . import process, steps
 from .namespaces import FILES, FLAGS
 from .plan import connect_steps, hand_over_steps
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from .facts import Facts
     from .request import ExecRequest
     from .walk import Turn
-
-
-_MOST_CPUS = 1 << 16
 
 
 _FORK_BECAUSE = "processes of the container could look into its memory"
@@ -43,9 +40,9 @@ def build(
         made.append(steps.CompileSeccomp(profile=profile, why="linux.seccomp"))
     made += connect_steps(request.console_socket)
     affinity = wanted.execCPUAffinity
-    cpus = _cpus(affinity.initial) if affinity else ()
+    initial = cpus(affinity.initial) if affinity and affinity.initial else ()
     why = "a child of the runtime"
-    made.append(steps.Spawn(flags=0, names=(), cpus=cpus, fork_because=_FORK_BECAUSE, why=why))
+    made.append(steps.Spawn(flags=0, names=(), cpus=initial, fork_because=_FORK_BECAUSE, why=why))
     if wanted.oomScoreAdj is not None:
         made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
     made += [
@@ -59,7 +56,7 @@ def build(
     ]
     if affinity is not None and affinity.final:
         why = "process.execCPUAffinity.final"
-        made.append(steps.SetAffinity(cpus=_cpus(affinity.final), why=why))
+        made.append(steps.SetAffinity(cpus=cpus(affinity.final), why=why))
     if not flags & c.CLONE_NEWNS:
         made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
     if wanted.terminal:
@@ -82,15 +79,3 @@ def build(
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds, inside=inside)
     return turns_of([*made, *before, *after])
-
-
-def _cpus(text: str | None) -> tuple[int, ...]:
-    """The numbers of a list such as 0-3,7. Raises SpecError for a number no kernel supports."""
-    found: list[int] = []
-    for part in text.split(",") if text else ():
-        first, _, last = part.strip().partition("-")
-        if int(last or first) > _MOST_CPUS:
-            why = f"names a CPU above {_MOST_CPUS}"
-            raise SpecError(why, at="process.execCPUAffinity", value=part)
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found)

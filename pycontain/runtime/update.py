@@ -9,7 +9,7 @@ from ..lean import jsontext
 from ..lean.record import Record
 from ..plan.device_filter import DEFAULT_RULES, program
 from ..spec.check import check_resources
-from ..spec.parse import parse, read
+from ..spec.parse import document, parse, read
 from ..spec.records import Linux, Resources
 from .handle import Handle
 
@@ -44,9 +44,10 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
 
 def _remember(container: Handle, merged: Resources) -> None:
     """Store the merged limits: the next update starts from them, not from the original ones."""
-    config = jsontext.loads(container.directory.load_config())
-    assert isinstance(config, dict)
-    config.setdefault("linux", {})["resources"] = _json(merged)
+    config = document(container.directory.load_config())
+    linux = config["linux"] = config.get("linux") or {}  # null is as good as none
+    assert isinstance(linux, dict), "it was parsed"
+    linux["resources"] = _json(merged)
     container.directory.save_config(jsontext.dumps(config))
 
 

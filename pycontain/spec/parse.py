@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Field = tuple[str, str, Reader, str | None]
     R = TypeVar("R", bound=Record)
 
+_FILE = "config.json"
 _CHOICES = {
     "DeviceType": ("c", "b", "u", "p"),
     "DeviceRuleType": ("a", "b", "c"),
@@ -67,17 +68,24 @@ def parse(text: str) -> records.Spec:
 
 def read_text(cls: type[R], text: str, at: str) -> R:
     """A record of this class from JSON text, such as a process for `exec --process`."""
+    return read(cls, document(text, at or _FILE), at)
+
+
+def document(text: str, at: str = _FILE) -> dict[str, object]:
+    """The object in a JSON text. Raises SpecError that names the file."""
     try:
         value = jsontext.loads(text)
     except ValueError as error:
-        raise SpecError(f"is not JSON: {error}", at=at or "config.json") from None
-    return read(cls, value, at)
+        raise SpecError(f"is not JSON: {error}", at=at) from None
+    if not isinstance(value, dict):
+        _wrong("an object", value, at)
+    return value
 
 
 def read(cls: type[R], value: object, at: str) -> R:
     """A record of this class from a JSON value found at this path."""
     if type(value) is not dict:
-        _wrong("an object", value, at or "config.json")
+        _wrong("an object", value, at or _FILE)
     given: dict[str, object] = {"at": at}
     prefix = f"{at}." if at else ""
     for key, name, reader, unset in _fields(cls):

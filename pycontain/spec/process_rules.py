@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _REALTIME = ("SCHED_FIFO", "SCHED_RR")
 # sched_setattr(2): deadline parameters are at least 1024 ns and below 2**63
 _SHORTEST, _LONGEST = 1024, 2**63 - 1
+_MOST_CPUS = 1 << 16  # more than any kernel supports
 
 
 def problems(process: Process) -> Problems:
@@ -109,6 +110,24 @@ def _no_deadline(scheduler: Scheduler) -> Problems:
             yield problem(under(scheduler, key), why, "remove it, or use SCHED_DEADLINE", value)
 
 
+def cpus(text: str) -> tuple[int, ...]:
+    """The numbers of the CPUs in a list such as 0-3,7. Raises ValueError for what is none."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        begin = int(first)
+        end = int(last) if dash else begin
+        if not 0 <= begin <= end < _MOST_CPUS:
+            raise ValueError(f"{part} is no range of CPUs")
+        found.update(range(begin, end + 1))
+    return tuple(sorted(found))
+
+
 def _affinity(affinity: CpuAffinity) -> Problems:
-    yield from cpu_list(affinity, "initial")
-    yield from cpu_list(affinity, "final")
+    for key in ("initial", "final"):
+        if text := getattr(affinity, key):
+            try:
+                cpus(text)
+            except ValueError:
+                why = f"is not a list of CPUs below {_MOST_CPUS}"
+                yield problem(under(affinity, key), why, "write it as 0-3,7", text)

@@ -24,6 +24,7 @@ _STATE = "state.json"
 _PROCESS = "process"
 _CONFIG = "config.json"
 _IN, _OUT = "start.in", "start.out"
+_LAST_PID = 1 << 22  # PID_MAX_LIMIT: proc_sys_kernel(5)
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-")
 _REST = _FIRST | {"."}
 _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -315,7 +316,7 @@ class StateDir:
         text = self._read(_STATE)
         try:
             return state_of(jsontext.loads(text)).replace(**self._progress())
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError) as error:
             raise StateError(
                 f"is broken: {error}", at=self.file(_STATE), remedy="delete it with --force"
             ) from None
@@ -328,6 +329,8 @@ class StateDir:
         if more not in ([], ["created"]):
             raise ValueError(f"{_PROCESS} ends in {more}")
         phase = "created" if more else "creating"
+        if not 0 < int(pid) <= _LAST_PID:
+            raise ValueError(f"{_PROCESS} names the pid {pid}")
         return {"pid": int(pid), "start_time": int(start), "phase": phase}
 
     def save_config(self, text: str) -> None:

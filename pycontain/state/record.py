@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..lean.jsontext import fits
 from ..lean.record import Record
 
 
@@ -37,11 +38,17 @@ class State(Record):
     shares_pids: bool = False
 
 
+_SHAPES = {str: str, int: int, bool: bool, dict: {str: str}, tuple: [str]}
+
+
 def state_of(fields: object) -> State:
-    """The state with these fields, from JSON. Raises TypeError or KeyError for wrong ones."""
+    """The state with these fields, from JSON. Raises TypeError and ValueError for wrong ones."""
     if not isinstance(fields, dict):
         raise TypeError("is not a JSON object")
-    return State(**{**fields, "made": tuple(fields["made"])})
+    for name, value in fields.items():
+        if not fits(value, _SHAPES[type(State.DEFAULTS.get(name, ""))]):
+            raise ValueError(f"{name} is {value!r}")
+    return State(**{**fields, "made": tuple(fields.get("made", ()))})
 
 
 def public_state(state: State, status: str, pid: int) -> dict[str, object]:

@@ -62,9 +62,11 @@ if TYPE_CHECKING:
     from ..kernel.wait import Until
 
     Times: TypeAlias = list[tuple[str, int]]  # (step, microseconds)
+    Message: TypeAlias = tuple[str, Times | PycontainError]  # its word and what it says
 
 EXIT_FAILED = 255  # of a child that did not become its program
 PID_SIZE = 12  # bytes of each text in which a bare process gets its pid
+_DIGITS = 5  # of an errno that a bare process puts into a text, as in kernel.bare.TAIL
 _SHOWN = 100  # characters of one that is refused
 _LONGEST = 1 << 20  # bytes of a message: who can inspect a bare process can write any
 
@@ -113,8 +115,12 @@ class Channel:
         while line:
             line = line[os.write(self.writer, line) :]
 
-    def receive(self) -> dict[str, object] | None:
-        """The next message, or None at the end of file. Raises what `until` raises."""
+    def receive(self) -> Message | None:
+        """
+        The next message, or None at the end of file.
+
+        Raises StepError for a line that is not in the protocol, and what `until` raises.
+        """
         while b"\n" not in self._pending:
             if self.until is not None:
                 self.until.wait(self.reader)
@@ -125,10 +131,11 @@ class Channel:
             if len(self._pending) > _LONGEST:
                 raise StepError("is longer than any message of the protocol", at="a line")
         line, _, self._pending = self._pending.partition(b"\n")
-        message = jsontext.loads(line.decode())
-        if not isinstance(message, dict):
-            raise StepError("is not a message of the protocol", value=line.decode()[:_SHOWN])
-        return message
+        try:
+            return _message(line)
+        except ValueError:
+            text = line[:_SHOWN].decode(errors="replace")
+            raise StepError("is not a message of the protocol", value=text) from None
 
     def close(self) -> None:
         """Close the descriptors; a second call does nothing."""
@@ -215,33 +222,48 @@ def await_child(channel: Channel) -> tuple[str, Times]:
     message = channel.receive()
     if message is None:
         return "end", []
-    word = "exec" if "exec" in message else "done"
-    try:
-        fault = _fault(message) if "fault" in message else None
-        times = message[word] if fault is None else []
-        assert isinstance(times, list)
-        spent = [(str(name), int(number)) for name, number in times]
-    except (AssertionError, KeyError, TypeError, ValueError):
-        text = jsontext.dumps(message)[:_SHOWN]
-        raise StepError("is not a message of the protocol", value=text) from None
-    if fault is not None:
-        raise fault
-    return word, spent
+    word, content = message
+    if isinstance(content, PycontainError):
+        raise content
+    if word not in ("done", "exec"):
+        raise StepError("is not a message of a child", value=word)
+    return word, content
+
+
+# --- what both sides check -----------------------------------------------------------------------
+
+
+def _message(line: bytes) -> Message:
+    """The message in a line. Raises ValueError: who can inspect the sender can write anything."""
+    record = jsontext.object_of(line)
+    if "fault" in record:
+        return "fault", _fault(record)
+    [(word, content)] = record.items()
+    if word in ("alive", "go") and content is True:
+        return word, []
+    if word in ("done", "exec") and jsontext.fits(content, [(str, int)]):
+        assert isinstance(content, list)
+        return word, [(name, spent) for name, spent in content]
+    raise ValueError(f"there is no such {word}")
 
 
 def _fault(message: dict[str, object]) -> PycontainError:
-    """The error that a message reports. Raises AssertionError and others for what reports none."""
-    record = message["fault"]
-    assert isinstance(record, dict)
-    if "errno" not in message:
+    """The error that a message reports. Raises ValueError for what reports none."""
+    record, text, cases = message["fault"], message.get("errno"), message.get("cases", {})
+    if text is None:
         return from_record(record)
-    number, cases = int(str(message["errno"])), message.get("cases", {})
-    assert isinstance(cases, dict)
+    if not (isinstance(text, str) and text.isdecimal() and len(text) <= _DIGITS):
+        raise ValueError("the errno is none")
+    if not (isinstance(record, dict) and isinstance(cases, dict)):
+        raise ValueError("is not a fault")
+    number, why = int(text), record.get("why", "")
     if str(number) in cases:
         return from_record(cases[str(number)])
     if "hook" in message:
         return from_record({**record, "why": _ending(number)})
-    return from_record({**record, "why": f"{record['why']}{reason(number)}", "errno": number})
+    if not isinstance(why, str):
+        raise ValueError("is not a fault")
+    return from_record({**record, "why": why + reason(number), "errno": number})
 
 
 def _ending(status: int) -> str:

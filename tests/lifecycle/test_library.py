@@ -150,6 +150,25 @@ def test_a_broken_bundle_names_what_is_wrong(tmp_path: Path, options) -> None:
         pycontain.run(tmp_path, options=options)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"process": 5}', '{"process": {"env": 5}}'])
+def test_a_broken_bundle_is_an_error_of_ours_when_its_program_is_changed(
+    tmp_path: Path, options, text
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(pycontain.PycontainError):
+        pycontain.run(tmp_path, ["ls"], env={"A": "b"}, options=options)
+
+
+def test_a_program_that_is_not_text_is_an_error_of_ours(bundle: Bundles, options) -> None:
+    made = bundle("sleep 100").path
+    with pycontain.Container(made, options=options) as container:
+        container.create()
+        container.start()
+        with pytest.raises(pycontain.StateError, match="is not a message of the library"):
+            container.exec([1])
+        assert container.exec(["echo", "1"]).stdout == b"1\n"
+
+
 def test_the_verbs_work_on_a_live_container(bundle: Bundles, options) -> None:
     with pycontain.Container(bundle().path, ["sleep", "100"], options=options) as container:
         container.create()

@@ -109,10 +109,22 @@ def test_every_error_survives_the_transfer_between_processes(cls: type[Pycontain
     assert received.fault.record() == sent.fault.record()
 
 
-@pytest.mark.parametrize("record", [{}, {"kind": "SpecError"}, {"why": "x", "kind": "Nothing"}])
-def test_an_invalid_record_is_a_key_error(record: dict[str, object]) -> None:
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize(
+    "record",
+    [
+        None, [], {}, {"kind": "SpecError"}, {"why": "x", "kind": "Nothing"}, {"why": 1},
+        {"why": "x", "status": -1}, {"why": "x", "status": 256}, {"why": "x", "status": True},
+        {"why": "x", "line": "y"},
+    ],
+)  # fmt: skip
+def test_a_record_of_no_fault_is_a_value_error(record: object) -> None:
+    with pytest.raises(ValueError):
         errors.from_record(record)
+
+
+def test_an_error_is_one_line_whatever_its_values_are() -> None:
+    error = SpecError("is\nwrong", at="a\r\nb", value="c\u2028d", remedy="e\nf")
+    assert str(error) == "a b = c d is wrong; e f"
 
 
 def test_every_exception_has_a_fault() -> None:

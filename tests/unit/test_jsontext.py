@@ -114,3 +114,32 @@ def test_the_json_package_is_not_imported_for_valid_text() -> None:
         "sys.exit('json' in sys.modules or 're' in sys.modules)"
     )
     subprocess.run([sys.executable, "-S", "-c", program], check=True)
+
+
+# --- from another process ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[1]", b"null", b"{", b"\xff", b'{"a": 1e999}', b"[" * 9999]
+)
+def test_what_is_no_object_is_a_value_error(data):
+    with pytest.raises(ValueError):
+        jsontext.object_of(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "fits"),
+    [
+        ("1", int, True), ("true", int, False), ("1.5", int, False), ("null", object, True),
+        ("[]", [int], True), ("[1, 2]", [int], True), ('[1, "2"]', [int], False), ("{}", [int], False),
+        ('["a", 1]', (str, int), True), ('["a"]', (str, int), False), ('["a", 1, 1]', (str, int), False),
+        ('{"a": 1}', {"a": int}, True), ('{"a": 1, "b": 1}', {"a": int}, False),
+        ("{}", {"a": int}, False), ("[]", {"a": int}, False), ('{"a": "b"}', {"a": int}, False),
+        ('{"a": 1, "b": 2}', {str: int}, True), ('{"a": 1, "b": "2"}', {str: int}, False),
+        ("null", {int, None}, True), ("0", {int, None}, True), ("false", {int, None}, False),
+        ('"run"', {"run", "create"}, True), ('"exec"', {"run", "create"}, False),
+        ('{"a": [["b", null]]}', {"a": [(str, {int, None})]}, True),
+    ],
+)  # fmt: skip
+def test_a_value_fits_a_shape_or_not(text, shape, fits):
+    assert jsontext.fits(jsontext.loads(text), shape) is fits

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from pycontain.errors import SpecError
 from pycontain.lean.record import Record
+from pycontain.runtime import update
 from pycontain.spec import parse, rare_records, records
+from pycontain.state.directory import StateDir
 from tests.unit.spec_configs import FULL, MINIMAL, edited, without
 
 RECORDS = {
@@ -133,3 +136,14 @@ def test_a_configuration_that_leaves_everything_empty_is_the_minimal_one() -> No
     for path in ("mounts", "process.env", "linux.resources", "hooks"):
         absent = parse.parse(json.dumps(without(FULL, path)))
         assert parse.parse(json.dumps(edited(FULL, path, None))) == absent
+
+
+@pytest.mark.parametrize("linux", [{}, {"linux": None}, {"linux": {"resources": None}}])
+def test_limits_that_are_updated_are_stored_where_nothing_was(tmp_path, linux) -> None:
+    directory = StateDir(str(tmp_path / "root"), "x")
+    directory.reserve()
+    directory.save_config(json.dumps({**MINIMAL, **linux}))
+    handle = SimpleNamespace(directory=directory)
+    update._remember(handle, parse.read(records.Resources, {"pids": {"limit": 5}}, ""))
+    assert json.loads(directory.load_config())["linux"]["resources"] == {"pids": {"limit": 5}}
+    directory.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -87,7 +88,18 @@ def test_a_broken_state_is_named(directory, text):
         directory.load()
 
 
-@pytest.mark.parametrize("text", ["", "5", "five 6", "5 6 7"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("owner", "x"), ("pid", True), ("made", ["/a", 1]), ("annotations", {"a": 1}), ("id", None)],
+)
+def test_a_state_of_wrong_types_is_broken(directory, name, value):
+    text = json.dumps({**STATE.fields(), name: value})
+    Path(directory.file("state.json")).write_text(text)
+    with pytest.raises(StateError, match=f"is broken: {name} is"):
+        directory.load()
+
+
+@pytest.mark.parametrize("text", ["", "5", "five 6", "5 6 7", "0 6", "-5 6", "9999999 6"])
 def test_a_broken_process_file_is_named(directory, text):
     directory.save(STATE)
     Path(directory.file("process")).write_text(text)

@@ -100,7 +100,7 @@ def test_passing_the_turn_to_an_exited_child_is_not_an_error(ends):
 def test_an_invalid_message_is_an_error(ends, line):
     parent, child = ends
     os.write(child.writer, line)
-    with pytest.raises((StepError, ValueError)):
+    with pytest.raises(StepError, match="is not a message of the protocol"):
         parent.receive()
 
 
@@ -192,8 +192,23 @@ FORGED = [
     b'{"fault": {}}', b'{"fault": {"why": "x", "status": "many"}}', b'{"fault": {"kind": "Odd"}}',
     b'{"fault": {"why": "x", "__class__": 1}}', b'{"fault": {"why": "x"}, "errno": "many"}',
     b'{"fault": {"why": "x"}, "errno": "1", "cases": {"1": 5}}',
-    b'{"fault": {"why": "x"}, "errno": "1", "cases": []}',
+    b'{"fault": {"why": "x"}, "errno": "1", "cases": []}', b'{"done": [], "exec": []}', b"{}",
+    b'{"fault": {"why": "x", "status": -1}}', b'{"fault": {"why": "x", "status": 256}}',
+    b'{"fault": {"why": ""}}', b'{"fault": {"why": "x", "kind": ["StepError"]}}', b'{"go": 1}',
+    b'{"fault": {"why": "x"}, "errno": "-1"}', b'{"fault": {"why": 5}, "errno": "1"}',
+    b'{"fault": {"why": "x"}, "errno": "100000"}',
+    b'{"exec": [["x", true]]}', b'{"exec": [["x", 1, 2]]}', b'{"done', b"\xff\xfe", b"[]",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [b'{"go": true}', b'{"alive": true}'])
+def test_what_another_may_say_is_no_message_of_a_child_at_work(ends, line):
+    assert "is not a message of a child" in raised(ends, line + b"\n")
+
+
+def test_an_error_of_a_child_is_one_line_whatever_it_writes(ends):
+    said = raised(ends, b'{"fault": {"why": "is\\nwrong", "remedy": "a\\u2028b", "at": "c\\rd"}}\n')
+    assert said == "c d is wrong; a b"
 
 
 @pytest.mark.parametrize("line", FORGED)
