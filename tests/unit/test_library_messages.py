@@ -14,9 +14,17 @@ from pycontain.errors import StateError
 from pycontain.library import pool
 from pycontain.library.messages import REPLIES, REQUESTS, receive, send
 
-WHERE: dict[str, Any] = {"id": "x", "root": "/r", "cgroup_manager": "cgroupfs"}
+WHERE: dict[str, Any] = {
+    "id": "x", "root": "/r", "cgroup_manager": "cgroupfs", "cgroup_missing": "error",
+}  # fmt: skip
 EXEC = {**WHERE, "verb": "exec", "args": ["a"], "env": [], "cwd": "", "seconds": 1.5}
-REPLY: dict[str, Any] = {"pid": 7, "times": [["child", "mount", 5]], "ended": [], "warnings": [], "state": None}
+REPLY: dict[str, Any] = {
+    "pid": 7,
+    "times": [["child", "mount", 5]],
+    "ended": [],
+    "warnings": [],
+    "state": None,
+}
 
 
 @pytest.fixture
