@@ -23,6 +23,11 @@ def run(*arguments, engine="kvm", timeout=60, trace=None, **world):
     return result.ending.status, bytes(output.data), bytes(errors.data), result
 
 
+def busybox(*words, **world):
+    """Status, output and errors of an applet; busybox is at this path in the root of `files`, too."""
+    return run("/bin/busybox", *words, **world)[:3]
+
+
 @pytest.fixture
 def files(tmp_path):
     """A root with a few files, and busybox in it."""

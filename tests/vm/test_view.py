@@ -1,37 +1,22 @@
-"""What a program in the VM is shown of its host, and how its files are opened."""
+"""What a program in the VM is shown of its host."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import socket
-import stat
 import subprocess
-import sys
 import time
 
 import pytest
 
-from pycontain.cli import vm as command
 from pycontain.errors import ProgramError, UsageError
-from pycontain.kernel.calls import openat2
 from pycontain.vm import Volume, World
 from pycontain.vm import view as views
 from pycontain.vm.open_file import OpenFile
 from pycontain.vm.personality import process
 from pycontain.vm.program import run_program
-from tests.vm.programs import compile_c, files, run
+from tests.vm.programs import BUSYBOX, busybox, compile_c, files, run
 
 __all__ = ["compile_c", "files"]  # fixtures
-
-
-BUSYBOX = "/bin/busybox"  # in the root that `files` makes, too
-
-
-def busybox(*words, **world):
-    """Status, output and errors of an applet."""
-    return run(BUSYBOX, *words, **world)[:3]
 
 
 # --- the program alone -------------------------------------------------------------------------
@@ -210,174 +195,6 @@ def test_folders_that_exist_only_in_the_view_behave_as_directories(
     assert run("d/program", engine=engine)[1] == b"fine\n"
 
 
-# --- looking before opening --------------------------------------------------------------------
-
-WRITER = """
-import os, signal, sys
-class Asked(Exception): pass
-def ask(*_): raise Asked
-signal.signal(signal.SIGTERM, ask)
-try:
-    print("ready", flush=True)
-    os.open(sys.argv[1], os.O_WRONLY)
-    while True:
-        signal.pause()
-except Asked:
-    own = [os.stat(f"/proc/self/fd/{fd}") for fd in range(3, 10)
-           if os.path.lexists(f"/proc/self/fd/{fd}")]
-    fifo = os.stat(sys.argv[1])
-    print("woken" if any(os.path.samestat(one, fifo) for one in own) else "waiting")
-"""
-
-
-@pytest.fixture
-def waiting(tmp_path):
-    """A FIFO at whose other end a process waits, and a function that says what became of it."""
-    os.mkfifo(tmp_path / "fifo")
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, tmp_path / "fifo"], stdout=subprocess.PIPE, text=True
-    )
-    assert writer.stdout
-    assert writer.stdout.readline() == "ready\n"
-    while True:
-        with open(f"/proc/{writer.pid}/stat") as file:
-            if file.read().rpartition(")")[2].split()[0] == "S":  # sleeps: in open(2)
-                break
-
-    def outcome():
-        writer.send_signal(signal.SIGTERM)
-        return writer.communicate(timeout=20)[0].strip()
-
-    yield outcome
-    writer.kill()
-    writer.communicate()
-
-
-@pytest.fixture
-def opens_at_once(monkeypatch):
-    """The naive way: open with O_NONBLOCK, then look at what was opened."""
-    looks = views.View.find
-
-    def naive(self, path, flags=0):
-        place, rest = self._place(path)
-        fd = openat2(place.fd, rest, flags | os.O_RDONLY | os.O_NONBLOCK, views._RULES)
-        os.close(fd)
-        return looks(self, path, flags)
-
-    monkeypatch.setattr(views.View, "find", naive)
-
-
-def read_fifo(files):
-    status, _, errors = busybox("cat", "/fifo", root=str(files), timeout=20)
-    assert status == 1
-    assert b"Permission denied" in errors
-
-
-def test_a_process_that_waits_at_a_fifo_is_not_woken(files, waiting):
-    read_fifo(files)
-    busybox("cat", "/fifo", volumes=(Volume(host=str(files / "dir"), guest="/fifo"),))
-    with pytest.raises(ProgramError, match="/fifo is not a regular file"):
-        run("/fifo", root=str(files))
-    with pytest.raises(ProgramError, match="fifo is not a regular file"):
-        run(str(files / "fifo"))
-    with pytest.raises(UsageError, match="is neither a directory nor a regular file"):
-        run(BUSYBOX, volumes=(Volume(host=str(files / "fifo"), guest="/fifo"),))
-    assert command._is_program(str(files / "fifo"))
-    assert waiting() == "waiting"
-
-
-def test_it_would_be_woken_if_files_were_opened_to_look_at_them(files, waiting, opens_at_once):
-    read_fifo(files)
-    assert waiting() == "woken"
-
-
-class Opens:
-    """Whether files are opened, from inotify(7): looking with O_PATH is no event."""
-
-    def __init__(self, *paths):
-        libc = ctypes.CDLL(None, use_errno=True)
-        self.fd = libc.inotify_init1(os.O_NONBLOCK)
-        in_open = 0x20
-        for path in paths:
-            assert libc.inotify_add_watch(self.fd, os.fsencode(path), in_open) > 0
-
-    def any(self):
-        try:
-            return bool(os.read(self.fd, 4096))
-        except BlockingIOError:
-            return False
-
-
-@pytest.fixture
-def devices(files):
-    """A root with device nodes, and a watch on them."""
-    nodes = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "kmsg": (1, 11)}
-    try:
-        for name, number in nodes.items():
-            os.mknod(files / name, stat.S_IFCHR | 0o666, os.makedev(*number))
-        os.close(os.open(files / "null", os.O_RDONLY))
-    except PermissionError:
-        pytest.skip("needs the right to make and open device nodes")
-    watch = Opens(*(files / name for name in nodes))
-    yield watch
-    os.close(watch.fd)
-
-
-def use_devices(files):
-    root = str(files)
-    status, _, errors = busybox("head", "-c1", "/kmsg", root=root)
-    assert status == 1
-    assert b"Permission denied" in errors
-    assert busybox("cat", "/null", root=root)[:2] == (0, b"")
-    assert busybox("head", "-c", "100000", "/zero", root=root)[1] == bytes(100000)
-    assert busybox("head", "-c", "3", "/full", root=root)[1] == bytes(3)
-    random = busybox("head", "-c", "32", "/random", root=root)[1]
-    assert len(set(random)) > 4
-    assert busybox("sh", "-c", "echo x > /null && echo y >> /zero", root=root)[0] == 0
-    status, _, errors = busybox("dd", "if=/text", "of=/full", root=root)
-    assert status == 1
-    assert b"No space left" in errors
-
-
-def test_no_device_is_opened_and_the_stateless_ones_work(files, devices, needs_kvm):
-    use_devices(files)
-    assert not devices.any()
-
-
-def test_devices_would_be_opened_if_files_were_opened_to_look_at_them(
-    files, devices, opens_at_once, needs_kvm
-):
-    use_devices(files)
-    assert devices.any()
-
-
-def test_a_socket_does_not_open(files, monkeypatch):
-    monkeypatch.chdir(files)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind("socket")
-        status, _, errors = busybox("cat", "/socket", root=str(files))
-    assert status == 1
-    assert b"Permission denied" in errors
-
-
-@pytest.mark.parametrize("way", ["as it is", "by its path"])
-def test_what_is_opened_is_what_was_looked_at(files, monkeypatch, way):
-    (files / "other").write_text("swapped in\n")
-    opens = views.Found.open
-
-    def swaps(found, flags):
-        is_text = found.info.st_size == 14000
-        if is_text:
-            os.rename(files / "other", files / "text")
-        if is_text and way == "by its path":
-            return os.open(files / "text", flags)
-        return opens(found, flags)
-
-    monkeypatch.setattr(views.Found, "open", swaps)
-    content = busybox("head", "-n1", "/text", root=str(files))[1]
-    assert content == (b"one two\n" if way == "as it is" else b"swapped in\n")
-
-
 # --- file systems that show the kernel ---------------------------------------------------------
 
 ASK_KERNEL = r"""
@@ -427,140 +244,6 @@ def test_file_systems_of_the_kernel_are_known_by_the_numbers_of_the_headers(comp
     )
     shown = subprocess.run([path], check=True, capture_output=True, text=True).stdout.split()
     assert {int(number) for number in shown} <= views._KERNEL_FILES
-
-
-# --- volumes -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def data(files):
-    """A writable volume at /data, and one to read at /code."""
-    (files / "out").mkdir()
-    (files / "out/old").write_text("old\n")
-    return (
-        Volume(host=str(files / "out"), guest="/data", writable=True),
-        Volume(host=str(files / "dir"), guest="/code"),
-    )
-
-
-def test_volumes_are_found_beside_the_program(files, data):
-    assert sorted(busybox("ls", "/", volumes=data)[1].split()) == [b"bin", b"code", b"data"]
-    assert busybox("cat", "/data/old", volumes=data)[1] == b"old\n"
-    assert busybox("cat", "/code/../data/old", volumes=data)[1] == b"old\n"
-    assert busybox("pwd", cwd="/data", volumes=data)[1] == b"/data\n"
-    assert busybox("cat", "../data/old", cwd="/code", volumes=data)[1] == b"old\n"
-
-
-def test_a_program_in_a_volume_is_started_by_its_path_in_the_guest(files):
-    tools = (Volume(host=str(files / "bin"), guest="/tools"),)
-    assert not os.path.exists("/tools")
-    status, output, _, _ = run("/tools/busybox", "find", "/", volumes=tools)
-    assert (status, output.decode().split()) == (0, ["/", "/tools", "/tools/busybox"])
-    with pytest.raises(ProgramError, match="/tools/missing no such file or directory"):
-        run("/tools/missing", volumes=tools)
-
-
-def test_a_volume_is_read_only_unless_it_is_asked_for(files, data):
-    for path in ("/code/new", "/new", "/bin/busybox", "/bin/new"):
-        status, _, errors = busybox("sh", "-c", f"echo x > {path}", volumes=data)
-        assert status != 0
-        assert b"Read-only file system" in errors
-    assert not (files / "dir/new").exists()
-    assert (files / "bin/busybox").stat().st_size == os.stat(BUSYBOX).st_size
-
-
-def test_files_in_a_writable_volume_are_created_overwritten_and_appended_to(files, data, engine):
-    script = "echo new > /data/new; echo more >> /data/new; echo over > /data/old"
-    assert busybox("sh", "-c", script, volumes=data, engine=engine) == (0, b"", b"")
-    assert busybox("cat", "/data/new", volumes=data, engine=engine)[1] == b"new\nmore\n"
-    assert (files / "out/new").read_text() == "new\nmore\n"
-    assert (files / "out/old").read_text() == "over\n"
-
-
-CREATE = r"""
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#define CHECK(c) if (!(c)) { printf("line %d: %s\n", __LINE__, #c); return 1; }
-int main(void) {
-    char c[8] = "";
-    CHECK(open("/data/suid", O_RDWR | O_CREAT | O_EXCL, 06777) == 3);
-    CHECK(write(3, "abc", 3) == 3 && lseek(3, 0, SEEK_SET) == 0 && read(3, c, 8) == 3);
-    CHECK(c[2] == 'c' && read(3, c, 8) == 0);
-    CHECK(open("/data/suid", O_RDWR | O_CREAT | O_EXCL, 0600) == -1 && errno == EEXIST);
-    CHECK(open("/data/owned", O_WRONLY) == -1 && errno == EPERM);
-    CHECK(open("/data/owned", O_RDONLY | O_TRUNC) == -1 && errno == EPERM);
-    CHECK(open("/data/out", O_WRONLY | O_CREAT, 0600) == -1 && errno == EEXIST);
-    CHECK(open("/data/fifo", O_WRONLY) == -1 && errno == EACCES);
-    CHECK(open("/data", O_WRONLY) == -1 && errno == EISDIR);
-    CHECK(open("/data/.", O_WRONLY | O_CREAT, 0600) == -1 && errno == EISDIR);
-    CHECK(open("/data/missing", O_WRONLY) == -1 && errno == ENOENT);
-    CHECK(open("/data/missing/new", O_WRONLY | O_CREAT, 0600) == -1 && errno == ENOENT);
-    CHECK(open("/data/../../../elsewhere/new", O_WRONLY | O_CREAT, 0600) == -1 && errno == ENOENT);
-    CHECK(open("/data/suid", 3) == -1 && errno == EINVAL);
-    CHECK(open("/data/suid", O_WRONLY) == 4 && read(4, c, 1) == -1 && errno == EBADF);
-    CHECK(access("/data/suid", W_OK) == 0);
-    puts("fine");
-    return 0;
-}
-"""
-
-
-def test_what_is_created_gives_no_rights_and_stays_in_its_volume(compile_c, files, data, engine):
-    outside = files / "victim"
-    (files / "out/out").symlink_to(outside)
-    os.mkfifo(files / "out/fifo")
-    (files / "out/owned").write_text("of its owner")
-    (files / "out/owned").chmod(0o4755)
-    assert run(compile_c(CREATE), volumes=data, engine=engine)[1] == b"fine\n"
-    assert not outside.exists()
-    assert stat.S_IMODE((files / "out/suid").stat().st_mode) & 0o7000 == 0
-    assert (files / "out/owned").read_text() == "of its owner"
-
-
-def test_links_are_followed_within_their_own_volume(files, data):
-    (files / "out/host").symlink_to("/etc/passwd")
-    (files / "out/up").symlink_to("../code")
-    (files / "out/own").symlink_to("/old")
-    assert busybox("cat", "/data/own", volumes=data)[1] == b"old\n"
-    for path in ("/data/host", "/data/up/link", "/code/out"):
-        assert busybox("cat", path, volumes=data)[:2] == (1, b"")
-
-
-def test_a_volume_covers_what_is_at_its_path_in_the_root(files, data):
-    (files / "data").mkdir()
-    (files / "code").mkdir()
-    root = str(files)
-    assert run("/bin/busybox", "cat", "/data/old", root=root, volumes=data)[1] == b"old\n"
-    assert run("/bin/busybox", "head", "-n1", "/text", root=root, volumes=data)[1] == b"one two\n"
-    (files / "code").rmdir()
-    (files / "code").write_text("")
-    with pytest.raises(UsageError, match=r"/code has no place: .*; create it in the root"):
-        run("/bin/busybox", root=root, volumes=data)
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ([("/missing", "/data")], "volume = /missing does not exist"),
-        ([("/etc", "data")], "volume = /etc:data does not name an absolute path below /"),
-        ([("/etc", "/x/..")], "does not name an absolute path below /"),
-        ([("/etc", "/a"), ("/usr", "/b/../a")], "has the place of another volume"),
-        ([("/etc", "/a"), ("/etc", "/a/missing")], "has no place"),
-        ([("/proc", "/a")], "volume = /proc shows the kernel, not files"),
-        ([("/sys/kernel", "/a")], "shows the kernel, not files"),
-        ([("/dev/null", "/a")], "is neither a directory nor a regular file"),
-    ],
-)
-def test_a_volume_that_cannot_be_used_is_refused_in_one_line(given, words):
-    before = sorted(os.listdir("/proc/self/fd"))
-    volumes = tuple(Volume(host=host, guest=guest) for host, guest in given)
-    with pytest.raises(UsageError, match=words) as caught:
-        run(BUSYBOX, volumes=volumes)
-    assert "\n" not in str(caught.value)
-    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 # --- clocks ------------------------------------------------------------------------------------
