@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 _FAILED = ("FAILED", "ERROR ")  # how pytest begins the lines of its summary
 LIMIT = 600  # seconds; a run that hangs has noticed the mutation, too
 
-# Where each step is tested; what passes there is tried on all of EVERYTHING.
+# Where each step is tested: every step is named once. What passes there is tried on EVERYTHING.
 TESTED = {
     "tests/lifecycle/test_states.py": (
         "Reserve", "MakeCgroup", "Spawn", "RecordPid", "Announce", "AwaitStart", "Execute",
@@ -43,7 +43,9 @@ TESTED = {
     "tests/lifecycle/test_joined_pids.py": (
         "JoinPids", "EnterPids", "TakeOver", "SetSchedulerOutside",
     ),
-    "tests/conformance/test_devices.py": ("FilterDevices", "MakeDevices", "LinkDevices"),
+    "tests/conformance/test_devices.py": (
+        "FilterDevices", "MakeDevices", "LinkDevices", "GiveCgroup",
+    ),
     "tests/conformance/test_mounts.py tests/conformance/test_propagation.py": (
         "BindRoot", "MountFilesystem", "MountBind", "Remount", "MakePlaces", "ProtectPaths",
         "MaskPaths", "MakeReadOnly", "ChangeRoot", "MountCgroup",
@@ -59,6 +61,7 @@ TESTED = {
     ),
     "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),
+    "tests/security/test_host_is_out_of_sight.py": ("JoinKeyring",),
     "tests/security/test_imports_are_blocked.py": ("Guard",),
 }  # fmt: skip
 EVERYTHING = "tests/conformance tests/lifecycle tests/security tests/kernel"
@@ -78,6 +81,19 @@ def steps() -> dict[str, Callable[..., object]]:
     """Every step by its name, with the function that performs it."""
     functions = {**parent_step.functions, **child_step.functions}
     return {kind.__name__: function for kind, function in functions.items()}
+
+
+def mistakes(tested: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """What is wrong with a table such as TESTED."""
+    known, named = steps(), [name for names in tested.values() for name in names]
+    for name in known:
+        if named.count(name) != 1:
+            times = "more than once" if name in named else "not"
+            yield f"the step {name} is {times} in TESTED: name it once, where it is tested"
+    yield from (f"{name} in TESTED is no step: remove it" for name in named if name not in known)
+    for path in " ".join(tested).split():
+        if not (ROOT / path).exists():
+            yield f"{path} in TESTED does not exist"
 
 
 def failing(function: Callable[..., object] | None, nearest: str) -> str:
@@ -141,11 +157,13 @@ def chosen(names: list[str]) -> Iterator[tuple[str, Callable[..., object], str]]
     for name in names or known:
         if name not in known:
             sys.exit(f"{name} is no step: {', '.join(known)}")
-        yield name, known[name], where.get(name, "")
+        yield name, known[name], where[name]
 
 
 def run(names: list[str]) -> int:
     """Try them all; the exit status."""
+    if wrong := "\n".join(mistakes(TESTED)):
+        sys.exit(wrong)
     if failed := failing(None, ""):
         sys.exit(f"without any mutation: {failed}")
     survivors, tried = [], 0
