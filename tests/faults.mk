@@ -1,5 +1,5 @@
-# Faults, a soak and fuzzing. Included by the top Makefile, whose `dev` target creates the virtual
-# environment that this runs in.
+# Faults, a soak and fuzzing, in full: `make test` has a small part of each. Included by the top
+# Makefile, whose `dev` target creates the virtual environment that this runs in.
 
 SOAK   ?= 600
 FOR    ?= 10m

@@ -7,6 +7,7 @@ shares a file with the test.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -25,7 +26,7 @@ from pycontain.options import Options
 from pycontain.runtime.delete import delete
 from tests.bundles import TOKEN, look
 from tests.faults.binding import HALT, KILL, STEP, Call, Fault, Shared
-from tests.faults.test_calls import FULL
+from tests.faults.sample import FULL, sample
 from tests.faults.trial import LIMIT, sweep, within
 from tests.faults.verbs import VERBS
 
@@ -39,6 +40,7 @@ def serve():
     install({fault!r}, Shared({path!r}))
     serve_soundly()
 """
+MOMENTS = 10
 _FULL = VERBS["run"].changes
 CHANGES = {**_FULL, "process.args": ["true"], "mounts": _FULL["mounts"][:-1]}
 
@@ -77,8 +79,12 @@ class Workers:
         finally:
             pycontain.close()
 
-    def steps(self) -> list[Call]:
-        """The calls at which something happens: all, or the beginnings of the steps."""
+    def moments(self) -> list[Call]:
+        """The calls at which something happens: all, or the beginnings of some steps."""
+        return sample(self.calls(), MOMENTS, "worker")
+
+    def calls(self) -> list[Call]:
+        """All calls, or the beginnings of the steps."""
         for _ in range(2):  # the first time, places in the rootfs are created
             self.shared.clear()
             _, result = self.run(None)
@@ -100,12 +106,15 @@ class Workers:
 
 @pytest.fixture
 def workers(bundle, tmp_path, monkeypatch, shared_mounts) -> Iterator[Workers]:
-    yield Workers(bundle("true", CHANGES), tmp_path, monkeypatch)
+    gc.collect()  # what an earlier test has left open
+    made = Workers(bundle("true", CHANGES), tmp_path, monkeypatch)
+    yield made
     pycontain.close()
+    made.shared.memory.close()
 
 
 def test_a_worker_that_is_killed_at_a_step(workers):
-    found, calls = [], workers.steps()
+    found, calls = [], workers.moments()
     before = look()
     for call in calls:
         workers.shared.clear()
@@ -118,7 +127,7 @@ def test_a_worker_that_is_killed_at_a_step(workers):
 
 
 def test_a_worker_that_is_killed_while_its_child_halts(workers):
-    found, calls = [], workers.steps()
+    found, calls = [], workers.moments()
     before = look()
     for call in calls:
         workers.shared.clear()
@@ -135,7 +144,7 @@ def test_a_worker_that_is_killed_while_its_child_halts(workers):
 def test_what_could_not_be_undone_is_deleted_later(workers, monkeypatch):
     """A worker is killed while its child halts, and the first attempt to delete fails."""
     before = look()
-    call = next(call for call in workers.steps() if call.detail == "guard")
+    call = next(call for call in workers.calls() if call.detail == "guard")
     workers.shared.clear()
     attempts: list[bool] = []
 

@@ -8,13 +8,14 @@ import pytest
 
 from tests.bundles import look
 from tests.faults.trial import sweep
+from tests.soak import invariants
 from tests.soak.__main__ import soak
 from tests.soak.invariants import complaints_about_output, problems
 
 pytestmark = pytest.mark.needs_root
 
 SEED = int(os.environ.get("PYCONTAIN_SEED", "0"))
-WORKERS, OPERATIONS = 4, 40
+WORKERS, OPERATIONS = 4, 100
 
 
 def test_random_commands_and_faults_break_nothing(shared_mounts, tmp_path) -> None:
@@ -26,8 +27,9 @@ def test_random_commands_and_faults_break_nothing(shared_mounts, tmp_path) -> No
     assert outcome.counts["errors injected"] > 10
 
 
-def test_a_container_whose_directory_is_lost_is_noticed(runtime, bundle) -> None:
+def test_a_container_whose_directory_is_lost_is_noticed(runtime, bundle, monkeypatch) -> None:
     """The control."""
+    monkeypatch.setattr(invariants, "PATIENCE", 0.5)
     before, id = look(), runtime.started(bundle("sleep 100"))
     assert [*problems(runtime.root, id)] == []
     for path in (runtime.root / id).iterdir():
