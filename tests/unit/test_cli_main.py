@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import os
@@ -22,12 +23,13 @@ def runtime(monkeypatch):
     monkeypatch.setattr(seal, "ensure", lambda: None)  # it would execute the tests again
 
     def replace(module, function):
+        if module == "run":  # it imports the function: it is imported anew, and put back afterwards
+            importlib.import_module("pycontain.cli.run")
+            monkeypatch.delitem(sys.modules, "pycontain.cli.run")
         name = f"pycontain.runtime.{module}"
         stub = ModuleType(name)
         setattr(stub, function.__name__, function)
         monkeypatch.setitem(sys.modules, name, stub)
-        if module == "run":
-            monkeypatch.delitem(sys.modules, "pycontain.cli.run", raising=False)
 
     return replace
 
