@@ -132,13 +132,14 @@ def plan(options: Options, *, bundle: str, verb: str, format: str) -> str | None
 
 
 def doctor(_: Options, *, format: str) -> int:
-    """Print what this host has and does not have; returns 1 if something essential is missing."""
+    """Print what this host has and does not have; returns 1 if something prevents containers."""
     from ..runtime import doctor
     from . import render
 
     findings = doctor.examine()
+    ready = doctor.is_ready(findings)
     if format == "json":
         render.json([finding.fields() for finding in findings])
     else:
-        render.findings(findings)
-    return int(any(finding.status == doctor.LACK for finding in findings))
+        render.findings(findings, ready=ready)
+    return int(not ready)

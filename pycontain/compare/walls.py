@@ -44,7 +44,7 @@ def walls(folder: str) -> list[Wall]:
         Wall(
             name="vm",
             command=lambda program: _inside("kvm", program),
-            missing="" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "needs /dev/kvm",
+            missing=_without_kvm(),
         ),
         Wall(
             name="emulated",
@@ -52,6 +52,12 @@ def walls(folder: str) -> list[Wall]:
             missing="" if find_spec("unicorn") else "needs pip install 'pycontain[emulate]'",
         ),
     ]
+
+
+def _without_kvm() -> str:
+    if os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return ""
+    return "not allowed to use /dev/kvm" if os.path.exists("/dev/kvm") else "needs /dev/kvm"
 
 
 def _inside(engine: str, program: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """
-Checks whether this host has what containers need, by trying, and names a remedy for each problem.
+Checks whether this host has what containers need, by trying.
 
-Nothing here is on the engines' path.
+Each problem is something that is not there or that we are not allowed to use; it has what it
+prevents and one remedy. Nothing here is on the engines' path.
 """
 
 from __future__ import annotations
@@ -21,17 +22,30 @@ from ..vm import abi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Literal
 
-    Status = Literal["ok", "warn", "lack"]
+    Status = Literal["ok", "missing", "denied"]
 
 OK: Status = "ok"
-WARN: Status = "warn"  # containers run, with restrictions
-LACK: Status = "lack"  # containers do not run
+MISSING: Status = "missing"  # this host does not have it
+DENIED: Status = "denied"  # it may be there, but not for us
+
+# What a problem prevents, the worst first.
+EVERYTHING = "every container"
+_LIMITS_OF_IT = "its limits"
+_PROFILES = "seccomp profiles"
+_RIGHTS = "giving them to a container"
+_NAMESPACE = "namespaces of this kind"
+_SPEED = "fast starts"
+_MACHINES = "virtual machines, except emulated ones"
+_RANKS = (
+    EVERYTHING, _LIMITS_OF_IT, _PROFILES, _RIGHTS, _NAMESPACE, _SPEED, _MACHINES, "",
+)  # fmt: skip
 
 _OLDEST_KERNEL = (5, 14)
-_AS_ROOT = "run doctor as root to check this"
+_AS_ROOT = "use sudo"
+_ANOTHER_KERNEL = "boot a kernel built with it"
 
 _NAMESPACES = {
     "mount": c.CLONE_NEWNS,
@@ -43,6 +57,7 @@ _NAMESPACES = {
     "time": c.CLONE_NEWTIME,
     "user": c.CLONE_NEWUSER,
 }
+_OPTIONAL = {"user", "time"}
 _LIMITS = ("memory", "cpu", "cpuset", "pids", "io", "hugetlb", "rdma")
 _V1_NAMES = {"io": "blkio"}
 
@@ -55,17 +70,32 @@ _PROGRAM = "/usr/local/bin/pycontain"
 
 
 class Finding(Record):
-    """One check: its name, "ok", "warn" or "lack", what was found, and the remedy."""
+    """
+    The outcome of one check.
+
+    name      what was checked
+    status    "ok", "missing" (this host does not have it) or "denied" (we are not allowed to)
+    found     what was found
+    prevents  what does not work because of a problem
+    remedy    what can be done about it, or for an engine: how to make it use pycontain
+    """
 
     name: str
     status: Status
     found: str
+    prevents: str = ""
     remedy: str = ""
 
 
 def examine() -> list[Finding]:
-    """Run every check, the most important first."""
-    return [finding for check in _CHECKS for finding in check()]
+    """Run every check. The problems come first, sorted by what they prevent."""
+    found = [finding for check in _CHECKS for finding in check()]
+    return sorted(found, key=lambda finding: _RANKS.index(finding.prevents))
+
+
+def is_ready(findings: Iterable[Finding]) -> bool:
+    """Whether nothing prevents containers."""
+    return all(finding.prevents != EVERYTHING for finding in findings)
 
 
 # --- the kernel --------------------------------------------------------------------------------
@@ -81,8 +111,21 @@ def kernel(release: str = "") -> Iterator[Finding]:
     else:
         oldest = ".".join(map(str, _OLDEST_KERNEL))
         yield Finding(
-            name="kernel", status=LACK, found=release, remedy=f"boot Linux {oldest} or later"
-        )
+            name="kernel", status=MISSING, found=release, prevents=EVERYTHING,
+            remedy=f"boot Linux {oldest} or later",
+        )  # fmt: skip
+
+
+def user() -> Iterator[Finding]:
+    """Whether we are root."""
+    uid = os.geteuid()
+    if uid == 0:
+        yield Finding(name="user", status=OK, found="root")
+    else:
+        yield Finding(
+            name="user", status=DENIED, found=f"not root, but user {uid}", prevents=EVERYTHING,
+            remedy=_AS_ROOT,
+        )  # fmt: skip
 
 
 def system_calls() -> Iterator[Finding]:
@@ -91,21 +134,21 @@ def system_calls() -> Iterator[Finding]:
         try:
             attempt()
         except KernelError as error:
-            yield _refused(name, error.errno, LACK)
+            yield _refused(name, error.errno, EVERYTHING)
         else:
             yield Finding(name=name, status=OK, found="works")
 
 
-def _refused(name: str, number: int, status: Status) -> Finding:
+def _refused(name: str, number: int, prevents: str) -> Finding:
+    """What an error of a system call says about what was tried."""
+    status, remedy = MISSING, _ANOTHER_KERNEL
     if number in (errno.EPERM, errno.EACCES):
-        if os.geteuid() != 0:
-            return Finding(name=name, status=WARN, found=reason(number), remedy=_AS_ROOT)
-        remedy = "grant CAP_SYS_ADMIN, or relax the seccomp profile that pycontain runs under"
-        return Finding(name=name, status=status, found=reason(number), remedy=remedy)
-    remedy = "boot a kernel built with it"
-    if number == errno.ENOSPC:
-        remedy = "raise its limit in /proc/sys/user"
-    return Finding(name=name, status=status, found=reason(number), remedy=remedy)
+        status, remedy = DENIED, _AS_ROOT
+        if os.geteuid() == 0:
+            remedy = "grant CAP_SYS_ADMIN, or relax the seccomp profile that pycontain runs under"
+    elif number == errno.ENOSPC:
+        status, remedy = DENIED, "raise its limit in /proc/sys/user"
+    return Finding(name=name, status=status, found=reason(number), prevents=prevents, remedy=remedy)
 
 
 def _try_openat2() -> None:
@@ -158,14 +201,24 @@ _ATTEMPTS: dict[str, Callable[[], None]] = {
 
 
 def namespaces() -> Iterator[Finding]:
-    """Each kind of namespace, created by a child that exits at once."""
+    """
+    Each kind of namespace, created by a child that exits at once.
+
+    Those that are denied are one finding: what denies one denies all.
+    """
+    denied = []
     for kind, flag in _NAMESPACES.items():
         name = f"{kind} namespace"
         number = _unshare(flag)
-        if number:
-            yield _refused(name, number, WARN if kind in ("user", "time") else LACK)
+        if number == errno.EPERM and kind != "user":
+            denied.append(kind)
+        elif number:
+            yield _refused(name, number, _NAMESPACE if kind in _OPTIONAL else EVERYTHING)
         else:
             yield Finding(name=name, status=OK, found="works")
+    if denied:
+        name = f"{', '.join(denied)} namespaces"
+        yield _refused(name, errno.EPERM, _NAMESPACE if set(denied) <= _OPTIONAL else EVERYTHING)
 
 
 def _unshare(flag: int) -> int:
@@ -185,7 +238,10 @@ def filesystems(file: str = "/proc/filesystems") -> Iterator[Finding]:
     if "overlay" in _read(file).split():
         yield Finding(name="overlayfs", status=OK, found="works")
     else:
-        yield Finding(name="overlayfs", status=WARN, found="not loaded", remedy="modprobe overlay")
+        yield Finding(
+            name="overlayfs", status=MISSING, found="not loaded", prevents=_SPEED,
+            remedy="modprobe overlay",
+        )  # fmt: skip
 
 
 # --- control groups ----------------------------------------------------------------------------
@@ -196,7 +252,7 @@ def cgroups(mountinfo: str = "/proc/self/mountinfo") -> Iterator[Finding]:
     mounts = [point for point, _ in place.mounts("cgroup2", mountinfo)]
     if not mounts:
         yield Finding(
-            name="cgroup v2", status=LACK, found="not mounted",
+            name="cgroup v2", status=MISSING, found="not mounted", prevents=EVERYTHING,
             remedy="mount -t cgroup2 cgroup2 /sys/fs/cgroup",
         )  # fmt: skip
         return
@@ -213,13 +269,13 @@ def _controller(name: str, here: bool, holder: str) -> Finding:
     title = f"{name} controller"
     if here:
         return Finding(name=title, status=OK, found="in cgroup v2")
+    found, remedy = "not in this kernel", _ANOTHER_KERNEL
     if holder:
-        return Finding(
-            name=title, status=WARN, found=f"in cgroup v1, at {holder}",
-            remedy="boot with cgroup_no_v1=all",
-        )  # fmt: skip
-    remedy = "" if name in ("hugetlb", "rdma") else "boot a kernel built with it"
-    return Finding(name=title, status=WARN, found="not in this kernel", remedy=remedy)
+        found, remedy = f"in cgroup v1, at {holder}", "boot with cgroup_no_v1=all"
+    return Finding(
+        name=title, status=MISSING, found=found, prevents=_LIMITS_OF_IT,
+        remedy=f"{remedy}, or run without these limits: --cgroup-missing warn",
+    )  # fmt: skip
 
 
 def init_system() -> Iterator[Finding]:
@@ -246,8 +302,9 @@ def capabilities(file: str = "/proc/self/status") -> Iterator[Finding]:
         return
     yield Finding(
         name="capabilities",
-        status=LACK if "CAP_SYS_ADMIN" in missing else WARN,
+        status=DENIED,
         found=f"missing from the bounding set: {', '.join(missing)}",
+        prevents=EVERYTHING if "CAP_SYS_ADMIN" in missing else _RIGHTS,
         remedy="run pycontain from a session that has them",
     )
 
@@ -258,8 +315,8 @@ def seccomp() -> Iterator[Finding]:
         actions = _read("/proc/sys/kernel/seccomp/actions_avail").split()
     except FileNotFoundError:
         yield Finding(
-            name="seccomp", status=WARN, found="not in this kernel",
-            remedy="boot a kernel built with CONFIG_SECCOMP_FILTER",
+            name="seccomp", status=MISSING, found="not in this kernel", prevents=_PROFILES,
+            remedy=_ANOTHER_KERNEL,
         )  # fmt: skip
     else:
         yield Finding(name="seccomp", status=OK, found=", ".join(actions))
@@ -267,8 +324,8 @@ def seccomp() -> Iterator[Finding]:
         library = ffi.dlopen("libseccomp.so.2")
     except OSError:
         yield Finding(
-            name="libseccomp", status=WARN, found="not installed",
-            remedy="apt install libseccomp2, for engines' seccomp profiles",
+            name="libseccomp", status=MISSING, found="not installed", prevents=_PROFILES,
+            remedy="install libseccomp2",
         )  # fmt: skip
     else:
         version = library.seccomp_version()  # points into the library: it must stay loaded
@@ -291,7 +348,7 @@ def interpreter() -> Iterator[Finding]:
     if seal.is_sealed():
         yield Finding(name=name, status=OK, found="sealed")
     elif os.geteuid() != 0:
-        yield Finding(name=name, status=WARN, found="sealed for root alone", remedy=_AS_ROOT)
+        yield Finding(name=name, status=OK, found="sealed for root alone")
     else:
         yield _unsealed(name)
 
@@ -302,9 +359,15 @@ def _unsealed(name: str) -> Finding:
     except (PycontainError, OSError) as error:
         fault = fault_of(error)
         found = f"copied into memory at every create, run and exec: {fault.line()}"
-        return Finding(name=name, status=WARN, found=found, remedy=fault.remedy)
+        return Finding(
+            name=name,
+            status=MISSING,
+            found=found,
+            prevents=_SPEED,
+            remedy=fault.remedy or "modprobe overlay",
+        )
     return Finding(
-        name=name, status=WARN,
+        name=name, status=MISSING, prevents=_SPEED,
         found="not sealed: create, run and exec start it a second time, sealed",
         remedy=f"as root: python -m pycontain.cli.launcher {_PROGRAM}",
     )  # fmt: skip
@@ -318,18 +381,29 @@ def kvm(device: str = "/dev/kvm", modules: str = "/sys/module") -> Iterator[Find
     try:
         fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        yield Finding(
-            name="KVM", status=WARN, found=f"{device} {reason(error.errno or 0)}",
-            remedy="load kvm_intel or kvm_amd, or enable virtualization in the firmware",
-        )  # fmt: skip
+        yield _without_kvm(device, error.errno or 0)
         return
     try:
         version = calls.ioctl(fd, abi.IOCTL["KVM_GET_API_VERSION"], 0, "KVM_GET_API_VERSION")
     finally:
         os.close(fd)
-    status = OK if version == abi.API_VERSION else WARN
     found = f"API version {version}, by {_virtualisation(modules)}"
-    yield Finding(name="KVM", status=status, found=found)
+    if version == abi.API_VERSION:
+        yield Finding(name="KVM", status=OK, found=found)
+    else:
+        yield Finding(
+            name="KVM", status=MISSING, found=found, prevents=_MACHINES, remedy=_ANOTHER_KERNEL
+        )
+
+
+def _without_kvm(device: str, number: int) -> Finding:
+    status, remedy = MISSING, "load kvm_intel or kvm_amd, or enable virtualization in the firmware"
+    if number in (errno.EPERM, errno.EACCES):
+        status, remedy = DENIED, "join the group that owns it, or use sudo"
+    return Finding(
+        name="KVM", status=status, found=f"{device} {reason(number)}", prevents=_MACHINES,
+        remedy=remedy,
+    )  # fmt: skip
 
 
 def _virtualisation(modules: str) -> str:
@@ -357,6 +431,7 @@ def _read(path: str) -> str:
 
 _CHECKS = (
     kernel,
+    user,
     system_calls,
     namespaces,
     filesystems,

@@ -19,8 +19,8 @@ def by_name(findings):
 @pytest.mark.parametrize(
     ("release", "status"),
     [
-        ("5.13.19-generic", "lack"),
-        ("4.18.0-553.el8", "lack"),
+        ("5.13.19-generic", "missing"),
+        ("4.18.0-553.el8", "missing"),
         ("5.14.0-1.el9", "ok"),
         ("6.1-rc2", "ok"),
         ("6.18.44", "ok"),
@@ -29,14 +29,27 @@ def by_name(findings):
 def test_the_kernel_must_be_new_enough(release, status):
     [finding] = doctor.kernel(release)
     assert finding.status == status
-    assert bool(finding.remedy) == (status == "lack")
+    assert bool(finding.remedy) == (status == "missing")
 
 
 def test_every_check_runs_here_and_each_problem_has_a_remedy():
     findings = doctor.examine()
     assert len(findings) == len(by_name(findings))
     assert all(finding.found for finding in findings)
-    assert all(finding.remedy for finding in findings if finding.status == "lack")
+    problems = [finding for finding in findings if finding.status != "ok"]
+    assert all(finding.remedy and finding.prevents for finding in problems)
+    assert all(not finding.prevents for finding in findings if finding.status == "ok")
+
+
+def test_problems_come_first_sorted_by_what_they_prevent(monkeypatch):
+    made = [
+        doctor.Finding(name=str(rank), status="denied", found="x", prevents=doctor._RANKS[rank])
+        for rank in (7, 3, 0, 5)
+    ]
+    monkeypatch.setattr(doctor, "_CHECKS", [lambda: made])
+    assert [finding.name for finding in doctor.examine()] == ["0", "3", "5", "7"]
+    assert not doctor.is_ready(made)
+    assert doctor.is_ready(made[:2])
 
 
 def unreaped_children():
@@ -64,8 +77,8 @@ def test_the_probes_change_nothing_on_the_host():
 @pytest.mark.parametrize(
     ("number", "status", "remedy"),
     [
-        (errno.ENOSYS, "lack", "boot a kernel built with it"),
-        (errno.EPERM, "lack", "grant CAP_SYS_ADMIN"),
+        (errno.ENOSYS, "missing", "boot a kernel built with it"),
+        (errno.EPERM, "denied", "grant CAP_SYS_ADMIN"),
     ],
 )
 def test_a_refused_call_is_reported_with_its_remedy(monkeypatch, number, status, remedy):
@@ -79,17 +92,24 @@ def test_a_refused_call_is_reported_with_its_remedy(monkeypatch, number, status,
     assert finding.remedy.startswith(remedy)
 
 
-def test_missing_privileges_of_a_user_are_only_a_warning(monkeypatch):
+def test_what_a_user_may_not_do_is_denied_not_missing(monkeypatch):
     monkeypatch.setattr(doctor, "_unshare", lambda flag: errno.EPERM)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert {finding.status for finding in doctor.namespaces()} == {"warn"}
+    [alone, others] = doctor.namespaces()
+    assert (alone.name, alone.prevents) == ("user namespace", "namespaces of this kind")
+    assert others.name == "mount, pid, network, ipc, uts, cgroup, time namespaces"
+    [user] = doctor.user()
+    for finding in (others, user):
+        assert finding.prevents == "every container"
+        assert (finding.status, finding.remedy) == ("denied", "use sudo")
 
 
 def test_a_user_namespace_is_optional_and_the_others_are_needed(monkeypatch):
     monkeypatch.setattr(doctor, "_unshare", lambda flag: errno.EINVAL)
     found = by_name(doctor.namespaces())
-    assert found["user namespace"].status == "warn"
-    assert found["mount namespace"].status == "lack"
+    assert found["user namespace"].prevents == "namespaces of this kind"
+    assert found["mount namespace"].prevents == "every container"
+    assert {finding.status for finding in found.values()} == {"missing"}
 
 
 HYBRID = """\
@@ -116,7 +136,7 @@ def test_missing_cgroup_v2_is_a_problem(tmp_path):
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(HYBRID.splitlines()[0] + "\n")
     [finding] = doctor.cgroups(str(mountinfo))
-    assert finding.status == "lack"
+    assert (finding.status, finding.prevents) == ("missing", "every container")
     assert finding.remedy.startswith("mount -t cgroup2")
 
 
@@ -124,18 +144,28 @@ def test_capabilities_unavailable_to_containers_are_named(tmp_path):
     status = tmp_path / "status"
     status.write_text("Name:\tx\nCapBnd:\t000001fffeffffff\n")
     [finding] = doctor.capabilities(str(status))
-    assert finding.status == "warn"
+    assert (finding.status, finding.prevents) == ("denied", "giving them to a container")
     assert finding.found == "missing from the bounding set: CAP_SYS_RESOURCE"
     status.write_text("CapBnd:\t0000000000000000\n")
     [finding] = doctor.capabilities(str(status))
-    assert finding.status == "lack"
+    assert finding.prevents == "every container"
 
 
 def test_missing_kvm_is_a_warning_with_a_remedy(tmp_path):
     [finding] = doctor.kvm(str(tmp_path / "kvm"))
-    assert finding.status == "warn"
+    assert finding.status == "missing"
     assert finding.found.endswith("does not exist")
-    assert finding.remedy
+    assert finding.remedy.startswith("load kvm_intel")
+
+
+def test_kvm_that_others_may_use_is_denied(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "")
+
+    monkeypatch.setattr(os, "open", refuse)
+    [finding] = doctor.kvm()
+    assert (finding.status, finding.found) == ("denied", "/dev/kvm permission denied")
+    assert finding.remedy == "join the group that owns it, or use sudo"
 
 
 def test_overlayfs_that_is_not_loaded_has_a_remedy(tmp_path):
@@ -156,11 +186,21 @@ def test_installed_engines_have_a_hint_on_configuring_pycontain(monkeypatch, tmp
     assert found["docker"].found == "not installed"
 
 
-@pytest.mark.parametrize(("status", "exit_status"), [("ok", 0), ("warn", 0), ("lack", 1)])
-def test_only_a_problem_makes_the_doctor_fail(monkeypatch, capfd, status, exit_status):
-    finding = doctor.Finding(name="x", status=status, found="[y]", remedy="z")
+@pytest.mark.parametrize(
+    ("prevents", "exit_status", "outcome"),
+    [
+        ("fast starts", 0, "Containers can be run here."),
+        ("every container", 1, "Containers cannot be run here."),
+    ],
+)
+def test_only_what_prevents_containers_makes_the_doctor_fail(
+    monkeypatch, capfd, prevents, exit_status, outcome
+):
+    finding = doctor.Finding(name="x", status="missing", found="[y]", prevents=prevents, remedy="z")
     monkeypatch.setattr(doctor, "examine", lambda: [finding])
     assert fast.main(["doctor"]) == exit_status
-    assert capfd.readouterr().out.split()[-4:] == ["x", status, "[y]", "z"]
+    _, row, last = capfd.readouterr().out.splitlines()
+    assert row.split() == ["x", "missing", "[y]", *prevents.split(), "z"]
+    assert last == outcome
     assert fast.main(["doctor", "--format", "json"]) == exit_status
     assert json.loads(capfd.readouterr().out) == [finding.fields()]
