@@ -170,6 +170,9 @@ def take_flags(
                 break
             continue
         name, equals, text = word[2 if word[1] == "-" else 1 :].partition("=")
+        if name not in known and _are_switches(word, known):  # -it
+            values.update((known[letter].key, True) for letter in name)
+            continue
         if name not in known:
             raise UsageError("is not a flag", value=word, remedy=_nearest(name, known, "--"))
         flag = known[name]
@@ -179,6 +182,14 @@ def take_flags(
             value = _value(flag, text if equals else next(queue, None), values[flag.key])
         values[flag.key] = _accepted(flag, value)
     return [*rest, *queue]
+
+
+def _are_switches(word: str, known: dict[str, Flag]) -> bool:
+    """Whether a word is a dash and letters, each of which is a switch."""
+    return word[1] != "-" and all(
+        letter in known and known[letter].kind == "switch" and not known[letter].refusal
+        for letter in word[1:]
+    )
 
 
 def _truth(flag: Flag, text: str) -> bool:

@@ -13,6 +13,7 @@ from ..lean import jsontext
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from ..runtime.doctor import Finding
 
@@ -20,6 +21,7 @@ _PIPE_WIDTH = 4096
 _GAP = 2  # columns of the terminal between two of a table
 _SHORTEST = 12  # characters of a line in a column that is folded
 _STATUS_STYLES = {"ok": "green", "denied": "yellow", "missing": "bold red"}
+_SHORT_DIGEST = len("sha256:") + 12  # characters
 _CONTAINER_COLUMNS = ("id", "pid", "status", "bundle", "created", "owner")
 
 
@@ -91,6 +93,23 @@ def containers(found: Iterable[Mapping[str, object]]) -> None:
         [Text(str(container.get(name, ""))) for name in _CONTAINER_COLUMNS] for container in found
     ]
     _show([name.upper() for name in _CONTAINER_COLUMNS], rows, folds=("BUNDLE", "CREATED"))
+
+
+def images(found: Iterable[Mapping[str, Any]]) -> None:
+    """`pycontain images`: one line for each name of an image."""
+    rows = [
+        [
+            Text(name),
+            Text(str(image["digest"])[:_SHORT_DIGEST]),
+            Text(f"{image['size'] / 1_000_000:.1f} MB"),
+            Text(str(image["created"]).partition(".")[0].removesuffix("Z")),
+            Text(str(len(image["containers"]))),
+        ]
+        for image in found
+        for name in image["names"] or ("(none)",)
+    ]
+    headings = ("NAME", "DIGEST", "SIZE", "CREATED", "CONTAINERS")
+    _show(headings, rows, folds=("NAME", "CREATED"), right=("SIZE", "CONTAINERS"))
 
 
 def plan(bundle: str, steps: Iterable[Mapping[str, object]]) -> None:

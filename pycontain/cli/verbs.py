@@ -98,8 +98,17 @@ def _resources_of(path: str) -> dict[str, object]:
         raise UsageError("is not UTF-8 text", at=path) from None
 
 
-def spec(_: Options, *, bundle: str) -> None:
-    """Write a sample config.json into a bundle. Raises UsageError if one exists."""
+def spec(_: Options, *, bundle: str, **chosen: object) -> dict[str, object] | None:
+    """
+    Write a sample config.json into a bundle; or return what `run --rootfs` would use.
+
+    Raises UsageError if there is a config.json.
+    """
+    if chosen["rootfs"]:
+        from .made import rootfs_spec
+
+        return rootfs_spec(chosen)
+    _refuse_others(chosen)
     from ..spec.sample import sample
 
     path = os.path.join(bundle, "config.json")
@@ -108,6 +117,15 @@ def spec(_: Options, *, bundle: str) -> None:
             file.write(jsontext.pretty(sample()) + "\n")
     except FileExistsError:
         raise UsageError("exists already", at=path, remedy="remove it first") from None
+    return None
+
+
+def _refuse_others(chosen: dict[str, object]) -> None:
+    """Raises UsageError for a flag or argument that only means something with --rootfs."""
+    for key, value in chosen.items():
+        if value:
+            at = "the command" if key == "args" else f"--{key.replace('_', '-')}"
+            raise UsageError("needs --rootfs", at=at, remedy="give the root file system")
 
 
 def features(_: Options) -> dict[str, object]:

@@ -1,0 +1,132 @@
+"""
+The folder of one container: the bundle that is made for it, and what it writes.
+
+    /var/lib/pycontain/containers/    0700
+        NAME.XXXXXX/                  locked while a command in the foreground runs it
+            record.json               id, state root, digest of the image
+            config.json               the configuration: `pycontain state` names this bundle
+            files/                    /etc/hosts and others that are mounted into it
+            layers/                   what it writes (see `layers`)
+            output                    what it prints, if it is detached
+
+A command in the foreground removes it at the end. That of a detached container is removed by a
+poststop hook, when the container is deleted; and `pycontain image prune` removes what is left of
+commands that were killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+
+from ..errors import KernelError, StateError
+from ..kernel import ours
+from ..kernel.files import read_bytes
+from ..lean import jsontext
+from ..state.directory import StateDir, check_id
+from . import store, tools
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..kernel.ours import Directory
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Folder:
+    """A new folder for a container of this id. Raises StateError for what is no id."""
+
+    def __init__(self, id: str, root: str, image: str) -> None:
+        check_id(id)
+        self._parent = _parent()
+        self.path = tempfile.mkdtemp(prefix=f"{id}.", dir=place())
+        self._lock = os.open(self.path, _FOLDER)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.write("record.json", jsontext.dumps({"id": id, "root": root, "image": image}))
+
+    def write(self, name: str, text: str) -> str:
+        """Write a file; returns its path."""
+        path = os.path.join(self.path, name)
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def directory(self, name: str) -> str:
+        """Make an empty directory; returns its path."""
+        path = os.path.join(self.path, name)
+        os.mkdir(path, 0o700)
+        return path
+
+    def remove(self) -> None:
+        """Remove it and all that is in it."""
+        tools.remove_tree(os.path.basename(self.path), self._parent.fd)
+        os.close(self._lock)
+
+
+def place() -> str:
+    """Where the folders are."""
+    return os.path.join(store.home(), "containers")
+
+
+def removal(path: str) -> dict[str, object]:
+    """The hook that removes a folder, as in config.json."""
+    return {"path": "/bin/rm", "args": ["rm", "-rf", "--one-file-system", path]}
+
+
+def records() -> Iterator[tuple[str, dict[str, str]]]:
+    """The path and the record of each folder that is complete."""
+    parent = _parent()
+    for name in sorted(os.listdir(f"/proc/self/fd/{parent.fd}")):
+        path = os.path.join(place(), name)
+        try:
+            found = jsontext.loads(read_bytes(os.path.join(path, "record.json")).decode())
+        except (KernelError, ValueError):  # being made, or being removed
+            continue
+        assert isinstance(found, dict)
+        yield path, found
+
+
+def users(digest: str) -> list[str]:
+    """The ids of the containers that use an image."""
+    return [
+        record["id"]
+        for path, record in records()
+        if record["image"] == digest and not _is_left(path, record)
+    ]
+
+
+def remove_left() -> int:
+    """Remove the folders of containers that do not exist any more; returns how many."""
+    count = 0
+    parent = _parent()
+    for path, record in records():
+        if _is_left(path, record):
+            tools.remove_tree(os.path.basename(path), parent.fd)
+            count += 1
+    return count
+
+
+def _is_left(path: str, record: dict[str, str]) -> bool:
+    """Whether neither a command runs the container, nor does it have a state."""
+    try:
+        fd = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    try:
+        return StateDir.open(record["root"], record["id"]).load().bundle != path
+    except (StateError, KernelError):
+        return True
+
+
+def _parent() -> Directory:
+    return ours.open_directory(place(), create=True)

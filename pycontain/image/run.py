@@ -1,0 +1,184 @@
+"""`pycontain run` of an image or a root file system: make a bundle, and go the ordinary way."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+from ..errors import UsageError
+from ..lean import jsontext
+from ..runtime.run import run as run_bundle
+from ..spec.default import configuration
+from . import folder as folders
+from . import layers
+from .choices import arguments, memory, settings
+from .folder import Folder
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..options import Options
+    from ..plan.request import Request
+    from ..plan.walk import Times
+    from .choices import Choices
+    from .store import Image
+
+    OnTiming = Callable[[Times], None] | None
+
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{}\n"
+
+
+def rootfs_configuration(choices: Choices, hostname: str) -> dict[str, object]:
+    """The configuration for a root file system. Raises UsageError."""
+    path = os.path.abspath(choices.rootfs)
+    if not os.path.isdir(path):
+        why = "is not a directory" if os.path.exists(path) else "does not exist"
+        raise UsageError(why, at="--rootfs", value=choices.rootfs)
+    root = os.open(path, _FOLDER)
+    try:
+        chosen = settings(choices, root, hostname)
+    finally:
+        os.close(root)
+    return configuration(path, arguments(choices), chosen)
+
+
+def run(
+    options: Options, name: str, request: Request, choices: Choices, on_timing: OnTiming = None
+) -> int | str:
+    """
+    Run an image of this name, or the root file system of the choices if it is "".
+
+    Returns the program's exit status, or the container's id if it is detached. Raises UsageError,
+    HostError if the image cannot be brought, and as `runtime.run.run`.
+    """
+    _check(request, choices)
+    request = request.replace(id=choices.name or os.urandom(6).hex())
+    if name:
+        return _run_image(options, Store().get(name), request, choices, on_timing)
+    folder = Folder(request.id, os.path.abspath(options.root), "")
+    with _removed(folder, request):
+        config = rootfs_configuration(choices, request.id)
+        return _run(options, folder, config, request, choices, on_timing)
+
+
+def _run_image(
+    options: Options, image: Image, request: Request, choices: Choices, on_timing: OnTiming
+) -> int | str:
+    store = Store()
+    used = store.use(image)
+    folder = Folder(request.id, os.path.abspath(options.root), image.digest)
+    limit = memory(choices.disk, "--disk")
+    with _removed(folder, request):
+        layers.own_mounts()  # before: the kernel takes no layer from another mount namespace
+        lower = os.open(image.rootfs, _FOLDER)
+        mounts = _files(folder, choices.hostname or request.id, choices.network)
+        chosen = settings(choices, lower, request.id, image.config, mounts)
+        args = arguments(choices, image.config)
+        place = folder.directory("layers")
+        root = layers.stack(lower, place, limit, options.warn)
+        try:
+            config = configuration(root, args, chosen)
+            status = _run(options, folder, config, request, choices, on_timing)
+        finally:
+            layers.unstack(place, limit)
+            os.close(lower)
+            os.close(used)
+    return status
+
+
+def _run(
+    options: Options,
+    folder: Folder,
+    config: dict[str, object],
+    request: Request,
+    choices: Choices,
+    on_timing: OnTiming,
+) -> int | str:
+    if _stays(request):
+        config["hooks"] = {"poststop": [folders.removal(folder.path)]}
+    folder.write("config.json", jsontext.pretty(config) + "\n")
+    with _streams(folder, request, choices):
+        status = run_bundle(options, request.replace(bundle=folder.path), on_timing)
+    return request.id if request.detach else status
+
+
+def _check(request: Request, choices: Choices) -> None:
+    """Raises UsageError for choices that contradict each other."""
+    if choices.tty and request.detach:
+        raise UsageError("cannot be combined with --detach", at="--tty")
+    if choices.tty and not os.isatty(0):
+        remedy = "leave --tty out"
+        raise UsageError("needs a terminal as standard input", at="--tty", remedy=remedy)
+    if choices.rm and _stays(request):
+        other = "--detach" if request.detach else "--keep"
+        remedy = "leave --rm out, and use `pycontain delete` at the end"
+        raise UsageError(f"cannot be combined with {other}", at="--rm", remedy=remedy)
+    if choices.disk and choices.rootfs:
+        why = "is only for images: what is written goes to the root file system itself"
+        raise UsageError(why, at="--disk", remedy="leave it out, or use --read-only")
+
+
+def _stays(request: Request) -> bool:
+    """Whether the container exists after this command."""
+    return request.detach or request.keep
+
+
+@contextmanager
+def _removed(folder: Folder, request: Request) -> Iterator[None]:
+    """Remove the folder afterwards, unless the container stays."""
+    try:
+        yield
+    except BaseException:
+        folder.remove()
+        raise
+    if not _stays(request):
+        folder.remove()
+
+
+@contextmanager
+def _streams(folder: Folder, request: Request, choices: Choices) -> Iterator[None]:
+    """
+    The program's standard streams, in the place of this process's own for a while.
+
+    Without --interactive or --tty its input is empty. A detached one prints to a file: whoever
+    waits for the end of this command's output would wait for the program's.
+    """
+    before = [os.dup(fd) for fd in range(3)]
+    try:
+        if not (choices.interactive or choices.tty):
+            _put(os.open(os.devnull, os.O_RDONLY), 0)
+        if request.detach:
+            path = os.path.join(folder.path, "output")
+            output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(output, 1)
+            _put(output, 2)
+        yield
+    finally:
+        for target, fd in enumerate(before):
+            _put(fd, target)
+
+
+def _put(fd: int, target: int) -> None:
+    os.dup2(fd, target)
+    os.close(fd)
+
+
+def _files(folder: Folder, hostname: str, network: str) -> tuple[dict[str, object], ...]:
+    """The files below /etc that say where the container is, as images expect of an engine."""
+    texts = {"hosts": _HOSTS.format(hostname), "hostname": f"{hostname}\n"}
+    paths = {name: folder.write(f"files/{name}", text) for name, text in texts.items()}
+    if network == "host":
+        hosts = {name: f"/etc/{name}" for name in ("hosts", "resolv.conf")}
+        paths.update((name, path) for name, path in hosts.items() if os.path.exists(path))
+    return tuple(
+        {
+            "destination": f"/etc/{name}",
+            "source": path,
+            "type": "bind",
+            "options": ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+        }
+        for name, path in paths.items()
+    )

@@ -1,0 +1,90 @@
+"""
+The programs that know images: skopeo brings them, umoci unpacks their layers.
+
+Both are packages of Debian, Fedora and others. skopeo checks the digest of everything it copies.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from ..errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_STDERR = 2
+
+
+def manifest(name: str) -> bytes:
+    """The manifest of an image, or its index. Raises HostError."""
+    return _run(("skopeo", "inspect", "--raw", name), name)
+
+
+def copy(name: str, layout: str) -> None:
+    """Copy an image to an OCI layout, with progress on a terminal. Raises HostError."""
+    shown = os.isatty(_STDERR)
+    tell(f"copying {name}")
+    quiet = () if shown else ("--quiet",)
+    _run(("skopeo", "copy", *quiet, name, f"oci:{layout}:image"), name, to_terminal=shown)
+
+
+def unpack(layout: str, rootfs: str, name: str) -> None:
+    """Unpack the layers of an image in a layout. Raises HostError."""
+    tell(f"unpacking {name}")
+    rootless = () if os.geteuid() == 0 else ("--rootless",)
+    _run(("umoci", "raw", "unpack", *rootless, "--image", f"{layout}:image", rootfs), name)
+
+
+def copy_tree(source: int, target: int) -> None:
+    """Copy the content of a directory to another, both by descriptor. Raises HostError."""
+    command = ("cp", "-a", "--reflink=auto", f"/proc/self/fd/{source}/.", f"/proc/self/fd/{target}")
+    _run(command, "the root file system", pass_fds=(source, target))
+
+
+def remove_tree(name: str, folder: int) -> None:
+    """Remove a directory in a folder and all that is in it, however deep. Raises HostError."""
+    _run(("rm", "-rf", "--one-file-system", f"/proc/self/fd/{folder}/{name}"), name, (folder,))
+
+
+def size(folder: str) -> int:
+    """The bytes in all files below a folder. Raises HostError."""
+    return int(_run(("du", "-sb", "--", folder), folder).split()[0])
+
+
+def tell(text: str) -> None:
+    """Say on a terminal what is being done."""
+    if os.isatty(_STDERR):
+        os.write(_STDERR, f"pycontain: {text}\n".encode(errors="backslashreplace"))
+
+
+def _run(
+    command: Sequence[str], about: str, pass_fds: tuple[int, ...] = (), *, to_terminal: bool = False
+) -> bytes:
+    """What a program prints. Raises HostError with the last line of its errors."""
+    stdout = _STDERR if to_terminal else subprocess.PIPE
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+            pass_fds=pass_fds, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        remedy = "install skopeo and umoci: apt-get install skopeo umoci"
+        raise HostError("is not installed", at=command[0], remedy=remedy) from None
+    if done.returncode:
+        call = " ".join(command[:2]) if command[0] in ("skopeo", "umoci") else command[0]
+        raise HostError(_reason(done.stderr, done.returncode), call=call, at=about)
+    return done.stdout or b""
+
+
+def _reason(errors: bytes, status: int) -> str:
+    """The message in the last line: skopeo writes time="..." level=fatal msg="..."."""
+    lines = errors.decode(errors="replace").strip().splitlines()
+    if not lines:
+        return f"ended with status {status}"
+    head, found, message = lines[-1].partition(' msg="')
+    text = message.removesuffix('"').replace('\\"', '"') if found else head
+    # engines take this sentence for a missing program (errors.py)
+    return text.replace("no such file or directory", "does not exist").lstrip(" ⨯")
