@@ -87,6 +87,8 @@ class Worker:
         try:
             return _started(reply, fds, warn)
         except (TypeError, ValueError) as error:
+            for fd in fds:
+                os.close(fd)
             wrong = StateError(f"has sent what is none of its messages: {error}", at="the worker")
             raise WorkerLostError(wrong) from None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pycontain.errors import StateError
+from pycontain.kernel.wait import FOREVER
 from pycontain.library import pool
 from pycontain.library.messages import REPLIES, REQUESTS, receive, send
 
@@ -95,3 +97,13 @@ def test_a_message_that_the_other_end_would_refuse_is_not_sent(ends):
 def test_a_reply_that_reports_nothing_real_is_refused(reply):
     with pytest.raises((TypeError, ValueError)):
         pool._started(json.loads(json.dumps(reply)), [])
+
+
+def test_a_worker_that_reports_nothing_real_is_lost_and_leaves_no_descriptor(ends):
+    before = os.listdir("/proc/self/fd")
+    worker = pool.Worker.__new__(pool.Worker)
+    worker.socket, worker.lock = ends[0], threading.Lock()
+    send(ends[1], {**REPLY, "state": {"id": "x"}}, [0])
+    with pytest.raises(pool.WorkerLostError, match="none of its messages"):
+        worker.ask({"verb": "forget", "id": "x"}, [], FOREVER, print)
+    assert os.listdir("/proc/self/fd") == before
