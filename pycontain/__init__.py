@@ -28,17 +28,22 @@ if TYPE_CHECKING:
         Timeout,
         UsageError,
     )
-    from .library.container import Container, close, run
-    from .library.result import Result
+    from .library.container import Container, close
+    from .library.run import run, run_async, stream
+    from .library.stream import Stream
     from .options import Options
+    from .result import Result
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Container": "library.container",
-    "Result": "library.result",
+    "Result": "result",
     "close": "library.container",
-    "run": "library.container",
+    "run": "library.run",
+    "run_async": "library.run",
+    "stream": "library.run",
+    "Stream": "library.stream",
     "Options": "options",
     "Fault": "errors",
     "GuestError": "errors",
@@ -70,11 +75,14 @@ __all__ = [
     "SpecError",
     "StateError",
     "StepError",
+    "Stream",
     "Timeout",
     "UsageError",
     "__version__",
     "close",
     "run",
+    "run_async",
+    "stream",
 ]
 
 

@@ -28,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from .result import Result
+
 _LAST_STATUS = 255  # of a process: wait(2)
 
 
@@ -214,7 +216,24 @@ class GuestError(PycontainError):
 
 
 class Timeout(PycontainError):
-    """The time limit was exceeded."""
+    """
+    The time limit was exceeded.
+
+    result  what is known of a program that a call of the library has ended: what it printed until
+            then, and what it used; None for every other wait
+    """
+
+    result: Result | None = None
+
+    @property
+    def stdout(self) -> bytes:
+        """What the program had printed on standard output, as far as it was captured."""
+        return self.result.stdout if self.result is not None else b""
+
+    @property
+    def stderr(self) -> bytes:
+        """What the program had printed on standard error, likewise."""
+        return self.result.stderr if self.result is not None else b""
 
 
 class Interrupted(PycontainError):

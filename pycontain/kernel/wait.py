@@ -81,16 +81,17 @@ class Until:
         if fd in ready:
             return True
         if self.signals in ready:
-            raise Interrupted.by(self._take_signal())
+            raise self.interruption()
         if left is not None and (most is None or left <= most):
             raise Timeout("has run out", at="the time that was given")
         return False
 
-    def _take_signal(self) -> int:
-        """The number of the signal, which is not pending any more: a second one counts anew."""
+    def interruption(self) -> Interrupted:
+        """The error for the signal, which is not pending any more: a second one counts anew."""
         import sys
 
-        return int.from_bytes(os.read(self.signals, _SIGINFO)[:4], sys.byteorder)
+        number = int.from_bytes(os.read(self.signals, _SIGINFO)[:4], sys.byteorder)
+        return Interrupted.by(number)
 
 
 FOREVER = Until()

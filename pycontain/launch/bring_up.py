@@ -44,6 +44,11 @@ def bring_up_with_terminal(launch: Launch, process: Process | None, *, detached:
     if detached or process is None or not process.terminal:
         bring_up(launch)
         return -1
+    return bring_up_for_master(launch)
+
+
+def bring_up_for_master(launch: Launch) -> int:
+    """Like bring_up, of a process with a terminal; returns the terminal's master."""
     from ..kernel import sockets
 
     ours, launch.console = sockets.pair()

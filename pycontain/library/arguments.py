@@ -80,6 +80,24 @@ def seconds(timeout: float | None) -> float | None:
     return timeout
 
 
+def user(wanted: str | int) -> str:
+    """A user as text, "" for the container's own. Raises UsageError."""
+    if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
+        raise _wrong("user", wanted, "is not a user", 'give "UID:GID", a name or a number')
+    return str(wanted)
+
+
+def terminal(tty: object) -> list[int]:
+    """The rows and columns of a terminal, [] for none. Raises UsageError."""
+    if isinstance(tty, bool):
+        return [0, 0] if tty else []
+    if not isinstance(tty, tuple) or [type(size) for size in tty] != [int, int]:
+        raise _wrong("tty", tty, "is not a size", "give True, or (rows, columns)")
+    if not all(0 <= size < 1 << 16 for size in tty):
+        raise _wrong("tty", tty, "does not fit a terminal", "give (rows, columns) below 65536")
+    return list(tty)
+
+
 def _wrong(name: str, value: object, why: str, remedy: str) -> UsageError:
     text = repr(value)
     if len(text) > _SHOWN:

@@ -7,7 +7,8 @@ The messages between a program and its workers, on a socket.
       + stdin, stdout, stderr
                                             <-       {"pid": …, "times": […], "state": {…},
                                                       "ended": […], "warnings": […]}
-                                                       + a pidfd; exec has no state
+                                                       + a pidfd, and the master of a terminal;
+                                                         exec has no state
                                             <-       {"fault": {…}, "ended": […],
                                                       "warnings": […]}
     {"verb": "forget", "id": …}             ->       (no answer)
@@ -37,7 +38,8 @@ _ANSWER = {"ended": [int], "warnings": [str]}
 _PROCESS = {"pid": int, "times": [(str, str, int)], **_ANSWER}
 REQUESTS: tuple[dict[str, object], ...] = (
     {"verb": {"create", "run"}, "bundle": str, "config": str, **_CALL},
-    {"verb": "exec", "args": [str], "env": [str], "cwd": str, **_CALL},
+    {"verb": "exec", "args": [str], "env": [str], "cwd": str, "user": str,
+     "tty": [int], **_CALL},
     {"verb": "forget", "id": str},
     {"verb": "adopt", **_WHERE},
 )

@@ -8,7 +8,7 @@ import signal as signals
 import socket
 import threading
 
-from ..errors import StateError, Timeout, from_record
+from ..errors import Interrupted, StateError, Timeout, from_record
 from ..kernel import seal
 from ..kernel.closing import close_owned
 from ..lean import archive
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .messages import Message
 
 
+_TIME_TO_FINISH = 0.2  # seconds for a worker to finish a launch that is of no use any more
 _TIME_TO_ANSWER = 0.6  # seconds for a worker to undo what it did not finish in time
 
 
@@ -58,7 +59,8 @@ class Worker:
             forks.share(self)
         with theirs:
             self.pid = _start(theirs.fileno())
-        self.lock = threading.Lock()  # of one request and its answer
+        # of one request and its answer; a Stream may be freed, and deleted, in between
+        self.lock = threading.RLock()
         self.made: dict[str, tuple[Message, int]] = {}
         self.successor: Worker | None = None
 
@@ -75,13 +77,17 @@ class Worker:
             with self.lock:
                 self.socket.settimeout(None if left is None else left + _TIME_TO_ANSWER)
                 send(self.socket, {**request, "seconds": left}, streams)
-                reply, fds = receive(self.socket, REPLIES, 1)
+                if until.signals >= 0:
+                    self._await(until)
+                reply, fds = receive(self.socket, REPLIES, 2)
         except (BrokenPipeError, ConnectionResetError):
             reply = None
         except StateError as error:
             raise WorkerLostError(error) from None
         except TimeoutError:
             raise WorkerLostError(Timeout("has run out", at="the time that was given")) from None
+        except Interrupted as error:
+            raise WorkerLostError(error) from None
         if reply is None:
             raise WorkerLostError(StateError("has died", at="the worker", remedy="call again"))
         try:
@@ -91,6 +97,19 @@ class Worker:
                 os.close(fd)
             wrong = StateError(f"has sent what is none of its messages: {error}", at="the worker")
             raise WorkerLostError(wrong) from None
+
+    def _await(self, until: Until) -> None:
+        """Wait for an answer. Raises Interrupted when the call is cancelled, and TimeoutError."""
+        watch = select.poll()
+        watch.register(self.socket, select.POLLIN)
+        watch.register(until.signals, select.POLLIN)
+        ready = watch.poll(None if until.left is None else (until.left + _TIME_TO_ANSWER) * 1000)
+        if not ready:
+            raise TimeoutError
+        if self.socket.fileno() not in dict(ready):
+            watch.unregister(until.signals)
+            if not watch.poll(_TIME_TO_FINISH * 1000):
+                raise until.interruption()
 
     def forget(self, id: str) -> None:
         """Tell the worker that the container was deleted."""
@@ -174,9 +193,8 @@ def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Pro
     if "fault" in reply:
         raise from_record(reply["fault"])
     assert isinstance(times, list), "REPLIES say so"
-    [pidfd] = fds
     entries = tuple(tuple(entry) for entry in times)
-    return Process(int(str(reply["pid"])), pidfd, entries, state_of(state) if state else None)
+    return Process(int(str(reply["pid"])), fds, entries, state_of(state) if state else None)
 
 
 def reap(ended: Iterable[int]) -> None:
@@ -250,7 +268,7 @@ class Pool:
 
     def close_copy(self) -> None:
         """Begin without a worker, as a forked child must: the lock may be held, too."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # as that of a worker
         self.free: list[Worker] = []
         self.retired: list[Worker] = []
 
@@ -288,17 +306,23 @@ class Process:
     """
     A child of ours that a worker created.
 
-    state  of the container whose first process it is; None for exec
+    pidfd     refers to it
+    terminal  the master of its terminal, -1 if it has none; whoever serves it closes it
+    state     of the container whose first process it is; None for exec
+    cpu_time  seconds that it and what it has waited for have used, once it was reaped
     """
 
     def __init__(
-        self, pid: int, pidfd: int, times: tuple[tuple[str, str, int], ...], state: State | None
+        self, pid: int, fds: list[int], times: tuple[tuple[str, str, int], ...], state: State | None
     ) -> None:
         self.pid = pid
-        self.pidfd = pidfd
+        self.pidfd, self.terminal = fds[0], fds[1] if len(fds) > 1 else -1
         self.state = state
+        self.cpu_time: float | None = None
         self.times = times
+        self._owner = os.getpid()
         self._ended: os.waitid_result | None = None
+        self._lock = threading.Lock()
 
     def wait(self, timeout: float | None) -> bool:
         """Whether it has ended within this time (seconds)."""
@@ -307,20 +331,46 @@ class Process:
         return bool(watch.poll(None if timeout is None else timeout * 1000))
 
     def status(self) -> tuple[int, int]:
-        """(a shell's exit status, the signal that killed it or 0), of a process that has ended."""
-        if self._ended is None:
-            self._ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert self._ended is not None
+        """
+        (a shell's exit status, the signal that killed it or 0), of a process that has ended.
+
+        Raises StateError if the program has reaped it: it ignores SIGCHLD or waits for all.
+        """
+        with self._lock:
+            if self._ended is None:
+                self._ended = self._reaped()
         number = self._ended.si_status
         return (number, 0) if self._ended.si_code == os.CLD_EXITED else (128 + number, number)
 
+    def _reaped(self) -> os.waitid_result:
+        try:
+            ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+            usage = os.wait4(self.pid, 0)[2]  # waitid(2) has it, too, but not in Python
+        except ChildProcessError:
+            raise StateError(
+                "was reaped by this program, so that its status is lost",
+                at="process",
+                value=str(self.pid),
+                remedy="wait for single children, and do not ignore SIGCHLD",
+            ) from None
+        self.cpu_time = usage.ru_utime + usage.ru_stime
+        assert ended is not None
+        return ended
+
     def kill(self) -> None:
-        """Kill it."""
-        if self._ended is None:
-            signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+        """Kill it, if it runs; in a forked child of the program, do nothing."""
+        try:
+            if self._ended is None and self._owner == os.getpid():
+                signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended and was reaped by the program
 
     def end(self) -> None:
         """Kill it, reap it, and close its pidfd."""
         self.kill()
-        self.status()
-        close_owned(self, "pidfd")
+        try:
+            self.status()
+        except StateError:
+            pass  # it is gone in any case
+        finally:
+            close_owned(self, "pidfd")

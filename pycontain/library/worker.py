@@ -20,7 +20,7 @@ from ..kernel import net
 from ..kernel.closing import close_owned
 from ..kernel.wait import Until
 from ..launch import recover
-from ..launch.bring_up import bring_up
+from ..launch.bring_up import bring_up, bring_up_for_master
 from ..launch.launch import Caller, ContainerLaunch
 from ..lean import jsontext, os
 from ..options import Options
@@ -104,10 +104,10 @@ def _serve(socket: _socket.socket, server: Server) -> NoReturn:
             server.take_note(request)
             continue
         with _Streams(fds) as ours:
-            reply, pidfd = server.answer(request, ours)
-        _reply(socket, reply, [] if pidfd < 0 else [pidfd])
-        if pidfd >= 0:
-            os.close(pidfd)
+            reply, made = server.answer(request, ours)
+        _reply(socket, reply, made)
+        for fd in made:
+            os.close(fd)
         server.look_ahead()
 
 
@@ -144,13 +144,19 @@ class Server:
         else:
             self.mine[name] = _options(message)
 
-    def answer(self, request: Message, ours: list[int]) -> tuple[Message, int]:
-        """Serve a request; returns the reply, and a pidfd or -1. ours are the worker's streams."""
+    def answer(self, request: Message, ours: list[int]) -> tuple[Message, list[int]]:
+        """
+        Serve a request; returns the reply and the descriptors for it.
+
+        ours are the worker's own streams.
+        """
         launch: Launch | None = None
         self.warnings = []
         try:
             launch = self._launch(request, ours)
-            bring_up(launch)
+            terminal = [bring_up_for_master(launch)] if request.get("tty") else []
+            if not terminal:
+                bring_up(launch)
             if isinstance(launch, ContainerLaunch):
                 self._finish(launch, request)
             child = launch.child
@@ -160,10 +166,10 @@ class Server:
                 "pid": child.pid, "ended": launch.left_over, "times": launch.times, "state": state,
                 "warnings": self.warnings,
             }  # fmt: skip
-            return reply, child.pidfd
+            return reply, [child.pidfd, *terminal]
         except Exception as error:  # any: the containers created before still need this worker
             fault = fault_of(error).record()
-            return {"fault": fault, "ended": _ended(launch), "warnings": self.warnings}, -1
+            return {"fault": fault, "ended": _ended(launch), "warnings": self.warnings}, []
 
     def _launch(self, message: Message, ours: list[int]) -> Launch:
         """The requested launch."""
@@ -179,13 +185,7 @@ class Server:
         )
         name = str(message["id"])
         if message["verb"] == "exec":
-            args, env = message["args"], message["env"]
-            assert isinstance(args, list)
-            assert isinstance(env, list)
-            request = ExecRequest(
-                id=name, args=tuple(args), env=tuple(env), cwd=str(message["cwd"])
-            )
-            return runtime_exec.prepare(options, request, caller)
+            return runtime_exec.prepare(options, _exec_request(name, message), caller)
         bundle = self._bundle(str(message["bundle"]), str(message["config"]), caller.until)
         wanted = Request(id=name, separate_start=message["verb"] == "create")
         return prepare(options, bundle, wanted, caller)
@@ -252,6 +252,23 @@ class Server:
                 delete(options, name, force=True)
             except (PycontainError, OSError) as error:
                 os.write(2, f"pycontain: {name}: {error}\n".encode())
+
+
+def _exec_request(id: str, message: Message) -> ExecRequest:
+    """What is requested of exec; tty is the size of the terminal."""
+    args, env, size = message["args"], message["env"], message["tty"]
+    assert isinstance(args, list)
+    assert isinstance(env, list)
+    assert isinstance(size, list)
+    return ExecRequest(
+        id=id,
+        args=tuple(args),
+        env=tuple(env),
+        cwd=str(message["cwd"]),
+        user=str(message["user"]),
+        tty=bool(size),
+        window=(size[0], size[1]) if size else (0, 0),
+    )
 
 
 def _options(message: Message) -> Options:

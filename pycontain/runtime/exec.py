@@ -69,9 +69,17 @@ def _bring_up(options: Options, request: ExecRequest, until: Until) -> tuple[Lau
 
 
 def prepare(options: Options, request: ExecRequest, caller: Caller) -> Launch:
-    """The launch of the library's `exec`: the container's own process with other arguments."""
+    """
+    The launch of the library's `exec`: the container's own process with other arguments.
+
+    Unlike that of the command line, it takes names of users and groups.
+    """
     container = Handle(options, request.id)
     spec = parse(container.directory.load_config())
+    from . import users  # the command line takes numbers alone
+
+    if not users.is_numeric(request.user):
+        request = users.resolved(container, request)
     return _launch(options, container, spec, _wanted(request, spec, caller.until), request, caller)
 
 

@@ -25,21 +25,6 @@ KINDS = ["spawn", "fork", "forkserver"]
 LIMIT = 120  # seconds
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_worker_survives():
-    yield
-    pycontain.close()
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> pycontain.Options:
-    return pycontain.Options(root=str(tmp_path / "state"))
-
-
-def left(options: pycontain.Options) -> list[str]:
-    return [name for name in os.listdir(options.root) if not name.startswith(".")]
-
-
 def echo(path: Path, options: pycontain.Options, word: str) -> pycontain.Result:
     return pycontain.run(path, ["echo", word], options=options)
 
@@ -49,7 +34,7 @@ def fail(path: Path, options: pycontain.Options) -> None:
 
 
 def sleep(path: Path, options: pycontain.Options) -> None:
-    pycontain.run(path, ["sleep", "100"], timeout=0.2, options=options)
+    pycontain.run(path, ["sh", "-c", "echo so far; sleep 100"], timeout=1, options=options)
 
 
 def test_a_result_can_be_pickled_copied_and_compared(bundle: Bundles, options) -> None:
@@ -69,7 +54,7 @@ def test_a_result_is_shown_in_one_line(bundle: Bundles, options) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_executor_gets_results_and_errors(bundle: Bundles, options, kind: str) -> None:
+def test_an_executor_gets_results_and_errors(bundle: Bundles, options, left, kind: str) -> None:
     path = bundle().path
     echo(path, options, "warm")  # a forked child finds a worker that is not its own
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context(kind)) as pool:
@@ -79,12 +64,16 @@ def test_an_executor_gets_results_and_errors(bundle: Bundles, options, kind: str
         error = failed.exception(LIMIT)
         assert isinstance(error, pycontain.ProgramError)
         assert error.fault.status == 127
-        assert isinstance(late.exception(LIMIT), pycontain.Timeout)
-    wait_until(lambda: left(options) == [], "nothing is left")
+        timeout = late.exception(LIMIT)
+        assert isinstance(timeout, pycontain.Timeout)
+        assert timeout.stdout == b"so far\n"
+        assert timeout.result is not None
+        assert timeout.result.reason == "timeout"
+    wait_until(lambda: left() == [], "nothing is left")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_multiprocessing_pool_gets_results(bundle: Bundles, options, kind: str) -> None:
+def test_a_multiprocessing_pool_gets_results(bundle: Bundles, options, left, kind: str) -> None:
     path = bundle().path
     echo(path, options, "warm")
     with multiprocessing.get_context(kind).Pool(2) as pool:
@@ -95,7 +84,7 @@ def test_a_multiprocessing_pool_gets_results(bundle: Bundles, options, kind: str
             pool.apply_async(fail, (path, options)).get(LIMIT)
         pool.close()
         pool.join()
-    wait_until(lambda: left(options) == [], "nothing is left")
+    wait_until(lambda: left() == [], "nothing is left")
 
 
 def forked(act) -> int:
@@ -130,14 +119,16 @@ def test_a_child_forked_while_threads_run_containers_can_run_some(bundle: Bundle
             thread.join()
 
 
-def test_a_child_does_not_keep_the_input_of_a_container_open(bundle: Bundles, options) -> None:
+def test_a_child_does_not_keep_the_input_of_a_container_open(
+    bundle: Bundles, options, left
+) -> None:
     """Its copy of the pipe would keep `cat` waiting for more."""
     path, result = bundle("sleep 0.5; cat").path, []
     thread = threading.Thread(
         target=lambda: result.append(pycontain.run(path, stdin=b"x", timeout=30, options=options))
     )
     thread.start()
-    wait_until(lambda: os.path.isdir(options.root) and left(options), "it exists")
+    wait_until(lambda: left(), "it exists")
     child = os.fork()
     if not child:
         signal.pause()
@@ -149,18 +140,28 @@ def test_a_child_does_not_keep_the_input_of_a_container_open(bundle: Bundles, op
         os.waitpid(child, 0)
 
 
-def test_a_forked_child_does_not_delete_its_parents_container(bundle: Bundles, options) -> None:
+def test_a_forked_child_does_not_delete_its_parents_container(
+    bundle: Bundles, options, left
+) -> None:
     with pycontain.Container(bundle().path, ["sleep", "100"], options=options) as container:
         container.create()
         container.start()
         assert forked(lambda: container.__exit__(None, None, None)) == 0
         assert forked(lambda: container.exec(["true"])) == 0
         assert container.state()["status"] == "running"
-    assert left(options) == []
+    assert left() == []
+
+
+def test_a_forked_child_does_not_end_its_parents_stream(bundle: Bundles, options, left) -> None:
+    with pycontain.stream(bundle("echo x; sleep 1; echo y").path, options=options) as lines:
+        assert next(lines) == b"x\n"
+        assert forked(lines.close) == 0
+        assert list(lines) == [b"y\n"]
+    assert left() == []
 
 
 def test_the_workers_of_a_killed_program_end_although_its_child_lives(
-    bundle: Bundles, options
+    bundle: Bundles, options, left
 ) -> None:
     path = bundle().path
     read, write = os.pipe()
@@ -174,10 +175,10 @@ def test_the_workers_of_a_killed_program_end_although_its_child_lives(
         signal.pause()
     grandchild = int(os.read(read, 20))
     try:
-        assert left(options) != []
+        assert left() != []
         os.kill(program, signal.SIGKILL)
         os.waitpid(program, 0)
-        wait_until(lambda: left(options) == [], "the worker has deleted it")
+        wait_until(lambda: left() == [], "the worker has deleted it")
     finally:
         os.kill(grandchild, signal.SIGKILL)
         os.close(read)

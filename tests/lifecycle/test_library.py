@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -14,8 +13,6 @@ from pathlib import Path
 import pytest
 
 import pycontain
-from pycontain.kernel.wait import Until
-from pycontain.library.pipes import Pipes
 from tests.bundles import CONFIG, Bundles, wait_until
 
 
@@ -87,54 +84,6 @@ def test_after_a_timeout_nothing_is_left(bundle: Bundles, options) -> None:
     with pytest.raises(pycontain.Timeout, match="longer than 0.2 s"):
         pycontain.run(bundle().path, ["sleep", "100"], timeout=0.2, options=options)
     assert left(options) == []
-
-
-def test_a_program_that_never_stops_writing_times_out() -> None:
-    process = Endless()
-    with Pipes(b"", capture=True) as pipes, pytest.raises(pycontain.Timeout):
-        os.dup2(process.zero, pipes.ours[1])
-        pipes.serve(process, Until.after(0.1))
-    assert process.killed
-    os.close(process.zero)
-    os.close(process.pidfd)
-
-
-class Endless:
-    """A process that never ends and writes zeros."""
-
-    def __init__(self) -> None:
-        self.pidfd = os.pidfd_open(os.getpid())
-        self.zero = os.open("/dev/zero", os.O_RDONLY)
-        self.killed = False
-
-    def kill(self) -> None:
-        self.killed = True
-
-
-def test_a_writer_that_outlives_the_program_does_not_block_the_call(monkeypatch) -> None:
-    """It writes again as soon as something was read."""
-    with Pipes(b"", capture=True) as pipes:
-
-        def read_and_write(*arguments: int) -> bool:
-            assert len(pipes.pieces[1]) < 100
-            ended = read(*arguments)
-            os.write(pipes.theirs[1], b"more")
-            return ended
-
-        read = pipes._read
-        monkeypatch.setattr(pipes, "_read", read_and_write)
-        os.write(pipes.theirs[1], b"last")
-        pipes._drain()
-        assert pipes.pieces[1] == [b"last"]
-
-
-def test_the_last_output_comes_back_from_a_pipe_of_any_size(bundle: Bundles, options) -> None:
-    """The program has exited before any of it is read."""
-    with Pipes(b"", capture=True) as pipes:
-        fcntl.fcntl(pipes.theirs[1], fcntl.F_SETPIPE_SZ, 1 << 20)
-        os.write(pipes.theirs[1], b"x" * (1 << 20))
-        pipes._drain()
-    assert len(b"".join(pipes.pieces[1])) == 1 << 20
 
 
 def test_a_missing_program_is_an_error_with_a_status(bundle: Bundles, options) -> None:

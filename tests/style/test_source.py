@@ -15,7 +15,8 @@ PAGE = 500
 
 # A file may import from its own folder and from those with a lower number ...
 LAYERS = {
-    "lean": 0,
+    "lean": -1,
+    "result": 0,
     "errors": 1,
     "kernel": 2, "spec": 2, "options": 2, "units": 2,
     "wire": 3, "state": 3, "hooks": 3, "plan": 3,
@@ -44,7 +45,8 @@ HEAVY = {
 }  # fmt: skip
 COMFORTABLE = {  # for interactive use, or not used for every container
     "cli/chooser.py", "cli/human.py", "cli/launcher.py", "cli/pack.py", "cli/render.py", "cli/vm.py",
-    "library/container.py", "library/forks.py", "library/pipes.py", "library/pool.py",
+    "library/aio.py", "library/call.py", "library/cancel.py", "library/container.py", "library/forks.py", "library/pool.py",
+    "library/stream.py", "library/streams.py",
     "runtime/doctor.py",
 }  # fmt: skip
 

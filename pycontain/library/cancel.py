@@ -1,0 +1,47 @@
+"""Ending a call from another thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ..errors import Interrupted
+from ..kernel.wait import Until
+
+
+class Cancel:
+    """What other threads set to end a call. eventfd(2)."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
+
+    def set(self) -> None:
+        """End the call, if it has not ended."""
+        with self._lock:
+            if self.fd >= 0:
+                os.eventfd_write(self.fd, 1)
+
+    def close(self) -> None:
+        """The call has ended."""
+        with self._lock:
+            fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Limit(Until):
+    """A call's time limit (seconds, None for none), and what can cancel it."""
+
+    __slots__ = ()
+
+    def __init__(self, timeout: float | None, cancel: Cancel | None = None) -> None:
+        super().__init__(Until.after(timeout).deadline, -1 if cancel is None else cancel.fd)
+
+    def extended(self, seconds: float) -> Until:
+        """For cleaning up, which cannot be cancelled."""
+        return Until(self.deadline).extended(seconds)
+
+    def interruption(self) -> Interrupted:
+        """The error; the descriptor stays readable, so that every other wait ends, too."""
+        return Interrupted("was cancelled", at="the call")
