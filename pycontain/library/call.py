@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ..kernel.wait import Until
     from ..result import Reason
     from .cancel import Cancel
     from .pool import Process
@@ -101,7 +100,7 @@ class Call:
 
     # --- the program ---------------------------------------------------------------------------
 
-    def start(self, ask: Callable[[list[int], Until], Process]) -> Process:
+    def start(self, ask: Callable[[list[int], Limit], Process]) -> Process:
         """Have the program started with these streams."""
         self.process = ask(self.streams.theirs, self.until)
         self.streams.given()

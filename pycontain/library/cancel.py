@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 
-from ..errors import Interrupted
+from ..errors import Interrupted, Timeout
 from ..kernel.wait import Until
 
 
@@ -41,6 +42,20 @@ class Limit(Until):
     def extended(self, seconds: float) -> Until:
         """For cleaning up, which cannot be cancelled."""
         return Until(self.deadline).extended(seconds)
+
+    def check(self) -> None:
+        """Raises Timeout when the time is over, and Interrupted when the call is cancelled."""
+        if self.left == 0:
+            raise Timeout("has run out", at="the time that was given")
+        if self._cancelled:
+            raise self.interruption()
+
+    @property
+    def _cancelled(self) -> bool:
+        watch = select.poll()
+        if self.signals >= 0:
+            watch.register(self.signals, select.POLLIN)
+        return bool(watch.poll(0))
 
     def interruption(self) -> Interrupted:
         """The error; the descriptor stays readable, so that every other wait ends, too."""

@@ -25,6 +25,7 @@ from ..runtime.update import update
 from ..spec.parse import document
 from . import arguments
 from .call import Call
+from .cancel import Limit
 from .pool import Pool, WorkerLostError, reap
 from .stream import Stream
 from .streams import Streams, Wanted
@@ -114,7 +115,7 @@ class Container:
     def create(self) -> None:
         """Create the container; its program waits for `start`. Its streams are the caller's."""
         with Streams(Wanted(capture=False)) as streams:
-            self._process = self._made("create", streams.theirs, FOREVER)
+            self._process = self._made("create", streams.theirs, Limit(None))
 
     def start(self) -> None:
         """Let the program of a created container run."""
@@ -326,7 +327,7 @@ class Container:
             "tty": arguments.terminal(tty),
         }
 
-    def _made(self, verb: str, streams: list[int], until: Until) -> Process:
+    def _made(self, verb: str, streams: list[int], until: Limit) -> Process:
         config = _changed(self.bundle, *self._changes, until)
         request: Message = {"verb": verb, "bundle": self.bundle, "config": config}
         began, before, self._ours = now(), self._ours, True
@@ -340,8 +341,8 @@ class Container:
             self._ours = before
             raise
 
-    def _ask(self, request: Message, streams: list[int], until: Until) -> Process:
-        chosen = _pool.take()
+    def _ask(self, request: Message, streams: list[int], until: Limit) -> Process:
+        chosen = _pool.take(until)
         where: Message = {
             "root": self.options.root,
             "cgroup_manager": self.options.cgroup_manager,
@@ -359,10 +360,10 @@ class Container:
         except BaseException:  # interrupted: a later call must not get the pending answer
             _pool.retire(chosen)
             raise
-        _pool.give(chosen)
         if request["verb"] != "exec":
             self._worker = chosen
-            chosen.made[self.id] = where, process.pid
+            chosen.made[self.id] = where, process.pid  # before another call can lose the worker
+        _pool.give(chosen)
         return process
 
     def _remove_unfinished(self, began: str, until: Until) -> None:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from ..errors import PycontainError
     from ..kernel.wait import Until
     from ..state.record import State
+    from .cancel import Limit
     from .messages import Message
 
 
+_ENOUGH = 2 + 2 * (os.cpu_count() or 1)  # workers that are busy, or idle
+_TIME_TO_BE_FREE = 0.5  # seconds until one more is started
 _TIME_TO_FINISH = 0.2  # seconds for a worker to finish a launch that is of no use any more
 _TIME_TO_ANSWER = 0.6  # seconds for a worker to undo what it did not finish in time
 
@@ -256,11 +259,17 @@ def _start(fd: int) -> int:
         os.environ,
         file_actions=[*streams, (os.POSIX_SPAWN_DUP2, fd, SOCKET)],
         setsigmask=(),
+        setsigdef=(signals.SIGCHLD,),  # the caller may ignore it; hooks must be waited for
     )
 
 
 class Pool:
-    """Idle workers; each serves one call at a time."""
+    """
+    Idle workers; each serves one call at a time.
+
+    A call waits for a worker if many are busy: a start takes longer than most of what they do. But
+    not for long, since one that runs a hook may be busy until another call has happened.
+    """
 
     def __init__(self) -> None:
         self.close_copy()
@@ -268,22 +277,44 @@ class Pool:
 
     def close_copy(self) -> None:
         """Begin without a worker, as a forked child must: the lock may be held, too."""
-        self.lock = threading.RLock()  # as that of a worker
+        self.freed = threading.Condition()  # its lock is as that of a worker
+        self.busy = 0
+        self.given = 0  # how often one became free
         self.free: list[Worker] = []
         self.retired: list[Worker] = []
 
-    def take(self) -> Worker:
-        """An idle worker, or a new one."""
-        with self.lock:
-            if self.free:
-                chosen = self.free.pop()
-                return chosen if chosen.alive else chosen.replace()
-        return Worker()
+    def take(self, until: Limit) -> Worker:
+        """An idle worker, or a new one. Raises Timeout and Interrupted."""
+        with self.freed:
+            self._wait(until)
+            chosen = self.free.pop() if self.free else None
+            self.busy += 1
+        try:
+            if chosen is None:
+                return Worker()
+            return chosen if chosen.alive else chosen.replace()
+        except BaseException:
+            self._count_down()
+            raise
+
+    def _wait(self, until: Limit) -> None:
+        """Wait for a worker as long as they do become free, if many are busy."""
+        seen = -1
+        while self.busy >= _ENOUGH and not self.free and seen != self.given:
+            seen = self.given
+            left = until.left
+            self.freed.wait(_TIME_TO_BE_FREE if left is None else min(_TIME_TO_BE_FREE, left))
+            until.check()
 
     def give(self, chosen: Worker) -> None:
-        """Return a worker, which is idle again."""
-        with self.lock:
-            self.free.append(chosen)
+        """Return a worker, which is idle again; one too many is ended, unless it is needed."""
+        with self.freed:
+            surplus = len(self.free) >= _ENOUGH and not chosen.made
+            if not surplus:
+                self.free.append(chosen)
+        self._count_down()
+        if surplus:
+            chosen.end()
 
     def replace(self, lost: Worker) -> None:
         """Kill a worker that is lost; another one takes its place."""
@@ -291,15 +322,22 @@ class Pool:
 
     def retire(self, chosen: Worker) -> None:
         """Keep a worker for the containers that it has created, but give it no more calls."""
-        with self.lock:
+        with self.freed:
             self.retired.append(chosen)
+        self._count_down()
 
     def close(self) -> None:
         """End the idle workers."""
-        with self.lock:
+        with self.freed:
             ended, self.free = self.free, []
         for each in ended:
             each.end()
+
+    def _count_down(self) -> None:
+        with self.freed:
+            self.busy -= 1
+            self.given += 1
+            self.freed.notify()
 
 
 class Process:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Overflow = Literal["kill", "cut"]
 
     class StreamArguments(TypedDict, total=False):
-        """What calls take; `Wanted` says what each means."""
+        """What calls take; `pycontain.run` says what each means."""
 
         stdin: Input
         stdout: Output
@@ -48,20 +48,7 @@ _STDOUT, _DEVNULL = -2, -3  # as in subprocess, whose PIPE, -1, is what we do an
 
 
 class Wanted(Record):
-    """
-    The standard streams that a caller wants for a program.
-
-    stdin       bytes or text (UTF-8) to give to it, or an open file or descriptor to read from;
-                by default nothing, or without capture the caller's own
-    stdout      an open file or descriptor to write to, or a function that is called with each piece
-                of output (bytes); by default it is captured, or without capture the caller's own
-    stderr      likewise; subprocess.STDOUT for the same as stdout. All three can be
-                subprocess.DEVNULL
-    capture     False for the caller's own streams where nothing else is said
-    max_output  bytes that are kept of each captured stream, None for no limit
-    overflow    what happens beyond: "kill", the program is killed, which is the reason "output";
-                or "cut", the rest is read and thrown away
-    """
+    """The standard streams that a caller wants for a program: see `pycontain.run`."""
 
     stdin: Input = None
     stdout: Output = None
@@ -89,9 +76,9 @@ class Streams:
     """
     A program's standard streams.
 
-    theirs   what the program gets, until `given`
-    ours     the other ends of pipes, or the master of a terminal; -1 for none
-    captured by stream, what is kept
+    theirs    what the program gets, until `given`
+    ours      the other ends of pipes, or the master of a terminal; -1 for none
+    captured  by stream, what is kept
     """
 
     def __init__(self, wanted: Wanted) -> None:

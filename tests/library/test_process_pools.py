@@ -7,13 +7,16 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import pycontain
+from pycontain.library import container as library
 from tests.bundles import Bundles, wait_until
 
 pytestmark = [
@@ -188,3 +191,51 @@ def test_the_workers_of_a_killed_program_end_although_its_child_lives(
 def test_a_container_is_not_for_other_processes() -> None:
     with pytest.raises(TypeError, match="belongs to one process"):
         pickle.dumps(pycontain.Container("/nonexistent"))
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+
+def test_many_threads_need_few_workers(bundle: Bundles, options, left) -> None:
+    path, words = bundle().path, [str(number) for number in range(64)]
+    pycontain.close()
+    with ThreadPoolExecutor(len(words)) as threads:
+        results = list(threads.map(lambda word: echo(path, options, word), words))
+    assert [result.stdout.decode().strip() for result in results] == words
+    assert left() == []
+    assert len(library._pool.free) < 16 + 2 * (os.cpu_count() or 1)
+    assert library._pool.busy == 0
+
+
+def test_calls_do_not_wait_for_workers_that_run_hooks(bundle: Bundles, options, left) -> None:
+    """However many there are: the last call lets all of them go on."""
+    waiting, other = bundle(), bundle()
+    many = 4 + 2 * (os.cpu_count() or 1)
+    waiting.script("hook", f"until test -e {waiting.path}/go; do sleep 0.05; done")
+    waiting.edit({"hooks": {"createRuntime": [{"path": f"{waiting.path}/hook"}]}})
+    with ThreadPoolExecutor(many) as threads:
+        calls = [threads.submit(pycontain.run, waiting.path, options=options) for _ in range(many)]
+        wait_until(lambda: len(left()) == many, "all hooks run")
+        assert echo(other.path, options, "x").stdout == b"x\n"
+        (waiting.path / "go").touch()
+        assert [call.result(LIMIT).status for call in calls] == [0] * many
+    assert left() == []
+
+
+def test_a_caller_that_ignores_its_children_has_hooks_waited_for(bundle: Bundles, options) -> None:
+    made = bundle()
+    made.script("hook", f"sleep 0.2; touch {made.path}/ran")
+    made.edit({"hooks": {"createRuntime": [{"path": f"{made.path}/hook"}]}})
+    program = f"""
+import pycontain, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+try:
+    pycontain.run({str(made.path)!r}, options=pycontain.Options(root={options.root!r}))
+except pycontain.StateError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "its status is lost" in done.stdout, done
+    assert (made.path / "ran").exists()

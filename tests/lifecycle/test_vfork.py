@@ -20,6 +20,7 @@ import pycontain
 from pycontain.kernel import calls, vfork
 from pycontain.lean import archive
 from pycontain.library import container as library
+from pycontain.library.cancel import Limit
 from pycontain.library.messages import send
 from pycontain.library.pool import Pool
 from pycontain.options import Options
@@ -316,7 +317,7 @@ def test_a_worker_that_recovers_without_its_program_deletes_its_containers(
     options = Options(root=str(tmp_path / "state"))
     made = pycontain.Container(bundle("sleep 100").path, options=options)
     made.create()
-    worker = library._pool.take()
+    worker = library._pool.take(Limit(None))
     before = set(children())
     request = {"verb": "run", "id": "victim", "bundle": str(bundle().path), "config": ""}
     where = {"root": options.root, "cgroup_manager": "cgroupfs", "cgroup_missing": "error"}
