@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import select
 import signal as signals
 import socket
 import threading
 
-from ..errors import Interrupted, StateError, Timeout, from_record
+from ..errors import Interrupted, KernelError, StateError, Timeout, from_record
 from ..kernel import seal
 from ..kernel.closing import close_owned
 from ..lean import archive
@@ -57,11 +59,14 @@ class Worker:
 
     def __init__(self) -> None:
         with forks.making:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.socket = ours
+            self.socket, theirs = _pair()
             forks.share(self)
-        with theirs:
-            self.pid = _start(theirs.fileno())
+        try:
+            with theirs:
+                self.pid = _start(theirs.fileno())
+        except BaseException:
+            self.close_copy()
+            raise
         # of one request and its answer; a Stream may be freed, and deleted, in between
         self.lock = threading.RLock()
         self.made: dict[str, tuple[Message, int]] = {}
@@ -76,12 +81,14 @@ class Worker:
         Raises the worker's error, and WorkerLostError if it has died or is late.
         """
         left = until.left
+        spare = _spare(self.socket.fileno(), 2 if request.get("tty") else 1)
         try:
             with self.lock:
                 self.socket.settimeout(None if left is None else left + _TIME_TO_ANSWER)
                 send(self.socket, {**request, "seconds": left}, streams)
                 if until.signals >= 0:
                     self._await(until)
+                _close(spare)
                 reply, fds = receive(self.socket, REPLIES, 2)
         except (BrokenPipeError, ConnectionResetError):
             reply = None
@@ -91,6 +98,8 @@ class Worker:
             raise WorkerLostError(Timeout("has run out", at="the time that was given")) from None
         except Interrupted as error:
             raise WorkerLostError(error) from None
+        finally:
+            _close(spare)
         if reply is None:
             raise WorkerLostError(StateError("has died", at="the worker", remedy="call again"))
         try:
@@ -195,9 +204,39 @@ def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Pro
         warn(str(text))
     if "fault" in reply:
         raise from_record(reply["fault"])
+    if not fds:  # another thread has taken the place of the spare one
+        raise WorkerLostError(_full("recvmsg", errno.EMFILE))
     assert isinstance(times, list), "REPLIES say so"
     entries = tuple(tuple(entry) for entry in times)
     return Process(int(str(reply["pid"])), fds, entries, state_of(state) if state else None)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _full("socketpair", error.errno or 0) from None
+
+
+def _spare(fd: int, number: int) -> list[int]:
+    """Descriptors that an answer takes the place of: too many may be open to receive it."""
+    spare: list[int] = []
+    try:
+        for _ in range(number):
+            spare.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0))  # noqa: PERF401 -- closed below
+    except OSError as error:
+        _close(spare)
+        raise _full("dup", error.errno or 0) from None
+    return spare
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
+
+
+def _full(call: str, number: int) -> KernelError:
+    return KernelError.of(call, number, at="a worker", remedy="close files, or raise RLIMIT_NOFILE")
 
 
 def reap(ended: Iterable[int]) -> None:

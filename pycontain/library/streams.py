@@ -10,7 +10,7 @@ import select
 import sys
 import termios
 
-from ..errors import UsageError
+from ..errors import KernelError, UsageError
 from ..lean.record import Record
 from . import forks
 
@@ -94,8 +94,10 @@ class Streams:
                 self._open_input()
                 for stream in (1, 2):
                     self._open_output(stream)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                raise KernelError.of("open", error.errno or 0, at="standard streams") from None
             raise
 
     def __enter__(self) -> Self:

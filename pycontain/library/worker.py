@@ -95,7 +95,7 @@ def _serve(socket: _socket.socket, server: Server) -> NoReturn:
         except ConnectionResetError:  # the program has ended with an answer unread
             request = None
         except StateError as error:
-            _reply(socket, {"fault": fault_of(error).record(), "ended": []}, [])
+            _reply(socket, {"fault": fault_of(error).record(), "ended": [], "warnings": []}, [])
             continue
         if request is None:
             server.clean_up()

@@ -90,6 +90,19 @@ def test_a_multiprocessing_pool_gets_results(bundle: Bundles, options, left, kin
     wait_until(lambda: left() == [], "nothing is left")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pool_that_is_terminated_takes_its_containers_along(
+    bundle: Bundles, options, left, kind: str
+) -> None:
+    path = bundle("sleep 1000").path
+    with multiprocessing.get_context(kind).Pool(2) as pool:
+        for _ in range(2):
+            pool.apply_async(pycontain.run, (path,), {"options": options})
+        wait_until(lambda: len(left()) == 2, "both run")
+        pool.terminate()
+    wait_until(lambda: left() == [], "nothing is left")
+
+
 def forked(act) -> int:
     """The exit status of a forked child that does this."""
     pid = os.fork()

@@ -170,6 +170,37 @@ def test_an_unknown_argument_is_a_type_error(bundle: Bundles, options) -> None:
         pycontain.run(bundle().path, options=options, stdut=1)  # type: ignore[call-arg]
 
 
+def test_too_many_open_files_leave_nothing_behind(bundle: Bundles, options) -> None:
+    """Whichever descriptor is the first that cannot be had."""
+    program = f"""
+import os, pycontain, resource
+options = pycontain.Options(root={options.root!r})
+def look():
+    fds, children = os.listdir("/proc/self/fd"), f"/proc/self/task/{{os.getpid()}}/children"
+    return fds, os.listdir(options.root), open(children).read()
+pycontain.run({str(bundle().path)!r}, options=options)
+before, (soft, hard), ended = look(), resource.getrlimit(resource.RLIMIT_NOFILE), []
+for limit in range(3, 30):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        pycontain.run({str(bundle().path)!r}, options=options)
+        ended.append("well")
+    except pycontain.PycontainError as error:
+        assert error.errno == 24, error
+        ended.append("badly")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert look() == before, (limit, look(), before)
+print(*ended)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    words = done.stdout.split()
+    assert words == sorted(words)
+    assert set(words) == {"badly", "well"}
+
+
 # --- how much is kept ----------------------------------------------------------------------------
 
 
@@ -334,3 +365,32 @@ def test_the_last_output_comes_back_from_a_pipe_of_any_size() -> None:
         os.write(streams.theirs[1], b"x" * (1 << 20))
         streams.drain()
         assert len(streams.captured[1].data) == 1 << 20
+
+
+# --- bundles for terminals -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [{}, {"stdin": b"x"}, {"stdout": subprocess.DEVNULL}])
+def test_a_bundle_for_a_terminal_gets_streams_and_never_waits(
+    bundle: Bundles, options, how: Any
+) -> None:
+    made = bundle("cat; test -t 0 || echo none >&2", {"process.terminal": True})
+    result = pycontain.run(made.path, timeout=60, options=options, **how)
+    assert (result.status, result.stderr) == (0, b"none\n")
+
+
+def test_one_with_the_callers_streams_neither(bundle: Bundles, options) -> None:
+    made = bundle("test -t 1 || echo none", {"process.terminal": True})
+    program = f"""
+import pycontain
+options = pycontain.Options(root={options.root!r})
+print(pycontain.run({str(made.path)!r}, capture=False, timeout=60, options=options).status)
+with pycontain.Container({str(made.path)!r}, options=options) as container:
+    container.create()
+    container.start()
+    print(container.wait(60))
+"""
+    done = subprocess.run(
+        [sys.executable, "-uc", program], capture_output=True, stdin=subprocess.DEVNULL, check=True
+    )
+    assert done.stdout == b"none\n0\nnone\n0\n"
