@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ..kernel.bare import Orders, SharedPid
     from ..kernel.mounts import Tree
+    from ..plan.ids import Ids
     from ..plan.walk import Turn
     from ..wire.sync import Channel
 
@@ -23,6 +24,9 @@ class Context:
     start          the FIFOs at which the child waits for `start`; None for run and exec
     namespaces     CLONE_NEW* -> descriptor, of those to join
     network        the new network namespace, if created ahead of time; -1: the child starts in it
+    trees          detached mounts that the parent has prepared: JSON or device's path -> descriptor
+    stage          where those were attached before they were cloned, -1 for nowhere
+    ids            which ids of the host the container's are; None without a user namespace
     target         a pidfd of the container's first process, for exec
     cgroup         the directory of the container's cgroup
     console        where the terminal's master is sent; -1 without a terminal
@@ -46,15 +50,19 @@ class Context:
     """
 
     __slots__ = (
-        "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state",
+        "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state", "ids",
         "kept", "late", "namespaces", "network", "orders", "place", "preserved", "program", "root",
-        "seccomp", "shared_pid", "shares_root", "start", "target", "turns",
+        "seccomp", "shared_pid", "shares_root", "stage", "start", "target", "trees",
+        "turns",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
         self.channel = channel
         self.start: Channel | None = None
         self.namespaces: dict[int, int] = {}
+        self.trees: dict[str, int] = {}
+        self.stage = -1
+        self.ids: Ids | None = None
         self.network = -1
         self.target = -1
         self.cgroup = ""

@@ -11,6 +11,7 @@ import _stat as stat
 
 from ..errors import KernelError, StepError
 from ..kernel import calls
+from ..kernel.mounts import Tree
 from ..kernel.root import Root, is_below
 from ..lean import os
 from ..plan import steps
@@ -45,7 +46,10 @@ def make_devices(step: steps.MakeDevices, context: Context) -> None:
         folder, _, name = node.path.rpartition("/")
         if folder not in directories:
             directories[folder] = _device_folder(folder, dev, context.inside)
-        _make_device(node, directories[folder], name)
+        if node.path in context.trees:
+            _bind_device(node, directories[folder], name, Tree(context.trees[node.path]))
+        else:
+            _make_device(node, directories[folder], name)
     for directory in directories.values():
         os.close(directory)
     os.umask(old)
@@ -90,6 +94,19 @@ def _make_device(node: steps.DeviceNode, directory: int, name: str) -> None:
         raise KernelError.of("mknod", error.errno or 0, node.path) from None
     if node.uid or node.gid:
         os.chown(name, node.uid, node.gid, dir_fd=directory, follow_symlinks=False)
+
+
+def _bind_device(node: steps.DeviceNode, directory: int, name: str, tree: Tree) -> None:
+    """Mount a device file that the parent has prepared on a file that exists or is created."""
+    root = Root(directory)
+    place = root.find(name, os.O_PATH | os.O_NOFOLLOW)
+    if place is None:
+        place = root.make_file(name)
+    if stat.S_ISREG(os.fstat(place).st_mode):
+        tree.attach(place, node.path)
+    else:
+        _check_device(node, os.fstat(place))
+    os.close(place)
 
 
 def _check_device(node: steps.DeviceNode, found: os.stat_result) -> None:

@@ -40,6 +40,10 @@ def join_process(step: steps.JoinProcess, context: Context) -> None:
 
     Only children enter a pid namespace: no process inside sees this one (CVE-2016-9962).
     """
+    if context.ids is not None:
+        from ..kernel import mapping  # loaded by the parent
+
+        mapping.take_root(context.ids.uid(0), context.ids.gid(0))
     if step.flags:
         calls.setns(context.target, step.flags)
     context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -77,7 +81,7 @@ def set_hostname(step: steps.SetHostname, context: Context) -> None:
 @child_step(steps.WriteSysctls)
 def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
     """Set kernel parameters through a private /proc, where nothing can mount (CVE-2025-52881)."""
-    proc = Root(Tree.new("proc").fd)
+    proc = Root(_private_proc())
     for name, value, at in step.settings:
         try:
             file = proc.open(f"sys/{name}", os.O_WRONLY)
@@ -88,6 +92,24 @@ def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
             why = f"is refused by the kernel: {reason(number)}"
             raise StepError(why, at=at, value=repr(value), errno=number) from None
     os.close(proc.fd)  # masked paths are visible in it
+
+
+def _private_proc() -> int:
+    """
+    A proc file system that only this process has.
+
+    In a user namespace to which the pid namespace does not belong, none can be created: there it is
+    the host's, which the root of this mount namespace still has.
+    """
+    try:
+        return Tree.new("proc").fd
+    except KernelError as error:
+        if error.errno != errno.EPERM:
+            raise
+    hosts = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if calls.filesystem_type(hosts) != c.PROC_SUPER_MAGIC:
+        raise StepError("is not a proc file system", at="/proc")
+    return hosts
 
 
 # --- terminal and session ------------------------------------------------------------------------
@@ -210,15 +232,21 @@ def set_rlimits(step: steps.SetRlimits, context: Context) -> None:
 @child_step(steps.RaiseRlimits)
 def raise_rlimits(step: steps.RaiseRlimits, context: Context) -> None:
     """Raise hard limits, where they are lower."""
-    for name, number, hard, at in step.limits:
-        soft, own = calls.own_limits(number)
-        if own < hard:
-            _limit(number, soft, hard, at, f"{name} {hard}")
+    for limit in step.limits:
+        raise_limit(0, limit)
 
 
-def _limit(number: int, soft: int, hard: int, at: str, shown: str) -> None:
+def raise_limit(pid: int, limit: tuple[str, int, int, str]) -> None:
+    """Raise a hard limit of a process (0 is this one) to (name, number, hard, JSON path)."""
+    name, number, hard, at = limit
+    soft, own = calls.limits_of(pid, number)
+    if own < hard:
+        _limit(number, soft, hard, at, f"{name} {hard}", pid)
+
+
+def _limit(number: int, soft: int, hard: int, at: str, shown: str, pid: int = 0) -> None:
     try:
-        calls.prlimit(0, number, soft, hard, at)
+        calls.prlimit(pid, number, soft, hard, at)
     except KernelError as error:
         error.fault.value = shown
         error.fault.remedy = "a hard limit can only be raised with CAP_SYS_RESOURCE"
@@ -247,14 +275,14 @@ def bound_capabilities(step: steps.BoundCapabilities, context: Context) -> None:
 @child_step(steps.TakeUser)
 def take_user(step: steps.TakeUser, context: Context) -> None:
     """Become the user; the permitted capabilities are kept until the sets are set."""
-    _own_streams(step.uid, step.takes_files)
+    give_streams(step.uid, step.takes_files)
     calls.prctl(c.PR_SET_KEEPCAPS, 1, name="PR_SET_KEEPCAPS")
     calls.set_identity(step.uid, step.gid, step.groups)
     # with fs.suid_dumpable the new uid could inspect this process: proc_sys_fs(5)
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 
 
-def _own_streams(uid: int, takes_files: bool) -> None:
+def give_streams(uid: int, takes_files: bool) -> None:
     """
     Let the user reopen /dev/stdin and the like, which needs permission on the file.
 

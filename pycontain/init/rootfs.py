@@ -54,18 +54,29 @@ def bind_root(step: steps.BindRoot, context: Context) -> None:
     """
     slash = open_host("/")
     Tree(slash).propagate(step.propagation, recursive=step.recursive)
-    rootfs = context.place = open_host(step.path)
-    if not is_directory(rootfs):
+    rootfs, tree = _root_tree(step.path, context)
+    context.place = rootfs
+    if not is_directory(tree.fd):
         raise StepError("is not a directory", at=step.path)
-    context.shares_root = os.path.samestat(os.fstat(rootfs), os.fstat(slash))
+    context.shares_root = os.path.samestat(os.fstat(tree.fd), os.fstat(slash))
     kind = c.MS_SLAVE if step.propagation == c.MS_SLAVE else c.MS_PRIVATE
     if not (step.recursive and step.propagation in _ONE_WAY):
         # of the mount that contains it, whatever links lead there
-        stop_propagation_at(host_path(rootfs), kind)
-    tree = Tree.clone(rootfs, recursive=True, at=step.path)
+        if context.stage >= 0:
+            Tree(rootfs).propagate(kind)
+        else:
+            stop_propagation_at(host_path(rootfs), kind)
     tree.attach(rootfs, step.path)
     tree.propagate(kind)  # pivot_root(2) refuses a shared root
     context.root = Root(tree.fd)
+
+
+def _root_tree(path: str, context: Context) -> tuple[int, Tree]:
+    """Where to mount the rootfs, and a clone of it."""
+    if "root.path" in context.trees:
+        return context.stage, Tree(context.trees["root.path"])
+    rootfs = open_host(path)
+    return rootfs, Tree.clone(rootfs, recursive=True, at=path)
 
 
 @child_step(steps.OpenRoot)
@@ -135,9 +146,9 @@ def _covered(step: steps.MountFilesystem, context: Context) -> tuple[str, ...]:
     found = os.fstat(covered)
     os.close(covered)
     given = {option.partition("=")[0] for option in step.options}
-    wanted = {
-        "mode": f"{stat.S_IMODE(found.st_mode):o}", "uid": found.st_uid, "gid": found.st_gid
-    }  # fmt: skip
+    wanted = {"mode": f"{stat.S_IMODE(found.st_mode):o}"}
+    if context.ids is None or context.ids.has(found.st_uid, found.st_gid):
+        wanted |= {"uid": str(found.st_uid), "gid": str(found.st_gid)}
     return tuple(f"{key}={value}" for key, value in wanted.items() if key not in given)
 
 
@@ -214,14 +225,20 @@ def mount_cgroup(step: steps.MountCgroup, context: Context) -> None:
 
 
 def _bind(path: str, recursive: bool, step: steps.MountStep, context: Context) -> None:
-    source = open_host(path)
-    tree = Tree.clone(source, recursive=recursive, at=path)
-    target = _bind_point(path, is_directory(source), step.target, context.inside)
+    tree = _source(path, recursive, step, context)
+    target = _bind_point(path, is_directory(tree.fd), step.target, context.inside)
     _refuse_root(target, step, context)
-    _refuse_fake_proc(target, _is_whole_proc(source), step, context)
+    _refuse_fake_proc(target, _is_whole_proc(tree.fd), step, context)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
     _attach(tree, target, step, context)
+
+
+def _source(path: str, recursive: bool, step: steps.MountStep, context: Context) -> Tree:
+    """A clone of what is to be bound, unless the parent has prepared it."""
+    if step.why in context.trees:
+        return Tree(context.trees[step.why])
+    return Tree.clone(open_host(path), recursive=recursive, at=path)
 
 
 def _bind_point(source: str, directory: bool, target: str, inside: Root) -> int:
@@ -246,14 +263,13 @@ def _replace_root(step: steps.MountBind, context: Context) -> None:
     They are unmounted, not covered: where the root is not pivoted they would stay, and a process in
     a new user namespace could mount another proc because of one without masks among them.
     """
-    source = open_host(step.source)
-    if not is_directory(source):
+    tree = _source(step.source, step.recursive, step, context)
+    if not is_directory(tree.fd):
         why = "is a file, not a directory, and cannot become the root"
         raise StepError(why, at=step.source, errno=errno.ENOTDIR)
-    tree = Tree.clone(source, recursive=step.recursive, at=step.source)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
-    context.shares_root = os.path.samestat(os.fstat(source), os.fstat(open_host("/")))
+    context.shares_root = os.path.samestat(os.fstat(tree.fd), os.fstat(open_host("/")))
     old = context.inside.fd
     Tree(old).propagate(c.MS_SLAVE, recursive=True)  # so that nothing is unmounted on the host
     calls.umount2(f"/proc/self/fd/{old}", c.MNT_DETACH)

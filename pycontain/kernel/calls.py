@@ -293,10 +293,20 @@ def fsmount(fd: int, attributes: int) -> int:
 
 
 def mount_setattr(
-    fd: int, *, set: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False
+    fd: int,
+    *,
+    set: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    recursive: bool = False,
+    user: int = 0,
 ) -> None:
-    """Change the attributes of the mount that fd is the root of. mount_setattr(2)."""
-    attributes = ffi.new("struct mount_attr *", (set, clear, propagation, 0))
+    """
+    Change the attributes of the mount that fd is the root of. mount_setattr(2).
+
+    user  a descriptor of the user namespace for MOUNT_ATTR_IDMAP
+    """
+    attributes = ffi.new("struct mount_attr *", (set, clear, propagation, user))
     flags = c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0)
     size = ffi.sizeof("struct mount_attr")
     _checked(_mount_setattr(c.SYS_mount_setattr, fd, b"", flags, attributes, size), "mount_setattr")
@@ -368,10 +378,10 @@ def prlimit(pid: int, resource: int, soft: int, hard: int, at: str = "") -> None
     _checked(_prlimit(pid, resource, limit, ffi.NULL), "prlimit", at)
 
 
-def own_limits(resource: int) -> tuple[int, int]:
-    """This process's (soft, hard) limit of a resource. prlimit(2)."""
+def limits_of(pid: int, resource: int) -> tuple[int, int]:
+    """The (soft, hard) limit of a process, 0 is this one. prlimit(2)."""
     limit = ffi.new("struct rlimit *")
-    _checked(_prlimit(0, resource, ffi.NULL, limit), "prlimit")
+    _checked(_prlimit(pid, resource, ffi.NULL, limit), "prlimit")
     return limit.rlim_cur, limit.rlim_max
 
 

@@ -14,6 +14,8 @@ from . import steps as _  # noqa: F401 -- the parent's steps
 from .recover import death, ending
 
 TYPE_CHECKING = False
+_RARE = ("user namespace", "mappings", "sources")  # of `steps.mapped`: the first of a plan
+
 if TYPE_CHECKING:
     from ..errors import StepError
     from ..plan.steps import Step
@@ -62,6 +64,8 @@ def bring_up_for_master(launch: Launch) -> int:
 
 def _walk(launch: Launch) -> None:
     first, *rest = launch.turns
+    if any(step.name in _RARE for step in first.steps):
+        from . import mapped  # noqa: F401 -- its steps
 
     def perform(step: Step) -> None:
         parent_step.perform(step, launch)

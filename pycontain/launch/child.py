@@ -51,7 +51,8 @@ class Child:
 
 def clone_flags(step: steps.Spawn, launch: Launch) -> int:
     """The flags for clone3: new namespaces except one created ahead of time, and the caller's."""
-    made_ahead = c.CLONE_NEWNET if launch.caller.network >= 0 else 0
+    ahead = launch.caller.network >= 0 and not step.enters  # it belongs to our user namespace
+    made_ahead = c.CLONE_NEWNET if ahead else 0
     return (step.flags & ~made_ahead) | launch.caller.clone_flags
 
 

@@ -68,10 +68,12 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
         launch.entrance = Entrance(launch.caller.until)
     context = Context(theirs)
     launch.fill(context)
+    if step.enters:
+        context.network = -1
     gc.freeze()  # the child's collector does not write to these objects: their pages stay shared
     try:
         with _Detour(step):
-            pid, pidfd = calls.clone3(clone_flags(step, launch), cgroup)
+            pid, pidfd = _clone(step, launch, context, cgroup)
             if pid == 0:
                 try:
                     ours.close()  # or the child itself would hold its pipe open
@@ -94,6 +96,15 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
         launch.entrance.theirs.close()
         launch.entrance.expect_from(pid)
     return ours
+
+
+def _clone(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> tuple[int, int]:
+    """As `calls.clone3`."""
+    if not step.enters:
+        return calls.clone3(clone_flags(step, launch), cgroup)
+    from . import between
+
+    return between.create(step, launch, context, cgroup)
 
 
 class _Detour:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..init.context import Context
     from ..kernel.wait import Until
     from ..options import Options
+    from ..plan.ids import Ids
     from ..plan.walk import Times, Turn
     from ..state.directory import StateDir
     from ..state.record import State
@@ -72,6 +73,8 @@ class Launch:
     console     the socket that receives the terminal's master, -1 for none
     seccomp     the compiled system call filter
     namespaces  CLONE_NEW* -> descriptor, of those to join
+    trees       detached mounts that were prepared: JSON path or device's path -> descriptor
+    ids         which ids of the host the container's are; None without a user namespace
     entrance    to the process that the child creates in a pid namespace; None if it does not
     times       of the steps of both sides
     left_over   pids of children that have ended, which their parent must wait for
@@ -95,6 +98,8 @@ class Launch:
         self.console = -1
         self.seccomp = b""
         self.namespaces: dict[int, int] = {}
+        self.trees: dict[str, int] = {}
+        self.ids: Ids | None = None
         self.entrance: Entrance | None = None
         self.times: Times = []
         self.left_over: list[int] = []
@@ -123,9 +128,10 @@ class Launch:
     def reap_child(self) -> None:
         """Wait for the child, which is exiting; if it is not ours, leave that to its parent."""
         child, self._child = self.child, None
-        self._reap(child)
+        self.reap(child)
 
-    def _reap(self, child: Child) -> None:
+    def reap(self, child: Child) -> None:
+        """Wait for a process that is exiting; if it is not ours, leave that to its parent."""
         try:
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         except ChildProcessError:  # a worker's: a child of the program
@@ -146,16 +152,17 @@ class Launch:
         if self._creator is not None:
             self.caller.until.wait(self._creator.pidfd)
             creator, self._creator = self._creator, None
-            self._reap(creator)
+            self.reap(creator)
 
     def kill_child(self) -> None:
         """Kill the child, and the one that it has replaced, and wait for them, if there are any."""
         for child in (self._creator, self._child):
             if child is not None:
-                self._kill(child)
+                self.kill(child)
         self._creator = None
 
-    def _kill(self, child: Child) -> None:
+    def kill(self, child: Child) -> None:
+        """Kill a process that was created here, and wait for it."""
         try:
             calls.send_signal(child.pidfd, _signal.SIGKILL)
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
@@ -167,6 +174,8 @@ class Launch:
     def fill(self, context: Context) -> None:
         """Fill the child's context."""
         context.namespaces = self.namespaces
+        context.trees = self.trees
+        context.ids = self.ids
         context.console = self.console
         context.seccomp = self.seccomp
         context.network = self.caller.network
@@ -175,13 +184,17 @@ class Launch:
         if self.entrance is not None:
             context.entrance, context.shared_pid = self.entrance.theirs, self.entrance.shared_pid
 
+    def host_uid(self, uid: int) -> int:
+        """The host's uid for one of the container's. Raises StepError for one without."""
+        return uid if self.ids is None else self.ids.uid(uid)
+
     def close_copy(self) -> None:
         """Close, in the child, what only the parent needs."""
 
     def close_what_the_child_has(self) -> None:
         """Close the parent's copies of what the child was given."""
-        fds = [*self.namespaces.values(), self.console]
-        self.namespaces, self.console = {}, -1
+        fds = [*self.namespaces.values(), *self.trees.values(), self.console]
+        self.namespaces, self.trees, self.console = {}, {}, -1
         close_all(fds)
 
     # --- undoing -------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def limit_cgroup(step: steps.LimitCgroup, launch: ContainerLaunch) -> None:
 @parent_step(steps.GiveCgroup)
 def give_cgroup(step: steps.GiveCgroup, launch: ContainerLaunch) -> None:
     """Change the owner of the files with which a cgroup is divided."""
-    launch.own_cgroup.give(step.uid)
+    launch.own_cgroup.give(launch.host_uid(step.uid))
 
 
 @parent_step(steps.FilterDevices)

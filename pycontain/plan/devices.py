@@ -29,17 +29,36 @@ DEFAULT_LINKS = (
 )
 
 
-def device_steps(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[steps.Step]:
-    """The steps that create devices and links; none below /dev if the host's /dev is mounted."""
+def device_steps(
+    devices: tuple[Device, ...], mounts: list[steps.Step], *, bound: bool
+) -> list[steps.Step]:
+    """
+    The steps that create devices and links; none below /dev if the host's /dev is mounted.
+
+    bound: the parent creates the devices, and the child binds them.
+    """
     given = {node.path: node for node in map(_node, devices)}
     if _hosts_dev(mounts) is not None:
         others = tuple(node for node in given.values() if not _is_in_dev(node))
-        return [steps.MakeDevices(nodes=others, why="linux.devices")] if others else []
+        why = "linux.devices"
+        return [steps.MakeDevices(nodes=others, bound=bound, why=why)] if others else []
     wanted = {node.path: node for node in DEFAULT_DEVICES} | given
+    nodes, why = tuple(wanted.values()), "linux.devices and the defaults"
     return [
-        steps.MakeDevices(nodes=tuple(wanted.values()), why="linux.devices and the defaults"),
+        steps.MakeDevices(nodes=nodes, bound=bound, why=why),
         steps.LinkDevices(links=DEFAULT_LINKS, why="runtime-linux.md"),
     ]
+
+
+def bound_nodes(made: list[steps.Step]) -> tuple[DeviceNode, ...]:
+    """The devices that the parent creates for the child to bind: all but FIFOs."""
+    return tuple(
+        node
+        for step in made
+        if isinstance(step, steps.MakeDevices) and step.bound
+        for node in step.nodes
+        if node.type != "p"
+    )
 
 
 def warnings(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[str]:

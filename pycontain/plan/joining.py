@@ -34,18 +34,15 @@ def build(
     flags = 0
     for namespace in linux.namespaces:
         flags |= FLAGS[namespace.type]
-    inside = bool(flags & c.CLONE_NEWPID)
+    inside, mapped = bool(flags & c.CLONE_NEWPID), bool(flags & c.CLONE_NEWUSER)
+    if mapped:
+        facts = facts.in_user_namespace()
+    affinity = wanted.execCPUAffinity
     made: list[steps.Step] = []
     if profile is not None:
         made.append(steps.CompileSeccomp(profile=profile, why="linux.seccomp"))
-    made += connect_steps(request.console_socket)
-    affinity = wanted.execCPUAffinity
-    initial = cpus(affinity.initial) if affinity and affinity.initial else ()
-    why = "a child of the runtime"
-    made.append(steps.Spawn(flags=0, names=(), cpus=initial, fork_because=_FORK_BECAUSE, why=why))
-    if wanted.oomScoreAdj is not None:
-        made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
     made += [
+        *_spawn_steps(wanted, request, mapped),
         steps.Guard(preserve_fds=request.preserve_fds, why="the container may hold hostile code"),
         steps.JoinKeyring(why="the caller's keys stay private"),
         steps.JoinProcess(
@@ -73,9 +70,26 @@ def build(
         make_cwd=False,
         takes_files=request.takes_files,
         inside=inside,
+        mapped=mapped,
     )
     if inside:
         made += process.enter_steps(wanted, facts, profile)
     made += hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds, inside=inside)
     return turns_of([*made, *before, *after])
+
+
+def _spawn_steps(wanted: Process, request: ExecRequest, mapped: bool) -> list[steps.Step]:
+    """What the parent does; mapped: the container has a user namespace."""
+    made = connect_steps(request.console_socket)
+    if mapped:
+        from .steps.mapped import ReadMappings
+
+        made.append(ReadMappings(why="linux.namespaces"))
+        made += process.give_streams_steps(wanted, request.takes_files)
+    affinity, why = wanted.execCPUAffinity, "a child of the runtime"
+    initial = cpus(affinity.initial) if affinity and affinity.initial else ()
+    made.append(steps.Spawn(flags=0, names=(), cpus=initial, fork_because=_FORK_BECAUSE, why=why))
+    if wanted.oomScoreAdj is not None:
+        made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
+    return made + (process.raise_outside_steps(wanted) if mapped else [])

@@ -60,7 +60,7 @@ IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
 # What a mount without options of its file system has anyway.
 _OFF = ("async", "nolazytime", "nomand")
 
-KINDS = ("bind", "rbind", "remount", "tmpcopyup")
+KINDS = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap")
 
 OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *IGNORED, *KINDS)
 
@@ -266,11 +266,19 @@ def _bind(
     late = target == "/" and bool(words.on & c.MOUNT_ATTR_RDONLY) and not hidden
     if late:
         attributes["on"] &= ~c.MOUNT_ATTR_RDONLY
+    maps = next((word for word in ("ridmap", "idmap") if word in words.kinds), "")
+    ids = None
+    if mount.uidMappings:
+        from .ids import ids_of
+
+        maps, ids = maps or "idmap", ids_of(mount.uidMappings, mount.gidMappings)
     return steps.MountBind(
         why=mount.at,
         target=target,
         source=os.path.normpath(os.path.join(bundle, source)),
         recursive="rbind" in words.kinds,
+        maps=maps,
+        ids=ids,
         readonly_later=late,
         propagation=words.propagation,
         ignored=words.ignored(),

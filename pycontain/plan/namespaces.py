@@ -8,6 +8,7 @@ from . import steps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..spec.records import Linux
+    from .ids import Ids
 
 FLAGS = {
     "pid": c.CLONE_NEWPID,
@@ -17,6 +18,7 @@ FLAGS = {
     "uts": c.CLONE_NEWUTS,
     "cgroup": c.CLONE_NEWCGROUP,
     "time": c.CLONE_NEWTIME,
+    "user": c.CLONE_NEWUSER,
 }
 # The names of the files in /proc/PID/ns.
 FILES = {
@@ -27,17 +29,21 @@ FILES = {
     c.CLONE_NEWUTS: "uts",
     c.CLONE_NEWCGROUP: "cgroup",
     c.CLONE_NEWTIME: "time",
+    c.CLONE_NEWUSER: "user",
 }
 # The mount namespace comes last: the files of the others are reached through the old one.
 JOIN_ORDER = (
     c.CLONE_NEWIPC, c.CLONE_NEWUTS, c.CLONE_NEWNET, c.CLONE_NEWTIME, c.CLONE_NEWCGROUP,
     c.CLONE_NEWNS,
 )  # fmt: skip
+# Before a user namespace, those are entered that may belong to the host's.
+_BEFORE_USER = JOIN_ORDER[:-1]
 
 # A cgroup namespace is rooted in its creator's cgroup, so the child creates it, once it is in the
-# container's; only children enter a new time namespace, so the parent creates it.
+# container's; only children enter a new time namespace, so the parent creates it, and a user
+# namespace is created with its mappings before there is a child.
 _FROM_WITHIN = c.CLONE_NEWCGROUP
-_FROM_OUTSIDE = c.CLONE_NEWTIME
+_FROM_OUTSIDE = c.CLONE_NEWTIME | c.CLONE_NEWUSER
 
 
 class Namespaces:
@@ -54,6 +60,11 @@ class Namespaces:
             self.changed[c.CLONE_NEWUTS] = "hostname or domainname"
         if linux.sysctl:
             self.changed |= _changed(linux)
+        self.ids: Ids | None = None
+        if linux.uidMappings:
+            from .ids import ids_of
+
+            self.ids = ids_of(linux.uidMappings, linux.gidMappings)
         self.offsets = {
             clock: (offset.secs, offset.nanosecs) for clock, offset in linux.timeOffsets.items()
         }
@@ -67,13 +78,28 @@ class Namespaces:
         """Whether others are in the container's pid namespace, and can see its processes."""
         return c.CLONE_NEWPID in self.joined
 
+    @property
+    def has_user(self) -> bool:
+        """Whether the container has a user namespace, to which its new namespaces belong."""
+        return self.has(c.CLONE_NEWUSER)
+
     def open_steps(self) -> list[steps.Step]:
-        """The parent opens the namespaces to join."""
-        if not self.joined:
-            return []
-        foreign = {flag: self.changed[flag] for flag in self.joined if flag in self.changed}
-        why = "linux.namespaces[].path"
-        return [steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why)]
+        """The parent opens the namespaces to join, and creates or examines a user namespace."""
+        made: list[steps.Step] = []
+        if self.joined:
+            foreign = {flag: self.changed[flag] for flag in self.joined if flag in self.changed}
+            why = "linux.namespaces[].path"
+            made.append(steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why))
+        if self.has_user:
+            from .steps import mapped
+
+            why = "linux.uidMappings, linux.gidMappings"
+            if c.CLONE_NEWUSER in self.joined:
+                made.append(mapped.ReadMappings(wanted=self.ids, why=why))
+            else:
+                assert self.ids is not None, "required by the check"
+                made.append(mapped.MakeUserNamespace(ids=self.ids, why=why))
+        return made
 
     def spawn(self, *, fork_because: str) -> steps.Spawn:
         """The child is created in the namespaces that clone3 can create."""
@@ -88,12 +114,16 @@ class Namespaces:
             fork_because=fork_because,
             time_namespace=c.CLONE_NEWTIME in self.new,
             time_offsets=self.offsets,
+            enters=(*self._to_join(_BEFORE_USER), c.CLONE_NEWUSER) if self.has_user else (),
         )
+
+    def _to_join(self, kinds: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(flag for flag in kinds if flag in self.joined)
 
     def enter_steps(self) -> list[steps.Step]:
         """The child enters the rest, but a pid namespace (`join_pids_steps`)."""
         made: list[steps.Step] = []
-        kinds = tuple(flag for flag in JOIN_ORDER if flag in self.joined)
+        kinds = self._to_join((c.CLONE_NEWNS,) if self.has_user else JOIN_ORDER)
         if kinds:
             made.append(steps.JoinNamespaces(kinds=kinds, why="linux.namespaces[].path"))
         if _FROM_WITHIN in self.new:

@@ -76,9 +76,9 @@ class _Builder:
         self.spec = spec
         self.linux = linux
         self.request = request
-        self.facts = facts
         self.rootfs = rootfs
         self.namespaces = Namespaces(linux, named=bool(spec.hostname or spec.domainname))
+        self.facts = facts.in_user_namespace() if self.namespaces.has_user else facts
         self.profile = process.filter_profile(linux)
         self.process = spec.process or Process(at="process", cwd="/")
         self.own_mounts = self.namespaces.has(c.CLONE_NEWNS)
@@ -86,6 +86,10 @@ class _Builder:
         self.mounts, self.read_only_later = mounts.mount_steps(
             spec.mounts, request.bundle, own_cgroup
         )
+        self.devices = devices.device_steps(
+            linux.devices, self.mounts, bound=self.namespaces.has_user
+        )
+        self.bound = devices.bound_nodes(self.devices)
         protected = [mounts.plain(path) for path in linux.readonlyPaths]
         self.protected = tuple(path for path in protected if path != "/")
         if "/" in protected or (spec.root is not None and spec.root.readonly):
@@ -106,6 +110,7 @@ class _Builder:
             *self._enter_namespaces(),
             *self._build_root(),
             *self._run_early_hooks(),
+            *self._write_sysctls(),
             *self._protect_paths(),
             *self.namespaces.join_pids_steps(),
             *self._change_root(),
@@ -119,15 +124,52 @@ class _Builder:
         if self.request.cgroup:
             wanted = self.linux.resources
             made += _cgroup_steps(wanted, self.linux.cgroupsPath)
-            made += self._give_cgroup()
         if self.profile is not None:
             made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
         made += self.namespaces.open_steps()
+        if self.request.cgroup:
+            made += self._give_cgroup()
+        made += self._prepare_sources()
+        if self.namespaces.has_user:
+            made += self._prepare_for_mapped_user()
         made += connect_steps(self.request.console_socket)
         made.append(self.namespaces.spawn(fork_because=self._why_fork(made)))
         made.append(steps.RecordPid(why="a container can always be deleted"))
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
+        if self.namespaces.has_user:
+            made += process.raise_outside_steps(self.process)
+        return made
+
+    def _prepare_sources(self) -> list[steps.Step]:
+        """What the child may not reach in its user namespace, and mounts that map ids."""
+        user = self.namespaces.has_user and c.CLONE_NEWNS in self.namespaces.new
+        binds = tuple(
+            step
+            for step in self.mounts
+            if isinstance(step, (steps.MountBind, steps.MountCgroup)) and (user or _maps_ids(step))
+        )
+        if not user and not binds:
+            return []
+        from .steps.mapped import PrepareMounts
+
+        kind, _ = self._propagation()
+        return [
+            PrepareMounts(
+                rootfs=self.rootfs if user else "",
+                propagation=c.MS_PRIVATE if kind == c.MS_PRIVATE else c.MS_SLAVE,
+                mounts=binds,
+                why="linux.namespaces, mounts",
+            )
+        ]
+
+    def _prepare_for_mapped_user(self) -> list[steps.Step]:
+        """What only the host's root may do for the user of a user namespace."""
+        from .steps.mapped import PrepareDevices
+
+        made = process.give_streams_steps(self.process, self.request.takes_files)
+        if self.bound:
+            made.append(PrepareDevices(nodes=self.bound, why="linux.devices and the defaults"))
         return made
 
     def _why_fork(self, before: list[steps.Step]) -> str:
@@ -147,8 +189,9 @@ class _Builder:
     def _give_cgroup(self) -> list[steps.Step]:
         """Without a cgroup namespace and a writable mount, the user could do nothing with it."""
         uid = self.process.user.uid if self.process.user else 0
-        writable = mounts.writable_cgroup(self.spec.mounts)
-        if uid == 0 or not writable or c.CLONE_NEWCGROUP not in self.namespaces.new:
+        namespaces, writable = self.namespaces, mounts.writable_cgroup(self.spec.mounts)
+        is_hosts_root = uid == 0 and not namespaces.has_user
+        if is_hosts_root or not writable or c.CLONE_NEWCGROUP not in namespaces.new:
             return []
         return [steps.GiveCgroup(uid=uid, why="config-linux.md, Cgroup ownership")]
 
@@ -163,16 +206,20 @@ class _Builder:
         return made + self.namespaces.enter_steps()
 
     def _build_root(self) -> list[steps.Step]:
-        made = devices.device_steps(self.linux.devices, self.mounts)
         if not self.own_mounts:
-            return [steps.OpenRoot(path=self.rootfs, why="root.path"), *made]
-        kind, recursive = mounts.PROPAGATION[self.linux.rootfsPropagation or "rslave"]
-        if kind == c.MS_UNBINDABLE:  # applied to the root later: here it would prevent the bind
-            kind = c.MS_PRIVATE
+            return [steps.OpenRoot(path=self.rootfs, why="root.path"), *self.devices]
+        kind, recursive = self._propagation()
         root = steps.BindRoot(
             path=self.rootfs, propagation=kind, recursive=recursive, why="root.path"
         )
-        return [root, *self.mounts, *made]
+        return [root, *self.mounts, *self.devices]
+
+    def _propagation(self) -> tuple[int, bool]:
+        """(MS_*, recursive) of the child's whole tree."""
+        kind, recursive = mounts.PROPAGATION[self.linux.rootfsPropagation or "rslave"]
+        if kind == c.MS_UNBINDABLE:  # applied to the root later: here it would prevent the bind
+            kind = c.MS_PRIVATE
+        return kind, recursive
 
     def _hooks(self, kind: str) -> tuple[Hook, ...]:
         hooks: Hooks | None = self.spec.hooks
@@ -197,6 +244,18 @@ class _Builder:
         return [
             steps.ChangeRoot(pivot=not self.request.no_pivot, propagation=kind, why="root.path")
         ]
+
+    def _write_sysctls(self) -> list[steps.Step]:
+        """While the host's /proc is visible: without one, a user namespace cannot mount another."""
+        if not self.linux.sysctl:
+            return []
+        from ..spec import sysctl
+
+        settings = tuple(
+            (sysctl.path(name), value, f"linux.sysctl[{name}]")
+            for name, value in self.linux.sysctl.items()
+        )
+        return [steps.WriteSysctls(settings=settings, why="linux.sysctl")]
 
     def _protect_paths(self) -> list[steps.Step]:
         if not self.own_mounts:
@@ -253,14 +312,6 @@ class _Builder:
                     why="hostname, domainname",
                 )
             )
-        if self.linux.sysctl:
-            from ..spec import sysctl
-
-            settings = tuple(
-                (sysctl.path(name), value, f"linux.sysctl[{name}]")
-                for name, value in self.linux.sysctl.items()
-            )
-            made.append(steps.WriteSysctls(settings=settings, why="linux.sysctl"))
         return made
 
     def _become_process(self) -> list[steps.Step]:
@@ -284,6 +335,7 @@ class _Builder:
             make_cwd=not self.own_mounts,  # else it was created before anything became read-only
             takes_files=self.request.takes_files,
             inside=self.namespaces.joins_pids,
+            mapped=self.namespaces.has_user,
         )
 
     def _become_program(self) -> list[steps.Step]:
@@ -291,6 +343,10 @@ class _Builder:
         if self.namespaces.joins_pids:
             created += process.enter_steps(self.process, self.facts, self.profile)
             created.append(steps.RecordPid(why="from here on it is the container's first process"))
+        if self.bound:
+            from .steps.mapped import RemoveDevices
+
+            created.append(RemoveDevices(count=len(self.bound), why="they are mounted"))
         created += hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
         created.append(steps.Announce(why="runtime.md, Lifecycle 6"))
         if self.request.separate_start:
@@ -328,6 +384,10 @@ def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:
     if pidfd_socket:
         made.append(steps.SendPidfd(path=pidfd_socket, why="--pidfd-socket"))
     return made
+
+
+def _maps_ids(step: steps.Step) -> bool:
+    return isinstance(step, steps.MountBind) and bool(step.maps)
 
 
 def _cgroup_steps(wanted: Resources | None, path: str | None) -> list[steps.Step]:

@@ -71,6 +71,12 @@ def _scheduler_steps(process: Process) -> list[steps.SetScheduler]:
     ]
 
 
+def _scheduling_outside(process: Process) -> list[steps.SetSchedulerOutside]:
+    return [
+        steps.SetSchedulerOutside(wanted=step, why=step.why) for step in _scheduler_steps(process)
+    ]
+
+
 def _inherited_scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
     """I/O priority and execution domain."""
     made: list[steps.Step] = []
@@ -153,6 +159,7 @@ def become_steps(
     make_cwd: bool,
     takes_files: bool,
     inside: bool,
+    mapped: bool,
 ) -> list[steps.Step]:
     """
     From the runtime's process to the container's, ready for execve.
@@ -160,10 +167,11 @@ def become_steps(
     read_only runs once the working directory exists, while mounting is still permitted.
     takes_files: files among its streams are given to the user, as pipes always are.
     inside: `enter_steps` follow, since there are others in its pid namespace.
+    mapped: it is in a user namespace, where CPU scheduling may only be restrained.
     """
     made: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
-        *(() if inside else _scheduler_steps(process)),
+        *(() if inside else _scheduling_outside(process) if mapped else _scheduler_steps(process)),
         *_inherited_scheduling_steps(process, linux),
         steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
         *(read_only or ()),
@@ -195,10 +203,7 @@ def enter_steps(process: Process, facts: Facts, profile: Profile | None) -> list
     return [
         enter,
         steps.TakeOver(why="only the kernel is believed"),
-        *(
-            steps.SetSchedulerOutside(wanted=step, why=step.why)
-            for step in _scheduler_steps(process)
-        ),
+        *_scheduling_outside(process),
     ]
 
 
@@ -260,6 +265,26 @@ def rlimit_steps(process: Process, profile: Profile | None, inside: bool) -> lis
         hard = tuple((limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in late)
         made.append(steps.RaiseRlimits(limits=hard, why="process.rlimits[].hard"))
     return made
+
+
+def raise_outside_steps(process: Process) -> list[steps.Step]:
+    """The parent raises the hard limits of a process in a user namespace."""
+    if not process.rlimits:
+        return []
+    from .steps import mapped
+
+    limits = tuple(
+        (limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in process.rlimits
+    )
+    return [mapped.RaiseRlimitsOutside(limits=limits, why="process.rlimits[].hard")]
+
+
+def give_streams_steps(process: Process, takes_files: bool) -> list[steps.Step]:
+    """The parent gives the standard streams to the user of a user namespace."""
+    from .steps import mapped
+
+    uid = process.user.uid if process.user else 0
+    return [mapped.GiveStreams(uid=uid, takes_files=takes_files, why="process.user")]
 
 
 def _late_limits(process: Process, profile: Profile | None, inside: bool) -> tuple[Rlimit, ...]:

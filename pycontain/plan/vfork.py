@@ -66,6 +66,10 @@ def _joins_pids(found: Circumstances) -> bool:
     return c.CLONE_NEWPID in found.namespaces.joined
 
 
+def _has_user_namespace(found: Circumstances) -> bool:
+    return found.namespaces.has_user
+
+
 def _has_time_namespace(found: Circumstances) -> bool:
     return found.namespaces.has(c.CLONE_NEWTIME)
 
@@ -89,6 +93,7 @@ REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
     ("RLIMIT_FSIZE keeps it from writing the state", _cannot_write),
     ("a system call filter could kill it half-way", _filters_early),
     ("it creates the program's process in the joined pid namespace", _joins_pids),
+    ("another process, in the user namespace, creates it", _has_user_namespace),
     ("a process that shares memory cannot enter a time namespace", _has_time_namespace),
     ("tmpcopyup can exceed the available memory", _copies),
     ("it could run out of memory, limited to less than 64 MiB", _has_little_memory),

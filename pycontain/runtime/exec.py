@@ -90,7 +90,7 @@ def _wanted(request: ExecRequest, spec: Spec, until: Until) -> Process:
         wanted = _completed(read_text(Process, text, f"{request.process}: process"), spec)
     else:
         wanted = _process(request, spec)
-    check_process(wanted)
+    check_process(wanted, spec.linux)
     return wanted
 
 

@@ -7,8 +7,8 @@ is available, a namespace is the host's own) is checked by the plan. Source: con
 
 from __future__ import annotations
 
-from . import linux_rules, names, process_rules, unbuilt
-from .problem import absolute, each, keyed, not_built, problem, under
+from . import linux_rules, names, process_rules
+from .problem import absolute, keyed, problem, under
 from .records import HOOK_KINDS, Linux
 
 TYPE_CHECKING = False
@@ -31,10 +31,15 @@ def problems(spec: Spec) -> list[SpecError]:
     return list(_problems(spec))
 
 
-def check_process(process: Process) -> None:
-    """Raise SpecError for the first problem of a process for `exec`."""
+def check_process(process: Process, linux: Linux | None = None) -> None:
+    """Raise SpecError for the first problem of a process for `exec`, in a container like this."""
     for wrong in process_rules.problems(process):
         raise wrong
+    if linux is not None and linux.uidMappings:
+        from . import mapping_rules
+
+        for wrong in mapping_rules.of_process(process, linux):
+            raise wrong
 
 
 def check_resources(resources: Resources) -> None:
@@ -66,11 +71,26 @@ def _problems(spec: Spec) -> Problems:
     yield from _hooks(spec)
     yield from _annotations(spec)
     yield from linux_rules.problems(linux)
+    if _maps_ids(spec, linux):
+        from . import mapping_rules
+
+        yield from mapping_rules.problems(spec, linux)
     if linux.sysctl:
         from . import sysctl
 
         yield from sysctl.problems(spec, linux)
     yield from linux_rules.missing_namespaces(spec, linux)
+
+
+def _maps_ids(spec: Spec, linux: Linux) -> bool:
+    """Whether a configuration has a user namespace, or mounts that map ids."""
+    return bool(
+        linux.uidMappings
+        or linux.gidMappings
+        or any(namespace.type == "user" for namespace in linux.namespaces)
+        or any(mount.uidMappings or mount.gidMappings for mount in spec.mounts)
+        or any("idmap" in option for mount in spec.mounts for option in mount.options)
+    )
 
 
 def _version(spec: Spec) -> Problems:
@@ -125,15 +145,10 @@ def _mount(mount: Mount) -> Problems:
 
     A relative destination is deprecated, not wrong: it means one below /.
     """
-    yield from unbuilt.properties(mount)
     options = set(mount.options)
     if not mount.source and {"bind", "rbind"} & options and "remount" not in options:
         remedy = "set it to the path to bind"
         yield problem(under(mount, "source"), "is missing from a bind mount", remedy)
-    for at, option in each(mount, "options"):
-        name = option.partition("=")[0]  # crun writes idmap=uids=...
-        if name in unbuilt.MOUNT_OPTIONS:
-            yield not_built(at, unbuilt.MOUNT_OPTIONS[name], option)
 
 
 def _hooks(spec: Spec) -> Problems:

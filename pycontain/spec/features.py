@@ -28,7 +28,7 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
         "hooks": list(HOOK_KINDS),
         "mountOptions": sorted(mount_options),
         "linux": {
-            "namespaces": _built(_NAMESPACES, unbuilt.NAMESPACES),
+            "namespaces": list(_NAMESPACES),
             "capabilities": list(names.CAPABILITIES),
             "cgroup": {
                 "v1": False,
@@ -41,7 +41,7 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": False},
         },
         "annotations": {"run.pycontain.isolations": "namespaces"},

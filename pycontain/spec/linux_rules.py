@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import unbuilt
-from .problem import absolute, between, each, keyed, not_built, problem, under
+from .problem import absolute, between, each, keyed, problem, under
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ def _namespaces(linux: Linux) -> Problems:
     first: dict[str, str] = {}
     for namespace in linux.namespaces:
         kind, at = namespace.type, under(namespace, "type")
-        if kind in unbuilt.NAMESPACES:
-            yield not_built(at, unbuilt.NAMESPACES[kind], kind)
         if kind in first:
             yield problem(at, f"is the same as that of {first[kind]}", "keep one of them", kind)
         first.setdefault(kind, namespace.at)

@@ -12,14 +12,11 @@ from .problem import not_built, under
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .problem import Problems
-    from .records import Linux, Mount, Process, Seccomp
+    from .records import Linux, Process, Seccomp
 
 _PROPERTIES = {
     "Process": {"apparmorProfile": "AppArmor", "selinuxLabel": "SELinux"},
-    "Mount": {"uidMappings": "an id-mapped mount", "gidMappings": "an id-mapped mount"},
     "Linux": {
-        "uidMappings": "a user namespace",
-        "gidMappings": "a user namespace",
         "netDevices": "moving network devices",
         "intelRdt": "Intel RDT",
         "memoryPolicy": "a memory policy",
@@ -34,12 +31,10 @@ _PROPERTIES = {
 # The value for no confinement, which Podman writes on hosts without AppArmor.
 _UNCONFINED = {"apparmorProfile": "unconfined"}
 
-NAMESPACES = {"user": "a user namespace"}
-MOUNT_OPTIONS = {"idmap": "an id-mapped mount", "ridmap": "an id-mapped mount"}
 SECCOMP_ACTIONS = {"SCMP_ACT_NOTIFY": "seccomp notification"}
 
 
-def properties(record: Process | Mount | Linux | Seccomp) -> Problems:
+def properties(record: Process | Linux | Seccomp) -> Problems:
     """The properties of this record that are set but not built."""
     for key, feature in _PROPERTIES[type(record).__name__].items():
         value = getattr(record, key)

@@ -345,6 +345,10 @@ class StateDir:
         """The path of a file of this container."""
         return os.path.join(self.path, name)
 
+    def device_file(self, index: int) -> str:
+        """The path of a device file that is being prepared for a user namespace."""
+        return self.file(f"device.{index}")
+
     def remove(self) -> None:
         """
         Remove the directory and its files. Only the runtime writes there.

@@ -46,6 +46,13 @@ For `create` the parent exits after "created"; the child, or the bare process, t
 FIFOs in the state directory, which replace the pipes, and `start` takes the parent's place. If the
 parent dies, the child reads an end of file and exits.
 
+A child in a user namespace is created by a process between (`launch.between`), which has a pair of
+pipes of its own:
+
+    parent                                   the process between
+    ------                                   -------------------
+                      <-  {"pid": …}         of the child; or {"fault": {…}}
+
 A child of vfork shares its parent's memory and needs none of this.
 """
 
@@ -156,6 +163,11 @@ def await_turn(channel: Channel) -> None:
         os._exit(EXIT_FAILED)
 
 
+def report_pid(channel: Channel, pid: int) -> None:
+    """Report the pid of the child that this process has created (`launch.between`)."""
+    channel.send({"pid": pid})
+
+
 def begin_step(channel: Channel) -> None:
     """Count a step as begun."""
     if channel.steps >= 0:
@@ -183,6 +195,20 @@ def report_fault(channel: Channel, error: BaseException) -> None:
 def is_alive(channel: Channel) -> bool:
     """Wait until the child has reported that it runs; False if it ended before."""
     return channel.receive() is not None
+
+
+def await_pid(channel: Channel) -> int:
+    """The pid that a process between reports; 0 if it ended before. Raises its error."""
+    message = channel.receive()
+    if message is None:
+        return 0
+    word, content = message
+    if isinstance(content, PycontainError):
+        raise content
+    if word != "pid":
+        raise StepError("is not a message of a process between", value=word)
+    [(_, pid)] = content
+    return pid
 
 
 def pass_turn(channel: Channel) -> None:
@@ -244,6 +270,8 @@ def _message(line: bytes) -> Message:
     if word in ("done", "exec") and jsontext.fits(content, [(str, int)]):
         assert isinstance(content, list)
         return word, [(name, spent) for name, spent in content]
+    if word == "pid" and type(content) is int and content > 0:
+        return word, [(word, content)]
     raise ValueError(f"there is no such {word}")
 
 

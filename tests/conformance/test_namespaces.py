@@ -227,7 +227,7 @@ def test_without_linux_at_all_nothing_is_isolated_but_the_root(runtime, bundle):
 REFUSED = [
     ([{"type": "pid"}, {"type": "pid"}], "linux.namespaces[1].type"),
     ([{"type": "bag"}], 'linux.namespaces[0].type = "bag"'),
-    ([{"type": "user"}], "user namespace"),
+    ([{"type": "user"}], "linux.uidMappings is required by the user namespace"),
     ([{"type": "ipc", "path": "relative"}], "linux.namespaces[0].path"),
     (
         [{"type": "ipc", "path": "/proc/self/ns/uts"}],

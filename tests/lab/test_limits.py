@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.containers import Container, Runtime, keyed, unbuilt, until
+from tests.lab.containers import Container, Runtime, keyed, until
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.needs_busybox]
 
@@ -159,7 +159,6 @@ def test_a_container_manages_its_own_cgroup_namespace(runtime: Runtime) -> None:
     assert done.stdout.split() == ["0::/", "5", "0::/inner/leaf"], done.stderr
 
 
-@unbuilt("a user namespace")
 @pytest.mark.needs_userns
 def test_the_cgroup_is_delegated_to_the_containers_user_namespace(runtime: Runtime) -> None:
     def mapped(config: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ VALUES = [
     ("linux", [], "linux"),
     ("linux.rootfsPropagation", "sideways", "linux.rootfsPropagation"),
     ("linux.uidMappings", [{"containerID": 0, "hostID": 0, "size": 1}], "user namespace"),
+    ("linux.namespaces", [{"type": "user"}, {"type": "mount"}], "linux.uidMappings"),
     ("linux.intelRdt", {"closID": "x"}, "Intel RDT"),
     ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "memory policy"),
     ("linux.mountLabel", "x", "linux.mountLabel"),

@@ -22,7 +22,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pycontain.init import hooks, inside, main, start  # noqa: F401 -- the child's steps
-from pycontain.launch import bring_up  # noqa: F401 -- the parent's steps
+from pycontain.launch import (
+    bring_up,  # noqa: F401 -- the parent's steps
+    mapped,  # noqa: F401
+)
 from pycontain.launch import inside as _  # noqa: F401 -- and the rare ones
 from pycontain.plan.walk import child_step, parent_step
 
@@ -58,6 +61,10 @@ TESTED = {
         "AdjustOomScore", "StartSession", "SetScheduler", "SetIoPriority", "SetPersonality",
         "EnterDirectory", "SetRlimits", "RaiseRlimits", "BoundCapabilities", "TakeUser",
         "SetCapabilities", "NoNewPrivileges",
+    ),
+    "tests/conformance/test_user_namespaces.py tests/security/test_user_namespaces.py": (
+        "MakeUserNamespace", "ReadMappings", "PrepareMounts", "PrepareDevices", "RemoveDevices",
+        "GiveStreams", "RaiseRlimitsOutside",
     ),
     "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),

@@ -151,12 +151,14 @@ VFORK: dict[str, dict[str, Any]] = {
     "a new tmpfs": {"linux.namespaces": [{"type": "mount"}], "mounts": [TMPFS]},
 }
 TIME = "time namespace"
+MOUNTS = {"type": "mount"}
 FORK: list[tuple[str, dict[str, Any]]] = [
     ("hooks", {"hooks.prestart": HOOK}),
     ("hooks", {"hooks.createRuntime": HOOK}),
     ("hooks", {"hooks.createContainer": HOOK}),
     ("hooks", {"hooks.startContainer": HOOK}),
     ("joined pid namespace", {"linux.namespaces": [{"type": "pid", "path": "/p"}]}),
+    ("in the user namespace", {"linux.namespaces": [{"type": "user", "path": "/u"}, MOUNTS]}),
     (TIME, {"linux.namespaces": [{"type": "time"}]}),
     (TIME, {"linux.namespaces": [{"type": "time", "path": "/t"}]}),
     ("filter", {"linux.seccomp": SECCOMP, "process.noNewPrivileges": False}),

@@ -9,7 +9,10 @@ import pytest
 
 from pycontain.errors import KernelError, StepError
 from pycontain.init import hooks, inside, main, start  # noqa: F401 -- the child's steps
-from pycontain.launch import bring_up  # noqa: F401 -- the parent's steps
+from pycontain.launch import (
+    bring_up,  # noqa: F401 -- the parent's steps
+    mapped,  # noqa: F401
+)
 from pycontain.launch import inside as rare  # noqa: F401 -- and the rare ones
 from pycontain.plan import steps
 from pycontain.plan.walk import Peer, child_step, parent_step, turns_of, walk

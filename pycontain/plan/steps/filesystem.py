@@ -5,6 +5,10 @@ from __future__ import annotations
 from ...lean.record import Record
 from .base import Step
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..ids import Ids
+
 
 class BindRoot(Step):
     """The rootfs becomes a mount of its own that can be pivoted to."""
@@ -79,9 +83,12 @@ class MountBind(MountStep):
     source: str
     recursive: bool
     readonly_later: bool = False
+    maps: str = ""  # "idmap", "ridmap" with its submounts, "" if ids are not mapped
+    ids: Ids | None = None  # how they are; None as in the user namespace
 
     def what(self) -> str:
-        return f"bind {self.source} on {self.target}{' with its submounts' * self.recursive}"
+        how = f" with ids mapped: {self.ids or 'as in the user namespace'}" if self.maps else ""
+        return f"bind {self.source} on {self.target}{' with its submounts' * self.recursive}{how}"
 
     def place(self) -> str:
         return f"{self.why}, {self.source} on {self.target}"
@@ -124,9 +131,10 @@ class MakeDevices(Step):
 
     name = "devices"
     nodes: tuple[DeviceNode, ...]
+    bound: bool = False  # the parent has created them
 
     def what(self) -> str:
-        return "create " + ", ".join(node.path for node in self.nodes)
+        return ("bind " if self.bound else "create ") + ", ".join(node.path for node in self.nodes)
 
 
 class LinkDevices(Step):

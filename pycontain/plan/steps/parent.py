@@ -110,10 +110,13 @@ class Spawn(ParentStep):
     time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
     time_namespace: bool = False
     cpus: tuple[int, ...] = ()  # where the parent runs while it forks, () for no change
+    # entered first, by a process that then creates the child, as root there; a user namespace last
+    enters: tuple[int, ...] = ()
 
     def what(self) -> str:
         way = "fork" if self.fork_because else "vfork"
-        return f"{way}, with new namespaces: {', '.join(self.names) or 'none'} (clone3)"
+        more = ", as root of the user namespace" * bool(self.enters)
+        return f"{way}, with new namespaces: {', '.join(self.names) or 'none'} (clone3){more}"
 
 
 class RecordPid(ParentStep):

@@ -1,0 +1,147 @@
+"""User namespaces by descriptor, and the ids that they map. user_namespaces(7)."""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import KernelError
+from ..lean import os
+from . import calls
+from . import const as c
+from .closing import close_owned
+from .files import read_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Map: TypeAlias = tuple[tuple[int, int, int], ...]  # (first inside, first outside, how many)
+
+
+_NOBODY = 65534
+
+
+class _Keeper:
+    """
+    A process that does nothing but be in a user namespace, until this one has seen what it needs.
+
+    namespace  a descriptor of the one that it enters; -1 to create a new one
+
+    Nobody who is in that namespace may inspect it: it is not dumpable. Raises KernelError.
+    """
+
+    def __init__(self, namespace: int = -1) -> None:
+        self.namespace = namespace
+        ready, self.writer = os.pipe2(os.O_CLOEXEC)
+        self.reader, told = os.pipe2(os.O_CLOEXEC)
+        pid, self.pidfd = calls.clone3(c.CLONE_NEWUSER if namespace < 0 else 0)
+        if pid == 0:
+            self._keep(ready, told)
+        self.folder = f"/proc/{pid}"
+        os.close(ready)
+        os.close(told)
+
+    def _keep(self, ready: int, told: int) -> None:
+        try:
+            close_owned(self, "reader", "writer")  # or it would hold its pipe open itself
+            if self.namespace >= 0:
+                take_root(_NOBODY, _NOBODY)  # the ids of its root are not known yet
+                calls.setns(self.namespace, c.CLONE_NEWUSER)
+            os.write(told, b"0")
+            os.read(ready, 1)  # nothing: until the other end is closed
+        except KernelError as error:
+            os.write(told, str(error.errno).encode())
+        finally:
+            os._exit(0)
+
+    def __enter__(self) -> str:
+        """Its folder in /proc. Raises KernelError if it could not enter the namespace."""
+        number = int(os.read(self.reader, 16) or errno.ESRCH)
+        if number:
+            self.__exit__()
+            raise KernelError.of("setns", number)
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        close_owned(self, "reader", "writer")
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        close_owned(self, "pidfd")
+
+
+def user_namespace(uids: Map, gids: Map, at: tuple[str, str]) -> int:
+    """
+    A new user namespace with these mappings, which belongs to this process's user.
+
+    at  the JSON paths of the two maps, for errors
+
+    Raises KernelError.
+    """
+    with _Keeper() as folder:
+        for name, mapped, place in (("uid_map", uids, at[0]), ("gid_map", gids, at[1])):
+            _write_map(f"{folder}/{name}", mapped, place)
+        try:
+            return os.open(f"{folder}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError.of("open", error.errno or 0, f"{folder}/ns/user") from None
+
+
+def _write_map(file: str, mapped: Map, at: str) -> None:
+    """The kernel accepts one write, of all lines."""
+    name = file.rpartition("/")[2]
+    lines = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in mapped)
+    fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, lines.encode())
+    except OSError as error:
+        refused = KernelError.of(f"write {name}", error.errno or 0, at)
+        if error.errno == errno.EPERM:
+            refused.fault.remedy = "map ids that the runtime's own user namespace has"
+        raise refused from None
+    finally:
+        os.close(fd)
+
+
+def mappings(namespace: int) -> tuple[Map, Map]:
+    """The maps for uids and gids of an existing user namespace. Raises KernelError."""
+    with _Keeper(namespace) as folder:
+        return mappings_of(folder)
+
+
+def mappings_of(folder: str) -> tuple[Map, Map]:
+    """Those of the process with this folder in /proc, as seen from here. Raises KernelError."""
+    return _read_map(f"{folder}/uid_map"), _read_map(f"{folder}/gid_map")
+
+
+def _read_map(file: str) -> Map:
+    made = []
+    for line in read_bytes(file).splitlines():
+        inside, outside, size = map(int, line.split())
+        made.append((inside, outside, size))
+    return tuple(made)
+
+
+def is_own(namespace: int) -> bool:
+    """Whether this is the user namespace of this process."""
+    return os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/user"))
+
+
+def take_root(uid: int, gid: int) -> None:
+    """
+    Take the ids that root of a user namespace has on the host, before it is entered.
+
+    So that this process has no right of the host's root there, not even for a moment: it keeps its
+    capabilities, which it loses by entering (capabilities(7), SECBIT_NO_SETUID_FIXUP). Nobody in
+    the namespace may inspect it; a change of ids resets that.
+    """
+    calls.prctl(c.PR_SET_SECUREBITS, c.SECBIT_NO_SETUID_FIXUP, name="PR_SET_SECUREBITS")
+    calls.set_identity(uid, gid, ())
+    calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
+
+
+def map_ids(tree: int, namespace: int, *, recursive: bool) -> None:
+    """
+    Map the ids of a detached mount as a user namespace does. mount_setattr(2), MOUNT_ATTR_IDMAP.
+
+    Raises KernelError, with EINVAL for a file system that cannot do that.
+    """
+    calls.mount_setattr(tree, set=c.MOUNT_ATTR_IDMAP, recursive=recursive, user=namespace)

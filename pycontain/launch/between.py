@@ -1,0 +1,139 @@
+"""
+A process between this one and a child that is born in a user namespace.
+
+Only a process in a user namespace creates namespaces that belong to it, and none that has entered
+one returns. So another process enters it, together with those to join, becomes its root, and
+creates the child, which has no right of the host's root from its first moment. This process remains
+the child's parent (CLONE_PARENT). clone(2), setns(2), user_namespaces(7).
+
+What the child will mount was prepared, but a detached mount would keep none of its restrictions:
+those that a mount namespace is created with are locked, as copies of a more privileged one's
+(mount_namespaces(7)). So the process between attaches them first, in a mount namespace of its own.
+Their place, the stage, covers the rootfs, as the container's root will. The child reaches it as its
+working directory, which the kernel replaces by the copy's, whoever may reach its path.
+"""
+
+from __future__ import annotations
+
+from ..init.rootfs import open_host
+from ..kernel import calls
+from ..kernel import const as c
+from ..kernel.mapping import take_root
+from ..kernel.mounts import Tree
+from ..kernel.root import is_directory
+from ..lean import os
+from ..wire import sync
+from .child import Child, clone_flags
+from .launch import ContainerLaunch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ..init.context import Context
+    from ..plan import steps
+    from .launch import Launch
+
+_OPEN = os.O_PATH | os.O_CLOEXEC
+
+
+def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> tuple[int, int]:
+    """
+    Create the child, as `calls.clone3` does: (pid, pidfd) in this process, (0, -1) in the child.
+
+    If the process between is killed at once, it takes the child's place, for `fork.make_child` to
+    see that. Raises KernelError if it cannot enter a namespace or create the child.
+    """
+    ours, theirs = sync.Channel.uncounted_pair(launch.caller.until)
+    pid, pidfd = calls.clone3(launch.caller.clone_flags, cgroup)
+    if pid == 0:
+        ours.close()
+        return _enter_and_create(step, launch, context, theirs)
+    theirs.close()
+    between = Child(pid, pidfd, ours)
+    try:
+        child = sync.await_pid(ours)
+    except BaseException:
+        launch.kill(between)
+        raise
+    if child == 0:
+        ours.close()
+        return pid, pidfd
+    made = child, os.pidfd_open(child)
+    ours.close()
+    launch.reap(between)
+    return made
+
+
+def _enter_and_create(
+    step: steps.Spawn, launch: Launch, context: Context, channel: sync.Channel
+) -> tuple[int, int]:
+    """In the process between: returns in the child alone."""
+    try:
+        # who is in these namespaces may not inspect this process (CVE-2016-9962)
+        calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
+        *others, user = step.enters
+        for kind in others:
+            calls.setns(launch.namespaces[kind], kind)
+        flags, staged = (
+            clone_flags(step, launch),
+            context.trees if step.flags & c.CLONE_NEWNS else {},
+        )
+        _stage(staged, launch)
+        assert launch.ids is not None, "a step before this one has them"
+        take_root(launch.ids.uid(0), launch.ids.gid(0))
+        calls.setns(launch.namespaces[user], user)
+        pid, _ = calls.clone3(flags | c.CLONE_PARENT)
+        if pid == 0 and staged:
+            _clone_from_stage(context)
+    except BaseException as error:  # nothing may escape into the caller's stack
+        _end(channel, error)
+    if pid:
+        _end(channel, pid)
+    channel.close()
+    return 0, -1
+
+
+def _end(channel: sync.Channel, result: int | BaseException) -> NoReturn:
+    """Exit after reporting the child's pid or an error, which fails if the parent has ended."""
+    try:
+        if isinstance(result, int):
+            sync.report_pid(channel, result)
+        else:
+            sync.report_fault(channel, result)
+    finally:
+        os._exit(0)
+
+
+def _stage(trees: dict[str, int], launch: Launch) -> None:
+    """Attach the prepared mounts in a new mount namespace, below the working directory."""
+    assert isinstance(launch, ContainerLaunch), "exec creates no namespaces"
+    slash, rootfs = open_host("/"), launch.state.rootfs
+    calls.unshare(c.CLONE_NEWNS)
+    Tree(open_host("/")).propagate(c.MS_SLAVE, recursive=True)
+    # what covers "/" would be unmounted in place of the old root, or not at all
+    hosts_root = os.path.samestat(os.stat(rootfs), os.fstat(slash))
+    place = open_host(launch.directory.path if hosts_root else rootfs)
+    stage = Tree.new("tmpfs", ("mode=755",)).fd
+    Tree(stage).attach(place, rootfs)
+    for index, tree in enumerate(trees.values()):
+        name = str(index)
+        if is_directory(tree):
+            os.mkdir(name, dir_fd=stage)
+        else:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=stage))
+        place = os.open(name, _OPEN, dir_fd=stage)
+        Tree(tree).attach(place, name)
+        os.close(place)
+    os.fchdir(stage)
+
+
+def _clone_from_stage(context: Context) -> None:
+    """In the child: replace the prepared mounts by clones of their copies in its own namespace."""
+    context.stage = os.open(".", _OPEN)
+    for index, key in enumerate(context.trees):
+        os.close(context.trees[key])
+        place = os.open(str(index), _OPEN, dir_fd=context.stage)
+        context.trees[key] = Tree.clone(place, recursive=True, at=key).fd
+        os.close(place)
+    os.chdir("/")

@@ -1,0 +1,105 @@
+"""
+The steps for user namespaces and id-mapped mounts, all of the parent: few plans have them.
+
+What a child in a user namespace cannot do or reach, the parent prepares before it exists.
+"""
+
+from __future__ import annotations
+
+from .base import ParentStep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..ids import Ids
+    from .filesystem import DeviceNode, MountStep
+
+
+class MakeUserNamespace(ParentStep):
+    """The namespace exists, with its mappings, before any process of the container."""
+
+    name = "user namespace"
+    ids: Ids
+
+    def what(self) -> str:
+        return f"create a user namespace that maps {self.ids}"
+
+
+class ReadMappings(ParentStep):
+    """
+    Which ids of the host the container's are, in a user namespace that exists.
+
+    wanted  what they must be, None for whatever they are
+    """
+
+    name = "mappings"
+    wanted: Ids | None = None
+
+    def what(self) -> str:
+        more = f", which must be {self.wanted}" if self.wanted else ""
+        return f"read the mappings of the user namespace{more}"
+
+
+class PrepareMounts(ParentStep):
+    """
+    What is bound is cloned as the host sees it, and its ids are mapped.
+
+    The container's root may not be permitted to reach it.
+
+    rootfs       its path, "" if it needs no preparation
+    propagation  MS_SLAVE or MS_PRIVATE
+    """
+
+    name = "sources"
+    rootfs: str
+    propagation: int
+    mounts: tuple[MountStep, ...]
+
+    def what(self) -> str:
+        paths = (self.rootfs, *(step.target for step in self.mounts))
+        return f"clone what is bound on {', '.join(path for path in paths if path)}"
+
+
+class PrepareDevices(ParentStep):
+    """
+    In a user namespace mknod(2) is not permitted: device files are created here, and bound there.
+
+    They are in the state directory until then: what has no name cannot be mounted.
+    """
+
+    name = "device files"
+    nodes: tuple[DeviceNode, ...]
+
+    def what(self) -> str:
+        return "create, outside, " + ", ".join(node.path for node in self.nodes)
+
+
+class RemoveDevices(ParentStep):
+    """Their files are needed no longer: the container has them mounted."""
+
+    name = "device names"
+    count: int
+
+    def what(self) -> str:
+        return f"remove {self.count} device files from the state directory"
+
+
+class GiveStreams(ParentStep):
+    """The child has no rights over streams that the caller has created."""
+
+    name = "streams"
+    uid: int  # of the container
+    takes_files: bool
+
+    def what(self) -> str:
+        return f"give pipes and sockets among the standard streams to uid {self.uid}"
+
+
+class RaiseRlimitsOutside(ParentStep):
+    """Only CAP_SYS_RESOURCE of the host raises hard limits: setrlimit(2)."""
+
+    name = "hard limits"
+    limits: tuple[tuple[str, int, int, str], ...]  # (name, number, hard, JSON path)
+
+    def what(self) -> str:
+        wanted = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
+        return f"raise where lower: {wanted}"
