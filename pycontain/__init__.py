@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .library.stream import Stream
     from .options import Options
     from .result import Result
+    from .sandbox.box import Sandbox
+    from .sandbox.pool import Pool
+    from .sandbox.result import SandboxResult
 
 __version__ = "0.1.0"
 
@@ -45,6 +48,9 @@ _HOMES = {
     "stream": "library.run",
     "Stream": "library.stream",
     "Options": "options",
+    "Pool": "sandbox.pool",
+    "Sandbox": "sandbox.box",
+    "SandboxResult": "sandbox.result",
     "Fault": "errors",
     "GuestError": "errors",
     "HookError": "errors",
@@ -69,9 +75,12 @@ __all__ = [
     "Interrupted",
     "KernelError",
     "Options",
+    "Pool",
     "ProgramError",
     "PycontainError",
     "Result",
+    "Sandbox",
+    "SandboxResult",
     "SpecError",
     "StateError",
     "StepError",

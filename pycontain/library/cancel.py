@@ -17,6 +17,13 @@ class Cancel:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = threading.Lock()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the call is to end. The descriptor stays readable."""
+        watch = select.poll()
+        watch.register(self.fd, select.POLLIN)
+        return bool(watch.poll(0))
+
     def set(self) -> None:
         """End the call, if it has not ended."""
         with self._lock:

@@ -327,9 +327,12 @@ class Container:
             "tty": arguments.terminal(tty),
         }
 
+    def _config(self, until: Until) -> str:
+        """The text of the configuration, "" for the bundle's own."""
+        return _changed(self.bundle, *self._changes, until)
+
     def _made(self, verb: str, streams: list[int], until: Limit) -> Process:
-        config = _changed(self.bundle, *self._changes, until)
-        request: Message = {"verb": verb, "bundle": self.bundle, "config": config}
+        request: Message = {"verb": verb, "bundle": self.bundle, "config": self._config(until)}
         began, before, self._ours = now(), self._ours, True
         try:
             return self._ask(request, streams, until)

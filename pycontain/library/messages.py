@@ -4,7 +4,8 @@ The messages between a program and its workers, on a socket.
     program                                          worker
     {"verb": "run", "id": …, "bundle": …,
      "seconds": …}                          ->
-      + stdin, stdout, stderr
+      + stdin, stdout, stderr, and the
+        mount namespace to work in, if any
                                             <-       {"pid": …, "times": […], "state": {…},
                                                       "ended": […], "warnings": […]}
                                                        + a pidfd, and the master of a terminal;

@@ -15,8 +15,8 @@ import sys
 import prctl
 
 from ..errors import KernelError, PycontainError, StateError, fault_of
+from ..kernel import calls, net
 from ..kernel import const as c
-from ..kernel import net
 from ..kernel.closing import close_owned
 from ..kernel.wait import Until
 from ..launch import recover
@@ -91,7 +91,7 @@ def _prepare() -> _socket.socket:
 def _serve(socket: _socket.socket, server: Server) -> NoReturn:
     while True:
         try:
-            request, fds = receive(socket, REQUESTS, len(_STREAMS))
+            request, fds = receive(socket, REQUESTS, len(_STREAMS) + 1)
         except ConnectionResetError:  # the program has ended with an answer unread
             request = None
         except StateError as error:
@@ -103,7 +103,8 @@ def _serve(socket: _socket.socket, server: Server) -> NoReturn:
         if request["verb"] in ("forget", "adopt"):
             server.take_note(request)
             continue
-        with _Streams(fds) as ours:
+        streams, mounts = fds[: len(_STREAMS)], fds[len(_STREAMS) :]
+        with _Mounts(mounts), _Streams(streams) as ours:
             reply, made = server.answer(request, ours)
         _reply(socket, reply, made)
         for fd in made:
@@ -306,6 +307,30 @@ class _Streams:
 
     def __exit__(self, *_: object) -> None:
         _take_streams(self.saved)
+
+
+class _Mounts:
+    """Enters the mount namespace that the program has sent, if any, and returns to our own."""
+
+    def __init__(self, fds: list[int]) -> None:
+        self.fds = fds
+        self.own = -1
+        self.directory = -1
+
+    def __enter__(self) -> None:
+        if not self.fds:
+            return
+        self.own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self.directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        calls.setns(self.fds[0], c.CLONE_NEWNS)
+
+    def __exit__(self, *_: object) -> None:
+        if not self.fds:
+            return
+        calls.setns(self.own, c.CLONE_NEWNS)
+        os.fchdir(self.directory)  # setns(2) has changed it
+        for fd in (self.fds[0], self.own, self.directory):
+            os.close(fd)
 
 
 def _take_streams(streams: list[int]) -> None:

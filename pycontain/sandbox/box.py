@@ -1,0 +1,343 @@
+"""`Sandbox`: files that stay, and programs in containers of their own that work on them."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ..errors import StateError, UsageError
+from ..lean import jsontext
+from ..library.aio import in_thread, to_end
+from . import configure, log, root
+from .container import PLACE, Contained, Namespace
+from .files import Files
+from .limits import Held, limits, with_timeout
+from .session import Session
+from .stream import Stream
+from .watch import request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Literal, NoReturn, Self
+
+    from ..library.cancel import Cancel
+    from .files import Entry
+    from .result import SandboxResult
+
+_FLAGS = "-BISXutf8"
+
+
+class Sandbox:
+    r"""
+    A place for untrusted programs: files in memory, and what runs on them.
+
+        with pycontain.Sandbox(files={"in.csv": b"b\na\n"}) as box:
+            print(box.run_python("sorted(open('in.csv'))").value)
+
+    Each program runs in a container of its own, as a user that nothing else has, without
+    capabilities, without a network, on a root file system that is read-only. What it leaves in
+    /work and /tmp is there for the next one; its processes are not.
+
+    rootfs    a directory with the root file system; python is this interpreter, with its standard
+              library and nothing else
+    files     what /work has at the beginning
+    packages  directories of the host with Python packages, which are seen read-only
+    network   None for a loopback device alone, "host" for the host's network
+    env       further environment variables
+    record    a file to which a line of JSON is added for each run (`sandbox.log`)
+    memory, cpus, pids, disk, open_files, timeout, cpu, output
+              the limits of each run (`sandbox.limits`); None for the default, 0 for none
+
+    Raises UsageError for what cannot be, HostError for what this host does not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        rootfs: str | os.PathLike[str] | None = None,
+        python: bool = False,
+        files: Mapping[str, bytes] | None = None,
+        packages: Sequence[str | os.PathLike[str]] = (),
+        network: Literal["host"] | None = None,
+        env: Mapping[str, str] | None = None,
+        record: str | os.PathLike[str] | None = None,
+        memory: str | int | None = None,
+        cpus: float | None = None,
+        pids: int | None = None,
+        disk: str | int | None = None,
+        open_files: int | None = None,
+        timeout: float | None = None,
+        cpu: float | None = None,
+        output: str | int | None = None,
+    ) -> None:
+        if python and rootfs is not None:
+            raise UsageError("exclude each other", at="python and rootfs")
+        if network not in (None, "host"):
+            raise UsageError("is not a network", at="network", value=repr(network))
+        self.limits = limits(
+            memory=memory, cpus=cpus, pids=pids, disk=disk, files=open_files,
+            timeout=timeout, cpu=cpu, output=output,
+        )  # fmt: skip
+        self._own_root = None if rootfs is None else os.path.abspath(rootfs)
+        self._packages, self._env, self._network = packages, dict(env or {}), network or "none"
+        self._record = record
+        self._held = Held()
+        self._running: set[Contained] = set()
+        self._changed = threading.Condition()  # of what runs
+        self._slot = _users.take()
+        self._uid = configure.user(self._slot)
+        self._files = Files(self.limits.disk, self._uid)
+        self._closed = False
+        try:
+            self._mounts = Namespace(self._files)
+            for path, data in (files or {}).items():
+                self.write(path, data)
+        except BaseException:
+            self._files.close()
+            _users.give(self._slot)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        await to_end(self.close, kind)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Sandbox belongs to one process: make one in each")
+
+    def close(self) -> None:
+        """End what runs, and forget the files."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            for each in self._running:
+                each.stop()
+            while self._running:
+                self._changed.wait()
+        self._mounts.close()
+        self._files.close()
+        _users.give(self._slot)
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def read(self, path: str, limit: int = 64 << 20) -> bytes:
+        """
+        The content of a file below /work or /tmp; relative paths start in /work.
+
+        Links lead nowhere outside. Raises StateError for what is not a regular file or is longer
+        than limit bytes, UsageError for another place, KernelError.
+        """
+        return self._open_files().read(path, limit)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Create or replace a file, and directories that are missing. Raises as `read` does."""
+        self._open_files().write(path, data)
+
+    def _open_files(self) -> Files:
+        if self._closed:
+            raise StateError("is closed", at="the sandbox")
+        return self._files
+
+    # --- programs ------------------------------------------------------------------------------
+
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/work",
+        timeout: float | None = None,
+    ) -> SandboxResult:
+        """
+        Run a program, to its end.
+
+        A limit that ends it is the reason of the result; nothing is raised for it. Raises
+        ProgramError if it cannot be executed, and other PycontainErrors.
+        """
+        return self._run(args, stdin, env, cwd, timeout, None)
+
+    async def run_async(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/work",
+        timeout: float | None = None,
+    ) -> SandboxResult:
+        """As `run`, in an asyncio task; cancelling it ends the program at once."""
+        return await in_thread(lambda cancel: self._run(args, stdin, env, cwd, timeout, cancel))
+
+    def run_python(
+        self, code: str | bytes, *, stdin: bytes = b"", timeout: float | None = None
+    ) -> SandboxResult:
+        """Run Python code in an interpreter of its own, to its end; as `run`."""
+        return self._run_python(code, stdin, timeout, None)
+
+    async def run_python_async(
+        self, code: str | bytes, *, stdin: bytes = b"", timeout: float | None = None
+    ) -> SandboxResult:
+        """As `run_python`, in an asyncio task; cancelling it ends the code at once."""
+        return await in_thread(lambda cancel: self._run_python(code, stdin, timeout, cancel))
+
+    def stream(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/work",
+        timeout: float | None = None,
+    ) -> Stream:
+        """Run a program, and iterate over the lines of its output while it runs."""
+        contained = self._contained(args, env, cwd, timeout)
+        self._begin(contained, stdin)
+        what = _words(args)
+        return Stream(contained, lambda: self._to_end(contained, b"", "stream", what))
+
+    def session(self, *, timeout: float | None = None) -> Session:
+        """
+        An interpreter that keeps its variables, imports and working directory.
+
+        timeout  seconds of each piece of code, instead of the sandbox's
+        """
+        contained = self._contained(self._python("session"), None, "/work", timeout)
+        self._begin(contained, None)
+        return Session(contained, self._record, lambda: self._forget(contained))
+
+    # --- internals -----------------------------------------------------------------------------
+
+    def _run(
+        self,
+        args: Sequence[str],
+        stdin: bytes,
+        env: Mapping[str, str] | None,
+        cwd: str,
+        timeout: float | None,
+        cancel: Cancel | None,
+    ) -> SandboxResult:
+        contained = self._contained(args, env, cwd, timeout)
+        self._begin(contained, stdin)
+        return self._to_end(contained, b"", "run", _words(args), cancel)
+
+    def _run_python(
+        self, code: str | bytes, stdin: bytes, timeout: float | None, cancel: Cancel | None
+    ) -> SandboxResult:
+        data = code.encode() if isinstance(code, str) else code
+        contained = self._contained(self._python("once"), None, "/work", timeout)
+        self._begin(contained, None)
+        return self._to_end(contained, request(data, stdin), "python", data, cancel)
+
+    def _contained(
+        self,
+        args: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd: str,
+        timeout: float | None,
+    ) -> Contained:
+        """A run that has not begun. Raises UsageError."""
+        if isinstance(args, (str, bytes)) or not args:
+            raise UsageError(
+                "is not a list of words", at="args", value=repr(args), remedy='write ["ls", "-l"]'
+            )
+        chosen = with_timeout(self.limits, timeout)
+        paths, bound = configure.packages(self._packages)
+        given = {**self._env, **(env or {})}
+        if paths:
+            given.setdefault("PYTHONPATH", ":".join(paths))
+        config = configure.configuration(
+            self._own_root or root.python_root(), args, self._uid, chosen, self._held,
+            env=given, cwd=cwd, network=self._network, mounts=[*_own_mounts(), *bound],
+            plain_proc=self._own_root is not None,
+        )  # fmt: skip
+        text = jsontext.dumps(config)
+        return Contained(text, self._mounts, self._files, chosen, self._held)
+
+    def _python(self, mode: str) -> list[str]:
+        """The command that runs `inside.snippet`, which an image does not have as a file."""
+        paths, _ = configure.packages(self._packages)
+        if self._own_root is None:
+            return [root.PYTHON, _FLAGS, root.SNIPPET, mode, *paths]
+        return ["python3", _FLAGS, "-c", root.snippet_text(), mode, *paths]
+
+    def _begin(self, contained: Contained, stdin: bytes | None) -> None:
+        """Begin a run: a program that reads stdin, or without it an interpreter for code."""
+        with self._changed:
+            if self._closed:
+                raise StateError("is closed", at="the sandbox")
+            self._running.add(contained)
+        try:
+            if stdin is None:
+                contained.begin_python()
+            else:
+                contained.begin_program(stdin)
+        except BaseException:
+            self._forget(contained)
+            raise
+
+    def _to_end(
+        self,
+        contained: Contained,
+        data: bytes,
+        kind: str,
+        what: bytes,
+        cancel: Cancel | None = None,
+    ) -> SandboxResult:
+        try:
+            contained.watch.cancel = -1 if cancel is None else cancel.fd
+            contained.watch.begin(data)
+            contained.watch.serve()
+            result = contained.result()
+        finally:
+            contained.close()
+            self._forget(contained)
+        return log.noted(kind, what, result, self._record)
+
+    def _forget(self, contained: Contained) -> None:
+        with self._changed:
+            self._running.discard(contained)
+            self._changed.notify_all()
+
+    def list(self, path: str = "/work") -> list[Entry]:  # last: it hides the type of this name
+        """What a directory contains, by name. Raises as `read` does."""
+        return self._open_files().list(path)
+
+
+def _own_mounts() -> list[configure.Json]:
+    places = (("work", "/work"), ("tmp", "/tmp"), ("shm", "/dev/shm"))
+    return [configure.bind(f"{PLACE}/{name}", place) for name, place in places]
+
+
+def _words(args: Sequence[str]) -> bytes:
+    return os.fsencode(" ".join(args))
+
+
+class _Users:
+    """Which users are taken, by number; the lowest free one is next: configurations recur."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        with self._lock:
+            number = next(n for n in range(len(self._taken) + 1) if n not in self._taken)
+            self._taken.add(number)
+            return number
+
+    def give(self, number: int) -> None:
+        with self._lock:
+            self._taken.discard(number)
+
+
+_users = _Users()

@@ -1,0 +1,158 @@
+"""
+The configuration of a sandbox's containers: the default one, with less.
+
+Read-only root, no network but a loopback device, no capabilities, a user that nothing else on the
+host has, and fewer system calls. The file systems that containers of one host share by accident
+are left out: /sys, the message queues, and of /proc all but the processes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import UsageError
+from ..spec import default, system_calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .limits import Held, Limits
+
+    Json = dict[str, object]
+
+HOSTNAME = "sandbox"
+_TAKES_SPACE_UNCOUNTED = ("memfd_create", "memfd_secret", "msgget", "semget", "shmget")
+_REACHES_OTHERS = ("name_to_handle_at", "process_vm_readv", "process_vm_writev", "ptrace")
+_DENIED = frozenset((*_TAKES_SPACE_UNCOUNTED, *_REACHES_OTHERS, "personality", "syslog"))
+
+# What a pool's first process needs: mounts, namespaces and users of its children.
+SERVER_CAPABILITIES = ("NET_ADMIN", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN")
+
+_FIRST_USER = 0x7000_0000  # above what distributions and container engines give out
+_USERS_EACH = 256  # of a program, whose pid is below 2^22
+
+
+def user(slot: int) -> int:
+    """A user id that only one sandbox of this program has: RLIMIT_NPROC counts by user."""
+    if not 0 <= slot < _USERS_EACH:
+        raise UsageError("are too many sandboxes at once", value=str(slot + 1))
+    return _FIRST_USER + os.getpid() * _USERS_EACH + slot
+
+
+def configuration(
+    rootfs: str,
+    args: Sequence[str],
+    uid: int,
+    limits: Limits,
+    held: Held,
+    *,
+    env: Mapping[str, str],
+    cwd: str,
+    network: str,
+    mounts: Iterable[Json],
+    plain_proc: bool,
+) -> Json:
+    """
+    The configuration of a container that runs a program of a sandbox.
+
+    plain_proc  mount all of /proc, masked, as programs of an image may expect it
+    """
+    settings = default.Settings(
+        env=environment(env),
+        cwd=cwd,
+        uid=uid,
+        gid=uid,
+        hostname=HOSTNAME,
+        readonly=True,
+        network=network,
+        rlimits=tuple(held.rlimits(limits)),
+        cap_drop=("ALL",),
+        mounts=tuple(mounts),
+        **held.settings(limits),  # type: ignore[arg-type]
+    )
+    config = default.configuration(rootfs, args, settings)
+    _narrow(config, plain_proc=plain_proc)
+    linux = _part(config, "linux")
+    linux["seccomp"] = profile()
+    return config
+
+
+def server(
+    rootfs: str, args: Sequence[str], env: Mapping[str, str], mounts: Iterable[Json]
+) -> Json:
+    """The configuration of a pool's container, whose first process never runs untrusted code."""
+    settings = default.Settings(
+        env=environment(env),
+        hostname=HOSTNAME,
+        readonly=True,
+        cap_drop=("ALL",),
+        cap_add=SERVER_CAPABILITIES,
+        mounts=tuple(mounts),
+    )
+    config = default.configuration(rootfs, args, settings)
+    _narrow(config, plain_proc=False)
+    return config
+
+
+def environment(env: Mapping[str, str]) -> tuple[str, ...]:
+    """NAME=VALUE of all variables of a sandbox."""
+    usual = {"HOME": "/work", "USER": HOSTNAME, "LOGNAME": HOSTNAME, "LANG": "C.UTF-8"}
+    return tuple(f"{name}={value}" for name, value in {**usual, **env}.items())
+
+
+def profile() -> Json:
+    """The filter of system calls."""
+    made = system_calls.profile(())
+    rules = made["syscalls"]
+    assert isinstance(rules, list)
+    for rule in rules:
+        rule["names"] = [name for name in rule["names"] if name not in _DENIED]
+    made["syscalls"] = [rule for rule in rules if rule["names"]]
+    return made
+
+
+def _narrow(config: Json, *, plain_proc: bool) -> None:
+    """Leave out mounts that sandboxes would share, or that tell of the host."""
+    kept = ("/proc", "/dev", "/dev/pts", "/dev/shm", *(("/sys",) if plain_proc else ()))
+    found = config["mounts"]
+    assert isinstance(found, list)
+    bound = {mount["destination"] for mount in found if mount["type"] == "bind"}
+    ours = [
+        mount
+        for mount in found
+        if mount["type"] == "bind"
+        or (mount["destination"] in kept and mount["destination"] not in bound)
+    ]
+    for mount in ours:
+        if mount["destination"] == "/proc" and not plain_proc:
+            mount["options"] = ["nosuid", "nodev", "noexec", "subset=pid"]
+    config["mounts"] = ours
+    if not plain_proc:
+        linux = _part(config, "linux")
+        linux["maskedPaths"], linux["readonlyPaths"] = [], []
+
+
+def bind(source: str, destination: str, *options: str) -> Json:
+    """A mount of a file or directory of the host."""
+    return {
+        "destination": destination,
+        "type": "bind",
+        "source": source,
+        "options": ["bind", "nosuid", "nodev", *options],
+    }
+
+
+def packages(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[str], list[Json]]:
+    """Where directories of Python packages are seen inside, and their mounts."""
+    paths = [f"/packages/{number}" for number in range(len(folders))]
+    return paths, [
+        bind(os.path.realpath(folder), path, "ro")
+        for folder, path in zip(folders, paths, strict=True)
+    ]
+
+
+def _part(config: Json, name: str) -> Json:
+    found = config[name]
+    assert isinstance(found, dict)
+    return found

@@ -1,0 +1,1 @@
+"""Tests of `pycontain.Sandbox` and `pycontain.Pool`."""
