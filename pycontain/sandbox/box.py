@@ -6,7 +6,6 @@ import os
 import threading
 
 from ..errors import StateError, UsageError
-from ..lean import jsontext
 from ..library.aio import in_thread, to_end
 from . import configure, log, root
 from .container import PLACE, Contained, Namespace
@@ -260,8 +259,7 @@ class Sandbox:
             env=given, cwd=cwd, network=self._network, mounts=[*_own_mounts(), *bound],
             plain_proc=self._own_root is not None,
         )  # fmt: skip
-        text = jsontext.dumps(config)
-        return Contained(text, self._mounts, self._files, chosen, self._held)
+        return Contained(config, self._mounts, self._files, chosen, self._held)
 
     def _python(self, mode: str) -> list[str]:
         """The command that runs `inside.snippet`, which an image does not have as a file."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
+from ..lean import jsontext
 from ..spec import default, system_calls
 
 TYPE_CHECKING = False
@@ -52,9 +53,9 @@ def configuration(
     network: str,
     mounts: Iterable[Json],
     plain_proc: bool,
-) -> Json:
+) -> str:
     """
-    The configuration of a container that runs a program of a sandbox.
+    The configuration of a container that runs a program of a sandbox, as text.
 
     plain_proc  mount all of /proc, masked, as programs of an image may expect it
     """
@@ -75,12 +76,10 @@ def configuration(
     _narrow(config, plain_proc=plain_proc)
     linux = _part(config, "linux")
     linux["seccomp"] = profile()
-    return config
+    return jsontext.dumps(config)
 
 
-def server(
-    rootfs: str, args: Sequence[str], env: Mapping[str, str], mounts: Iterable[Json]
-) -> Json:
+def server(rootfs: str, args: Sequence[str], env: Mapping[str, str], mounts: Iterable[Json]) -> str:
     """The configuration of a pool's container, whose first process never runs untrusted code."""
     settings = default.Settings(
         env=environment(env),
@@ -92,7 +91,7 @@ def server(
     )
     config = default.configuration(rootfs, args, settings)
     _narrow(config, plain_proc=False)
-    return config
+    return jsontext.dumps(config)
 
 
 def environment(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -103,6 +102,15 @@ def environment(env: Mapping[str, str]) -> tuple[str, ...]:
 
 def profile() -> Json:
     """The filter of system calls."""
+    if not _profile:
+        _profile.update(_made_profile())
+    return _profile
+
+
+_profile: Json = {}
+
+
+def _made_profile() -> Json:
     made = system_calls.profile(())
     rules = made["syscalls"]
     assert isinstance(rules, list)

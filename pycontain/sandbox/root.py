@@ -18,6 +18,7 @@ import compileall
 import hashlib
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from ..kernel.ours import open_directory
 BASE = "/var/lib/pycontain/roots"
 SERVER = "/server"  # where a pool's container has the code of its first process
 PYTHON = "/usr/bin/python3"
-SNIPPET = "/usr/lib/pycontain/snippet.py"
+SNIPPET = "/usr/lib/pycontain/snippet.pyc"  # compiled: a script would be compiled at each start
 
 _LIBRARY = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _LEFT_OUT = (
@@ -74,6 +75,16 @@ print(json.dumps(sorted(file for file in files if ".so" in os.path.basename(file
 
 
 def python_root() -> str:
+    """As `find`, which is done once in this program."""
+    if not _found:
+        _found.append(find())
+    return _found[0]
+
+
+_found: list[str] = []
+
+
+def find() -> str:
     """
     The path of the root file system, which is made when missing.
 
@@ -136,9 +147,11 @@ def _make(path: str) -> None:
         _copy(file, made + _place(file))
         for name in _other_names(file):
             os.symlink(os.path.basename(file), f"{os.path.dirname(made + _place(file))}/{name}")
-    _copy(_inside(), made + SNIPPET)
-    for folder in (f"/usr/lib/{_LIBRARY}", os.path.dirname(SNIPPET)):
-        compileall.compile_dir(made + folder, quiet=2, stripdir=made, prependdir="/", workers=0)
+    library = f"{made}/usr/lib/{_LIBRARY}"
+    compileall.compile_dir(library, quiet=2, stripdir=made, prependdir="/", workers=0)
+    os.makedirs(os.path.dirname(made + SNIPPET))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(_inside(), made + SNIPPET, "snippet.py", True, invalidation_mode=unchecked)
     os.rename(made, path)
 
 

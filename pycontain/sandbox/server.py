@@ -64,7 +64,7 @@ class Server:
         paths, mounts = configure.packages(packages)
         args = [root.PYTHON, _FLAGS, "-c", _MAIN, ":".join(paths), *imports]
         config = configure.server(root.python_root(), args, env, [*_code(), *mounts])
-        self._container = Configured(jsontext.dumps(config))
+        self._container = Configured(config)
         try:
             with theirs:
                 streams = [theirs.fileno(), self._printed, self._printed]

@@ -46,9 +46,7 @@ def main(control: int, mode: str) -> None:
 
 def take_control() -> int:
     """The socket that is standard input moves out of the way; the snippet gets /dev/null."""
-    import fcntl
-
-    control = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+    control = os.dup(0)  # close-on-exec
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
