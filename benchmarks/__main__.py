@@ -15,7 +15,7 @@ import tempfile
 
 from rich.progress import track
 
-from . import report, subjects, vm, workloads
+from . import report, snippets, subjects, vm, workloads
 from .measure import TIME, Sample, Subject
 from .report import Results, Series
 
@@ -64,6 +64,8 @@ def _measure(folder: str, runs: int, skipped: dict[str, str]) -> Results:
     asleep = workloads.write(f"{folder}/asleep", workloads.small(root, ["/bin/sleep", "3600"]))
     with subjects.Inside(asleep) as programs:
         results["exec"] = _take_turns("exec", programs, runs, skipped)
+    with snippets.Snippets() as kinds:
+        results["snippet"] = _take_turns("snippet", kinds, runs, skipped)
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         skipped["virtual machines"] = "/dev/kvm is not accessible"
         return results
