@@ -12,7 +12,9 @@ from pycontain.errors import KernelError, StateError, UsageError
 
 def test_files_go_in_and_come_out() -> None:
     with pycontain.Sandbox(files={"in.csv": b"b\na\n", "deep/er/x": b"1"}) as box:
-        assert box.run(["python3", "-c", "print(sorted(open('in.csv')))"]).text == "['a\\n', 'b\\n']\n"
+        assert (
+            box.run(["python3", "-c", "print(sorted(open('in.csv')))"]).text == "['a\\n', 'b\\n']\n"
+        )
         assert box.run_python("open('out', 'w').write(open('deep/er/x').read() * 3)").ok
         assert box.read("out") == b"111"
         assert box.read("/work/out") == b"111"
@@ -25,7 +27,9 @@ def test_files_go_in_and_come_out() -> None:
 
 def test_what_is_written_belongs_to_the_program(box: pycontain.Sandbox) -> None:
     box.write("mine/file", b"1")
-    result = box.run_python("import os\nopen('mine/file', 'a').write('2'); os.remove('mine/file'); os.rmdir('mine')")
+    result = box.run_python(
+        "import os\nopen('mine/file', 'a').write('2'); os.remove('mine/file'); os.rmdir('mine')"
+    )
     assert result.ok, result.stderr
 
 
@@ -36,7 +40,9 @@ def test_a_file_is_replaced_at_once(box: pycontain.Sandbox) -> None:
     assert not [entry for entry in box.list() if entry.name.startswith(".pycontain")]
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "/work/../etc/x", "/", "", "/dev/shm/x", "a/../../x"])
+@pytest.mark.parametrize(
+    "path", ["../x", "/etc/passwd", "/work/../etc/x", "/", "", "/dev/shm/x", "a/../../x"]
+)
 def test_other_places_are_refused(box: pycontain.Sandbox, path: str) -> None:
     with pytest.raises(UsageError):
         box.write(path, b"")

@@ -210,13 +210,16 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("kind", ["pool", "box"])
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-def test_it_fails_to(
-    pool: pycontain.Pool, box: pycontain.Sandbox, attempt: str, kind: str
-) -> None:
+def test_it_fails_to(pool: pycontain.Pool, box: pycontain.Sandbox, attempt: str, kind: str) -> None:
     code = f"import ctypes, os\nlibc = ctypes.CDLL(None)\n{ATTEMPTS[attempt]}"
     result = pool.run(code) if kind == "pool" else box.run_python(code)
     assert result.status == 1, f"{attempt}: {result}"
-    assert result.error.split(":")[0] in ("PermissionError", "OSError", "AssertionError", "ValueError")
+    assert result.error.split(":")[0] in (
+        "PermissionError",
+        "OSError",
+        "AssertionError",
+        "ValueError",
+    )
 
 
 def test_a_run_has_no_rights_at_all(pool: pycontain.Pool, box: pycontain.Sandbox) -> None:

@@ -39,7 +39,11 @@ def test_a_snippet_prints_and_has_a_value(box: pycontain.Sandbox) -> None:
         ("b'x'", None, "b'x'"),
         ("object", None, "<class 'object'>"),
         ("1; 2", 2, "2"),
-        ("class A:\n    def __repr__(self): raise ValueError\nA()", None, "<repr failed: ValueError>"),
+        (
+            "class A:\n    def __repr__(self): raise ValueError\nA()",
+            None,
+            "<repr failed: ValueError>",
+        ),
     ],
 )
 def test_values(box: pycontain.Sandbox, pool: pycontain.Pool, code: str, value, shown) -> None:
@@ -64,11 +68,15 @@ def test_ends(box: pycontain.Sandbox, pool: pycontain.Pool, code: str, status, s
         assert (result.status, result.reason, result.stderr) == (status, "exit", stderr)
 
 
-@pytest.mark.parametrize("code", ["1/0", "def f():\n    1/0\nf()", "1 +", "raise KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "code", ["1/0", "def f():\n    1/0\nf()", "1 +", "raise KeyboardInterrupt"]
+)
 def test_an_exception_is_a_result(box: pycontain.Sandbox, pool: pycontain.Pool, code: str) -> None:
     for result in (box.run_python(code), pool.run(code)):
         assert (result.status, result.reason) == (1, "exit")
-        assert result.stderr.startswith((b"Traceback (most recent call last):\n", b'  File "<snippet>"'))
+        assert result.stderr.startswith(
+            (b"Traceback (most recent call last):\n", b'  File "<snippet>"')
+        )
         assert b"snippet.py" not in result.stderr, "our own frames are not shown"
         assert result.error
         assert result.error.encode().split(b":")[0] in result.stderr
@@ -79,7 +87,9 @@ def test_input_is_read(box: pycontain.Sandbox, pool: pycontain.Pool) -> None:
     code = "import sys; len(sys.stdin.read())"
     assert box.run_python(code, stdin=data).value == len(data)
     assert pool.run(code, stdin=data).value == len(data)
-    assert box.run(["python3", "-c", f"{code}\nprint(len(open('/dev/stdin').read()))"], stdin=data).ok
+    assert box.run(
+        ["python3", "-c", f"{code}\nprint(len(open('/dev/stdin').read()))"], stdin=data
+    ).ok
     for result in (box.run_python("input()"), pool.run("input()")):
         assert result.error.startswith("EOFError")
 
@@ -91,14 +101,21 @@ def test_long_code_is_run(box: pycontain.Sandbox, pool: pycontain.Pool) -> None:
 
 
 def test_a_program_is_run(box: pycontain.Sandbox) -> None:
-    result = box.run(["python3", "-c", "import os, sys; print(os.getcwd(), os.environ['WHO']); sys.exit(3)"], env={"WHO": "me"}, cwd="/tmp")
+    result = box.run(
+        ["python3", "-c", "import os, sys; print(os.getcwd(), os.environ['WHO']); sys.exit(3)"],
+        env={"WHO": "me"},
+        cwd="/tmp",
+    )
     assert (result.status, result.text) == (3, "/tmp me\n")
     with pytest.raises(ProgramError):
         box.run(["nothing"])
 
 
 def test_a_signal_is_a_reason(box: pycontain.Sandbox, pool: pycontain.Pool) -> None:
-    for result in (box.run_python("import ctypes; ctypes.memset(0, 0, 1)"), pool.run("import os; os.kill(os.getpid(), 11)")):
+    for result in (
+        box.run_python("import ctypes; ctypes.memset(0, 0, 1)"),
+        pool.run("import os; os.kill(os.getpid(), 11)"),
+    ):
         assert (result.status, result.reason, result.signal) == (139, "signal", 11)
 
 
@@ -126,9 +143,17 @@ def test_the_hosts_network_can_be_given() -> None:
     with pycontain.Sandbox(network="host") as box, pycontain.Sandbox() as alone:
         with open("/proc/self/net/dev") as file:
             ours = {line.split(":")[0].strip() for line in file if ":" in line}
-        theirs = {line.split(":")[0].strip() for line in box.run_python(code).value.splitlines() if ":" in line}
+        theirs = {
+            line.split(":")[0].strip()
+            for line in box.run_python(code).value.splitlines()
+            if ":" in line
+        }
         assert theirs == ours
-        assert {"lo"} == {line.split(":")[0].strip() for line in alone.run_python(code).value.splitlines() if ":" in line}
+        assert {"lo"} == {
+            line.split(":")[0].strip()
+            for line in alone.run_python(code).value.splitlines()
+            if ":" in line
+        }
 
 
 def test_packages_of_the_host_can_be_given(tmp_path: Path) -> None:
@@ -137,7 +162,9 @@ def test_packages_of_the_host_can_be_given(tmp_path: Path) -> None:
     with pycontain.Sandbox(packages=[tmp_path]) as box:
         assert box.run_python("import mine; mine.answer").value == 42
         assert box.run(["python3", "-c", "import mine; print(mine.answer)"]).text == "42\n"
-        assert box.run_python("open('/packages/0/mine.py', 'a')").error.startswith(("OSError", "PermissionError"))
+        assert box.run_python("open('/packages/0/mine.py', 'a')").error.startswith(
+            ("OSError", "PermissionError")
+        )
     with pycontain.Pool(1, packages=[tmp_path], imports=["mine"]) as pool:
         assert pool.run("import mine; mine.answer").value == 42
 
@@ -222,7 +249,9 @@ def test_everything_runs_in_tasks() -> None:
     async def main() -> list[object]:
         async with pycontain.Sandbox() as box, pycontain.Pool(2) as pool:
             results = await asyncio.gather(
-                box.run_python_async("1"), box.run_async(["python3", "-c", "print(2)"]), pool.run_async("3")
+                box.run_python_async("1"),
+                box.run_async(["python3", "-c", "print(2)"]),
+                pool.run_async("3"),
             )
             async with box.session() as python:
                 await python.run_async("x = 4")
@@ -232,7 +261,9 @@ def test_everything_runs_in_tasks() -> None:
     assert asyncio.run(main()) == [1, "2\n", 3, 4]
 
 
-def test_cancelling_a_task_ends_the_run_at_once(box: pycontain.Sandbox, pool: pycontain.Pool) -> None:
+def test_cancelling_a_task_ends_the_run_at_once(
+    box: pycontain.Sandbox, pool: pycontain.Pool
+) -> None:
     async def main() -> None:
         for work in (box.run_python_async("while True: pass"), pool.run_async("while True: pass")):
             with pytest.raises(TimeoutError):
@@ -289,7 +320,12 @@ def test_runs_are_logged(tmp_path: Path, caplog) -> None:
                 python.run("1\n2")
     entries = [json.loads(line) for line in record.read_text().splitlines()]
     assert [entry["kind"] for entry in entries] == ["run", "python", "pool", "session"]
-    assert [entry["what"] for entry in entries] == ["python3 -c print(1)", "1/0", "print('x')", "1\n2"]
+    assert [entry["what"] for entry in entries] == [
+        "python3 -c print(1)",
+        "1/0",
+        "print('x')",
+        "1\n2",
+    ]
     assert [entry["status"] for entry in entries] == [0, 1, 0, 0]
     assert [entry["stdout"] for entry in entries] == [2, 0, 2, 0]
     assert record.stat().st_mode & 0o77 == 0
