@@ -124,7 +124,8 @@ def test_a_program_that_ends_after_its_state_has_vanished_leaves_nothing(runtime
     made, before = bundle("until [ -e /tmp/go ]; do sleep .01; done; exit 7"), look()
     id = runtime.new_id()
     with subprocess.Popen(runtime.command("run", "-b", made.path, id)) as command:
-        wait_until(lambda: (runtime.root / id / "process").exists(), "the container exists")
+        record = runtime.root / id / "process"
+        wait_until(lambda: record.exists() and "created" in record.read_text(), "it is created")
         shutil.rmtree(runtime.root / id)
         (made.rootfs / "tmp/go").touch()
         assert command.wait(timeout=LIMIT) == 7
