@@ -9,6 +9,8 @@ forgets its descriptors first; what then goes wrong at worst leaves one open.
 
 from __future__ import annotations
 
+import fcntl
+
 from ..lean import os
 
 TYPE_CHECKING = False
@@ -46,3 +48,17 @@ def close_all(fds: Iterable[int]) -> None:
                 errors.append(error)
     if errors:
         raise errors[0]
+
+
+def release_lock(fd: int) -> None:
+    """
+    Release the lock of an open file, if it has one, before it is closed. flock(2).
+
+    Closing it is not enough: a child that was forked meanwhile has a copy, which keeps the lock.
+    """
+    if fd < 0:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    except OSError:
+        pass  # it is closed next, which unlocks it as well

@@ -20,6 +20,7 @@ from ..errors import HostError, KernelError
 from ..lean import os
 from . import calls, elf, ours
 from . import const as c
+from .closing import release_lock
 from .mounts import Tree
 from .ours import Directory
 from .seal import BASE, PROGRAM, RECORD, entry, is_current, is_overlay, place, source
@@ -50,6 +51,7 @@ def mounted(path: str) -> str:
             _remove_stale(base)
             _mount(own, base, os.path.dirname(sealed))
     finally:
+        release_lock(lock)
         os.close(lock)
     return sealed
 

@@ -26,6 +26,7 @@ import sysconfig
 
 from ..errors import HostError
 from ..kernel import calls, elf, seal
+from ..kernel.closing import release_lock
 from ..kernel.ours import open_directory
 
 BASE = "/var/lib/pycontain/roots"
@@ -101,6 +102,7 @@ def find() -> str:
         if not os.path.isdir(path):
             _make(path)
     finally:
+        release_lock(lock)
         os.close(lock)
     return path
 

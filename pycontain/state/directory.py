@@ -7,7 +7,7 @@ import fcntl
 
 from ..errors import HostError, KernelError, StateError
 from ..kernel import ours
-from ..kernel.closing import close_all, close_owned, replace_owned
+from ..kernel.closing import close_all, close_owned, release_lock, replace_owned
 from ..kernel.files import read_bytes
 from ..kernel.ours import Directory
 from ..lean import jsontext, os
@@ -199,6 +199,7 @@ class StateDir:
 
     def unlock(self) -> None:
         """Release the lock."""
+        release_lock(self._lock)
         close_owned(self, "_lock")
 
     def release(self) -> None:
@@ -207,6 +208,7 @@ class StateDir:
 
         The directory stays open: a later `lock` is of the same one, even if its id was reused.
         """
+        release_lock(self._lock)
         close_owned(self, "_lock", "_process")
 
     def close(self) -> None:
@@ -238,6 +240,7 @@ class StateDir:
         except BlockingIOError:
             return True
         finally:
+            release_lock(fd)
             os.close(fd)
         return False
 

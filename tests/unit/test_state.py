@@ -121,7 +121,8 @@ def test_the_lock_keeps_others_out(directory, tmp_path):
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        directory.unlock()  # a fork shares the lock
+        directory.close_copy()
+        directory._lock = -1
         os.write(writer, b"asking ")
         with StateDir.open(str(tmp_path / "root"), "c"):
             os.write(writer, b"in")
@@ -133,6 +134,21 @@ def test_the_lock_keeps_others_out(directory, tmp_path):
     assert os.read(reader, 2) == b"in"
     os.waitpid(pid, 0)
     os.close(reader)
+
+
+def test_a_child_that_the_program_has_forked_does_not_keep_the_lock(directory, tmp_path):
+    """It has a copy of the descriptor, and may know nothing of it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(reader, 1)
+        os._exit(0)
+    directory.unlock()
+    assert StateDir.open(str(tmp_path / "root"), "c").lock(wait=False)
+    os.write(writer, b"x")
+    os.waitpid(pid, 0)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_locking_a_directory_that_was_deleted_meanwhile_is_an_error(directory, tmp_path):
