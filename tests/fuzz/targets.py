@@ -28,10 +28,12 @@ from pycontain.spec.parse import parse, read, read_text
 from pycontain.state.directory import StateDir
 from pycontain.wire import sync
 from tests.bundles import CONFIG
-from tests.unit.spec_configs import FULL
+from tests.unit.spec_configs import FULL as COMPLETE
+from tests.unit.spec_configs import without
 
 Target = Callable[[bytes], None]
 
+FULL = without(COMPLETE, "linux.resources.memory.swappiness")  # cgroup v2 has none
 _ALL = (1 << 41) - 1
 _FACTS = Facts(last_capability=40, permitted=_ALL, bounding=_ALL)
 _SHAPES = (*messages.REQUESTS, *messages.REPLIES)
@@ -220,7 +222,7 @@ _STATE = {
     "created": "2026-01-01T00:00:00.000000Z", "owner": 0, "shares_pids": False,
 }  # fmt: skip
 
-_WHERE = {"id": "x", "root": "/r", "cgroup_manager": "cgroupfs"}
+_WHERE = {"id": "x", "root": "/r", "cgroup_manager": "cgroupfs", "cgroup_missing": "error"}
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "config": tuple(json.dumps(each).encode() for each in (FULL, CONFIG)),
@@ -237,9 +239,21 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "parent-message": (b'{"go":true}\n', b'{"alive":true}\n'),
     "library-message": (
         _packed({**_WHERE, "verb": "run", "bundle": "/b", "config": "", "seconds": None}),
+        _packed(
+            {**_WHERE, "verb": "exec", "args": ["a"], "env": [], "cwd": "", "user": "", "tty": []}
+            | {"seconds": 1.5}
+        ),
         _packed({**_WHERE, "verb": "adopt"}),
-        _packed({"fault": _FAULT, "ended": []}),
-        _packed({"pid": 7, "times": [["child", "mount", 5]], "state": None, "ended": [8]}),
+        _packed({"fault": _FAULT, "ended": [], "warnings": ["w"]}),
+        _packed(
+            {
+                "pid": 7,
+                "times": [["child", "mount", 5]],
+                "state": None,
+                "ended": [8],
+                "warnings": [],
+            }
+        ),
     ),
     "command-line": tuple(
         line.replace(" ", "\0").encode()
@@ -250,7 +264,9 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
             "kill --all x 9",
         )
     ),
-    "state": (json.dumps(_STATE).encode() + b"\0" + b"12 34 created\0" + b"{}",),
+    "state": (
+        json.dumps(_STATE).encode() + b"\0" + b"12 34 created\0" + json.dumps(CONFIG).encode(),
+    ),
 }
 """Inputs that each reader accepts, to start from."""
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pycontain.cli import fast, table
-from tests.fuzz import contained
+from tests.fuzz import contained, targets
 from tests.fuzz.__main__ import FOUND, LAUNCHES
 from tests.fuzz.mutate import VALUES, places
 from tests.fuzz.targets import SEEDS, TARGETS, words
@@ -52,9 +52,13 @@ def test_an_input_that_once_failed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_inputs_to_start_from_are_read(name) -> None:
+def test_the_inputs_to_start_from_are_accepted(name, monkeypatch) -> None:
+    errors: list[Exception] = []
+    monkeypatch.setattr(targets, "refused", errors.append)
     for data in SEEDS[name]:
         TARGETS[name](data)
+    reported = [data for data in SEEDS[name] if name == "child-message" and b'"fault"' in data]
+    assert len(errors) == len(reported), errors
 
 
 def test_a_target_fails_when_its_reader_does(monkeypatch) -> None:

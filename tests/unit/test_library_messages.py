@@ -19,7 +19,10 @@ from pycontain.library.messages import REPLIES, REQUESTS, receive, send
 WHERE: dict[str, Any] = {
     "id": "x", "root": "/r", "cgroup_manager": "cgroupfs", "cgroup_missing": "error",
 }  # fmt: skip
-EXEC = {**WHERE, "verb": "exec", "args": ["a"], "env": [], "cwd": "", "seconds": 1.5}
+EXEC = {
+    **WHERE, "verb": "exec", "args": ["a"], "env": [], "cwd": "", "user": "", "tty": [],
+    "seconds": 1.5,
+}  # fmt: skip
 REPLY: dict[str, Any] = {
     "pid": 7,
     "times": [["child", "mount", 5]],
