@@ -113,13 +113,11 @@ class Command(Record):
     refusal: str = ""
 
 
-def text(name: str, help: str, value: str, default: str = "", short: str = "") -> Flag:
-    """A flag that takes a text."""
+def _text(name: str, help: str, value: str, default: str = "", short: str = "") -> Flag:
     return Flag(name, help, kind="text", default=default, short=short, value=value)
 
 
-def count(name: str, help: str, value: str = "NUMBER", default: int | None = None) -> Flag:
-    """A flag that takes a whole number."""
+def _count(name: str, help: str, value: str = "NUMBER", default: int | None = None) -> Flag:
     return Flag(name, help, kind="integer", default=default, value=value)
 
 
@@ -137,8 +135,8 @@ _CRIU = "is not built yet: pycontain does not work with CRIU"
 HELP = Flag("help", "show help and exit", short="h")
 
 GLOBALS = (
-    text("root", "directory for the state of containers", "DIR", "/run/pycontain"),
-    text("log", "file to append errors and warnings to", "FILE"),
+    _text("root", "directory for the state of containers", "DIR", "/run/pycontain"),
+    _text("log", "file to append errors and warnings to", "FILE"),
     Flag(
         "log-format", "format of the log", kind="text", default="text", value="FORMAT",
         choices=("text", "json"),
@@ -168,25 +166,25 @@ GLOBALS = (
 )  # fmt: skip
 
 _ID = Argument(name="id", help="id of the container")
-_CONSOLE_SOCKET = text(
+_CONSOLE_SOCKET = _text(
     "console-socket", "Unix socket that receives the terminal's master end", "SOCKET"
 )
-_PIDFD_SOCKET = text("pidfd-socket", "Unix socket that receives a pidfd of the process", "SOCKET")
-_PID_FILE = text("pid-file", "file to write the process id to", "FILE")
-_PRESERVE_FDS = count("preserve-fds", "number of descriptors to pass on, from 3 up", default=0)
+_PIDFD_SOCKET = _text("pidfd-socket", "Unix socket that receives a pidfd of the process", "SOCKET")
+_PID_FILE = _text("pid-file", "file to write the process id to", "FILE")
+_PRESERVE_FDS = _count("preserve-fds", "number of descriptors to pass on, from 3 up", default=0)
 _DETACH = Flag("detach", "do not wait for the process to exit", short="d")
 
 
 def _create_flags() -> tuple[Flag, ...]:
     return (
-        text("bundle", "directory with config.json", "DIR", ".", "b"),
+        _text("bundle", "directory with config.json", "DIR", ".", "b"),
         _CONSOLE_SOCKET,
         _PIDFD_SOCKET,
         _PID_FILE,
         Flag("no-pivot", "change the root without pivot_root, for a rootfs on a ramdisk"),
         Flag("no-new-keyring", "keep the caller's session keyring"),
         _PRESERVE_FDS,
-        text("config", "configuration to read instead of the bundle's config.json (crun)", "FILE"),
+        _text("config", "configuration to read instead of the bundle's config.json (crun)", "FILE"),
     )  # fmt: skip
 
 
@@ -197,19 +195,19 @@ def _exec_flags() -> tuple[Flag, ...]:
         _PID_FILE,
         _PRESERVE_FDS,
         _DETACH,
-        text("process", "JSON file that describes the process", "FILE", short="p"),
-        text("cwd", "working directory in the container", "DIR"),
+        _text("process", "JSON file that describes the process", "FILE", short="p"),
+        _text("cwd", "working directory in the container", "DIR"),
         Flag("env", "set an environment variable", kind="list", default=(), short="e",
              value="NAME=VALUE"),
         Flag("tty", "allocate a terminal", short="t"),
-        text("user", "user to run as", "UID[:GID]", short="u"),
+        _text("user", "user to run as", "UID[:GID]", short="u"),
         Flag(
             "additional-gids", "add a supplementary group", kind="integers", default=(), short="g",
             value="GID",
         ),
         Flag("cap", "add a capability", kind="list", default=(), short="c", value="CAPABILITY"),
         Flag("no-new-privs", "set no_new_privs: execve grants no privileges"),
-        text("cgroup", "cgroup to run in, below the container's", "PATH"),
+        _text("cgroup", "cgroup to run in, below the container's", "PATH"),
         Flag("ignore-paused", "run even if the container is paused"),
         Flag(
             "process-label", "SELinux label", kind="text", default="", value="LABEL",
@@ -230,24 +228,24 @@ def _made_flags() -> tuple[Flag, ...]:
 
 def _update_flags() -> tuple[Flag, ...]:
     return (
-        text("resources", "JSON file with limits, - for standard input; other flags are ignored",
+        _text("resources", "JSON file with limits, - for standard input; other flags are ignored",
               "FILE", short="r"),
-        count("blkio-weight", "block I/O weight, 10 to 1000"),
-        count("cpu-period", "period of the CPU limit", "MICROSECONDS"),
-        count("cpu-quota", "CPU time per period, -1 for no limit", "MICROSECONDS"),
-        count("cpu-burst", "unused CPU time that may be accumulated", "MICROSECONDS"),
-        count("cpu-share", "CPU time relative to other containers"),
-        count("cpu-rt-period", "period of the realtime limit", "MICROSECONDS"),
-        count("cpu-rt-runtime", "realtime CPU time per period", "MICROSECONDS"),
-        count("cpu-idle", "1 to run only when the CPU is otherwise idle"),
-        text("cpuset-cpus", "CPUs that may be used", "LIST"),
-        text("cpuset-mems", "memory nodes that may be used", "LIST"),
-        text("memory", "memory limit, such as 512m; -1 for no limit", "BYTES"),
-        text("memory-reservation", "memory protected from reclaim", "BYTES"),
-        text("memory-swap", "limit of memory and swap together, -1 for no limit", "BYTES"),
-        text("kernel-memory", "ignored: removed from Linux", "BYTES"),
-        text("kernel-memory-tcp", "ignored: cgroup v2 has no such limit", "BYTES"),
-        count("pids-limit", "maximum number of processes, -1 for no limit"),
+        _count("blkio-weight", "block I/O weight, 10 to 1000"),
+        _count("cpu-period", "period of the CPU limit", "MICROSECONDS"),
+        _count("cpu-quota", "CPU time per period, -1 for no limit", "MICROSECONDS"),
+        _count("cpu-burst", "unused CPU time that may be accumulated", "MICROSECONDS"),
+        _count("cpu-share", "CPU time relative to other containers"),
+        _count("cpu-rt-period", "period of the realtime limit", "MICROSECONDS"),
+        _count("cpu-rt-runtime", "realtime CPU time per period", "MICROSECONDS"),
+        _count("cpu-idle", "1 to run only when the CPU is otherwise idle"),
+        _text("cpuset-cpus", "CPUs that may be used", "LIST"),
+        _text("cpuset-mems", "memory nodes that may be used", "LIST"),
+        _text("memory", "memory limit, such as 512m; -1 for no limit", "BYTES"),
+        _text("memory-reservation", "memory protected from reclaim", "BYTES"),
+        _text("memory-swap", "limit of memory and swap together, -1 for no limit", "BYTES"),
+        _text("kernel-memory", "ignored: removed from Linux", "BYTES"),
+        _text("kernel-memory-tcp", "ignored: cgroup v2 has no such limit", "BYTES"),
+        _count("pids-limit", "maximum number of processes, -1 for no limit"),
         Flag("l3-cache-schema", "Intel RDT cache share", kind="text", default="", value="SCHEMA",
              refusal=_RDT),
         Flag("mem-bw-schema", "Intel RDT memory bandwidth", kind="text", default="", value="SCHEMA",
@@ -338,7 +336,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         help="Print the resource usage of a container, one JSON object per line.",
         arguments=(_ID,),
         flags=(
-            text("interval", "time between records", "DURATION", "5s"),
+            _text("interval", "time between records", "DURATION", "5s"),
             Flag("stats", "print one record and exit"),
         ),
     ),
@@ -371,17 +369,18 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         prefix=True,
         flags=(
             *_made_flags(),
-            text("bundle", "directory to write it to", "DIR", ".", "b"),
+            _text("bundle", "directory to write it to", "DIR", ".", "b"),
             Flag("rootless", "for a container without root privileges",
                  refusal="is not built yet: pycontain runs as root"),
         ),
     ),
     "images": lambda: Command(
-        name="images", panel=_HOST, calls="pycontain.cli.made:images",
-        help="List the images in the cache (pycontain only).", flags=(_format("table", "json"),),
+        name="images", panel=_HOST, anyone=True, calls="pycontain.cli.made:images",
+        help="List the images in the cache (pycontain only).",
+        flags=(_format("table", "json"),),
     ),
     "image": lambda: Command(
-        name="image", panel=_HOST, calls="pycontain.cli.made:image",
+        name="image", panel=_HOST, anyone=True, calls="pycontain.cli.made:image",
         help="Bring images to the cache or remove them (pycontain only).",
         arguments=(
             Argument(name="action", help="pull, rm, or prune: remove images without a name, and"
@@ -418,16 +417,16 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
                      "program with its arguments", default="", rest=True),
         ),
         flags=(
-            text("mem", "memory size, such as 64M", "SIZE"),
+            _text("mem", "memory size, such as 64M", "SIZE"),
             Flag("cpus", "number of processors", kind="integer", default=0, value="N"),
-            text("timeout", "stop after this many seconds", "SECONDS"),
-            text("root", "directory that a program has as /, read-only; without it, the program "
+            _text("timeout", "stop after this many seconds", "SECONDS"),
+            _text("root", "directory that a program has as /, read-only; without it, the program "
                   "sees only itself", "DIR"),
             Flag("volume", "directory or file that a program sees at GUEST, read-only unless rw",
                  kind="list", default=(), short="v", value="HOST:GUEST[:ro|rw]"),
             Flag("env", "set an environment variable of a program; only PATH is set otherwise",
                  kind="list", default=(), short="e", value="NAME=VALUE"),
-            text("disk", "raw disk image for a guest", "FILE"),
+            _text("disk", "raw disk image for a guest", "FILE"),
             Flag("interactive", "connect the terminal to the guest's serial port", short="i"),
             Flag("trace", "print each exit with its registers"),
             Flag("stats", "count the exits and measure their time"),
@@ -445,7 +444,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         ),
         flags=(
             Flag("runs", "number of runs of each, in turn", kind="integer", default=5, value="N"),
-            text("html", "HTML page with charts to write", "FILE"),
+            _text("html", "HTML page with charts to write", "FILE"),
             _format("table", "json"),
         ),
     ),

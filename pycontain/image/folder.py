@@ -21,7 +21,7 @@ import os
 import tempfile
 
 from ..errors import KernelError, StateError
-from ..kernel import ours
+from ..kernel.closing import close_owned
 from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..state.directory import StateDir, check_id
@@ -64,7 +64,7 @@ class Folder:
     def remove(self) -> None:
         """Remove it and all that is in it."""
         tools.remove_tree(os.path.basename(self.path), self._parent.fd)
-        os.close(self._lock)
+        close_owned(self, "_lock")
 
 
 def place() -> str:
@@ -129,4 +129,4 @@ def _is_left(path: str, record: dict[str, str]) -> bool:
 
 
 def _parent() -> Directory:
-    return ours.open_directory(place(), create=True)
+    return store.private(place())

@@ -82,13 +82,21 @@ def home() -> str:
     return os.path.join(data, "pycontain")
 
 
+def private(path: str) -> Directory:
+    """A directory that is ours alone, created if missing. Raises HostError, KernelError."""
+    directory = ours.open_directory(path, create=True)
+    if os.fstat(directory.fd).st_mode & 0o077:
+        os.chmod(f"/proc/self/fd/{directory.fd}", 0o700)
+    return directory
+
+
 class Store:
     """The cache in a directory, which is created if missing. Raises HostError, KernelError."""
 
     def __init__(self, path: str = "") -> None:
         self.home = path or home()
         self.path = os.path.join(self.home, "images")
-        self._directory: Directory = ours.open_directory(self.path, create=True)
+        self._directory = private(self.path)
 
     # --- looking -------------------------------------------------------------------------------
 
