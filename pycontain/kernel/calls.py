@@ -404,10 +404,10 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _checked(_capset(*capability_sets(effective, permitted, inheritable)), "capset")
 
 
-def ioprio_set(priority: int) -> None:
-    """Set this process's I/O class and priority. ioprio_set(2)."""
+def ioprio_set(priority: int, pid: int = 0) -> None:
+    """Set a process's I/O class and priority, 0 is this one's. ioprio_set(2)."""
     ioprio_who_process = 1
-    _checked(_ioprio_set(c.SYS_ioprio_set, ioprio_who_process, 0, priority), "ioprio_set")
+    _checked(_ioprio_set(c.SYS_ioprio_set, ioprio_who_process, pid, priority), "ioprio_set")
 
 
 def set_affinity(cpus: Iterable[int], at: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import errno
 
 from ..errors import KernelError
@@ -15,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from .wait import Until
+
     Map: TypeAlias = tuple[tuple[int, int, int], ...]  # (first inside, first outside, how many)
 
 
@@ -26,15 +29,17 @@ class _Keeper:
     A process that does nothing but be in a user namespace, until this one has seen what it needs.
 
     namespace  a descriptor of the one that it enters; -1 to create a new one
+    until      what ends the wait for it: a user with its uid may have stopped it
 
     Nobody who is in that namespace may inspect it: it is not dumpable. Raises KernelError.
     """
 
-    def __init__(self, namespace: int = -1) -> None:
+    def __init__(self, until: Until, namespace: int = -1) -> None:
         self.namespace = namespace
+        self.until = until
         ready, self.writer = os.pipe2(os.O_CLOEXEC)
         self.reader, told = os.pipe2(os.O_CLOEXEC)
-        pid, self.pidfd = calls.clone3(c.CLONE_NEWUSER if namespace < 0 else 0)
+        pid, self.pidfd = _clone(c.CLONE_NEWUSER if namespace < 0 else 0)
         if pid == 0:
             self._keep(ready, told)
         self.folder = f"/proc/{pid}"
@@ -55,28 +60,42 @@ class _Keeper:
             os._exit(0)
 
     def __enter__(self) -> str:
-        """Its folder in /proc. Raises KernelError if it could not enter the namespace."""
-        number = int(os.read(self.reader, 16) or errno.ESRCH)
-        if number:
+        """Its folder in /proc. Raises KernelError if it is not inside, and what `until` raises."""
+        try:
+            self.until.wait(self.reader)
+            number = int(os.read(self.reader, 16) or errno.ESRCH)
+            if number:
+                raise KernelError.of("setns", number)
+        except BaseException:
             self.__exit__()
-            raise KernelError.of("setns", number)
+            raise
         return self.folder
 
     def __exit__(self, *_: object) -> None:
         close_owned(self, "reader", "writer")
+        calls.send_signal(self.pidfd, _signal.SIGKILL)
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         close_owned(self, "pidfd")
 
 
-def user_namespace(uids: Map, gids: Map, at: tuple[str, str]) -> int:
+def _clone(flags: int) -> tuple[int, int]:
+    try:
+        return calls.clone3(flags)
+    except KernelError as error:
+        if error.errno == errno.ENOSPC:  # user_namespaces(7)
+            error.fault.remedy = "raise /proc/sys/user/max_user_namespaces"
+        raise
+
+
+def user_namespace(uids: Map, gids: Map, at: tuple[str, str], until: Until) -> int:
     """
     A new user namespace with these mappings, which belongs to this process's user.
 
     at  the JSON paths of the two maps, for errors
 
-    Raises KernelError.
+    Raises KernelError, and what `until` raises.
     """
-    with _Keeper() as folder:
+    with _Keeper(until) as folder:
         for name, mapped, place in (("uid_map", uids, at[0]), ("gid_map", gids, at[1])):
             _write_map(f"{folder}/{name}", mapped, place)
         try:
@@ -101,9 +120,13 @@ def _write_map(file: str, mapped: Map, at: str) -> None:
         os.close(fd)
 
 
-def mappings(namespace: int) -> tuple[Map, Map]:
-    """The maps for uids and gids of an existing user namespace. Raises KernelError."""
-    with _Keeper(namespace) as folder:
+def mappings(namespace: int, until: Until) -> tuple[Map, Map]:
+    """
+    The maps for uids and gids of an existing user namespace.
+
+    Raises KernelError, and what `until` raises.
+    """
+    with _Keeper(until, namespace) as folder:
         return mappings_of(folder)
 
 

@@ -15,6 +15,8 @@ working directory, which the kernel replaces by the copy's, whoever may reach it
 
 from __future__ import annotations
 
+import _signal
+
 from ..init.rootfs import open_host
 from ..kernel import calls
 from ..kernel import const as c
@@ -25,6 +27,7 @@ from ..lean import os
 from ..wire import sync
 from .child import Child, clone_flags
 from .launch import ContainerLaunch
+from .recover import death
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
     Create the child, as `calls.clone3` does: (pid, pidfd) in this process, (0, -1) in the child.
 
     If the process between is killed at once, it takes the child's place, for `fork.make_child` to
-    see that. Raises KernelError if it cannot enter a namespace or create the child.
+    see that. Raises StepError if it is killed later, and KernelError if it cannot enter a namespace
+    or create the child.
     """
     ours, theirs = sync.Channel.uncounted_pair(launch.caller.until)
     pid, pidfd = calls.clone3(launch.caller.clone_flags, cgroup)
@@ -52,15 +56,18 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
     theirs.close()
     between = Child(pid, pidfd, ours)
     try:
+        if not sync.is_alive(ours):
+            ours.close()
+            return pid, pidfd
         child = sync.await_pid(ours)
+        if child == 0:
+            raise death("died before the child existed", step.name)
+        made = child, os.pidfd_open(child)
     except BaseException:
         launch.kill(between)
         raise
-    if child == 0:
-        ours.close()
-        return pid, pidfd
-    made = child, os.pidfd_open(child)
     ours.close()
+    calls.send_signal(pidfd, _signal.SIGKILL)  # a user with its uid may have stopped it
     launch.reap(between)
     return made
 
@@ -70,6 +77,7 @@ def _enter_and_create(
 ) -> tuple[int, int]:
     """In the process between: returns in the child alone."""
     try:
+        sync.report_alive(channel)
         # who is in these namespaces may not inspect this process (CVE-2016-9962)
         calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
         *others, user = step.enters

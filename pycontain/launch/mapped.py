@@ -19,6 +19,7 @@ from ..plan import steps
 from ..plan.ids import Ids
 from ..plan.steps import mapped
 from ..plan.walk import parent_step
+from . import inside as rare  # noqa: F401 -- its step for CPU scheduling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ _PLACES = ("linux.uidMappings", "linux.gidMappings")
 def make_user_namespace(step: mapped.MakeUserNamespace, launch: Launch) -> None:
     """Create the user namespace; it exists as long as a descriptor of it, or a process in it."""
     ids = launch.ids = step.ids
-    launch.namespaces[c.CLONE_NEWUSER] = mapping.user_namespace(ids.uids, ids.gids, _PLACES)
+    launch.namespaces[c.CLONE_NEWUSER] = mapping.user_namespace(
+        ids.uids, ids.gids, _PLACES, launch.caller.until
+    )
 
 
 @parent_step(mapped.ReadMappings)
@@ -49,7 +52,7 @@ def read_mappings(step: mapped.ReadMappings, launch: Launch) -> None:
                 at="linux.namespaces",
                 remedy="leave it out of the list",
             )
-        found = mapping.mappings(namespace)
+        found = mapping.mappings(namespace, launch.caller.until)
     launch.ids = Ids(uids=found[0], gids=found[1])
     if step.wanted is not None and step.wanted != launch.ids:
         raise StateError(
@@ -69,48 +72,58 @@ def _pid_of(pidfd: int) -> int:
 def prepare_mounts(step: mapped.PrepareMounts, launch: Launch) -> None:
     """Clone what will be bound, detached: it becomes reachable by what the child attaches."""
     if step.rootfs:
-        tree = Tree.clone(open_host(step.rootfs), recursive=True, at=step.rootfs)
-        tree.propagate(step.propagation, recursive=True)
-        launch.trees["root.path"] = tree.fd
+        _clone("root.path", step.rootfs, True, step, launch)
     for mount in step.mounts:
         try:
-            launch.trees[mount.why] = _source(mount, launch, step.propagation).fd
+            _prepare(mount, step, launch)
         except PycontainError as error:
             raise error.in_step(mount.name, mount.place()) from None
 
 
-def _source(step: MountStep, launch: Launch, propagation: int) -> Tree:
+def _prepare(mount: MountStep, step: mapped.PrepareMounts, launch: Launch) -> None:
     """With all its attributes, which a process in a user namespace cannot take back."""
-    if isinstance(step, steps.MountBind):
-        path, recursive = step.source, step.recursive
+    if isinstance(mount, steps.MountBind):
+        path, recursive = mount.source, mount.recursive
     else:
         assert isinstance(launch.cgroup, Cgroup), "only a container with one has this mount"
         path, recursive = launch.cgroup.directory, False
+    tree = _clone(mount.why, path, recursive, step, launch)
+    if isinstance(mount, steps.MountBind) and mount.maps:
+        _map_ids(tree, mount, launch)
+    tree.set(mount.on, mount.off)
+    tree.set(mount.recursive_on, mount.recursive_off, recursive=True)
+
+
+def _clone(
+    key: str, path: str, recursive: bool, step: mapped.PrepareMounts, launch: Launch
+) -> Tree:
+    """A detached mount, which is closed with the launch's others whatever happens to it now."""
     source = open_host(path)
-    tree = Tree.clone(source, recursive=recursive, at=path)
-    tree.propagate(propagation, recursive=True)
-    if isinstance(step, steps.MountBind) and step.maps:
-        _map_ids(tree, source, step, launch)
-    os.close(source)
-    tree.set(step.on, step.off)
-    tree.set(step.recursive_on, step.recursive_off, recursive=True)
+    try:
+        tree = Tree.clone(source, recursive=recursive, at=path)
+    finally:
+        os.close(source)
+    launch.trees[key] = tree.fd
+    tree.propagate(step.propagation, recursive=True)
     return tree
 
 
-def _map_ids(tree: Tree, source: int, step: steps.MountBind, launch: Launch) -> None:
+def _map_ids(tree: Tree, step: steps.MountBind, launch: Launch) -> None:
     """Map the ids of a mount as it says itself, or as the container's user namespace does."""
     if step.ids is None:
         namespace = launch.namespaces[c.CLONE_NEWUSER]
     else:
         places = f"{step.why}.uidMappings", f"{step.why}.gidMappings"
-        namespace = mapping.user_namespace(step.ids.uids, step.ids.gids, places)
+        until = launch.caller.until
+        namespace = mapping.user_namespace(step.ids.uids, step.ids.gids, places, until)
     try:
         mapping.map_ids(tree.fd, namespace, recursive=step.maps == "ridmap")
     except KernelError as error:
         if error.errno != errno.EINVAL:
             raise
+        more = ", or a file system mounted there," if step.maps == "ridmap" else ""
         raise StepError(
-            f"is on {_type_of(source)}, which does not support id-mapped mounts",
+            f"is on {_type_of(step.source)}, which{more} does not support id-mapped mounts",
             at=step.source,
             remedy="leave the mapping out, or use another file system",
             errno=errno.EINVAL,
@@ -120,9 +133,11 @@ def _map_ids(tree: Tree, source: int, step: steps.MountBind, launch: Launch) -> 
             os.close(namespace)
 
 
-def _type_of(source: int) -> str:
+def _type_of(path: str) -> str:
     """The type of the file system that a file of the host is on."""
+    source = open_host(path)
     number = calls.mount_id(source)
+    os.close(source)
     kinds = (kind for found, _, kind, _ in mounted() if found == number)
     return next(kinds, "a file system")
 
@@ -133,15 +148,27 @@ def prepare_devices(step: mapped.PrepareDevices, launch: ContainerLaunch) -> Non
     ids = launch.ids
     assert ids is not None, "a step before this one has them"
     old = os.umask(0)
-    for index, node in enumerate(step.nodes):
-        place = launch.directory.device_file(index)
-        try:
+    try:
+        for index, node in enumerate(step.nodes):
+            place = launch.directory.device_file(index)
             os.mknod(place, _KINDS[node.type] | node.mode, os.makedev(node.major, node.minor))
             os.chown(place, ids.uid(node.uid), ids.gid(node.gid))
-        except OSError as error:
-            raise KernelError.of("mknod", error.errno or 0, node.path) from None
-        launch.trees[node.path] = _device(place)
-    os.umask(old)
+            _clone_device(node.path, place, launch)
+    except OSError as error:
+        raise KernelError.of("mknod", error.errno or 0, node.path) from None
+    finally:
+        os.umask(old)
+
+
+def _clone_device(key: str, place: str, launch: Launch) -> None:
+    file = open_host(place)
+    try:
+        tree = Tree.clone(file, at=place)
+    finally:
+        os.close(file)
+    launch.trees[key] = tree.fd
+    tree.propagate(c.MS_PRIVATE)
+    tree.set(c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC, c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_RDONLY)
 
 
 @parent_step(mapped.RemoveDevices)
@@ -151,20 +178,16 @@ def remove_devices(step: mapped.RemoveDevices, launch: ContainerLaunch) -> None:
         os.unlink(launch.directory.device_file(index))
 
 
-def _device(place: str) -> int:
-    """A detached mount of a device file."""
-    file = open_host(place)
-    tree = Tree.clone(file, at=place)
-    os.close(file)
-    tree.propagate(c.MS_PRIVATE)
-    tree.set(c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC, c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_RDONLY)
-    return tree.fd
-
-
 @parent_step(mapped.GiveStreams)
 def give_streams(step: mapped.GiveStreams, launch: Launch) -> None:
     """As the child does outside of a user namespace: `init.process.give_streams`."""
     give(launch.host_uid(step.uid), step.takes_files)
+
+
+@parent_step(mapped.SetIoPriorityOutside)
+def set_io_priority(step: mapped.SetIoPriorityOutside, launch: Launch) -> None:
+    """I/O scheduling of the child."""
+    calls.ioprio_set(step.priority, launch.child.pid)
 
 
 @parent_step(mapped.RaiseRlimitsOutside)

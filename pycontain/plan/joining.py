@@ -92,4 +92,4 @@ def _spawn_steps(wanted: Process, request: ExecRequest, mapped: bool) -> list[st
     made.append(steps.Spawn(flags=0, names=(), cpus=initial, fork_because=_FORK_BECAUSE, why=why))
     if wanted.oomScoreAdj is not None:
         made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
-    return made + (process.raise_outside_steps(wanted) if mapped else [])
+    return made + (process.outside_steps(wanted) if mapped else [])

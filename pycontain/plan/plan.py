@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .resources import Setting
 
 
+_DOMAINNAME = "kernel/domainname"
 _HOOKS_BEFORE = ("prestart", "createRuntime", "createContainer", "startContainer")
 
 
@@ -138,7 +139,7 @@ class _Builder:
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
         if self.namespaces.has_user:
-            made += process.raise_outside_steps(self.process)
+            made += process.outside_steps(self.process)
         return made
 
     def _prepare_sources(self) -> list[steps.Step]:
@@ -254,8 +255,19 @@ class _Builder:
         settings = tuple(
             (sysctl.path(name), value, f"linux.sysctl[{name}]")
             for name, value in self.linux.sysctl.items()
+            # only the host's root may write to these two files
+            if not (self.namespaces.has_user and sysctl.namespace(sysctl.path(name)) == "uts")
         )
-        return [steps.WriteSysctls(settings=settings, why="linux.sysctl")]
+        return [steps.WriteSysctls(settings=settings, why="linux.sysctl")] if settings else []
+
+    def _domainname(self) -> str:
+        """What linux.sysctl says, where the step `sysctl` cannot set it."""
+        if not (self.namespaces.has_user and self.linux.sysctl):
+            return ""
+        from ..spec import sysctl
+
+        values = self.linux.sysctl.items()
+        return next((text for name, text in values if sysctl.path(name) == _DOMAINNAME), "")
 
     def _protect_paths(self) -> list[steps.Step]:
         if not self.own_mounts:
@@ -304,11 +316,12 @@ class _Builder:
                     inside=self.namespaces.joins_pids,
                 )
             )
-        if spec.hostname or spec.domainname:
+        domainname = spec.domainname or self._domainname()
+        if spec.hostname or domainname:
             made.append(
                 steps.SetHostname(
                     hostname=spec.hostname or "",
-                    domainname=spec.domainname or "",
+                    domainname=domainname,
                     why="hostname, domainname",
                 )
             )

@@ -77,10 +77,10 @@ def _scheduling_outside(process: Process) -> list[steps.SetSchedulerOutside]:
     ]
 
 
-def _inherited_scheduling_steps(process: Process, linux: Linux) -> list[steps.Step]:
+def _inherited_scheduling_steps(process: Process, linux: Linux, mapped: bool) -> list[steps.Step]:
     """I/O priority and execution domain."""
     made: list[steps.Step] = []
-    if (io := process.ioPriority) is not None:
+    if (io := process.ioPriority) is not None and not mapped:
         priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
         made.append(steps.SetIoPriority(priority=priority, why="process.ioPriority"))
     if linux.personality is not None:
@@ -172,7 +172,7 @@ def become_steps(
     made: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
         *(() if inside else _scheduling_outside(process) if mapped else _scheduler_steps(process)),
-        *_inherited_scheduling_steps(process, linux),
+        *_inherited_scheduling_steps(process, linux, mapped),
         steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
         *(read_only or ()),
         *rlimit_steps(process, profile, inside),
@@ -267,16 +267,20 @@ def rlimit_steps(process: Process, profile: Profile | None, inside: bool) -> lis
     return made
 
 
-def raise_outside_steps(process: Process) -> list[steps.Step]:
-    """The parent raises the hard limits of a process in a user namespace."""
-    if not process.rlimits:
-        return []
+def outside_steps(process: Process) -> list[steps.Step]:
+    """What only the parent may do for a child in a user namespace: hard limits, I/O priority."""
     from .steps import mapped
 
-    limits = tuple(
-        (limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in process.rlimits
-    )
-    return [mapped.RaiseRlimitsOutside(limits=limits, why="process.rlimits[].hard")]
+    made: list[steps.Step] = []
+    if process.rlimits:
+        limits = tuple(
+            (limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in process.rlimits
+        )
+        made.append(mapped.RaiseRlimitsOutside(limits=limits, why="process.rlimits[].hard"))
+    if (io := process.ioPriority) is not None:
+        priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
+        made.append(mapped.SetIoPriorityOutside(priority=priority, why="process.ioPriority"))
+    return made
 
 
 def give_streams_steps(process: Process, takes_files: bool) -> list[steps.Step]:

@@ -51,6 +51,7 @@ pipes of its own:
 
     parent                                   the process between
     ------                                   -------------------
+                      <-  {"alive": true}
                       <-  {"pid": …}         of the child; or {"fault": {…}}
 
 A child of vfork shares its parent's memory and needs none of this.

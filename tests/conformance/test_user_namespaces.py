@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shlex
@@ -269,6 +270,11 @@ def test_a_sysctl_of_the_containers_namespaces(runtime, mapped, kind):
     assert runtime.output(made).out == "1\n"
 
 
+def test_the_domain_name_as_a_sysctl(runtime, mapped):
+    made = mapped("sysctl -n kernel.domainname", {"linux.sysctl": {"kernel.domainname": "there"}})
+    assert runtime.output(made).out == "there\n"
+
+
 def test_a_sysctl_where_the_pid_namespace_is_the_hosts(runtime, mapped):
     listed = [entry for entry in NAMESPACES if entry["type"] != "pid"]
     mounts = [mount for mount in MOUNTS if mount["type"] != "proc"]
@@ -305,6 +311,29 @@ def test_limits_and_oom_score(runtime, mapped):
     }
     made = mapped("ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj", changes)
     assert runtime.output(made).words == ["99", "100", "77"]
+
+
+def test_scheduling_that_only_the_hosts_root_may_set(runtime, mapped):
+    changes = {
+        "process.scheduler": {"policy": "SCHED_OTHER", "nice": -5},
+        "process.ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 3},
+    }
+    made = mapped("cut -d ' ' -f 19 /proc/self/stat; ionice -p $$", changes)
+    assert runtime.output(made).lines == ["-5", "realtime: prio 3"]
+    id = runtime.started(mapped("sleep 100"))
+    process = {**made.config["process"], "args": ["ionice", "-p", "0"]}
+    (made.path / "process.json").write_text(json.dumps(process))
+    done = runtime.ok("exec", "--process", made.path / "process.json", id)
+    assert done.out == "realtime: prio 3\n"
+
+
+@pytest.mark.parametrize("process", [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}])
+def test_exec_has_the_limits_that_it_asks_for(runtime, mapped, process):
+    id = runtime.started(mapped("sleep 100"))
+    made = mapped("ulimit -n; ulimit -Hn", {"process.rlimits": [process]})
+    (made.path / "process.json").write_text(json.dumps(made.config["process"]))
+    done = runtime.ok("exec", "--process", made.path / "process.json", id)
+    assert done.words == ["99", "100"]
 
 
 @pytest.mark.needs_cgroup2

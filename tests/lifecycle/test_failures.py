@@ -3,7 +3,8 @@ Whichever step fails, and however, the host is left unchanged.
 
 One bundle needs every kind of step. Each of its steps fails in turn: once because a step that
 neither side knows takes its place, and once, on the child's side, because the child crashes in it.
-A second bundle needs every step that a child of vfork can perform.
+A second bundle needs every step that a child of vfork can perform, a third one those of a user
+namespace.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import pytest
 
 from pycontain.errors import PycontainError, StepError
 from pycontain.init import program
+from pycontain.kernel import mapping
 from pycontain.kernel._ffi import ffi
+from pycontain.launch import between
 from pycontain.launch import bring_up as launching
 from pycontain.launch.launch import ContainerLaunch
 from pycontain.options import Options
@@ -30,11 +33,13 @@ from pycontain.plan import plan as planning
 from pycontain.plan import steps
 from pycontain.plan.facts import Facts
 from pycontain.plan.request import Request
+from pycontain.plan.steps import mapped
 from pycontain.plan.walk import child_step
 from pycontain.runtime.bundle import Bundle as Loaded
 from pycontain.runtime.prepare import prepare
 from pycontain.spec.parse import parse
 from tests.bundles import CONFIG, MOUNTS, TOKEN, Bundle, changed, look
+from tests.mapped import MAPPINGS, give
 
 _HOOKS = (
     "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
@@ -100,6 +105,14 @@ VFORK = {
 }
 
 
+MAPPED = {
+    **RICH,
+    **MAPPINGS,
+    "hooks": hooks("/dev/null"),
+    "linux.namespaces": [*RICH["linux.namespaces"], {"type": "user"}],
+}
+
+
 def request(id: str = "x", bundle: str = "/x", *, vfork: bool = False) -> Request:
     made = Request(id=id, bundle=bundle, separate_start=False, console_socket=f"{bundle}/sock")
     waited_for = {"pid_file": f"{bundle}/pid", "pidfd_socket": f"{bundle}/sock"}
@@ -120,7 +133,8 @@ def names(plan: tuple[steps.Step, ...]) -> list[str]:
 
 
 PLANNED, PLANNED_VFORK = planned(RICH), planned(VFORK, vfork=True)
-NAMES, NAMES_VFORK = names(PLANNED), names(PLANNED_VFORK)
+PLANNED_MAPPED = planned(MAPPED)
+NAMES, NAMES_VFORK, NAMES_MAPPED = names(PLANNED), names(PLANNED_VFORK), names(PLANNED_MAPPED)
 OTHERWISE = {
     steps.MountCgroup: "without a cgroup namespace",
     steps.ChangeDirectoryRoot: "without a mount namespace",
@@ -133,6 +147,7 @@ OTHERWISE = {
     steps.JoinProcess: "of exec",
     steps.SetAffinity: "of exec",
     steps.AwaitStart: "of create",
+    mapped.ReadMappings: "in a user namespace that exists",
 }
 
 
@@ -145,7 +160,10 @@ def kinds(of: type[steps.Step]) -> Iterator[type[steps.Step]]:
 
 def test_the_rich_bundle_has_every_kind_of_step():
     known = {kind for kind in kinds(steps.Step) if kind.__module__.startswith("pycontain.")}
-    assert known - {type(step) for step in PLANNED} == set(OTHERWISE)
+    missing = known - {type(step) for step in PLANNED}
+    there = {kind for kind in missing if kind.__module__ == mapped.__name__}
+    assert missing - there == set(OTHERWISE) - there
+    assert there - {type(step) for step in PLANNED_MAPPED} == there & set(OTHERWISE)
 
 
 def test_the_vfork_bundle_has_every_kind_of_step_that_vfork_allows():
@@ -198,6 +216,15 @@ def with_files(made: Bundle) -> Iterator[None]:
 
 
 @pytest.fixture
+def user(bundle, tmp_path: Path) -> Iterator[Bundle]:
+    """The bundle with a user namespace."""
+    made = bundle("", MAPPED)
+    with with_files(made):
+        give(made.rootfs)
+        yield made
+
+
+@pytest.fixture
 def launch(rich: Bundle, tmp_path: Path, shared_mounts: None):
     """A container that is ready to be brought up in this process."""
     return prepared(rich, tmp_path, PLANNED)
@@ -206,6 +233,11 @@ def launch(rich: Bundle, tmp_path: Path, shared_mounts: None):
 @pytest.fixture
 def vfork_launch(vfork: Bundle, tmp_path: Path, shared_mounts: None):
     return prepared(vfork, tmp_path, PLANNED_VFORK)
+
+
+@pytest.fixture
+def user_launch(user: Bundle, tmp_path: Path, shared_mounts: None):
+    return prepared(user, tmp_path, PLANNED_MAPPED)
 
 
 def prepared(made: Bundle, tmp_path: Path, plan: tuple[steps.Step, ...]) -> ContainerLaunch:
@@ -279,6 +311,32 @@ def test_a_step_that_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path, nu
     assert error.fault.step == "broken"
     assert (sys.meta_path, sys.path, gc.isenabled()) == imports
     import colorsys  # noqa: F401  (imports are allowed here again)
+
+
+@pytest.mark.needs_userns
+@pytest.mark.parametrize("number", range(len(PLANNED_MAPPED) - 1), ids=NAMES_MAPPED[:-1])
+def test_a_step_that_fails_in_a_user_namespace(user_launch, user, tmp_path, number):
+    break_step(user_launch, number)
+    error = bring_up(user_launch, user, tmp_path)
+    assert isinstance(error, StepError)
+    assert error.fault.step == "broken"
+
+
+@pytest.mark.needs_userns
+def test_the_bundle_with_a_user_namespace_is_sound(user_launch):
+    before = look()
+    launching.bring_up(user_launch)
+    assert look().processes != before.processes
+    user_launch.undo()
+    user_launch.cgroup.close()
+    assert look() == before
+
+
+@pytest.mark.needs_userns
+def test_a_process_between_that_is_killed_leaves_nothing(user_launch, user, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapping, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(between, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    assert "died" in str(bring_up(user_launch, user, tmp_path))
 
 
 def test_the_last_step_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path):

@@ -64,7 +64,7 @@ TESTED = {
     ),
     "tests/conformance/test_user_namespaces.py tests/security/test_user_namespaces.py": (
         "MakeUserNamespace", "ReadMappings", "PrepareMounts", "PrepareDevices", "RemoveDevices",
-        "GiveStreams", "RaiseRlimitsOutside",
+        "GiveStreams", "RaiseRlimitsOutside", "SetIoPriorityOutside",
     ),
     "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),

@@ -94,6 +94,16 @@ class GiveStreams(ParentStep):
         return f"give pipes and sockets among the standard streams to uid {self.uid}"
 
 
+class SetIoPriorityOutside(ParentStep):
+    """Only CAP_SYS_NICE of the host allows the realtime class: ioprio_set(2)."""
+
+    name = "io priority"
+    priority: int
+
+    def what(self) -> str:
+        return f"set I/O priority {self.priority:#x}"
+
+
 class RaiseRlimitsOutside(ParentStep):
     """Only CAP_SYS_RESOURCE of the host raises hard limits: setrlimit(2)."""
 
