@@ -174,7 +174,7 @@ def take_flags(
             values.update((known[letter].key, True) for letter in name)
             continue
         if name not in known:
-            raise UsageError("is not a flag", value=word, remedy=_nearest(name, known, "--"))
+            raise UsageError("is not a flag", value=word, remedy=_flag_remedy(name, known))
         flag = known[name]
         if flag.kind == "switch":
             value: Value = _truth(flag, text) if equals else True
@@ -190,6 +190,12 @@ def _are_switches(word: str, known: dict[str, Flag]) -> bool:
         letter in known and known[letter].kind == "switch" and not known[letter].refusal
         for letter in word[1:]
     )
+
+
+def _flag_remedy(name: str, known: Iterable[str]) -> str:
+    if any(name in (flag.name, flag.short) for flag in table.GLOBALS):
+        return "it is a global flag: write it before the command"
+    return _nearest(name, known, "--")
 
 
 def _truth(flag: Flag, text: str) -> bool:

@@ -42,7 +42,8 @@ def open_host(path: str) -> int:
     try:
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
-        raise KernelError.of("open", error.errno or 0, path) from None
+        remedy = "create it on the host first" if error.errno == errno.ENOENT else ""
+        raise KernelError.of("open", error.errno or 0, path, remedy) from None
 
 
 @child_step(steps.BindRoot)

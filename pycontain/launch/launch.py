@@ -5,12 +5,14 @@ from __future__ import annotations
 import _signal
 
 from ..cgroup.disabled import NoCgroup
+from ..cgroup.place import find_mount, own
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls
 from ..kernel.closing import close_all, close_owned
 from ..kernel.wait import FOREVER
 from ..lean import os
+from ..plan.steps import MountCgroup
 from ..state.record import public_state
 from . import recover
 
@@ -180,7 +182,10 @@ class Launch:
         context.seccomp = self.seccomp
         context.network = self.caller.network
         context.target = self.target
-        context.cgroup = self.cgroup.directory if isinstance(self.cgroup, Cgroup) else ""
+        if isinstance(self.cgroup, Cgroup):
+            context.cgroup = self.cgroup.directory
+        elif any(isinstance(step, MountCgroup) for turn in self.turns for step in turn.steps):
+            context.cgroup = find_mount() + own()
         if self.entrance is not None:
             context.entrance, context.shared_pid = self.entrance.theirs, self.entrance.shared_pid
 

@@ -90,7 +90,11 @@ def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
 def open_namespaces(step: steps.OpenNamespaces, launch: Launch) -> None:
     """Open the namespaces to join; check their types, and that none to modify is the host's."""
     for kind, path in step.paths.items():
-        launch.namespaces[kind] = _open_namespace(kind, path)
+        try:
+            launch.namespaces[kind] = _open_namespace(kind, path)
+        except KernelError as error:
+            error.fault.at, error.fault.value = step.why, path
+            raise
         if kind in step.foreign:
             _refuse_own(kind, path, step.foreign[kind])
 
@@ -114,7 +118,7 @@ def spawn(step: steps.Spawn, launch: Launch) -> None:
     try:
         make_child(step, launch)
     except KernelError as error:
-        if error.errno == errno.EPERM:
+        if error.fault.call == "clone3" and error.errno == errno.EPERM:
             error.fault.remedy = "grant CAP_SYS_ADMIN; `pycontain doctor` tells what is missing"
         raise
     launch.close_what_the_child_has()

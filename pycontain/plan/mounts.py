@@ -208,9 +208,10 @@ def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps
         return _bind(mount, words, target, bundle, hidden=hidden)
     if target == "/proc" and mount.type != "proc":
         raise SpecError(
-            f"would mount {mount.type} on /proc, whose content programs trust (CVE-2019-16884)",
+            "is not proc, but is mounted on /proc, whose content programs trust (CVE-2019-16884)",
             at=f"{mount.at}.type",
-            remedy='mount type "proc" there, or bind one',
+            value=mount.type or "none",
+            remedy='set it to "proc", or bind a proc there with the option "bind"',
         )
     if mount.type in ("cgroup", "cgroup2") and not own_cgroup:
         return steps.MountCgroup(

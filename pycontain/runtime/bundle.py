@@ -62,7 +62,9 @@ class Bundle:
             return read_text(file, until)
         except KernelError as error:
             remedy = ""
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            if config:
+                file = f"--config = {file}"
+            elif error.errno in (errno.ENOENT, errno.ENOTDIR):
                 remedy = "give the bundle's directory; `pycontain spec` writes a config.json"
             raise SpecError(error.fault.why, at=file, remedy=remedy, errno=error.errno) from None
 

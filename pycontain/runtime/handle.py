@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from ..state.record import State
 
 
+_REMEDIES = {  # for a container whose status a command cannot work with
+    "creating": "wait until it is created",
+    "created": "start it first",
+    "paused": "resume it first",
+    "stopped": "delete it, and create it again",
+}
+
+
 class Handle:
     """
     A container that exists.
@@ -126,7 +134,12 @@ class Handle:
         needed = f", not {' or '.join(wanted)}" if wanted else ""
         # containerd recognizes an exited process by this phrase
         gone = ": container not running" if status == "stopped" else ""
-        return StateError(f"is {status}{needed}{gone}", at="container", value=self.state.id)
+        remedy = _REMEDIES.get(status, "")
+        if status == "running" and "stopped" in wanted:
+            remedy = "kill it first, or use --force"
+        return StateError(
+            f"is {status}{needed}{gone}", at="container", value=self.state.id, remedy=remedy
+        )
 
     def public(self) -> dict[str, object]:
         """The state as printed by `state` and `list`: the specification's, and what runc adds."""

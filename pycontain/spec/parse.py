@@ -47,6 +47,14 @@ _CHOICES = {
     "SeccompOperator": tuple(names.SECCOMP_OPERATORS),
 }  # fmt: skip
 
+_REMEDIES = {  # for values of another type
+    "a list": "write it in [ ]",
+    "an object": "write it as { }",
+    "a string": "write it in quotes",
+    "a whole number": "write digits, without quotes",
+    "true or false": "write it without quotes",
+}
+
 _RANGES = {
     "Int32": (-(2**31), 2**31 - 1),
     "Int64": (-(2**63), 2**63 - 1),
@@ -76,7 +84,10 @@ def document(text: str, at: str = _FILE) -> dict[str, object]:
     try:
         value = jsontext.loads(text)
     except ValueError as error:
-        raise SpecError(f"is not JSON: {error}", at=at) from None
+        why, remedy = f"is not JSON: {error}", "correct it there, or just before"
+        if not text.strip():
+            why, remedy = "is not JSON: it is empty", "`pycontain spec` writes a complete one"
+        raise SpecError(why, at=at, remedy=remedy) from None
     if not isinstance(value, dict):
         _wrong("an object", value, at)
     return value
@@ -94,7 +105,7 @@ def read(cls: type[R], value: object, at: str) -> R:
             given[name] = reader(inner, prefix + key)
         elif name not in cls.DEFAULTS:
             why = "is required but missing" if inner is None else "is required but empty"
-            raise SpecError(why, at=prefix + key)
+            raise SpecError(why, at=prefix + key, remedy="add it; `pycontain spec` has an example")
     return cls(**given)
 
 
@@ -144,7 +155,7 @@ def _element(annotation: str) -> tuple[Reader, object]:
 
 
 def _wrong(wanted: str, value: object, at: str) -> NoReturn:
-    raise SpecError(f"is not {wanted}", at=at, value=shown(value))
+    raise SpecError(f"is not {wanted}", at=at, value=shown(value), remedy=_REMEDIES.get(wanted, ""))
 
 
 def _string(value: object, at: str) -> str:

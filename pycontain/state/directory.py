@@ -180,7 +180,12 @@ class StateDir:
         return True
 
     def _missing(self) -> StateError:
-        return StateError("does not exist", at="container", value=self.id)
+        return StateError(
+            "does not exist",
+            at="container",
+            value=self.id,
+            remedy=f"`pycontain list` shows the containers in {self._root_path}",
+        )
 
     def _check_owner(self, owner: int) -> None:
         """

@@ -61,7 +61,7 @@ def test_a_missing_source(runtime, made):
     line = fails(runtime, made, bind("/does/not/exist", "/folder"))
     assert line == (
         "pycontain: bind: mounts[4], /does/not/exist on /folder: open: "
-        "/does/not/exist does not exist\n"
+        "/does/not/exist does not exist; create it on the host first\n"
     )
 
 
