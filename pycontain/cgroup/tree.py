@@ -215,13 +215,6 @@ class Cgroup:
             if not _rmdir(self.mount + path):
                 break
 
-    def remove_if_empty(self) -> bool:
-        """Remove it without waiting; whether that was possible."""
-        if not _rmdir(self.directory):
-            return False
-        self.close()
-        return True
-
     def _remove_own(self, seconds: float) -> None:
         if _rmdir(self.directory):  # an empty one: this works even without a free descriptor
             return

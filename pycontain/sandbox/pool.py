@@ -212,7 +212,7 @@ class Pool:
         """Clean up after a copy, and after earlier ones whose processes have now gone."""
         with self._lock:
             self._drop(copy)
-            self._spent = [each for each in self._spent if not each.remove_if_empty()]
+            self._spent = [each for each in self._spent if not Server.remove_if_empty(each)]
 
     def _copy(self) -> Copy:
         slot = self._slots.pop()

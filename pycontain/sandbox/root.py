@@ -14,7 +14,7 @@ takes a second and some 40 MB, is made once, and again when the interpreter has 
 
 from __future__ import annotations
 
-import compileall
+import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +23,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
 
 from ..errors import HostError
 from ..kernel import calls, elf, seal
@@ -30,6 +32,8 @@ from ..kernel.closing import release_lock
 from ..kernel.ours import open_directory
 
 BASE = "/var/lib/pycontain/roots"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_KEPT = 30 * 86400  # seconds after its last use
 SERVER = "/server"  # where a pool's container has the code of its first process
 PYTHON = "/usr/bin/python3"
 SNIPPET = "/usr/lib/pycontain/snippet.pyc"  # compiled: a script would be compiled at each start
@@ -76,35 +80,54 @@ print(json.dumps(sorted(file for file in files if ".so" in os.path.basename(file
 
 
 def python_root() -> str:
-    """As `find`, which is done once in this program."""
-    if not _found:
-        _found.append(find())
-    return _found[0]
-
-
-_found: list[str] = []
-
-
-def find() -> str:
     """
-    The path of the root file system, which is made when missing.
+    The path of the root file system, which is made when missing, and kept while this program runs.
 
     Raises HostError if others than root could change it, or if the interpreter has no standard
     library beside it.
     """
+    with _lock:
+        if not _found:
+            path = f"{BASE}/{_key()}"
+            _found[path] = _taken(path)
+        return next(iter(_found))
+
+
+_lock = threading.Lock()
+_found: dict[str, int] = {}  # its path, and a descriptor with a shared lock
+
+
+def _taken(path: str) -> int:
+    """A descriptor of the root, made when missing, which keeps others from removing it."""
     base = open_directory(BASE, create=True)
-    path = f"{BASE}/{_key()}"
-    if os.path.isdir(path):
-        return path
-    lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base.fd)
+    lock = os.open(".", _DIRECTORY, dir_fd=base.fd)
     try:
         calls.lock(lock)
         if not os.path.isdir(path):
+            _remove_unused()
             _make(path)
+        taken = os.open(path, _DIRECTORY)
+        fcntl.flock(taken, fcntl.LOCK_SH)
+        os.utime(taken)
+        return taken
     finally:
         release_lock(lock)
         os.close(lock)
-    return path
+
+
+def _remove_unused() -> None:
+    """Remove the roots of interpreters that no program has used for a month."""
+    for entry in os.scandir(BASE):
+        if entry.stat(follow_symlinks=False).st_mtime > time.time() - _KEPT:
+            continue
+        fd = os.open(entry.path, _DIRECTORY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(entry.path)
+        except BlockingIOError:
+            continue  # a program that has run for that long
+        finally:
+            os.close(fd)
 
 
 def _key() -> str:
@@ -149,8 +172,7 @@ def _make(path: str) -> None:
         _copy(file, made + _place(file))
         for name in _other_names(file):
             os.symlink(os.path.basename(file), f"{os.path.dirname(made + _place(file))}/{name}")
-    library = f"{made}/usr/lib/{_LIBRARY}"
-    compileall.compile_dir(library, quiet=2, stripdir=made, prependdir="/", workers=0)
+    _compile(made, f"/usr/lib/{_LIBRARY}")
     os.makedirs(os.path.dirname(made + SNIPPET))
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(_inside(), made + SNIPPET, "snippet.py", True, invalidation_mode=unchecked)
@@ -174,6 +196,20 @@ def _copy_library(target: str) -> None:
             with open(f"{target}/{name}", "rb") as file:
                 text = file.read()
             _write(f"{target}/{name}", text.replace(prefix, b"/usr"))
+
+
+def _compile(made: str, folder: str) -> None:
+    """
+    Compile a directory of the new root, under the names that its files have inside.
+
+    In another process: this one may have threads, and compileall forks to use every processor.
+    """
+    flags = ["-q", "-q", "-j", "0", "-s", made, "-p", "/"]  # a module that is broken stays as it is
+    subprocess.run(
+        [_interpreter(), "-IS", "-m", "compileall", *flags, made + folder],
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def _shared_libraries() -> list[str]:

@@ -7,6 +7,7 @@ limited, counted and killed by itself.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import resource
@@ -114,6 +115,18 @@ class Server:
             with open(f"{made.directory}/{name}", "w") as file:
                 file.write(value)
         return made
+
+    @staticmethod
+    def remove_if_empty(cgroup: Cgroup) -> bool:
+        """Remove the cgroup of a run, if its processes have gone; whether they have."""
+        try:
+            os.rmdir(cgroup.directory)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            if error.errno != errno.ENOENT:  # removed with its server's container
+                raise
+        return True
 
     def begin(self, limits: Limits, uid: int, mode: str, fds: list[int]) -> None:
         """Begin a run with these descriptors (`inside.forkserver`). Raises StateError."""

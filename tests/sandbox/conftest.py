@@ -10,6 +10,7 @@ import pytest
 
 import pycontain
 from pycontain.cgroup.place import find_mount, own
+from pycontain.sandbox import root
 
 
 def processes() -> set[str]:
@@ -35,6 +36,7 @@ def cgroups() -> set[str]:
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_left() -> Iterator[None]:
+    root.python_root()  # whose descriptor stays open
     descriptors = len(os.listdir("/proc/self/fd"))
     yield
     pycontain.close()
