@@ -8,9 +8,11 @@ import threading
 from ..errors import StateError, UsageError
 from ..library.aio import in_thread, to_end
 from . import configure, log, root
-from .container import PLACE, Contained, Namespace
+from .container import Contained
 from .files import Files
+from .image import Unpacked
 from .limits import Held, limits, with_timeout
+from .namespace import PLACE, ROOT, Namespace
 from .session import Session
 from .stream import Stream
 from .watch import request
@@ -38,8 +40,10 @@ class Sandbox:
     capabilities, without a network, on a root file system that is read-only. What it leaves in
     /work and /tmp is there for the next one; its processes are not.
 
-    rootfs    a directory with the root file system; python is this interpreter, with its standard
-              library and nothing else
+    python    the root file system has this interpreter, with its standard library and nothing
+              else; so it is by default
+    image     it is that of an image, as skopeo names it: "oci:DIRECTORY", "docker://NAME", …
+    rootfs    it is this directory, which nothing is written to
     files     what /work has at the beginning
     packages  directories of the host with Python packages, which are seen read-only
     network   None for a loopback device alone, "host" for the host's network
@@ -54,8 +58,9 @@ class Sandbox:
     def __init__(
         self,
         *,
+        image: str | None = None,
         rootfs: str | os.PathLike[str] | None = None,
-        python: bool = False,
+        python: bool | None = None,
         files: Mapping[str, bytes] | None = None,
         packages: Sequence[str | os.PathLike[str]] = (),
         network: Literal["host"] | None = None,
@@ -70,16 +75,18 @@ class Sandbox:
         cpu: float | None = None,
         output: str | int | None = None,
     ) -> None:
-        if python and rootfs is not None:
-            raise UsageError("exclude each other", at="python and rootfs")
+        _require_one(image, rootfs, python)
         if network not in (None, "host"):
             raise UsageError("is not a network", at="network", value=repr(network))
         self.limits = limits(
             memory=memory, cpus=cpus, pids=pids, disk=disk, files=open_files,
             timeout=timeout, cpu=cpu, output=output,
         )  # fmt: skip
-        self._own_root = None if rootfs is None else os.path.abspath(rootfs)
-        self._packages, self._env, self._network = packages, dict(env or {}), network or "none"
+        self._image = None if image is None else Unpacked(image)
+        own_root = "" if rootfs is None else os.path.abspath(rootfs)
+        self._own_root = own_root if self._image is None else self._image.rootfs
+        self._env = {**(self._image.env if self._image else {}), **(env or {})}
+        self._packages, self._network = packages, network or "none"
         self._record = record
         self._held = Held()
         self._running: set[Contained] = set()
@@ -89,12 +96,11 @@ class Sandbox:
         self._files = Files(self.limits.disk, self._uid)
         self._closed = False
         try:
-            self._mounts = Namespace(self._files)
+            self._mounts = Namespace(self._files, self._own_root)
             for path, data in (files or {}).items():
                 self.write(path, data)
         except BaseException:
-            self._files.close()
-            _users.give(self._slot)
+            self._release()
             raise
 
     def __enter__(self) -> Self:
@@ -123,8 +129,13 @@ class Sandbox:
             while self._running:
                 self._changed.wait()
         self._mounts.close()
+        self._release()
+
+    def _release(self) -> None:
         self._files.close()
         _users.give(self._slot)
+        if self._image is not None:
+            self._image.close()
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -255,16 +266,16 @@ class Sandbox:
         if paths:
             given.setdefault("PYTHONPATH", ":".join(paths))
         config = configure.configuration(
-            self._own_root or root.python_root(), args, self._uid, chosen, self._held,
+            ROOT if self._own_root else root.python_root(), args, self._uid, chosen, self._held,
             env=given, cwd=cwd, network=self._network, mounts=[*_own_mounts(), *bound],
-            plain_proc=self._own_root is not None,
+            plain_proc=bool(self._own_root),
         )  # fmt: skip
         return Contained(config, self._mounts, self._files, chosen, self._held)
 
     def _python(self, mode: str) -> list[str]:
         """The command that runs `inside.snippet`, which an image does not have as a file."""
         paths, _ = configure.packages(self._packages)
-        if self._own_root is None:
+        if not self._own_root:
             return [root.PYTHON, _FLAGS, root.SNIPPET, mode, *paths]
         return ["python3", _FLAGS, "-c", root.snippet_text(), mode, *paths]
 
@@ -309,6 +320,23 @@ class Sandbox:
     def list(self, path: str = "/work") -> list[Entry]:  # last: it hides the type of this name
         """What a directory contains, by name. Raises as `read` does."""
         return self._open_files().list(path)
+
+
+def _require_one(
+    image: str | None, rootfs: str | os.PathLike[str] | None, python: bool | None
+) -> None:
+    """Raises UsageError unless at most one root file system was given."""
+    given = [
+        name
+        for name, is_given in (
+            ("image", image is not None), ("rootfs", rootfs is not None), ("python", python),
+        )
+        if is_given
+    ]  # fmt: skip
+    if len(given) > 1:
+        raise UsageError("exclude each other", at=" and ".join(given), remedy="give one of them")
+    if not given and python is False:
+        raise UsageError("leaves no root file system", at="python", value="False")
 
 
 def _own_mounts() -> list[configure.Json]:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 
 from ..cgroup.tree import Cgroup
 from ..errors import HostError
-from ..kernel import calls
-from ..kernel import const as c
-from ..kernel.mounts import Tree
-from ..kernel.ours import open_directory
 from ..library.cancel import Limit
 from ..library.container import Container
 from ..runtime.handle import Handle
@@ -25,49 +20,8 @@ if TYPE_CHECKING:
     from ..library.pool import Process
     from .files import Files
     from .limits import Held, Limits
+    from .namespace import Namespace
     from .result import SandboxResult
-
-PLACE = "/var/lib/pycontain/files"  # where the namespace of a sandbox has its files
-
-
-class Namespace:
-    """
-    A mount namespace without a process, in which a sandbox's files are mounted at PLACE.
-
-    The host never sees that mount, which ends with the last container and this descriptor.
-    """
-
-    def __init__(self, files: Files) -> None:
-        """Raises HostError if others than root could change PLACE, and KernelError."""
-        open_directory(PLACE, create=True).close()
-        self.fd = -1
-        self._error: BaseException | None = None
-        thread = threading.Thread(target=self._make, args=(files.fd,))  # it enters for good
-        thread.start()
-        thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _make(self, files: int) -> None:
-        try:
-            calls.unshare(c.CLONE_NEWNS)
-            slash = os.open("/", os.O_PATH | os.O_CLOEXEC)
-            place = os.open(PLACE, os.O_PATH | os.O_CLOEXEC)
-            try:
-                Tree(slash).propagate(c.MS_PRIVATE, recursive=True)
-                Tree(files).attach(place)
-            finally:
-                os.close(slash)
-                os.close(place)
-            self.fd = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        except BaseException as error:
-            self._error = error
-
-    def close(self) -> None:
-        """Give it up."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 class Configured(Container):

@@ -122,6 +122,8 @@ def test_a_signal_is_a_reason(box: pycontain.Sandbox, pool: pycontain.Pool) -> N
 def test_a_root_file_system_of_ones_own(busybox_root: Path) -> None:
     with pycontain.Sandbox(rootfs=busybox_root, files={"in": b"b\na\n"}) as box:
         assert box.run(["sort", "in"]).text == "a\nb\n"
+        assert "work" in box.run(["ls", "/"]).text
+        assert not (busybox_root / "work").exists(), "nothing is created in it"
         assert box.run(["sh", "-c", "touch /bin/x"]).status != 0
         assert "Seccomp:\t2" in box.run(["cat", "/proc/self/status"]).text
 

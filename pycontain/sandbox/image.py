@@ -1,0 +1,30 @@
+"""An image in the cache, which nobody can remove while a sandbox uses it."""
+
+from __future__ import annotations
+
+import os
+
+from ..image.store import Store
+
+
+class Unpacked:
+    """
+    An unpacked image.
+
+    rootfs  its directory
+    env     the variables that its programs expect
+    """
+
+    def __init__(self, name: str) -> None:
+        """Bring it, unless it is in the cache. Raises UsageError, HostError, StateError."""
+        store = Store()
+        image = store.get(name)
+        self._used = store.use(image)
+        self.rootfs = image.rootfs
+        self.env = dict(entry.split("=", 1) for entry in image.config.env if "=" in entry)
+
+    def close(self) -> None:
+        """Give it up."""
+        if self._used >= 0:
+            os.close(self._used)
+            self._used = -1
