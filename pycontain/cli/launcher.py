@@ -18,8 +18,8 @@ from ..kernel import seal
 from ..lean import archive
 from . import chooser, pack
 
-# one module from each directory: ours, the C binding, python-prctl, and the help's
-_NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
+# one module from each directory: ours, the C binding, and the help's
+_NEEDED = ("pycontain", "_cffi_backend", "typer")
 
 
 def directories() -> list[str]:
@@ -61,8 +61,14 @@ def text() -> str:
 
 
 def write(path: str) -> None:
-    """Write the program to this path, atomically, and pack the package. Raises OSError."""
-    pack.main()
+    """Write the program to this path and pack the package. Raises PycontainError and OSError."""
+    with pack.place() as folder:
+        pack.pack(folder)
+        put(path)
+
+
+def put(path: str) -> None:
+    """Write the program to this path, atomically. Raises PycontainError and OSError."""
     # always a new file: in a directory like /tmp others could have created a link
     number, half = tempfile.mkstemp(dir=os.path.dirname(path))
     with open(number, "w", encoding="utf-8") as file:

@@ -9,12 +9,17 @@ from __future__ import annotations
 import __future__
 
 import ast
+import fcntl
 import marshal
 import os
 import subprocess
 import sys
-import tempfile
+from contextlib import contextmanager
+from importlib.util import MAGIC_NUMBER
 
+from ..errors import HostError
+from ..kernel import ours
+from ..kernel.ours import Directory
 from ..lean import archive
 from .table import COMMANDS
 
@@ -37,11 +42,11 @@ _TRACE = """
 import marshal, posix, sys
 sys.path = {path!r}
 file = posix.open({half!r}, posix.O_RDONLY)
-size = int.from_bytes(posix.read(file, 8), "little")
-code, *tables = marshal.loads(posix.read(file, size))
+size = int.from_bytes(posix.pread(file, 8, 4), "little")
+code, *tables = marshal.loads(posix.pread(file, size, 12))
 scope = {{"__name__": "pycontain.lean.archive", "__file__": {archive!r}}}
 exec(code, scope)
-scope["start"](file, 8 + size, *tables)
+scope["start"](file, 12 + size, *tables)
 finder = sys.meta_path[-2]
 make = finder.exec_module
 order = []
@@ -59,14 +64,72 @@ print((order, compiled))
 """
 
 
-def write() -> str:
-    """Pack the current package; returns the archive's path. Raises OSError."""
+@contextmanager
+def place(*, wait: bool = True) -> Iterator[str]:
+    """
+    The directory for the archive, created if missing; locked, so that one process writes at a time.
+
+    That is the package's own, if that is ours to write to: whoever can change what is above could
+    change the package itself, so that is not checked. Otherwise it is one in our cache, above which
+    nobody else may write. Raises BlockingIOError if it is locked and we should not wait, HostError,
+    KernelError and OSError.
+    """
+    path = archive.inner_folder()
+    package = os.path.dirname(path)
+    if os.stat(package).st_uid == os.geteuid() and os.access(package, os.W_OK):
+        folder = _inner(path)
+    else:
+        path = archive.cache()
+        folder = ours.open_directory(path, create=True)
+    lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder.fd)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield path
+    finally:
+        os.close(lock)
+        folder.close()
+
+
+def _inner(path: str) -> Directory:
+    """The package's own directory, which from now on nobody else can write to."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        pass
+    folder = Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+    found = os.fstat(folder.fd)
+    if found.st_uid != os.geteuid():
+        raise HostError("belongs to another user", at=path, remedy="remove it")
+    os.fchmod(folder.fd, 0o755)  # whatever the umask
+    return folder
+
+
+def pack(folder: str) -> str:
+    """Pack the package that is running into this directory; returns the path. Raises HostError."""
+    path = f"{folder}/{archive.name()}"
+    # a new Python, which omits column numbers; with our own path, whatever started this one
+    code = (
+        f"import sys; sys.path = {_path()!r}; from pycontain.cli.pack import write; write({path!r})"
+    )
+    done = subprocess.run(
+        (sys.executable, "-BISX", "no_debug_ranges", "-c", code),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise HostError(f"cannot be packed: {done.stderr.strip().rpartition(chr(10))[2]}", at=path)
+    return path
+
+
+def _path() -> list[str]:
+    """Where we import from; an editable installation is not found by the path."""
+    return [*sys.path, os.path.dirname(_FOLDER)]
+
+
+def write(path: str) -> None:
+    """Pack the current package, in the format that `lean.archive` describes. Raises OSError."""
     modules = _compile_all()
-    path = archive.file()
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    number, half = tempfile.mkstemp(dir=os.path.dirname(path))
-    os.fchmod(number, 0o644)  # whatever the umask: an archive that others can write to is not used
-    os.close(number)
+    half = f"{path}.new"
     orders: dict[str, list[str]] = {}
     extensions: dict[str, str] = {}
     try:
@@ -76,11 +139,21 @@ def write() -> str:
                 orders[command.name], compiled = _trace(half, command)
                 extensions.update(compiled)
         _put(half, orders, extensions, modules)
+        os.chmod(half, 0o644)  # whatever the umask
         os.replace(half, path)
     finally:
         if os.path.exists(half):
             os.unlink(half)
-    return path
+    _remove_former(path)
+
+
+def _remove_former(path: str) -> None:
+    """Remove the archives of other versions for this Python."""
+    folder, name = os.path.split(path)
+    for other in os.listdir(folder):
+        archived = other.startswith("archive") and other.endswith(sys.implementation.cache_tag)
+        if archived and other != name:
+            os.unlink(f"{folder}/{other}")
 
 
 def _compile_all() -> dict[str, Module]:
@@ -110,7 +183,7 @@ def _put(
     where = parts.add(index)
     head = marshal.dumps((_code_of(archive.__file__), groups, extensions, where))
     with open(path, "wb") as file:
-        file.writelines((len(head).to_bytes(8, "little"), head, *parts.made))
+        file.writelines((MAGIC_NUMBER, len(head).to_bytes(8, "little"), head, *parts.made))
 
 
 def _pieces(order: list[str]) -> Iterator[list[str]]:
@@ -221,13 +294,9 @@ def _without_docstring(node: Body) -> Body:
 
 
 def main() -> None:
-    """Pack, in a Python process that omits column numbers."""
-    if "no_debug_ranges" in sys._xoptions:  # noqa: SLF001
-        write()
-    else:
-        # isolated, so that it does not pack a checkout in the working directory
-        command = (sys.executable, "-BIX", "no_debug_ranges", "-m", "pycontain.cli.pack")
-        subprocess.run(command, check=True)
+    """Pack into the place for it."""
+    with place() as folder:
+        pack(folder)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Names and meanings are runc's, since engines use them; crun's and our own additi
 
 from __future__ import annotations
 
+from .. import __version__
 from ..lean.record import Record
 
 TYPE_CHECKING = False
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     Value = bool | str | int | None | tuple[str | int, ...]
 
 PROGRAM = "pycontain"
-VERSION = "0.1.0"
+VERSION = __version__
 
 
 class Flag:
@@ -402,6 +403,10 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
                  value="VERB", choices=("create", "run")),
             _format("table", "json"),
         ),
+    ),
+    "setup": lambda: Command(
+        name="setup", panel=_HOST, calls="pycontain.cli.setup:setup",
+        help="Make the command start fast after an installation by pip (pycontain only).",
     ),
     "doctor": lambda: Command(
         name="doctor", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:doctor",

@@ -2,12 +2,18 @@
 The package's code in one archive file, for starts in milliseconds.
 
 Finding, opening and checking seventy modules takes Python longer than running a container does. So
-`cli.pack` writes their code to one file in the byte code cache, and the first lines of the launcher
-run this module's code from it. The modules that a command is known to need are stored together, in
-the order in which they are imported: a few reads load them all. Others are loaded on first use. A
-module whose source has changed since is imported in the ordinary way, so an archive that is
-outdated or missing does no harm.
+`cli.pack` writes their code to one file, and the first lines of the launcher run this module's code
+from it. The modules that a command is known to need are stored together, in the order in which they
+are imported: a few reads load them all. Others are loaded on first use. A module whose source has
+changed since is imported in the ordinary way, so an archive that is outdated or missing does no
+harm. Its name has the version of this package and of Python, its first bytes those of the byte
+code: what an upgrade leaves behind is not read.
 
+It is kept in the package's byte code cache, or, if that belongs to another user or cannot be
+written to, in a cache of our own. It is read only if it and its directory belong to root, to the
+package's owner or to us, and nobody else can write to them.
+
+    4 bytes   the magic number of Python's byte code
     8 bytes   the length of the next part, little-endian
     marshal   (this module's code, groups, extensions, index)
               groups      {command: [(offset, length), ...]}
@@ -24,7 +30,7 @@ from __future__ import annotations
 
 import marshal
 import sys
-from posix import pread, preadv, stat
+from posix import environ, geteuid, pread, preadv, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,8 +55,48 @@ _Module = type(sys)
 
 
 def file() -> str:
-    """The path of the archive for this version of Python."""
-    return __file__.replace("archive.py", f"__pycache__/archive.{sys.implementation.cache_tag}")
+    """
+    The path of the archive for this version of the package and of Python.
+
+    It is in the package's byte code cache, unless there is one in the user's cache alone.
+    """
+    inside = f"{inner_folder()}/{name()}"
+    return inside if _exists(inside) or not _exists(path := f"{cache()}/{name()}") else path
+
+
+def name() -> str:
+    """The name of the archive's file."""
+    from .. import __version__
+
+    return f"archive-{__version__}.{sys.implementation.cache_tag}"
+
+
+def inner_folder() -> str:
+    """The package's own directory for the archive."""
+    return f"{_PACKAGE}lean/__pycache__"
+
+
+def cache() -> str:
+    """
+    The directory for the archive in a cache of our own.
+
+    That is /var/cache for root, and the user's by the XDG Base Directory Specification for others.
+    """
+    if geteuid() == 0:
+        base = "/var/cache"
+    else:
+        base = environ.get(b"XDG_CACHE_HOME", b"").decode(errors="surrogateescape")
+        if not base.startswith("/"):  # the specification: ignore relative paths
+            base = environ.get(b"HOME", b"").decode(errors="surrogateescape") + "/.cache"
+    return f"{base}/pycontain/code{_PACKAGE}".rstrip("/")
+
+
+def _exists(path: str) -> bool:
+    try:
+        stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def boot(path: str, main: str = PROGRAM) -> str:
@@ -61,7 +107,18 @@ def boot(path: str, main: str = PROGRAM) -> str:
     """
     module, _, function = main.partition(":")
     return f"""\
+{beginning(path)}\
+from {module} import {function}
+sys.exit({function}())
+"""
+
+
+def beginning(path: str = "pass") -> str:
+    """Source code that loads the archive and sets `usable`: whether it could. path as in `boot`."""
+    folder, _, last = file().rpartition("/")
+    return f"""\
 import gc, marshal, posix, sys
+from _frozen_importlib_external import MAGIC_NUMBER
 gc.disable()
 for stream in 0, 1, 2:  # if one is closed, the next file opened would take its number
     try:
@@ -70,11 +127,15 @@ for stream in 0, 1, 2:  # if one is closed, the next file opened would take its 
         posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 {path}
 try:
-    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
-    file = posix.open({file()!r}, flags)
-    found, source = posix.fstat(file), posix.stat({__file__!r})
-    regular = found.st_mode & 0o170000 == 0o100000
-    usable = regular and not found.st_mode & 0o022 and found.st_uid in (0, source.st_uid)
+    flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+    folder = posix.open({folder!r}, flags | posix.O_DIRECTORY)
+    file = posix.open({last!r}, flags | posix.O_NONBLOCK, dir_fd=folder)
+    found = posix.fstat(file), posix.fstat(folder)
+    posix.close(folder)
+    owners = 0, posix.geteuid(), posix.stat({__file__!r}).st_uid
+    usable = found[0].st_mode & 0o170000 == 0o100000 and posix.read(file, 4) == MAGIC_NUMBER
+    for status in found:
+        usable = usable and not status.st_mode & 0o022 and status.st_uid in owners
 except OSError:
     usable = False
 if usable:
@@ -82,9 +143,7 @@ if usable:
     code, *tables = marshal.loads(posix.read(file, size))
     scope = {{"__name__": "pycontain.lean.archive", "__file__": {__file__!r}}}
     exec(code, scope)
-    scope["start"](file, 8 + size, *tables)
-from {module} import {function}
-sys.exit({function}())
+    scope["start"](file, 12 + size, *tables)
 """
 
 
@@ -146,6 +205,8 @@ class _Finder:
     def preload(self, group: list[Part]) -> None:
         """Load modules without importlib, up to the first whose source has changed."""
         for name, package, source, mtime, size, code in self._modules(group):
+            if name in sys.modules:
+                continue
             if not _is_current(source, mtime, size):
                 return
             parent, _, last = name.rpartition(".")

@@ -12,8 +12,6 @@ import _signal
 import _socket
 import sys
 
-import prctl
-
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls, net
 from ..kernel import const as c
@@ -82,7 +80,7 @@ def recovered() -> NoReturn:
 
 
 def _prepare() -> _socket.socket:
-    prctl.set_name(name_of(os.getpid()))
+    calls.set_name(name_of(os.getpid()))
     _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
     os.set_inheritable(SOCKET, False)
     return _socket.socket(fileno=SOCKET)

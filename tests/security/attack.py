@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import prctl
-
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
@@ -124,7 +122,7 @@ def python(code: str) -> list[str]:
 
 def drop_from_bounding_set(capability: int) -> None:
     """Deny a capability to everything that this process executes."""
-    prctl.capbset_drop(capability)
+    calls.drop_from_bounding_set([capability])
 
 
 def elf(code: bytes) -> bytes:

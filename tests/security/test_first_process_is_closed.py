@@ -107,9 +107,8 @@ SECRET = "a-secret" + "-of-the-caller"
 STOPS = """
 import signal, sys
 sys.path += {paths!r}
-import prctl
 from pycontain.cli import fast
-from pycontain.kernel import seal
+from pycontain.kernel import calls, seal
 from pycontain.launch import fork
 from pycontain.plan import steps
 from pycontain.plan.walk import child_step
@@ -117,7 +116,7 @@ seal.ensure = lambda: None  # this interpreter is not replaced by another
 perform = child_step.functions[steps.EnterDirectory]
 def stops(*arguments):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    prctl.set_name("half made")
+    calls.set_name("half made")
     signal.sigwait([signal.SIGUSR1])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
     perform(*arguments)

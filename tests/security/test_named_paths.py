@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -299,7 +300,7 @@ def packed(tmp_path, monkeypatch):
     """A code archive; loading it prints a line."""
     path = tmp_path / "archive"
     head = marshal.dumps((compile(HOSTILE, "archive", "exec"), {}, {}, (0, 0)))
-    path.write_bytes(len(head).to_bytes(8, "little") + head)
+    path.write_bytes(MAGIC_NUMBER + len(head).to_bytes(8, "little") + head)
     path.chmod(0o644)
     monkeypatch.setattr(archive, "file", lambda: str(path))
     return path
@@ -331,6 +332,24 @@ def test_so_is_one_of_whoever_owns_the_source(packed, tmp_path, monkeypatch):
 @pytest.mark.parametrize("mode", [0o664, 0o646])
 def test_one_that_others_can_write_to_is_not(packed, mode):
     packed.chmod(mode)
+    assert not loads_archive()
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_nor_is_one_in_a_directory_that_others_can_write_to(packed, mode):
+    packed.parent.chmod(mode)
+    assert not loads_archive()
+
+
+def test_nor_is_one_in_a_directory_of_another_user(packed, monkeypatch, tmp_path):
+    assert loads_archive()
+    os.chown(tmp_path, ALICE, ALICE)
+    assert not loads_archive()
+
+
+def test_nor_is_one_for_another_version_of_the_byte_code(packed):
+    content = packed.read_bytes()
+    packed.write_bytes(bytes(4) + content[4:])
     assert not loads_archive()
 
 

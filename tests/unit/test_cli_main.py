@@ -41,12 +41,6 @@ def test_the_version_is_printed_in_the_lines_that_engines_parse(capfd):
     assert dict(line.split(": ") for line in others)["spec"].startswith("1.")
 
 
-def test_the_version_is_that_of_the_package():
-    tomllib = importlib.import_module("tomllib")
-    with open("pyproject.toml", "rb") as file:
-        assert tomllib.load(file)["project"]["version"] == table.VERSION
-
-
 def test_a_verb_gets_the_options_and_its_flags(runtime):
     def kill(options, id, signal, all):
         shown = Options(root="/r", cgroup_manager="disabled", debug=True, warn=options.warn)
