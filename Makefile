@@ -118,3 +118,4 @@ ffi: dev ## regenerate the C bindings
 
 include vagrant/lab.mk
 include tests/faults.mk
+include release/wheel.mk

@@ -5,6 +5,9 @@ A console script written by pip starts Python with the site module and the user'
 5 to 10 ms slower, and a way to run code as root. This file starts it with -I and -S and appends the
 needed directories to those of the standard library. Root starts the sealed interpreter, other users
 the ordinary one (`chooser`).
+
+Where pip has installed the package, `setup` writes the file in place of pip's. DEST is for
+checkouts: after an upgrade of the package it must be written again.
 """
 
 from __future__ import annotations

@@ -63,8 +63,9 @@ def _made(folder: str) -> Iterator[str]:
             made += [str(program), launcher.interpreter()]
             yield f"wrote {program}"
         else:
-            yield f"left {program} as it is: it belongs to another user"
-    _enter(record, made)
+            yield f"left {program} as it is: it belongs to another user or cannot be written"
+    if _is_ours(record):
+        _enter(record, made)
 
 
 def _record() -> Path | None:
@@ -103,16 +104,14 @@ def _hash(path: Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is ours to replace."""
-    mine = os.geteuid()
-    return path.stat().st_uid == mine and path.parent.stat().st_uid == mine
+    """Whether a file is ours to replace, also for root, who may write what belongs to others."""
+    owners = {path.stat().st_uid, path.parent.stat().st_uid}
+    return owners == {os.geteuid()} and os.access(path.parent, os.W_OK)
 
 
 def _enter(record: Path, made: list[str]) -> None:
     """Enter files in the list. Raises OSError."""
     site = record.parent.parent
-    if not os.access(record, os.W_OK) or record.stat().st_uid != os.geteuid():
-        return
     known = {str(_located(record, name)): name for name, *_ in _rows(record)}
     rows = [row for row in _rows(record) if str(_located(record, row[0])) not in made]
     for path in map(Path, made):
