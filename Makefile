@@ -12,7 +12,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
 RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libseccomp2 busybox-static
 TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps \
-	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell \
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell bash zsh fish man-db mandoc \
 	skopeo umoci golang-github-containers-common
 BENCH_PACKAGES := runc crun bubblewrap time
 
@@ -53,7 +53,7 @@ test-unit: dev ## run the unit tests, which need no root
 
 lint: dev ## run ruff, mypy --strict and codespell
 	@$(VENV)/bin/ruff check --quiet .
-	@$(VENV)/bin/ruff format --check --quiet pycontain tests benchmarks vagrant
+	@$(VENV)/bin/ruff format --check --quiet pycontain tests benchmarks release vagrant
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/codespell
 
@@ -71,12 +71,15 @@ docs: dev packages ## build the documentation: build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 	@echo build/site/index.html
 
-install: root packages ## install to PREFIX (/usr/local)
-	$(SUDO) mkdir -p $(PREFIX)/bin
-	$(SUDO) $(PYTHON) -m venv $(PREFIX)/lib/pycontain
-	$(SUDO) $(PREFIX)/lib/pycontain/bin/pip install -qq --disable-pip-version-check .
-	$(SUDO) $(PREFIX)/lib/pycontain/bin/python -IB -m pycontain.cli.launcher $(PREFIX)/bin/pycontain
-	@$(PREFIX)/bin/pycontain --version
+# Staged below DESTDIR it needs no root, and is finished by `pycontain setup` where it is unpacked.
+INSTALL := $(if $(DESTDIR),,$(SUDO)) $(PYTHON) -B -m release.install
+
+install: packages ## install to PREFIX (/usr/local), below DESTDIR
+	@$(INSTALL) install --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
+	@[ -n "$(DESTDIR)" ] || $(PREFIX)/bin/pycontain --version
+
+uninstall: ## remove what install has put there
+	@$(INSTALL) uninstall --prefix "$(PREFIX)" --destdir "$(DESTDIR)"
 
 clean: ## remove what was built here, but not the caches outside
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,7 +3,7 @@ From the command line to the function that implements it, for engines and people
 
 Flags are parsed as by Go's flag package, since that is how engines write them: `--name value`,
 `--name=value`, one dash or two, `--switch=false`. Nothing heavy is imported on this path: importing
-typer, for help and completion, or rich, for tables, takes longer than running a container.
+typer, for help, or rich, for tables, takes longer than running a container.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ _TRUTH = {
     "1": True, "t": True, "true": True, "T": True, "True": True, "TRUE": True,
     "0": False, "f": False, "false": False, "F": False, "False": False, "FALSE": False,
 }  # fmt: skip
-_COMPLETION = ("--install-completion", "--show-completion")  # typer's own flags
 _STDOUT = 1
 _INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 _BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -72,8 +71,6 @@ def main(words: list[str]) -> int:
 
 
 def _run(words: list[str], settings: Values) -> int:
-    if b"_PYCONTAIN_COMPLETE" in os.environ or (words and words[0] in _COMPLETION):
-        return _human_main(words)
     _take_variables(table.GLOBALS, settings)
     rest = take_flags(table.GLOBALS, words, settings, prefix=True)
     if settings["log"]:

@@ -1,5 +1,5 @@
 """
-Help and shell completion: a typer application generated from the table.
+Help: a typer application generated from the table.
 
 The application only describes the command line. `fast.py` parses it, for people and engines alike,
 and a test checks that both have the same commands and flags.
@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import inspect
 import shutil
-import signal
 
 import typer
 
-from ..errors import PycontainError
-from ..state.directory import ids
 from . import table
 
 TYPE_CHECKING = False
@@ -39,7 +36,7 @@ Containers need root.
 
 
 def main(words: list[str]) -> int:
-    """Show the help or completions that these words request; returns the exit status."""
+    """Show the help that these words request; returns the exit status."""
     try:
         application()(args=words, prog_name=table.PROGRAM)
     except SystemExit as end:
@@ -51,7 +48,10 @@ def application() -> typer.Typer:
     """The typer application with every command, argument and flag of the table."""
     wide = shutil.get_terminal_size().columns >= _NARROWEST_BOX
     app = typer.Typer(
-        help=_ABOUT, context_settings=_CONTEXT, rich_markup_mode="rich" if wide else None
+        help=_ABOUT,
+        context_settings=_CONTEXT,
+        rich_markup_mode="rich" if wide else None,
+        add_completion=False,
     )
     settings = [_option(flag) for flag in table.GLOBALS if flag is not table.HELP]
     app.callback()(_described(settings))
@@ -91,7 +91,6 @@ def _option(flag: Flag) -> inspect.Parameter:
         help=_flag_help(flag),
         metavar=flag.value,
         show_default=flag.default not in (None, False, "", ()),
-        autocompletion=_completer(flag),
     )
     return _parameter(flag.key, option, _TYPES[flag.kind])
 
@@ -115,7 +114,6 @@ def _argument(argument: Argument) -> inspect.Parameter:
         metavar=argument.name.upper(),
         help=argument.help,
         show_default=bool(argument.default),
-        autocompletion=_COMPLETERS.get(argument.name),
     )
     return _parameter(argument.name, described, list[str] if argument.rest else str)
 
@@ -124,29 +122,3 @@ def _parameter(name: str, default: object, annotation: object) -> inspect.Parame
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
-
-
-def _completer(flag: Flag) -> Callable[[str], list[str]] | None:
-    if not flag.choices:
-        return None
-    return lambda incomplete: _starting(incomplete, flag.choices)
-
-
-def _containers(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The ids below the --root of the command line being completed."""
-    settings = ctx.parent.params if ctx.parent else {}
-    try:
-        return _starting(incomplete, ids(settings["root"]))
-    except PycontainError:  # the root belongs to another user
-        return []
-
-
-def _signals(incomplete: str) -> list[str]:
-    return _starting(incomplete, [name.name for name in signal.Signals])
-
-
-def _starting(incomplete: str, words: list[str] | tuple[str, ...]) -> list[str]:
-    return sorted(word for word in words if word.startswith(incomplete))
-
-
-_COMPLETERS: dict[str, Callable[..., list[str]]] = {"id": _containers, "signal": _signals}

@@ -53,22 +53,22 @@ def at_first_use() -> None:
 def _made(folder: str) -> Iterator[str]:
     archive = pack.pack(folder)
     yield f"wrote {archive}"
-    record = _record()
-    if record is None:
+    listing = record()
+    if listing is None:
         return
     made = [archive]
-    for program in _programs(record):
+    for program in _programs(listing):
         if _is_ours(program):
             launcher.put(str(program))
             made += [str(program), launcher.interpreter()]
             yield f"wrote {program}"
         else:
             yield f"left {program} as it is: it belongs to another user or cannot be written"
-    if _is_ours(record):
-        _enter(record, made)
+    if _is_ours(listing):
+        enter(listing, made)
 
 
-def _record() -> Path | None:
+def record() -> Path | None:
     """The list of our files; None if no installer has put them where they are."""
     try:
         found = metadata.distribution("pycontain")
@@ -81,21 +81,21 @@ def _record() -> Path | None:
     return Path(str(lists[0].locate()))
 
 
-def _programs(record: Path) -> Iterator[Path]:
+def _programs(listing: Path) -> Iterator[Path]:
     """The programs of the list that are still what the list says."""
-    for name, digest, _ in _rows(record):
-        path = _located(record, name)
+    for name, digest, _ in _rows(listing):
+        path = _located(listing, name)
         if name.endswith("/bin/pycontain") and path.is_file() and _hash(path) == digest:
             yield path
 
 
-def _rows(record: Path) -> list[Row]:
-    with record.open(newline="", encoding="utf-8") as file:
+def _rows(listing: Path) -> list[Row]:
+    with listing.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
 
 
-def _located(record: Path, name: str) -> Path:
-    return Path(os.path.normpath(record.parent.parent / name))
+def _located(listing: Path, name: str) -> Path:
+    return Path(os.path.normpath(listing.parent.parent / name))
 
 
 def _hash(path: Path) -> str:
@@ -109,18 +109,18 @@ def _is_ours(path: Path) -> bool:
     return owners == {os.geteuid()} and os.access(path.parent, os.W_OK)
 
 
-def _enter(record: Path, made: list[str]) -> None:
+def enter(listing: Path, made: list[str]) -> None:
     """Enter files in the list. Raises OSError."""
-    site = record.parent.parent
-    known = {str(_located(record, name)): name for name, *_ in _rows(record)}
-    rows = [row for row in _rows(record) if str(_located(record, row[0])) not in made]
+    site = listing.parent.parent
+    known = {str(_located(listing, name)): name for name, *_ in _rows(listing)}
+    rows = [row for row in _rows(listing) if str(_located(listing, row[0])) not in made]
     for path in map(Path, made):
         if path.is_relative_to(site):
             known.setdefault(str(path), str(path.relative_to(site)))
         if str(path) in known:
             rows.append([known[str(path)], _hash(path), str(path.stat().st_size)])
-    half = record.with_name("RECORD.new")
+    half = listing.with_name("RECORD.new")
     with half.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-    half.chmod(record.stat().st_mode & 0o777)
-    half.replace(record)
+    half.chmod(listing.stat().st_mode & 0o777)
+    half.replace(listing)

@@ -1,9 +1,10 @@
 """
 Every command, argument and flag of the command line, in one table.
 
-`fast.py` parses with this table, `human.py` generates help and shell completion from it, and the
-values are passed to the function that a command `calls` as keyword arguments named after the flags.
-Names and meanings are runc's, since engines use them; crun's and our own additions are marked.
+`fast.py` parses with this table, `human.py` generates help, `completion.py` scripts for shells and
+`manual.py` man pages from it, and the values are passed to the function that a command `calls` as
+keyword arguments named after the flags. Names and meanings are runc's, since engines use them;
+crun's and our own additions are marked.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Argument(Record):
     default  None if it is required
     rest     takes all remaining words, as a tuple
     unless   the flag that makes it unnecessary
+    choices  the usual values, for completion
     """
 
     name: str
@@ -86,6 +88,7 @@ class Argument(Record):
     default: str | None = None
     rest: bool = False
     unless: str = ""
+    choices: tuple[str, ...] = ()
 
 
 class Command(Record):
@@ -405,8 +408,15 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         ),
     ),
     "setup": lambda: Command(
-        name="setup", panel=_HOST, calls="pycontain.cli.setup:setup",
+        name="setup", panel=_HOST, anyone=True, calls="pycontain.cli.setup:setup",
         help="Make the command start fast after an installation by pip (pycontain only).",
+    ),
+    "completion": lambda: Command(
+        name="completion", panel=_HOST, anyone=True, calls="pycontain.cli.completion:completion",
+        help="Print the script that completes command lines in a shell (pycontain only).",
+        arguments=(
+            Argument(name="shell", help="bash, zsh or fish", choices=("bash", "zsh", "fish")),
+        ),
     ),
     "doctor": lambda: Command(
         name="doctor", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:doctor",
@@ -417,7 +427,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         name="vm", panel=_VM, anyone=True, calls="pycontain.cli.vm:vm",
         help="Run code in a virtual machine, or show what /dev/kvm supports (pycontain only).",
         arguments=(
-            Argument(name="action", help="run or caps"),
+            Argument(name="action", help="run or caps", choices=("run", "caps")),
             Argument(name="what", help="a built-in guest, a flat binary, or -- and a static "
                      "program with its arguments", default="", rest=True),
         ),

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +14,7 @@ REPEATED = {"list", "integers"}
 
 def options_of(command):
     made = [one for one in command.params if one.param_type_name == "option"]
-    own = ("help", "install_completion", "show_completion")
-    return {one.name: one for one in made if one.name not in own}
+    return {one.name: one for one in made if one.name != "help"}
 
 
 def assert_same_flags(command, flags):
@@ -100,34 +95,6 @@ def test_both_parsers_read_the_same_from_a_line(line):
         if key not in unbuilt
     }
     assert fast.parse(command, words) == theirs
-
-
-def completions(words, count):
-    environment = {
-        **os.environ,
-        "_PYCONTAIN_COMPLETE": "complete_bash",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(count),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "pycontain"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.split()
-
-
-def test_the_shell_completes_commands_flags_values_signals_and_ids(tmp_path):
-    (tmp_path / "web-1").mkdir()
-    (tmp_path / "db").mkdir()
-    assert completions("pycontain st", 1) == ["start", "state"]
-    assert "--bundle" in completions("pycontain create --b", 2)
-    assert completions("pycontain list --format j", 3) == ["json"]
-    assert "SIGTERM" in completions("pycontain kill c SIGT", 3)
-    root = f"--root {tmp_path}"
-    assert completions(f"pycontain {root} state w", 4) == ["web-1"]
 
 
 WAYS = {

@@ -38,11 +38,8 @@ def test_the_program_is_executable_and_writable_by_its_owner_alone(program):
     assert not mode & 0o022
 
 
-def test_the_program_shows_help_and_completions(program):
+def test_the_program_shows_help(program):
     assert "Life cycle" in run(program, "--help").stdout
-    words = {"COMP_WORDS": "pycontain res", "COMP_CWORD": "1"}
-    done = run(program, _PYCONTAIN_COMPLETE="complete_bash", **words)
-    assert set(done.stdout.split()) == {"restore", "resume"}
 
 
 def test_the_program_ignores_pythons_environment_variables(program, tmp_path):
