@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 TOOLS  := $(VENV)/.tools
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
-RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libseccomp2 busybox-static
+RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libcap-dev libseccomp2 busybox-static
 TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell bash zsh fish man-db mandoc \
 	skopeo umoci golang-github-containers-common

@@ -21,8 +21,8 @@ from ..kernel import seal
 from ..lean import archive
 from . import chooser, pack
 
-# one module from each directory: ours, the C binding, and the help's
-_NEEDED = ("pycontain", "_cffi_backend", "typer")
+# one module from each directory: ours, the C binding, python-prctl, and the help's
+_NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
 
 
 def directories() -> list[str]:

@@ -365,12 +365,6 @@ def prctl(option: int, a: int = 0, b: int = 0, *, name: str) -> int:
     return _checked(_prctl(option, a, b, 0, 0), f"prctl {name}")
 
 
-def set_name(name: str) -> None:
-    """Name the calling thread, in at most 15 bytes: ps(1) shows it. PR_SET_NAME(2const)."""
-    text = ffi.new("char[]", name.encode())
-    prctl(c.PR_SET_NAME, int(ffi.cast("uintptr_t", text)), name="PR_SET_NAME")
-
-
 def drop_from_bounding_set(capabilities: Iterable[int]) -> None:
     """Drop capabilities, by number, from the bounding set. PR_CAPBSET_DROP(2const)."""
     for capability in capabilities:  # there is no call that drops more than one

@@ -12,6 +12,8 @@ import _signal
 import _socket
 import sys
 
+import prctl
+
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls, net
 from ..kernel import const as c
@@ -80,7 +82,7 @@ def recovered() -> NoReturn:
 
 
 def _prepare() -> _socket.socket:
-    calls.set_name(name_of(os.getpid()))
+    prctl.set_name(name_of(os.getpid()))
     _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
     os.set_inheritable(SOCKET, False)
     return _socket.socket(fileno=SOCKET)

@@ -20,8 +20,8 @@ from pycontain.spec.sample import sample
 
 # Beyond what a bare `python3 -IS` has: C, or contained in the interpreter, or one short file.
 ALLOWED = {
-    "__future__", "_blake2", "_cffi_backend", "_collections_abc", "_json", "_socket",
-    "_stat", "errno", "fcntl", "gc", "genericpath", "os", "os.path", "posixpath", "select",
+    "__future__", "_blake2", "_cffi_backend", "_collections_abc", "_json", "_prctl", "_socket",
+    "_stat", "errno", "fcntl", "gc", "genericpath", "os", "os.path", "posixpath", "prctl", "select",
     "stat",
 }  # fmt: skip
 

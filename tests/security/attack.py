@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import prctl
+
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
@@ -122,7 +124,7 @@ def python(code: str) -> list[str]:
 
 def drop_from_bounding_set(capability: int) -> None:
     """Deny a capability to everything that this process executes."""
-    calls.drop_from_bounding_set([capability])
+    prctl.capbset_drop(capability)
 
 
 def elf(code: bytes) -> bytes:

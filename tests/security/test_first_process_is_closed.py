@@ -107,8 +107,9 @@ SECRET = "a-secret" + "-of-the-caller"
 STOPS = """
 import signal, sys
 sys.path += {paths!r}
+import prctl
 from pycontain.cli import fast
-from pycontain.kernel import calls, seal
+from pycontain.kernel import seal
 from pycontain.launch import fork
 from pycontain.plan import steps
 from pycontain.plan.walk import child_step
@@ -116,7 +117,7 @@ seal.ensure = lambda: None  # this interpreter is not replaced by another
 perform = child_step.functions[steps.EnterDirectory]
 def stops(*arguments):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-    calls.set_name("half made")
+    prctl.set_name("half made")
     signal.sigwait([signal.SIGUSR1])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
     perform(*arguments)
