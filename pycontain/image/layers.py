@@ -10,6 +10,7 @@ Source: Documentation/filesystems/overlayfs.rst; mount_namespaces(7).
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..errors import KernelError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DETACH = c.MNT_DETACH | c.UMOUNT_NOFOLLOW
 _UPPER, _WORK, _ROOTFS = "upper", "work", "rootfs"
 # Device nodes of an image are not for use: the container's are in /dev, a mount of its own.
 _ATTRIBUTES = c.MOUNT_ATTR_NODEV
@@ -106,8 +106,11 @@ def _copy(lower: int, rootfs: str) -> None:
         os.close(target)
 
 
-def unstack(folder: str, limit: int) -> None:
+def unstack(folder: str) -> None:
     """Detach the mounts of `stack` from this process's namespace; the container keeps its own."""
-    calls.umount2(os.path.join(folder, _ROOTFS), _DETACH)
-    if limit:
-        calls.umount2(folder, _DETACH)
+    for place in (os.path.join(folder, _ROOTFS), folder):
+        try:
+            calls.umount2(place, c.MNT_DETACH | c.UMOUNT_NOFOLLOW)
+        except KernelError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT):  # it was not mounted
+                raise

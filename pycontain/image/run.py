@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from ..errors import UsageError
 from ..lean import jsontext
@@ -67,26 +67,22 @@ def run(
 def _run_image(
     options: Options, image: Image, request: Request, choices: Choices, on_timing: OnTiming
 ) -> int | str:
-    store = Store()
-    used = store.use(image)
-    folder = Folder(request.id, os.path.abspath(options.root), image.digest)
     limit = memory(choices.disk, "--disk")
-    with _removed(folder, request):
+    with ExitStack() as at_end:
+        at_end.callback(os.close, Store().use(image))
+        folder = Folder(request.id, os.path.abspath(options.root), image.digest)
+        at_end.enter_context(_removed(folder, request))
         layers.own_mounts()  # before: the kernel takes no layer from another mount namespace
         lower = os.open(image.rootfs, _FOLDER)
+        at_end.callback(os.close, lower)
         mounts = _files(folder, choices.hostname or request.id, choices.network)
         chosen = settings(choices, lower, request.id, image.config, mounts)
         args = arguments(choices, image.config)
         place = folder.directory("layers")
+        at_end.callback(layers.unstack, place)
         root = layers.stack(lower, place, limit, options.warn)
-        try:
-            config = configuration(root, args, chosen)
-            status = _run(options, folder, config, request, choices, on_timing)
-        finally:
-            layers.unstack(place, limit)
-            os.close(lower)
-            os.close(used)
-    return status
+        config = configuration(root, args, chosen)
+        return _run(options, folder, config, request, choices, on_timing)
 
 
 def _run(

@@ -275,3 +275,12 @@ def test_an_image_for_another_machine_is_refused(runtime: Runtime, image: Made) 
         ["umoci", "config", "--image", f"{path}:test", "--architecture", "s390x"], check=True
     )
     assert "is for linux/s390x, and this machine is linux/" in runtime.refuses("run", name, "true")
+
+
+@pytest.mark.parametrize("flags", [("-u", "nobody"), ("--cap-add", "FLY"), ("-w", "relative")])
+def test_a_container_that_cannot_be_made_leaves_nothing(
+    runtime: Runtime, image: Made, storage: Path, flags: tuple[str, ...]
+) -> None:
+    assert runtime("run", *flags, image(), "true").status == 125
+    assert list((storage / "containers").iterdir()) == []
+    assert runtime.ids() == []
