@@ -15,8 +15,6 @@ working directory, which the kernel replaces by the copy's, whoever may reach it
 
 from __future__ import annotations
 
-import _signal
-
 from ..init.rootfs import open_host
 from ..kernel import calls
 from ..kernel import const as c
@@ -54,22 +52,17 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
         ours.close()
         return _enter_and_create(step, launch, context, theirs)
     theirs.close()
-    between = Child(pid, pidfd, ours)
+    if not sync.is_alive(ours):
+        ours.close()
+        return pid, pidfd
+    launch.leave(Child(pid, pidfd))
     try:
-        if not sync.is_alive(ours):
-            ours.close()
-            return pid, pidfd
         child = sync.await_pid(ours)
         if child == 0:
             raise death("died before the child existed", step.name)
-        made = child, os.pidfd_open(child)
-    except BaseException:
-        launch.kill(between)
-        raise
-    ours.close()
-    calls.send_signal(pidfd, _signal.SIGKILL)  # a user with its uid may have stopped it
-    launch.reap(between)
-    return made
+        return child, os.pidfd_open(child)
+    finally:
+        ours.close()
 
 
 def _enter_and_create(

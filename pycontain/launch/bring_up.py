@@ -73,7 +73,7 @@ def _walk(launch: Launch) -> None:
     walk([first], {"parent": perform}, Peer(), launch.times)
     if launch.child.channel is not None:  # a child of vfork has done the rest
         walk(rest, {"parent": perform}, _ForkedChild(launch), launch.times)
-        launch.reap_creator()
+        launch.reap_creators()
 
 
 class _ForkedChild(Peer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..errors import KernelError, StepError
-from ..kernel import calls
 from ..kernel.bare import SharedPid
 from ..kernel.files import read_bytes
 from ..lean import os
@@ -95,13 +94,3 @@ def take_over(step: steps.TakeOver, launch: Launch) -> None:
         os.close(pidfd)
         raise
     launch.replace_child(Child(pid, pidfd, entrance.channel))
-
-
-@parent_step(steps.SetSchedulerOutside)
-def set_scheduler(step: steps.SetSchedulerOutside, launch: Launch) -> None:
-    """CPU scheduling of the process inside, which may not be permitted to set its own."""
-    wanted = step.wanted
-    calls.sched_setattr(
-        wanted.policy, wanted.flags, wanted.nice, wanted.priority, wanted.runtime,
-        wanted.deadline, wanted.period, launch.child.pid,
-    )  # fmt: skip

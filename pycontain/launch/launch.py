@@ -107,7 +107,7 @@ class Launch:
         self.left_over: list[int] = []
         self.hooks_ran = False
         self._child: Child | None = None
-        self._creator: Child | None = None
+        self._creators: list[Child] = []
         self._undo: list[Callable[[], object]] = []
 
     # --- the child -----------------------------------------------------------------------------
@@ -130,10 +130,9 @@ class Launch:
     def reap_child(self) -> None:
         """Wait for the child, which is exiting; if it is not ours, leave that to its parent."""
         child, self._child = self.child, None
-        self.reap(child)
+        self._reap(child)
 
-    def reap(self, child: Child) -> None:
-        """Wait for a process that is exiting; if it is not ours, leave that to its parent."""
+    def _reap(self, child: Child) -> None:
         try:
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         except ChildProcessError:  # a worker's: a child of the program
@@ -142,29 +141,33 @@ class Launch:
 
     def replace_child(self, child: Child) -> None:
         """Continue with the process that the child has created as its last act."""
-        self.child.close_channel()
-        self._creator, self._child = self.child, child
+        self.leave(self.child)
+        self._child = child
 
-    def reap_creator(self) -> None:
-        """
-        Wait for the child that was replaced, if there is one; it exits.
+    def leave(self, creator: Child) -> None:
+        """Remember a process that has created another, and exits: it is waited for later."""
+        creator.close_channel()
+        self._creators.append(creator)
 
-        Raises Timeout and Interrupted: a user with its uid may have stopped it.
+    def reap_creators(self) -> None:
         """
-        if self._creator is not None:
-            self.caller.until.wait(self._creator.pidfd)
-            creator, self._creator = self._creator, None
-            self.reap(creator)
+        Wait for the processes that have created another, if there are any; they exit.
+
+        Raises Timeout and Interrupted: a user with the uid of one may have stopped it.
+        """
+        while self._creators:
+            self.caller.until.wait(self._creators[-1].pidfd)
+            self._reap(self._creators.pop())
 
     def kill_child(self) -> None:
-        """Kill the child, and the one that it has replaced, and wait for them, if there are any."""
-        for child in (self._creator, self._child):
-            if child is not None:
-                self.kill(child)
-        self._creator = None
+        """Kill the child, and those that have created one, and wait for them, if there are any."""
+        for creator in self._creators:
+            self._kill(creator)
+        self._creators.clear()
+        if self._child is not None:
+            self._kill(self._child)
 
-    def kill(self, child: Child) -> None:
-        """Kill a process that was created here, and wait for it."""
+    def _kill(self, child: Child) -> None:
         try:
             calls.send_signal(child.pidfd, _signal.SIGKILL)
             os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)

@@ -19,7 +19,6 @@ from ..plan import steps
 from ..plan.ids import Ids
 from ..plan.steps import mapped
 from ..plan.walk import parent_step
-from . import inside as rare  # noqa: F401 -- its step for CPU scheduling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -139,6 +139,16 @@ def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
     _write(path, str(step.score), "process.oomScoreAdj")
 
 
+@parent_step(steps.SetSchedulerOutside)
+def set_scheduler(step: steps.SetSchedulerOutside, launch: Launch) -> None:
+    """CPU scheduling of a child that may not be permitted to set its own."""
+    wanted = step.wanted
+    calls.sched_setattr(
+        wanted.policy, wanted.flags, wanted.nice, wanted.priority, wanted.runtime,
+        wanted.deadline, wanted.period, launch.child.pid,
+    )  # fmt: skip
+
+
 @parent_step(steps.RunHooks)
 def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
     """Run hooks on the host; the bundle's folder is their working directory."""
