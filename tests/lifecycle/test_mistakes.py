@@ -47,7 +47,7 @@ TEXTS = [
 WORDS = [
     (["rnu"], "rnu is not a command; did you mean run?"),
     (["run"], "run needs ID; see pycontain run --help"),
-    (["run", "x", "y"], "y is one argument too many; see pycontain run --help"),
+    (["state", "x", "y"], "y is one argument too many; see pycontain state --help"),
     (["run", "--bundel", "/", "x"], "--bundel is not a flag; did you mean --bundle?"),
     (["run", "--log", "x", "x"], "--log is not a flag; it is a global flag: write it before"),
     (["run", "--bundle", "/nope", "x"], "/nope/config.json does not exist; give the bundle's"),

@@ -40,7 +40,8 @@ CONTAINER = {
 def as_nobody(command, **how):
     return subprocess.run(
         command, user=NOBODY, group=NOBODY, extra_groups=[], stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=LIMIT, check=False, **how,
+        capture_output=True, text=True, timeout=LIMIT, check=False,
+        env={**os.environ, "HOME": str(how.get("cwd", "/nowhere"))}, **how,
     )  # fmt: skip
 
 
@@ -95,7 +96,16 @@ def test_every_command_is_among_these():
 
 @pytest.mark.parametrize(
     "words",
-    [["features"], ["plan"], ["doctor"], ["--help"], ["--version"], ["run", "--help"]],
+    [
+        ["features"],
+        ["plan"],
+        ["doctor"],
+        ["images"],
+        ["image", "--help"],
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+    ],
     ids=" ".join,
 )
 def test_what_needs_no_root_works(folder, words):
