@@ -40,6 +40,7 @@ run: root packages $(READY) ## run the demo bundle: a container shows what it se
 	@bundle=$$(rootfs/make.sh demo) && \
 	echo "$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo" && \
 	$(SUDO) $(VENV)/bin/pycontain run --timing --bundle $$bundle demo
+	@echo && $(SUDO) $(PY) rootfs/snippet.py
 
 test: root lint test-packages ## run the linters and all tests that this host supports
 	@mkdir -p build/reports

@@ -211,7 +211,7 @@ _HEAD = """\
 # Hostile snippets
 
 What untrusted code tries, and the `reason` that its result has then, in a `Sandbox` and in a
-`Pool`. The table is made from [the tests](../tests/sandbox/snippets.py), which run each of these.
+`Pool`. The table is made from tests/sandbox/snippets.py; the tests run each of these.
 
 | Snippet | What it does | Limits | Reason |
 |---|---|---|---|
