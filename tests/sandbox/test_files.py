@@ -9,6 +9,8 @@ import pytest
 import pycontain
 from pycontain.errors import KernelError, StateError, UsageError
 
+pytestmark = pytest.mark.needs_root
+
 
 def test_files_go_in_and_come_out() -> None:
     with pycontain.Sandbox(files={"in.csv": b"b\na\n", "deep/er/x": b"1"}) as box:

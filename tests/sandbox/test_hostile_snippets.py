@@ -10,6 +10,8 @@ import pycontain
 from tests.sandbox.conftest import processes
 from tests.sandbox.snippets import PAGE, SNIPPETS, Snippet, page
 
+pytestmark = pytest.mark.needs_root
+
 every_snippet = pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.name)
 
 

@@ -11,6 +11,8 @@ from pycontain.errors import HostError, UsageError
 from pycontain.image import store
 from tests.image.conftest import image, layout, root  # noqa: F401 -- fixtures
 
+pytestmark = pytest.mark.needs_root
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -120,6 +120,8 @@ def test_random_that_was_imported_before_differs_too() -> None:
 # What a curious snippet can find out about itself and where it is.
 CURIOUS = """
 import os, sys, json
+
+pytestmark = pytest.mark.needs_root
 def read(path):
     try:
         with open(path, 'rb') as file:

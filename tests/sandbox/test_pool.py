@@ -12,6 +12,8 @@ import pycontain
 from pycontain.errors import HostError, StateError
 from tests.sandbox.conftest import cgroups, processes
 
+pytestmark = pytest.mark.needs_root
+
 
 def test_a_thousand_runs_leave_nothing() -> None:
     with pycontain.Pool(2) as pool:

@@ -16,6 +16,8 @@ import pytest
 import pycontain
 from pycontain.errors import Interrupted, ProgramError, StateError, UsageError
 
+pytestmark = pytest.mark.needs_root
+
 
 def test_a_snippet_prints_and_has_a_value(box: pycontain.Sandbox) -> None:
     result = box.run_python("print('hello')\n6 * 7")
