@@ -6,6 +6,7 @@ import os
 import threading
 
 from ..errors import StateError, UsageError
+from ..library import forks
 from ..library.aio import in_thread, to_end
 from . import configure, log, root
 from .container import Contained
@@ -95,6 +96,7 @@ class Sandbox:
         self._uid = configure.user(self._slot)
         self._files = Files(self.limits.disk, self._uid)
         self._closed = False
+        forks.share(self)
         try:
             self._mounts = Namespace(self._files, self._own_root)
             for path, data in (files or {}).items():
@@ -131,7 +133,16 @@ class Sandbox:
         self._mounts.close()
         self._release()
 
+    def close_copy(self) -> None:
+        """In a forked child: the sandbox is the program's, and closed here."""
+        forks.unshare(self)
+        self._changed = threading.Condition()  # another thread may hold it
+        self._closed = True
+        self._mounts.close()
+        self._files.close()
+
     def _release(self) -> None:
+        forks.unshare(self)
         self._files.close()
         _users.give(self._slot)
         if self._image is not None:

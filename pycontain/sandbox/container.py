@@ -7,6 +7,7 @@ import socket
 
 from ..cgroup.tree import Cgroup
 from ..errors import HostError
+from ..library import forks
 from ..library.cancel import Limit
 from ..library.container import Container
 from ..runtime.handle import Handle
@@ -84,9 +85,11 @@ class Contained:
         self._begin(theirs.detach(), ours.detach())
 
     def _begin(self, stdin: int, control: int) -> None:
-        output, theirs_output = os.pipe2(os.O_CLOEXEC)
-        errors, theirs_errors = os.pipe2(os.O_CLOEXEC)
-        self._fds = [output, errors, *([control] if control >= 0 else [])]
+        with forks.making:
+            output, theirs_output = os.pipe2(os.O_CLOEXEC)
+            errors, theirs_errors = os.pipe2(os.O_CLOEXEC)
+            self._fds = [output, errors, *([control] if control >= 0 else [])]
+            forks.share(self)
         limits, held, files = self._parts
         try:
             process = self._container.begin([stdin, theirs_output, theirs_errors])
@@ -113,11 +116,16 @@ class Contained:
         """How it ended."""
         return self.watch.result(*self._process.status())
 
-    def close(self) -> None:
-        """End it, if it has not ended, and delete the container."""
-        self._container.delete()
+    def close_copy(self) -> None:
+        """In a forked child: close what belongs to the program."""
+        forks.unshare(self)
         for fd in self._fds:
             os.close(fd)
         self._fds = []
+
+    def close(self) -> None:
+        """End it, if it has not ended, and delete the container."""
+        self._container.delete()
+        self.close_copy()
         if self._cgroup is not None:
             self._cgroup.close()

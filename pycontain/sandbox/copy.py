@@ -7,6 +7,7 @@ import select
 import socket
 
 from ..errors import KernelError, PycontainError, StateError
+from ..library import forks
 from . import configure
 from .files import Files
 from .watch import Watch, request
@@ -36,15 +37,17 @@ class Copy:
         self.watch = Watch(limits, server.held, self.files, self.cgroup)
         self.watch.overhead = 1  # the first process
         self._reported = False
-        theirs = self._channels()
-        try:
-            server.begin(limits, uid, "once", [*theirs, self.cgroup.fd, self.files.fd])
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
+        with forks.making:
+            theirs = self._channels()
+            forks.share(self)
+            try:
+                server.begin(limits, uid, "once", [*theirs, self.cgroup.fd, self.files.fd])
+            except BaseException:
+                self.close()
+                raise
+            finally:
+                for fd in theirs:
+                    os.close(fd)
 
     def _channels(self) -> list[int]:
         """Set our ends: control, output, errors, report; returns theirs."""
@@ -96,11 +99,17 @@ class Copy:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         return 128 + number if number else os.WEXITSTATUS(status), number, peak
 
-    def close(self) -> None:
-        """End it, if it has not: once its first process has ended, the kernel kills the rest."""
+    def close_copy(self) -> None:
+        """In a forked child: close what belongs to the program."""
+        forks.unshare(self)
         for fd in self._fds:
             os.close(fd)
+        self._fds = []
         self.files.close()
+
+    def close(self) -> None:
+        """End it, if it has not: once its first process has ended, the kernel kills the rest."""
+        self.close_copy()
         if not self._reported:
             self.cgroup.kill()
         self.cgroup.close()

@@ -16,6 +16,7 @@ import threading
 import time
 
 from ..errors import Interrupted, StateError, UsageError
+from ..library import forks
 from ..library.aio import in_thread, to_end
 from . import log
 from .copy import Copy
@@ -84,6 +85,7 @@ class Pool:
         self._spent: list[Cgroup] = []
         self._closed = False
         self._server = self._new_server()
+        forks.share(self)
         for _ in range(size):
             self._ready.append(self._copy())
 
@@ -109,7 +111,14 @@ class Pool:
                 return
             self._closed = True
             self._discard_ready()
+        forks.unshare(self)
         self._server.close()
+
+    def close_copy(self) -> None:
+        """In a forked child: the pool is the program's, and closed here."""
+        forks.unshare(self)
+        self._lock = threading.Lock()  # another thread may hold it
+        self._closed = True
 
     def run(
         self,

@@ -20,6 +20,7 @@ from ..cgroup.tree import Cgroup
 from ..errors import HostError, StateError
 from ..kernel.seccomp import to_bpf
 from ..lean import jsontext
+from ..library import forks
 from ..plan import seccomp
 from ..runtime.handle import Handle
 from ..spec.parse import parse
@@ -61,7 +62,9 @@ class Server:
         self._numbers = itertools.count(1)
         self._divided: Cgroup | None = None
         self._printed = os.memfd_create("printed", os.MFD_CLOEXEC)
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with forks.making:
+            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            forks.share(self)
         paths, mounts = configure.packages(packages)
         args = [root.PYTHON, _FLAGS, "-c", _MAIN, ":".join(paths), *imports]
         config = configure.server(root.python_root(), args, env, [*_code(), *mounts])
@@ -145,9 +148,14 @@ class Server:
         except OSError:
             raise StateError("has ended", at="the interpreter of the pool") from None
 
+    def close_copy(self) -> None:
+        """In a forked child: the server must see when the program ends."""
+        forks.unshare(self)
+        self._socket.close()
+
     def close(self) -> None:
         """End it, and every run in it."""
-        self._socket.close()
+        self.close_copy()
         if self._divided is not None:
             self._divided.close()
         try:

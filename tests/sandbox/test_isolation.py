@@ -15,6 +15,8 @@ import pytest
 
 import pycontain
 
+pytestmark = pytest.mark.needs_root
+
 SECRET = "a secret of the host's"
 os.environ["PYCONTAIN_TEST_SECRET"] = SECRET
 
@@ -119,9 +121,7 @@ def test_random_that_was_imported_before_differs_too() -> None:
 
 # What a curious snippet can find out about itself and where it is.
 CURIOUS = """
-import os, sys, json
-
-pytestmark = pytest.mark.needs_root
+import os, sys
 def read(path):
     try:
         with open(path, 'rb') as file:

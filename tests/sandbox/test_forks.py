@@ -1,0 +1,81 @@
+"""A child that the program forks has nothing to do with its sandboxes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import pycontain
+from pycontain.errors import StateError
+
+pytestmark = pytest.mark.needs_root
+
+
+def in_child(work) -> int:
+    """The exit status of a forked child: 0 if the work returns."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_child_cannot_use_or_end_them() -> None:
+    with pycontain.Pool(1) as pool, pycontain.Sandbox() as box, box.session() as python:
+        python.run("x = 1")
+
+        def work() -> None:
+            for call in (lambda: pool.run("1"), lambda: box.run_python("1"), lambda: box.read("x")):
+                with pytest.raises(StateError, match="is closed"):
+                    call()
+            pool.close()
+            box.close()
+
+        assert in_child(work) == 0
+        assert pool.run("2").value == 2
+        assert box.run_python("3").value == 3
+        assert python.run("x").value == 1
+
+
+def test_a_child_can_have_its_own() -> None:
+    with pycontain.Pool(1) as pool:
+
+        def work() -> None:
+            with pycontain.Pool(1) as own, pycontain.Sandbox() as box:
+                assert own.run("1").value == 1
+                assert box.run_python("2").value == 2
+            pycontain.close()
+
+        assert in_child(work) == 0
+        assert pool.run("3").value == 3
+
+
+def test_a_child_does_not_keep_a_server_alive() -> None:
+    """The server ends when the program does, although a child of that lives on."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        pool = pycontain.Pool(1)
+        server = pool._server._process.pid
+        os.write(write, f"{server}".encode())
+        if os.fork() == 0:
+            os.close(write)
+            os.read(read, 1)  # until the test has ended
+            os._exit(0)
+        os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+    server = int(os.read(read, 20))
+    end = os.pidfd_open(server) if os.path.exists(f"/proc/{server}") else -1
+    if end >= 0:
+        import select
+
+        watch = select.poll()
+        watch.register(end, select.POLLIN)
+        assert watch.poll(20_000), "the server has survived"
+        os.close(end)
+    os.close(write)
+    os.close(read)
