@@ -99,7 +99,7 @@ $(READY): pyproject.toml pycontain/kernel/_bare.c pycontain/kernel/_vfork.c
 
 $(TOOLS): $(READY)
 	@echo "adding the tools for tests and benchmarks"
-	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable '.[dev,docs,emulate]'
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check --editable '.[dev,docs,emulate,examples]'
 	@$(PY) -m pycontain.cli.launcher $(VENV)/bin/pycontain
 	@touch $@
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .sandbox.box import Sandbox
     from .sandbox.pool import Pool
     from .sandbox.result import SandboxResult
+    from .sandbox.session import Session
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _HOMES = {
     "Pool": "sandbox.pool",
     "Sandbox": "sandbox.box",
     "SandboxResult": "sandbox.result",
+    "Session": "sandbox.session",
     "Fault": "errors",
     "GuestError": "errors",
     "HookError": "errors",
@@ -81,6 +83,7 @@ __all__ = [
     "Result",
     "Sandbox",
     "SandboxResult",
+    "Session",
     "SpecError",
     "StateError",
     "StepError",

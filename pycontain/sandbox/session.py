@@ -94,6 +94,11 @@ class Session:
             watch.limits = usual
         return log.noted("session", data, result, self._record)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the interpreter has ended; the last result says why."""
+        return self._closed
+
     def close(self) -> None:
         """End the interpreter."""
         if not self._closed:
