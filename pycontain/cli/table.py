@@ -365,7 +365,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
     ),
     "spec": lambda: Command(
         name="spec", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:spec",
-        help="Write a sample config.json; with --rootfs, print what run uses with these flags.",
+        help="Write a sample config.json; with --rootfs, print that of a root file system.",
         arguments=(
             Argument(name="args", help="the program and its arguments, with --rootfs", default="",
                      rest=True),
