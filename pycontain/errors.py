@@ -45,7 +45,10 @@ def reason(number: int) -> str:
     return os.strerror(number).lower()
 
 
-_AS_ROOT = "use sudo; without root work compare, doctor, features, image, images, plan, spec and vm"
+_AS_ROOT = (
+    "use sudo; without root work compare, completion, doctor, features, image, images, plan, setup,"
+    " spec and vm"
+)
 
 
 def one_line(text: str) -> str:

@@ -48,15 +48,16 @@ class Shell:
 
     def __init__(self, folder: Path, cgroup: Cgroup) -> None:
         self.folder = folder
-        for path in (*PROJECT.glob("[!.]*"), PROJECT / ".venv"):
+        (folder / ".venv").mkdir()
+        (folder / ".venv/.ready").touch()  # newer than what it is made from: make leaves it alone
+        for path in (*PROJECT.glob("[!.]*"), *PROJECT.glob(".venv/[!.]*")):
             if path.name not in ("build", "bundle"):
-                (folder / path.name).symlink_to(path)
+                (folder / path.relative_to(PROJECT)).symlink_to(path)
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder / "home"),
             "CGROUP": cgroup.directory,
             "FOLDER": str(folder),
-            "MAKEFLAGS": "--assume-old=.venv/.ready",  # what tests run with stays as it is
         }
 
     def run(self, shown: list[Example]) -> list[tuple[int, str]]:

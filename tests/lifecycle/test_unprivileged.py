@@ -80,7 +80,7 @@ def test_making_a_container(folder, verb, root):
     """Whether or not the state has a place; what else is wrong does not matter yet."""
     flags = ["--root", root if root[0] == "/" else folder / root]
     line = refused(as_nobody([*COMMAND, *flags, verb, "-b", folder, "c"]))
-    assert "making a container needs root; use sudo; without root work compare, doctor" in line
+    assert "making a container needs root; use sudo; without root work compare, completion" in line
 
 
 @pytest.mark.parametrize("words", CONTAINER.values(), ids=CONTAINER)
