@@ -11,6 +11,9 @@ Importing this package costs nothing; its parts are loaded on first use.
 
 from __future__ import annotations
 
+from _thread import RLock
+from posix import register_at_fork
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import (
@@ -97,14 +100,25 @@ __all__ = [
     "stream",
 ]
 
+# Held where no other thread must fork: the child would wait for ever for a module that is just
+# imported, and would share what `library.forks` is about to register. Made here, since a fork that
+# has begun calls half of the handlers that are added meanwhile.
+_no_fork = RLock()
+register_at_fork(
+    before=_no_fork.acquire,
+    after_in_parent=_no_fork.release,
+    after_in_child=_no_fork.release,
+)
+
 
 def __getattr__(name: str) -> object:
     """Load a name on first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    with _no_fork:
+        from importlib import import_module
 
-    value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -10,6 +10,7 @@ Containers from a Python program: what `import pycontain` offers.
     cancel     time limits, and ending a call from another thread
     aio        calls in asyncio tasks
     pool       warm workers, from the program's side
+    process    a process that a worker has created
     forks      what a forked child of the program must not share
     worker     a worker itself: the other end of the socket
     messages   the messages on the socket

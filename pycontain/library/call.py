@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..result import Reason
     from .cancel import Cancel
-    from .pool import Process
+    from .process import Process
     from .streams import StreamArguments
 
 _TIME_TO_END = 0.5  # seconds for a killed program: it may be in uninterruptible sleep
@@ -100,7 +100,7 @@ class Call:
 
     # --- the program ---------------------------------------------------------------------------
 
-    def start(self, ask: Callable[[list[int], Limit], Process]) -> Process:
+    def start(self, ask: Callable[[list[int], Limit], Process]) -> None:
         """Have the program started with these streams."""
         self.process = ask(self.streams.theirs, self.until)
         self.streams.given()
@@ -110,7 +110,6 @@ class Call:
         self._watch.register(self.process.pidfd, select.POLLIN)
         if self.until.signals >= 0:
             self._watch.register(self.until.signals, select.POLLIN)
-        return self.process
 
     def serve(self) -> None:
         """Write and read until the program has ended, or has been ended by us."""

@@ -13,6 +13,7 @@ from ..errors import PycontainError, StateError, Timeout, UsageError
 from ..kernel.wait import FOREVER, Until
 from ..lean import jsontext
 from ..options import Options
+from ..runtime import poststop  # noqa: F401 -- else delete imports it, when a thread may fork
 from ..runtime.bundle import Bundle
 from ..runtime.delete import delete
 from ..runtime.handle import Handle
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from ..result import Reason, Result
     from .cancel import Cancel
     from .messages import Message
-    from .pool import Process, Worker
+    from .pool import Worker
+    from .process import Process
     from .streams import StreamArguments
 
 _TIME_TO_DELETE = 0.5  # seconds, after the time for a call is over
@@ -290,12 +292,15 @@ class Container:
 
     def _begin_run(self, call: Call) -> None:
         self._until = Until(call.until.deadline)  # deleting it cannot be cancelled
-        self._process = call.start(lambda ours, until: self._made("run", ours, until))
+        try:
+            call.start(lambda ours, until: self._made("run", ours, until))
+        finally:
+            self._process = call.process
 
     def _exec(self, call: Call, request: Message) -> Result:
         with call:
-            self._begin_exec(call, request)
             try:
+                self._begin_exec(call, request)
                 call.serve()
                 return self._result(call)
             finally:

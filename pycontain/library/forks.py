@@ -3,13 +3,15 @@ What a forked child of the program must not share with it.
 
 A child of fork(2) has copies of all descriptors. With a copy of a worker's socket, the worker would
 not see that the program has ended; with one of a pipe, a container would wait for more input for
-ever. And a lock that another thread held when the program forked stays locked in the child.
+ever; with one of a locked file, the file stays locked. And a lock that another thread held when the
+program forked stays locked in the child.
 """
 
 from __future__ import annotations
 
 import os
-import threading
+
+from .. import _no_fork as making
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
             """Give up, in a child, what belongs to the program."""
 
 
-making = threading.RLock()  # held while descriptors are made and shared: no fork in between
+__all__ = ["making", "share", "unshare"]  # making is held while descriptors are made and shared
 _shared: dict[int, Shared] = {}
 
 
@@ -41,9 +43,4 @@ def _close_copies() -> None:
         thing.close_copy()
 
 
-def _in_child() -> None:
-    making.release()
-    _close_copies()
-
-
-os.register_at_fork(before=making.acquire, after_in_parent=making.release, after_in_child=_in_child)
+os.register_at_fork(after_in_child=_close_copies)

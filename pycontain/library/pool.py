@@ -12,11 +12,11 @@ import threading
 
 from ..errors import Interrupted, KernelError, StateError, Timeout, from_record
 from ..kernel import seal
-from ..kernel.closing import close_owned
 from ..lean import archive
 from ..state.record import state_of
 from . import forks
 from .messages import REPLIES, receive, send
+from .process import Process
 from .worker import SOCKET, name_of
 
 TYPE_CHECKING = False
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from ..errors import PycontainError
     from ..kernel.wait import Until
-    from ..state.record import State
     from .cancel import Limit
     from .messages import Message
 
@@ -288,7 +287,8 @@ def _name(pid: int) -> bytes:
 
 def _start(fd: int) -> int:
     """Start a worker from a sealed interpreter, with our import path."""
-    path = seal.interpreter()
+    with forks.making:  # a forked child's copy would keep the seal locked, also against others
+        path = seal.interpreter()
     streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     if fd == SOCKET:
         os.set_inheritable(fd, True)
@@ -377,77 +377,3 @@ class Pool:
             self.busy -= 1
             self.given += 1
             self.freed.notify()
-
-
-class Process:
-    """
-    A child of ours that a worker created.
-
-    pidfd     refers to it
-    terminal  the master of its terminal, -1 if it has none; whoever serves it closes it
-    state     of the container whose first process it is; None for exec
-    cpu_time  seconds that it and what it has waited for have used, once it was reaped
-    """
-
-    def __init__(
-        self, pid: int, fds: list[int], times: tuple[tuple[str, str, int], ...], state: State | None
-    ) -> None:
-        self.pid = pid
-        self.pidfd, self.terminal = fds[0], fds[1] if len(fds) > 1 else -1
-        self.state = state
-        self.cpu_time: float | None = None
-        self.times = times
-        self._owner = os.getpid()
-        self._ended: os.waitid_result | None = None
-        self._lock = threading.Lock()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Whether it has ended within this time (seconds)."""
-        watch = select.poll()
-        watch.register(self.pidfd, select.POLLIN)
-        return bool(watch.poll(None if timeout is None else timeout * 1000))
-
-    def status(self) -> tuple[int, int]:
-        """
-        (a shell's exit status, the signal that killed it or 0), of a process that has ended.
-
-        Raises StateError if the program has reaped it: it ignores SIGCHLD or waits for all.
-        """
-        with self._lock:
-            if self._ended is None:
-                self._ended = self._reaped()
-        number = self._ended.si_status
-        return (number, 0) if self._ended.si_code == os.CLD_EXITED else (128 + number, number)
-
-    def _reaped(self) -> os.waitid_result:
-        try:
-            ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
-            usage = os.wait4(self.pid, 0)[2]  # waitid(2) has it, too, but not in Python
-        except ChildProcessError:
-            raise StateError(
-                "was reaped by this program, so that its status is lost",
-                at="process",
-                value=str(self.pid),
-                remedy="wait for single children, and do not ignore SIGCHLD",
-            ) from None
-        self.cpu_time = usage.ru_utime + usage.ru_stime
-        assert ended is not None
-        return ended
-
-    def kill(self) -> None:
-        """Kill it, if it runs; in a forked child of the program, do nothing."""
-        try:
-            if self._ended is None and self._owner == os.getpid():
-                signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended and was reaped by the program
-
-    def end(self) -> None:
-        """Kill it, reap it, and close its pidfd."""
-        self.kill()
-        try:
-            self.status()
-        except StateError:
-            pass  # it is gone in any case
-        finally:
-            close_owned(self, "pidfd")

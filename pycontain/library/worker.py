@@ -17,7 +17,7 @@ import prctl
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls, net
 from ..kernel import const as c
-from ..kernel.closing import close_owned
+from ..kernel.closing import close_all, close_owned
 from ..kernel.wait import Until
 from ..launch import recover
 from ..launch.bring_up import bring_up, bring_up_for_master
@@ -107,8 +107,7 @@ def _serve(socket: _socket.socket, server: Server) -> NoReturn:
         with _Mounts(mounts), _Streams(streams) as ours:
             reply, made = server.answer(request, ours)
         _reply(socket, reply, made)
-        for fd in made:
-            os.close(fd)
+        close_all(made)
         server.look_ahead()
 
 

@@ -135,6 +135,36 @@ def test_a_child_forked_while_threads_run_containers_can_run_some(bundle: Bundle
             thread.join()
 
 
+def test_a_child_forked_while_threads_make_their_first_call_can_make_one(
+    bundle: Bundles, options
+) -> None:
+    """They import the library, and seal the interpreter, both under locks that a fork copies."""
+    program = f"""
+import os, pycontain, threading
+def run():
+    return pycontain.run({str(bundle().path)!r}, options=pycontain.Options(root={options.root!r}))
+threads = [threading.Thread(target=run) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        os._exit(run().status)
+    print(os.waitpid(child, 0)[1])
+for thread in threads:
+    thread.join()
+"""
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True
+        ) as process:
+            try:
+                assert process.communicate(timeout=LIMIT)[0].split() == [b"0"] * 3
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+
+
 def test_a_child_does_not_keep_the_input_of_a_container_open(
     bundle: Bundles, options, left
 ) -> None:
