@@ -388,7 +388,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         help="Bring images to the cache or remove them (pycontain only).",
         arguments=(
             Argument(name="action", help="pull, rm, or prune: remove images without a name, and"
-                     " what interrupted commands have left"),
+                     " what interrupted commands have left", choices=("pull", "rm", "prune")),
             Argument(name="names", help="images, by name or digest", default="", rest=True),
         ),
         flags=(Flag("all", "let prune remove all images that no container uses", short="a"),),

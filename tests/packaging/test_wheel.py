@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 
 import pytest
 
 import pycontain
 from pycontain.cli import table
-from tests.packaging.conftest import call, environment, python
+from tests.packaging.conftest import ROOT, call, environment, python
 
 pytestmark = pytest.mark.needs_root
 
@@ -65,4 +66,6 @@ def test_it_has_what_is_needed_and_nothing_else(wheel):
     assert {name.partition("/")[0] for name in names} == {
         "pycontain", f"pycontain-{pycontain.__version__}.dist-info",
     }  # fmt: skip
-    assert not [name for name in names if name.endswith((".c", ".pyc"))]
+    sources = [path for path in (ROOT / "pycontain").rglob("*.*") if path.suffix != ".c"]
+    packed = {str(path.relative_to(ROOT)) for path in sources if "__pycache__" not in path.parts}
+    assert packed == {name for name in names if re.match("pycontain/.*[^/]$", name)}
