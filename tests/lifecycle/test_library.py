@@ -14,6 +14,7 @@ import pytest
 
 import pycontain
 from tests.bundles import CONFIG, Bundles, wait_until
+from tests.mapped import bundle_with_user
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -290,3 +291,29 @@ def _worker_size() -> int:
     pid = max(int(pid) for pid in children if "worker" in Path(f"/proc/{pid}/cmdline").read_text())
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0])
+
+
+@pytest.mark.needs_userns
+def test_a_user_namespace(bundle: Bundles, options) -> None:
+    """The network namespace that a worker makes ahead of time would belong to the host's."""
+    script = "id; ip link set lo down && echo down; readlink /proc/self/ns/user"
+    made = bundle_with_user(bundle, script)
+    results = [pycontain.run(made.path, options=options) for _ in range(3)]
+    lines = [result.stdout.decode().splitlines() for result in results]
+    assert [line[:2] for line in lines] == [["uid=0 gid=0", "down"]] * 3, results
+    assert os.readlink("/proc/self/ns/user") not in {line[2] for line in lines}
+    assert left(options) == []
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    states = [
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children
+    ]
+    assert "Z" not in states, "what a worker has created is waited for"
+
+
+@pytest.mark.needs_userns
+def test_exec_into_a_user_namespace(bundle: Bundles, options) -> None:
+    made = bundle_with_user(bundle)
+    with pycontain.Container(made.path, ["sleep", "100"], options=options) as container:
+        container.create()
+        container.start()
+        assert container.exec(["id"]).stdout == b"uid=0 gid=0\n"
