@@ -40,9 +40,10 @@ def join_process(step: steps.JoinProcess, context: Context) -> None:
 
     Only children enter a pid namespace: no process inside sees this one (CVE-2016-9962).
     """
-    if context.ids is not None:
+    if step.flags & c.CLONE_NEWUSER:
         from ..kernel import mapping  # loaded by the parent
 
+        assert context.ids is not None, "the parent has read them"
         mapping.take_root(context.ids.uid(0), context.ids.gid(0))
     if step.flags:
         calls.setns(context.target, step.flags)

@@ -313,6 +313,18 @@ def test_limits_and_oom_score(runtime, mapped):
     assert runtime.output(made).words == ["99", "100", "77"]
 
 
+def test_a_hard_limit_is_raised_by_the_hosts_root(runtime, mapped):
+    """The container's root has CAP_SYS_RESOURCE in its namespace, which raises none."""
+    limit = {"type": "RLIMIT_MSGQUEUE", "soft": 1 << 40, "hard": 1 << 40}
+    made = mapped("grep 'Max msgqueue' /proc/self/limits", {"process.rlimits": [limit]})
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    if effective >> 24 & 1:  # CAP_SYS_RESOURCE
+        assert runtime.output(made).words[3:5] == [str(1 << 40)] * 2
+    else:
+        assert runtime.fails(made).startswith("pycontain: hard limits: prlimit: process.rlimits[0]")
+
+
 def test_scheduling_that_only_the_hosts_root_may_set(runtime, mapped):
     changes = {
         "process.scheduler": {"policy": "SCHED_OTHER", "nice": -5},
