@@ -14,6 +14,7 @@ from .files import Files
 from .image import Unpacked
 from .limits import Held, limits, with_timeout
 from .namespace import PLACE, ROOT, Namespace
+from .network import Network
 from .session import Session
 from .stream import Stream
 from .watch import request
@@ -47,7 +48,8 @@ class Sandbox:
     rootfs    it is this directory, which nothing is written to
     files     what /work has at the beginning
     packages  directories of the host with Python packages, which are seen read-only
-    network   None for a loopback device alone, "host" for the host's network
+    network   None for a loopback device alone, "host" for the host's network, or a list of the
+              places, "HOST:PORT", that a proxy lets it connect to (`sandbox.network`)
     env       further environment variables
     record    a file to which a line of JSON is added for each run (`sandbox.log`)
     memory, cpus, pids, disk, open_files, timeout, cpu, output
@@ -64,7 +66,7 @@ class Sandbox:
         python: bool | None = None,
         files: Mapping[str, bytes] | None = None,
         packages: Sequence[str | os.PathLike[str]] = (),
-        network: Literal["host"] | None = None,
+        network: Literal["host"] | Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         record: str | os.PathLike[str] | None = None,
         memory: str | int | None = None,
@@ -77,8 +79,6 @@ class Sandbox:
         output: str | int | None = None,
     ) -> None:
         _require_one(image, rootfs, python)
-        if network not in (None, "host"):
-            raise UsageError("is not a network", at="network", value=repr(network))
         self.limits = limits(
             memory=memory, cpus=cpus, pids=pids, disk=disk, files=open_files,
             timeout=timeout, cpu=cpu, output=output,
@@ -87,7 +87,12 @@ class Sandbox:
         own_root = "" if rootfs is None else os.path.abspath(rootfs)
         self._own_root = own_root if self._image is None else self._image.rootfs
         self._env = {**(self._image.env if self._image else {}), **(env or {})}
-        self._packages, self._network = packages, network or "none"
+        self._packages = packages
+        self._proxy = None if network is None or network == "host" else Network(network)
+        self._network = "host" if network == "host" else "none"
+        if self._proxy is not None:
+            self._network = self._proxy.path
+            self._env = {**self._proxy.env, **self._env}
         self._record = record
         self._held = Held()
         self._running: set[Contained] = set()
@@ -140,6 +145,8 @@ class Sandbox:
         self._closed = True
         self._mounts.close()
         self._files.close()
+        if self._proxy is not None:
+            self._proxy.close_copy()
 
     def _release(self) -> None:
         forks.unshare(self)
@@ -147,6 +154,8 @@ class Sandbox:
         _users.give(self._slot)
         if self._image is not None:
             self._image.close()
+        if self._proxy is not None:
+            self._proxy.close()
 
     # --- files ---------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ def configuration(
     """
     The configuration of a container that runs a program of a sandbox, as text.
 
+    network     "none", "host", or the path of a network namespace to join
     plain_proc  mount all of /proc, masked, as programs of an image may expect it
     """
     settings = default.Settings(
@@ -66,7 +67,7 @@ def configuration(
         gid=uid,
         hostname=HOSTNAME,
         readonly=True,
-        network=network,
+        network="host" if network == "host" else "none",
         rlimits=tuple(held.rlimits(limits)),
         cap_drop=("ALL",),
         mounts=tuple(mounts),
@@ -76,6 +77,8 @@ def configuration(
     _narrow(config, plain_proc=plain_proc)
     linux = _part(config, "linux")
     linux["seccomp"] = profile()
+    if network.startswith("/"):
+        _join(linux, network)
     return jsontext.dumps(config)
 
 
@@ -149,6 +152,15 @@ def bind(source: str, destination: str, *options: str) -> Json:
         "source": source,
         "options": ["bind", "nosuid", "nodev", *options],
     }
+
+
+def _join(linux: Json, path: str) -> None:
+    """Have the container join a network namespace instead of making one."""
+    namespaces = linux["namespaces"]
+    assert isinstance(namespaces, list)
+    for namespace in namespaces:
+        if namespace["type"] == "network":
+            namespace["path"] = path
 
 
 def packages(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[str], list[Json]]:

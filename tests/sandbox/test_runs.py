@@ -132,7 +132,7 @@ def test_a_root_file_system_of_ones_own(busybox_root: Path) -> None:
 
 def test_wrong_arguments_are_refused(box: pycontain.Sandbox) -> None:
     for wrong in ({"memory": "1K"}, {"memory": "much"}, {"timeout": -1}, {"timeout": float("nan")},
-                  {"cpus": True}, {"disk": 0}, {"network": "none"}, {"python": True, "rootfs": "/"}):  # fmt: skip
+                  {"cpus": True}, {"disk": 0}, {"network": "none"}, {"network": ["x"]}, {"network": ["x:0"]}, {"network": [1]}, {"python": True, "rootfs": "/"}):  # fmt: skip
         with pytest.raises(UsageError):
             pycontain.Sandbox(**wrong)
     for args in ("echo hi", [], ()):
