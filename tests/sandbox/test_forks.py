@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 
 import pytest
 
 import pycontain
 from pycontain.errors import StateError
+from pycontain.kernel.files import start_time
 
 pytestmark = pytest.mark.needs_root
 
@@ -56,26 +59,26 @@ def test_a_child_can_have_its_own() -> None:
 
 def test_a_child_does_not_keep_a_server_alive() -> None:
     """The server ends when the program does, although a child of that lives on."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        pool = pycontain.Pool(1)
-        server = pool._server._process.pid
-        os.write(write, f"{server}".encode())
-        if os.fork() == 0:
-            os.close(write)
-            os.read(read, 1)  # until the test has ended
-            os._exit(0)
-        os.kill(os.getpid(), 9)
-    os.waitpid(pid, 0)
-    server = int(os.read(read, 20))
-    end = os.pidfd_open(server) if os.path.exists(f"/proc/{server}") else -1
-    if end >= 0:
-        import select
-
-        watch = select.poll()
-        watch.register(end, select.POLLIN)
-        assert watch.poll(20_000), "the server has survived"
-        os.close(end)
-    os.close(write)
-    os.close(read)
+    server, told = os.pipe()
+    wait, ended = os.pipe()
+    program = os.fork()
+    if program == 0:
+        try:
+            pool = pycontain.Pool(1)
+            if os.fork() == 0:
+                os.close(ended)
+                os.read(wait, 1)  # until the test has ended
+                os._exit(0)
+            os.write(told, f"{pool._server._process.pid}".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(program, 0)
+    os.close(told)
+    number = int(os.read(server, 20))
+    end = time.monotonic() + 20
+    while start_time(number) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not start_time(number), "the server has survived"
+    for fd in (server, wait, ended):
+        os.close(fd)
