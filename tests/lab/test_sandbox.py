@@ -17,7 +17,7 @@ MEMORY = "import os\nfor _ in range(4):\n    if os.fork() == 0: break\nkept = []
 FILES = "with open('/tmp/big', 'wb') as file:\n    while True: file.write(b'x' * (1 << 20))"
 FORKS = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
 TOUCH = "x = bytearray(b'x') * (40 << 20); len(x)"
-SPIN = "import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass"
+SPIN = "import time\nbefore = time.process_time()\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass\ntime.process_time() - before"
 
 
 @pytest.fixture(params=["sandbox", "pool"])
@@ -59,8 +59,8 @@ def test_the_peak_is_that_of_the_run(run: Run) -> None:
 
 def test_a_share_of_a_processor_is_held(run: Run) -> None:
     result = run(SPIN, cpus=0.2)
-    assert result.ok
-    assert result.cpu_time < 0.5 * 3
+    assert isinstance(result.value, float), result
+    assert result.value < 0.4 * 3  # of the three seconds; starting is not counted
 
 
 def test_two_runs_at_once_have_a_cgroup_each() -> None:
