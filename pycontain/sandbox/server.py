@@ -86,7 +86,8 @@ class Server:
             raise HostError("needs cgroups", at="a pool", remedy="mount cgroup2")
         self.cgroup = self._divided = found
         own = found.below("server")
-        own.create()
+        # no controllers yet: with a process in it, the container's cgroup would become threaded
+        os.mkdir(own.directory, 0o755)
         own.enter(self._process.pid)
         own.close()
         controllers.enable(found.directory, set(self.held.names))
