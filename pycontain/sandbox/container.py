@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.wait import Until
     from ..library.messages import Message
-    from ..library.pool import Process
+    from ..library.process import Process
     from .files import Files
     from .limits import Held, Limits
     from .namespace import Namespace
