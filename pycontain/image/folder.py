@@ -21,7 +21,7 @@ import os
 import tempfile
 
 from ..errors import KernelError, StateError
-from ..kernel.closing import close_owned
+from ..kernel.closing import close_locked, close_owned, release_lock
 from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..state.directory import StateDir, check_id
@@ -64,6 +64,7 @@ class Folder:
     def remove(self) -> None:
         """Remove it and all that is in it."""
         tools.remove_tree(os.path.basename(self.path), self._parent.fd)
+        release_lock(self._lock)
         close_owned(self, "_lock")
 
 
@@ -121,7 +122,7 @@ def _is_left(path: str, record: dict[str, str]) -> bool:
     except BlockingIOError:
         return False
     finally:
-        os.close(fd)
+        close_locked(fd)
     try:
         return StateDir.open(record["root"], record["id"]).load().bundle != path
     except (StateError, KernelError):

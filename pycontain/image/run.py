@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack, contextmanager
 
 from ..errors import UsageError
+from ..kernel.closing import close_locked
 from ..lean import jsontext
 from ..runtime.run import run as run_bundle
 from ..spec.default import configuration
@@ -69,7 +70,7 @@ def _run_image(
 ) -> int | str:
     limit = memory(choices.disk, "--disk")
     with ExitStack() as at_end:
-        at_end.callback(os.close, Store().use(image))
+        at_end.callback(close_locked, Store().use(image))
         folder = Folder(request.id, os.path.abspath(options.root), image.digest)
         at_end.enter_context(_removed(folder, request))
         layers.own_mounts()  # before: the kernel takes no layer from another mount namespace

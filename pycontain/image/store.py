@@ -30,6 +30,7 @@ from contextlib import contextmanager
 
 from ..errors import HostError, KernelError, StateError
 from ..kernel import ours
+from ..kernel.closing import close_locked
 from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..lean.record import Record
@@ -213,7 +214,7 @@ class Store:
             raise _missing(image) from None
         fcntl.flock(fd, fcntl.LOCK_SH)
         if not _is_at(fd, image.path):
-            os.close(fd)
+            close_locked(fd)
             raise _missing(image)
         return fd
 
@@ -235,7 +236,7 @@ class Store:
             with self._unfinished() as folder:
                 os.rename(image.path, os.path.join(folder, "image"))
         finally:
-            os.close(fd)
+            close_locked(fd)
 
     def remove_unfinished(self) -> int:
         """Remove what interrupted commands have left; returns how many there were."""
@@ -259,7 +260,7 @@ class Store:
             if free:
                 tools.remove_tree(entry, self._directory.fd)
         finally:
-            os.close(fd)
+            close_locked(fd)
         return free
 
     # --- internals -----------------------------------------------------------------------------
@@ -279,7 +280,7 @@ class Store:
             yield folder
         finally:
             tools.remove_tree(os.path.basename(folder), self._directory.fd)
-            os.close(fd)
+            close_locked(fd)
 
     @contextmanager
     def _locked(self, what: str) -> Iterator[None]:
@@ -289,7 +290,7 @@ class Store:
             yield
         finally:
             os.unlink(what + _LOCK, dir_fd=self._directory.fd)
-            os.close(fd)
+            close_locked(fd)
 
     def _lock_file(self, name: str) -> int:
         """Lock a file that its holders remove: what is locked must still have the name."""
@@ -300,7 +301,7 @@ class Store:
                 fcntl.flock(fd, fcntl.LOCK_EX)
             if os.fstat(fd).st_nlink:
                 return fd
-            os.close(fd)
+            close_locked(fd)
 
     def _names(self) -> dict[str, dict[str, str]]:
         try:
@@ -321,7 +322,7 @@ class Store:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(fd)
+            close_locked(fd)
 
     @contextmanager
     def _locked_names(self) -> Iterator[dict[str, dict[str, str]]]:

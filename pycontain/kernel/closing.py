@@ -50,6 +50,12 @@ def close_all(fds: Iterable[int]) -> None:
         raise errors[0]
 
 
+def close_locked(fd: int) -> None:
+    """Release the lock of an open file, and close it. Raises OSError."""
+    release_lock(fd)
+    os.close(fd)
+
+
 def release_lock(fd: int) -> None:
     """
     Release the lock of an open file, if it has one, before it is closed. flock(2).

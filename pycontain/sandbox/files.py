@@ -14,6 +14,7 @@ import stat
 
 from ..errors import KernelError, StateError, UsageError
 from ..kernel import const as c
+from ..kernel.closing import close_owned
 from ..kernel.mounts import Tree
 from ..kernel.root import Root
 from ..lean.record import Record
@@ -69,9 +70,7 @@ class Files:
 
     def close(self) -> None:
         """Give the files up; they last until what runs in there has ended."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        close_owned(self, "fd")
 
     @property
     def is_full(self) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ..image.store import Store
+from ..kernel.closing import close_owned, release_lock
 
 
 class Unpacked:
@@ -25,6 +24,5 @@ class Unpacked:
 
     def close(self) -> None:
         """Give it up."""
-        if self._used >= 0:
-            os.close(self._used)
-            self._used = -1
+        release_lock(self._used)
+        close_owned(self, "_used")

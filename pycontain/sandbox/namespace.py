@@ -20,6 +20,7 @@ import threading
 from ..errors import HostError, reason
 from ..kernel import calls
 from ..kernel import const as c
+from ..kernel.closing import close_owned
 from ..kernel.mounts import Tree
 from ..kernel.ours import open_directory
 
@@ -77,9 +78,7 @@ class Namespace:
 
     def close(self) -> None:
         """Give it up."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        close_owned(self, "fd")
 
 
 def _show(rootfs: str) -> None:

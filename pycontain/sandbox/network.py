@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from ..errors import UsageError
 from ..kernel import calls, net
 from ..kernel import const as c
+from ..kernel.closing import close_owned
 from . import log
 
 TYPE_CHECKING = False
@@ -89,15 +90,13 @@ class Network:
         """End the proxy; its connections end with the sandbox's programs."""
         os.eventfd_write(self._closing, 1)
         self._thread.join()
-        os.close(self._closing)
+        close_owned(self, "_closing")
         self.close_copy()
 
     def close_copy(self) -> None:
         """In a forked child: close what belongs to the program."""
         self._listener.close()
-        if self._namespace >= 0:
-            os.close(self._namespace)
-            self._namespace = -1
+        close_owned(self, "_namespace")
 
     # --- the proxy -----------------------------------------------------------------------------
 

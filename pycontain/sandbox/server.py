@@ -18,6 +18,7 @@ import threading
 from ..cgroup import controllers
 from ..cgroup.tree import Cgroup
 from ..errors import HostError, StateError
+from ..kernel.closing import close_owned
 from ..kernel.seccomp import to_bpf
 from ..lean import jsontext
 from ..library import forks
@@ -162,9 +163,7 @@ class Server:
         try:
             self._container.delete()
         finally:
-            if self._printed >= 0:
-                os.close(self._printed)
-                self._printed = -1
+            close_owned(self, "_printed")
 
 
 def _code() -> list[configure.Json]:
