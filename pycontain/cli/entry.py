@@ -2,7 +2,7 @@
 The command as an installer of Python packages writes it: `main` is its entry point.
 
 Such a program starts Python with the site module, the user's PYTHON* variables and no archive:
-four times as long as the launcher takes. So its first use writes the archive, and the launcher in
+twice as long as the launcher takes. So its first use writes the archive, and the launcher in
 its place (`setup`). Where that is not possible, because the program belongs to another user, it
 loads the archive once Python has started.
 """
