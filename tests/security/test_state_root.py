@@ -26,7 +26,7 @@ from tests.security.users import ALICE, BY_ALICE, Attacker, made, reserve
 
 pytestmark = pytest.mark.needs_root
 
-STATE = State(id="c1", ociVersion="1.2.0", bundle="/b", rootfs="/b/r")
+STATE = State(id="c1", ociVersion="1.2.0", bundle="/b", rootfs="/b/r", pid=7, start_time=1)
 
 
 # --- the race ------------------------------------------------------------------------------------
