@@ -218,6 +218,8 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
         # how a run usually makes its child, and the others always (`plan.vfork`)
         way = "vfork" if command.name == "run" else "fork"
         modules += ["pycontain.kernel.seal", f"pycontain.launch.{way}"]
+    if command.name == "run":  # its flags, which `table` makes when they are needed
+        modules.append("pycontain.cli.made_flags")
     if command.name == "exec":  # most containers have a pid namespace
         modules += ["pycontain.launch.inside", "pycontain.init.inside"]
     modules += [name.partition(":")[0] for name in (command.calls, command.request) if name]
