@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,8 @@ def test_the_program_finds_the_same(runtime, bundle, tmp_path, what):
 
 def of_runc(bundle: Path) -> list[str]:
     """What runc's container prints; runc needs a bundle that the mapped root can reach."""
-    folder = Path("/tmp", f"{TOKEN}-runc")
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp())  # that of a test is root's alone
+    folder.chmod(0o755)
     try:
         copy = folder / "bundle"
         shutil.copytree(bundle, copy, symlinks=True)
