@@ -27,7 +27,8 @@ SCRIPTS = {
     "ids": "id; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups",
     "devices": "cd /dev; stat -c '%n %F %t:%T %a' null zero full random urandom tty ptmx",
     "links": "cd /dev; for i in fd stdin stdout stderr ptmx; do readlink $i; done",
-    "mounts": 'awk \'$2 !~ "^/dev/[a-z]*$" || $3 == "tmpfs" {print $2, $3}\' /proc/mounts',
+    # devices are mounted from where each runtime has made them
+    "mounts": 'awk \'$2 !~ "^/dev/(null|zero|full|u?random|tty)$" {print $2, $3}\' /proc/mounts',
     "owners": "stat -c '%n %u:%g %a' / /dev /dev/pts /dev/shm /proc /sys",
     "capabilities": "grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status",
     "names": "hostname; ls /sys/class/net",

@@ -77,7 +77,7 @@ EVERYTHING = "tests/conformance tests/lifecycle tests/security tests/kernel"
 _PRIVATE = """
 mount --make-rprivate /
 mount -o remount,bind,ro /
-for folder in "$TMPDIR" .hypothesis /run /var/lib/pycontain; do
+for folder in /tmp "$TMPDIR" .hypothesis /run /var/lib/pycontain; do
     [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder"
 done
 exec "$@" </dev/null  # of this namespace
@@ -105,7 +105,7 @@ def mistakes(tested: dict[str, tuple[str, ...]]) -> Iterator[str]:
 
 def failing(function: Callable[..., object] | None, nearest: str) -> str:
     """The first test that fails while this function does nothing (None: unchanged), or ""."""
-    with tempfile.TemporaryDirectory(prefix="pycontain-mutation.") as folder:
+    with tempfile.TemporaryDirectory(prefix="pycontain-mutation.", dir="/var/tmp") as folder:
         copy = Path(folder, "copy")
         shutil.copytree(
             ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
