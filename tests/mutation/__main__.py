@@ -73,11 +73,13 @@ TESTED = {
 }  # fmt: skip
 EVERYTHING = "tests/conformance tests/lifecycle tests/security tests/kernel"
 
-# A private, read-only view of the host with scratch space where tests and the runtime write.
+# A private, read-only view of the host with scratch space where tests and the runtime write. What
+# is in $TMPDIR is seen from outside, too: the kernel runs the programs that it is told to there.
 _PRIVATE = """
 mount --make-rprivate /
+mount --bind "$TMPDIR" "$TMPDIR"
 mount -o remount,bind,ro /
-for folder in /tmp "$TMPDIR" .hypothesis /run /var/lib/pycontain; do
+for folder in /tmp .hypothesis /run /var/lib/pycontain; do
     [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder"
 done
 exec "$@" </dev/null  # of this namespace
@@ -141,7 +143,8 @@ def first_failure(copy: Path, tests: str) -> str:
     scratch = copy.parent / "tmp"
     command = ["unshare", "--mount", "sh", "-euc", _PRIVATE, "sh", *pytest]
     for written in (scratch, copy / ".hypothesis"):
-        written.mkdir(mode=0o755, exist_ok=True)
+        written.mkdir(exist_ok=True)
+    scratch.chmod(0o1777)
     copy.parent.chmod(0o755)
     environment = {**os.environ, "PYTHONPATH": str(copy), "TMPDIR": str(scratch)}
     try:
