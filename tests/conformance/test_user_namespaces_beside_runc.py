@@ -28,7 +28,7 @@ SCRIPTS = {
     "devices": "cd /dev; stat -c '%n %F %t:%T %a' null zero full random urandom tty ptmx",
     "links": "cd /dev; for i in fd stdin stdout stderr ptmx; do readlink $i; done",
     # devices are mounted from where each runtime has made them
-    "mounts": 'awk \'$2 !~ "^/dev/(null|zero|full|u?random|tty)$" {print $2, $3}\' /proc/mounts',
+    "mounts": "awk '$2 !~ \"^/dev/(null|zero|full|u?random|tty)$\" {print $2, $3}' /proc/mounts",
     "owners": "stat -c '%n %u:%g %a' / /dev /dev/pts /dev/shm /proc /sys",
     "capabilities": "grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status",
     "names": "hostname; ls /sys/class/net",
