@@ -62,7 +62,8 @@ TESTED = {
         "EnterDirectory", "SetRlimits", "RaiseRlimits", "BoundCapabilities", "TakeUser",
         "SetCapabilities", "NoNewPrivileges",
     ),
-    "tests/conformance/test_user_namespaces.py tests/security/test_user_namespaces.py": (
+    "tests/conformance/test_user_namespaces.py tests/conformance/test_joined_user_namespaces.py"
+    " tests/security/test_user_namespaces.py": (
         "MakeUserNamespace", "ReadMappings", "PrepareMounts", "PrepareDevices", "RemoveDevices",
         "GiveStreams", "RaiseRlimitsOutside", "SetIoPriorityOutside",
     ),

@@ -2,50 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from pycontain.errors import SpecError
-from pycontain.plan import joining, steps, vfork
-from pycontain.plan import plan as planning
-from pycontain.plan.facts import Facts
-from pycontain.plan.plan import Plan
-from pycontain.plan.request import ExecRequest, Request
-from pycontain.spec.parse import parse
-from tests.unit import spec_configs
+from pycontain.plan import steps, vfork
+from tests.unit.plans import FULL, HOOK, PROCESS, config, find, joined, names, plan_of
 from tests.unit.spec_configs import MINIMAL, edited
-
-# without the limits that only cgroup v1 has
-FULL = edited(spec_configs.FULL, "linux.resources", {"unified": {"memory.high": "max"}})
-ALL = (1 << 41) - 1
-FACTS = Facts(last_capability=40, permitted=ALL, bounding=ALL)
-PROCESS = {"process": {"cwd": "/", "args": ["sh"]}}
-
-
-def plan_of(config: dict[str, Any], facts: Facts = FACTS, **request: Any) -> Plan:
-    request.setdefault("id", "c")
-    request.setdefault("bundle", "/b")
-    return planning.build(parse(json.dumps(config)), Request(**request), facts)
-
-
-def names(plan: Plan) -> list[str]:
-    return [step.name for step in plan.steps]
-
-
-def config(**linux: Any) -> dict[str, Any]:
-    kinds = ("pid", "mount", "uts", "ipc", "network")
-    return {
-        **MINIMAL,
-        **PROCESS,
-        "linux": {"namespaces": [{"type": kind} for kind in kinds], **linux},
-    }
-
-
-def find(plan: Plan, kind: type[steps.Step]) -> Any:
-    [found] = [step for step in plan.steps if isinstance(step, kind)]
-    return found
 
 
 def test_the_smallest_container():
@@ -108,7 +72,6 @@ ORDER = [
 
 
 RUNNABLE = {**MINIMAL, **PROCESS}
-HOOK = [{"path": "/bin/true"}]
 SECCOMP = {"defaultAction": "SCMP_ACT_ALLOW"}
 TMPFS = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}
 
@@ -422,14 +385,6 @@ def test_without_a_cgroup_namespace_the_containers_cgroup_is_bound():
 # --- exec ----------------------------------------------------------------------------------------
 
 
-def joined(process: dict[str, Any], **request: Any) -> list[steps.Step]:
-    spec = parse(json.dumps({**config(), "process": {"cwd": "/", "args": ["x"], **process}}))
-    assert spec.process
-    assert spec.linux
-    turns = joining.build(spec.process, spec.linux, "/r", ExecRequest(id="x", **request), FACTS)
-    return [step for turn in turns for step in turn.steps]
-
-
 def test_exec_joins_before_it_changes_to_the_user():
     found = [step.name for step in joined({}, pid_file="/p")]
     assert found.index("spawn") < found.index("join") < found.index("user") < found.index("execve")
@@ -469,101 +424,3 @@ def test_a_terminal_without_a_console_socket_has_the_size_of_ours():
             step for step in joined(changes, window=window) if isinstance(step, steps.OpenTerminal)
         ]
         assert (step.rows, step.columns) == size
-
-
-# --- a pid namespace that others are in ----------------------------------------------------------
-
-PIDS = [{"type": "pid", "path": "/ns/pid"}, {"type": "mount"}, {"type": "uts"}]
-AFTER = ("wait for start", "seccomp", "container hooks", "rlimits", "execve")
-PRIVATE = ("bounding set", "user", "capabilities", "no new privileges", "cwd", "session")
-
-
-def test_the_program_enters_a_joined_pid_namespace_as_late_as_possible():
-    made = {**FULL, "linux": {**FULL["linux"], "namespaces": PIDS}}
-    found = names(plan_of(made))
-    entered = found.index("enter")
-    assert all(found.index(name) < entered for name in (*PRIVATE, "find program", "terminal"))
-    assert found[entered + 1 : entered + 3] == ["take over", "scheduler"]
-    assert set(found[entered + 4 :]) - {"created"} <= set(AFTER)
-    assert found[entered + 3] == "record"
-
-
-def test_so_does_the_program_of_exec():
-    found = [step.name for step in joined(FULL["process"], pid_file="/p")]
-    assert found.index("join") < found.index("user") < found.index("enter")
-    assert found[found.index("enter") + 1 :] == ["take over", "scheduler", "pid file", "execve"]
-
-
-def test_hooks_with_the_hosts_root_run_before_children_are_in_it():
-    made = edited(config(namespaces=PIDS), "hooks", {"createContainer": HOOK})
-    found = names(plan_of(made))
-    assert found.index("container hooks") < found.index("join pids") < found.index("pivot")
-
-
-def test_nothing_changes_for_a_pid_namespace_of_its_own():
-    found = names(plan_of(FULL))
-    assert not {"enter", "take over", "join pids"} & set(found)
-
-
-CLONE = {"names": ["clone"], "action": "SCMP_ACT_ERRNO"}
-FLAGS = 0x108000  # CLONE_PARENT, CLONE_PARENT_SETTID
-
-
-def argument(value: int, operator: str, second: int = 0, index: int = 0) -> dict[str, Any]:
-    given = {"index": index, "value": value, "op": f"SCMP_CMP_{operator}", "valueTwo": second}
-    return {**CLONE, "args": [given]}
-
-
-PASSING = [
-    ({"syscalls": []}, True),
-    ({"syscalls": [CLONE]}, False),
-    ({"syscalls": [argument(0x20000000, "MASKED_EQ", 0x20000000)]}, True),
-    ({"syscalls": [argument(0x8000, "MASKED_EQ", 0x8000)]}, False),
-    ({"syscalls": [argument(FLAGS, "EQ")]}, False),
-    ({"syscalls": [argument(FLAGS, "NE")]}, True),
-    ({"syscalls": [argument(FLAGS, "LT")]}, True),
-    ({"syscalls": [argument(FLAGS, "LE")]}, False),
-    ({"syscalls": [argument(FLAGS, "GT")]}, True),
-    ({"syscalls": [argument(FLAGS, "GE")]}, False),
-    ({"syscalls": [argument(0, "EQ", index=3)]}, False),
-    ({"syscalls": [{**CLONE, "names": ["setsid"]}]}, False),
-    ({"syscalls": [{**CLONE, "names": ["ioctl"]}]}, True),
-    ({"defaultAction": "SCMP_ACT_ERRNO"}, False),
-    (
-        {
-            "defaultAction": "SCMP_ACT_ERRNO",
-            "syscalls": [
-                {**argument(0x7E020000, "MASKED_EQ"), "action": "SCMP_ACT_ALLOW"},
-                {"names": ["madvise", "close_range", "setsid"], "action": "SCMP_ACT_ALLOW"},
-            ],
-        },
-        True,
-    ),
-]
-
-
-@pytest.mark.parametrize(("seccomp", "passes"), PASSING, ids=str)
-def test_a_filter_is_loaded_inside_only_if_it_forbids_what_enters(seccomp, passes):
-    """That needs CAP_SYS_ADMIN there, until it is loaded; not with noNewPrivileges."""
-    linux = {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", **seccomp}, "namespaces": PIDS}
-    made = edited(config(**linux), "process", {**PROCESS["process"], "capabilities": {}})
-    plan = plan_of(made)
-    enter, capabilities = find(plan, steps.EnterPids), find(plan, steps.SetCapabilities)
-    assert (enter.privileged is None) == passes
-    assert ("seccomp" in names(plan)) == passes
-    admin = 1 << 21
-    assert (capabilities.permitted, capabilities.effective) == (
-        (0, 0) if passes else (admin, admin)
-    )
-    if not passes:
-        assert enter.privileged[1].permitted == 0
-    later = plan_of(edited(made, "process.noNewPrivileges", True))
-    assert find(later, steps.EnterPids).privileged is None
-    assert names(later).index("enter") < names(later).index("seccomp")
-
-
-def test_a_terminal_is_made_the_controlling_one_inside():
-    made = edited(config(namespaces=PIDS), "process.terminal", True)
-    plan = plan_of(made)
-    assert not find(plan, steps.OpenTerminal).control
-    assert find(plan, steps.EnterPids).terminal

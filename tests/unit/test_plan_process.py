@@ -9,8 +9,8 @@ import pytest
 from pycontain.plan import steps
 from pycontain.plan.facts import Facts
 from pycontain.plan.plan import Plan
+from tests.unit.plans import HOOK, config, find, names, plan_of
 from tests.unit.spec_configs import edited
-from tests.unit.test_plan import HOOK, config, find, names, plan_of
 
 # --- capabilities --------------------------------------------------------------------------------
 
