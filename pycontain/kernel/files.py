@@ -7,7 +7,6 @@ import errno
 
 from ..errors import KernelError
 from ..lean import os
-from . import const as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
 _MOST = 16 << 20  # bytes
 _PIECE = 1 << 16
+_PF_FORKNOEXEC = 0x40  # include/linux/sched.h, which is in no package of headers
 
 
 def read_text(path: str, until: Until | None = None) -> str:
@@ -80,7 +80,7 @@ def never_executed(pid: int) -> bool:
     False if it is gone. Proof is in a flag of the kernel: PF_FORKNOEXEC, proc_pid_stat(5).
     """
     fields = _stat(pid)
-    return bool(fields) and bool(int(fields[6]) & c.PF_FORKNOEXEC)
+    return bool(fields) and bool(int(fields[6]) & _PF_FORKNOEXEC)
 
 
 def _stat(pid: int) -> list[bytes]:

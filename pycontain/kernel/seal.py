@@ -110,8 +110,10 @@ def ensure() -> None:
     if not is_sealed():
         from ..lean import archive
 
-        # the ordinary path as the first argument: Python finds its standard library from there
-        os.execv(interpreter(), archive.command(own(), archive.PROGRAM, *sys.argv[1:]))
+        # the ordinary path as the first argument: Python finds its standard library from there.
+        # The C library's environment still has what Python has added to it
+        command = archive.command(own(), archive.PROGRAM, *sys.argv[1:])
+        os.execve(interpreter(), command, os.environ)
 
 
 def interpreter() -> str:

@@ -15,7 +15,14 @@ from pycontain.kernel._ffi import ffi
 
 # No program can include all of them: libc and the kernel declare some things twice.
 HEADERS = (
-    ("linux/mount.h", "linux/openat2.h", "linux/sched.h", "linux/sched/types.h", "linux/fcntl.h"),
+    (
+        "linux/mount.h",
+        "linux/openat2.h",
+        "linux/sched.h",
+        "linux/sched/types.h",
+        "linux/fcntl.h",
+        "linux/securebits.h",
+    ),
     ("linux/bpf.h", "linux/filter.h", "linux/seccomp.h", "linux/capability.h", "linux/magic.h"),
     ("linux/prctl.h", "linux/keyctl.h", "linux/close_range.h", "linux/audit.h", "linux/nsfs.h"),
     ("sys/syscall.h", "sys/socket.h", "sys/mount.h", "sys/ioctl.h", "sys/resource.h", "net/if.h"),
