@@ -32,11 +32,12 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def deep(data: Path) -> Iterator[Path]:
-    """The same with a mount of another file system in it."""
-    inner = data / "inner"
+    """The same with another mount in it; a tmpfs supports mappings since Linux 6.3 only."""
+    inner, other = data / "inner", data.parent / "other"
     inner.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "x", inner], check=True)
-    (inner / "file").touch()
+    other.mkdir()
+    (other / "file").touch()
+    subprocess.run(["mount", "--bind", other, inner], check=True)
     yield data
     subprocess.run(["umount", inner], check=True)
 
