@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _MOST = 16 << 20  # bytes
 _PIECE = 1 << 16
-_PF_FORKNOEXEC = 0x40  # include/linux/sched.h, which is in no package of headers
+# include/linux/sched.h, which is in no package of headers
+_PF_EXITING, _PF_FORKNOEXEC = 0x4, 0x40
 
 
 def read_text(path: str, until: Until | None = None) -> str:
@@ -75,12 +76,14 @@ def start_time(pid: int) -> int:
 
 def never_executed(pid: int) -> bool:
     """
-    Whether a process, which may be a zombie, has not executed a program since its creation.
+    Whether a process has ended, or is ending, without having executed a program.
 
-    False if it is gone. Proof is in a flag of the kernel: PF_FORKNOEXEC, proc_pid_stat(5).
+    False if it is gone. Proof is in the kernel's flags: proc_pid_stat(5). A child of vfork(2) that
+    still is in execve(2), where the kernel lets its parent continue, has PF_FORKNOEXEC, too.
     """
     fields = _stat(pid)
-    return bool(fields) and bool(int(fields[6]) & _PF_FORKNOEXEC)
+    wanted = _PF_EXITING | _PF_FORKNOEXEC
+    return bool(fields) and int(fields[6]) & wanted == wanted
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -9,6 +9,7 @@ import pytest
 
 import pycontain
 from pycontain.cli import table
+from pycontain.kernel import seal
 from tests.packaging.conftest import ROOT, call, environment, python
 
 pytestmark = pytest.mark.needs_root
@@ -21,10 +22,17 @@ pycontain.close()
 """
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
-def test_one_wheel_works_in_an_empty_environment_of(version, wheel, tmp_path, bundle, runtime):
+@pytest.fixture(scope="module", params=["3.11", "3.12", "3.13", "3.14"])
+def interpreter(request):
+    """A Python at hand, sealed as its first container would: that outlasts the test."""
+    path = python(request.param)
+    seal.mounted(path)
+    return path
+
+
+def test_one_wheel_works_in_an_empty_environment_of(interpreter, wheel, tmp_path, bundle, runtime):
     """The command, a container, exec and the library; then nothing is left of it."""
-    made = environment(tmp_path / "env", python(version))
+    made = environment(tmp_path / "env", interpreter)
     before = made.files
     made.pip("install", "-qq", wheel)
     first, second = call(made.command, "--version"), call(made.command, "--version")
