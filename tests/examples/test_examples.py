@@ -12,7 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT = 300.0  # seconds
-SUBMISSIONS = int(os.environ.get("SUBMISSIONS", "60"))  # `make examples` grades 1,000
+SUBMISSIONS = int(os.environ.get("SUBMISSIONS", "60"))
 
 pytestmark = pytest.mark.needs_root
 
