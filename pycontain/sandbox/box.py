@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from ..errors import StateError, UsageError
+from ..errors import ProgramError, StateError, UsageError
 from ..library import forks
 from ..library.aio import in_thread, to_end
 from . import configure, log, root
@@ -310,8 +310,10 @@ class Sandbox:
                 contained.begin_python()
             else:
                 contained.begin_program(stdin)
-        except BaseException:
+        except BaseException as error:
             self._forget(contained)
+            if isinstance(error, ProgramError) and not self._own_root:
+                error.fault.remedy = "there is Python alone: give rootfs= or image="
             raise
 
     def _to_end(

@@ -334,3 +334,11 @@ def test_runs_are_logged(tmp_path: Path, caplog) -> None:
     assert [entry["stdout"] for entry in entries] == [2, 0, 2, 0]
     assert record.stat().st_mode & 0o77 == 0
     assert "pool ended: exit, status 0" in caplog.text
+
+
+def test_a_program_that_python_alone_does_not_bring_is_an_error_with_the_remedy():
+    with pycontain.Sandbox() as box:
+        with pytest.raises(pycontain.ProgramError) as caught:
+            box.run(["sort", "in.csv"])
+    assert "sort" in str(caught.value)
+    assert caught.value.fault.remedy == "there is Python alone: give rootfs= or image="
