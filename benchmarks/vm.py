@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from pycontain import vm
-from pycontain.compare.walls import walls
+from pycontain.compare.environments import walls
 
 from .measure import Subject
 from .subjects import BARE, PYCONTAIN

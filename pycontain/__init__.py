@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from .library.stream import Stream
     from .options import Options
     from .result import Result
-    from .sandbox.box import Sandbox
     from .sandbox.pool import Pool
     from .sandbox.result import SandboxResult
+    from .sandbox.sandbox import Sandbox
     from .sandbox.session import Session
 
 __version__ = "0.1.0"
@@ -53,7 +53,7 @@ _HOMES = {
     "Stream": "library.stream",
     "Options": "options",
     "Pool": "sandbox.pool",
-    "Sandbox": "sandbox.box",
+    "Sandbox": "sandbox.sandbox",
     "SandboxResult": "sandbox.result",
     "Session": "sandbox.session",
     "Fault": "errors",

@@ -18,7 +18,7 @@ import time
 
 from .errors import HookError
 from .kernel import const as c
-from .kernel.closing import close_owned
+from .kernel.descriptors import close_owned
 from .kernel.wait import FOREVER
 from .lean import jsontext, os
 

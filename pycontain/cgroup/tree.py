@@ -12,7 +12,7 @@ import errno
 import time
 
 from ..errors import KernelError, StateError, Timeout
-from ..kernel.closing import close_owned, replace_owned
+from ..kernel.descriptors import close_owned, replace_owned
 from ..kernel.files import read_bytes, read_text
 from ..lean import os
 from . import controllers

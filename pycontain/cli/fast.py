@@ -98,9 +98,9 @@ def _version() -> str:
 
 
 def _human_main(words: list[str]) -> int:
-    from . import human
+    from . import helptext
 
-    return human.main(words)
+    return helptext.main(words)
 
 
 def find(name: str) -> Command:

@@ -4,7 +4,7 @@ Write the program file: `python -m pycontain.cli.launcher DEST`.
 A console script written by pip starts Python with the site module and the user's PYTHON* variables:
 5 to 10 ms slower, and a way to run code as root. This file starts it with -I and -S and appends the
 needed directories to those of the standard library. Root starts the sealed interpreter, other users
-the ordinary one (`chooser`).
+the ordinary one (`shebang`).
 
 Where pip has installed the package, `setup` writes the file in place of pip's. DEST is for
 checkouts: after an upgrade of the package it must be written again.
@@ -19,7 +19,7 @@ import tempfile
 from ..errors import KernelError, PycontainError, UsageError, fault_of
 from ..kernel import seal
 from ..lean import archive
-from . import chooser, pack
+from . import pack, shebang
 
 # one module from each directory: ours, the C binding, python-prctl, and the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
@@ -55,7 +55,7 @@ def interpreter() -> str:
             seal.mounted(own)
         except (KernelError, OSError):
             pass  # without overlayfs each start makes a copy in memory
-    return chooser.write(own)
+    return shebang.write(own)
 
 
 def text() -> str:

@@ -11,7 +11,7 @@ import time
 from errno import ENXIO
 
 from ..errors import KernelError, PycontainError, fault_of, one_line, reason
-from ..kernel import ours
+from ..kernel import safe_path
 from ..lean import jsontext, os
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ class Log:
 
     def _open(self) -> int:
         try:
-            return ours.open_named(self.path, _FLAGS, 0o644)
+            return safe_path.open_named(self.path, _FLAGS, 0o644)
         except PycontainError as error:
             raise error.in_step("log") from None
         except OSError as error:

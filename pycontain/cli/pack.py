@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from importlib.util import MAGIC_NUMBER
 
 from ..errors import HostError
-from ..kernel import ours
-from ..kernel.ours import Directory
+from ..kernel import safe_path
+from ..kernel.safe_path import Directory
 from ..lean import archive
 from .table import COMMANDS
 
@@ -80,7 +80,7 @@ def place(*, wait: bool = True) -> Iterator[str]:
         folder = _inner(path)
     else:
         path = archive.cache()
-        folder = ours.open_directory(path, create=True)
+        folder = safe_path.open_directory(path, create=True)
     lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder.fd)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -219,9 +219,9 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
         way = "vfork" if command.name == "run" else "fork"
         modules += ["pycontain.kernel.seal", f"pycontain.launch.{way}"]
     if command.name == "run":  # its flags, which `table` makes when they are needed
-        modules.append("pycontain.cli.made_flags")
+        modules.append("pycontain.cli.image_flags")
     if command.name == "exec":  # most containers have a pid namespace
-        modules += ["pycontain.launch.inside", "pycontain.init.inside"]
+        modules += ["pycontain.launch.joined_pids", "pycontain.init.joined_pids"]
     modules += [name.partition(":")[0] for name in (command.calls, command.request) if name]
     code = _TRACE.format(
         path=sys.path, half=half, archive=archive.__file__, modules=", ".join(modules)

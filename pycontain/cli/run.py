@@ -27,7 +27,7 @@ def run(options: Options, *, id: str, **values: Any) -> int | str:
     no id has, is a matter of `made`, which imports more.
     """
     if values["rootfs"] or ":" in id:
-        from .made import run_made
+        from .image import run_made
 
         return run_made(options, id, values, _show)
     request = {key: value for key, value in values.items() if key in Request.FIELDS}

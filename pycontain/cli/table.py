@@ -225,9 +225,9 @@ def _exec_flags() -> tuple[Flag, ...]:
 
 
 def _made_flags() -> tuple[Flag, ...]:
-    from . import made_flags  # only `run` and `spec` have these
+    from . import image_flags  # only `run` and `spec` have these
 
-    return made_flags.flags()
+    return image_flags.flags()
 
 
 def _update_flags() -> tuple[Flag, ...]:
@@ -379,12 +379,12 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         ),
     ),
     "images": lambda: Command(
-        name="images", panel=_HOST, anyone=True, calls="pycontain.cli.made:images",
+        name="images", panel=_HOST, anyone=True, calls="pycontain.cli.image:images",
         help="List the images in the cache (pycontain only).",
         flags=(_format("table", "json"),),
     ),
     "image": lambda: Command(
-        name="image", panel=_HOST, anyone=True, calls="pycontain.cli.made:image",
+        name="image", panel=_HOST, anyone=True, calls="pycontain.cli.image:image",
         help="Bring images to the cache or remove them (pycontain only).",
         arguments=(
             Argument(name="action", help="pull, rm, or prune: remove images without a name, and"

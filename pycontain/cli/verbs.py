@@ -105,7 +105,7 @@ def spec(_: Options, *, bundle: str, **chosen: object) -> dict[str, object] | No
     Raises UsageError if there is a config.json.
     """
     if chosen["rootfs"]:
-        from .made import rootfs_spec
+        from .image import rootfs_spec
 
         return rootfs_spec(chosen)
     _refuse_others(chosen)

@@ -38,7 +38,7 @@ def vm(
 ) -> str | int:
     """Run a guest or a program, or report what this host's KVM offers."""
     from ..vm import commands
-    from ..vm.watch import Stats
+    from ..vm.trace import Stats
 
     if action == "caps":
         return _caps(format)

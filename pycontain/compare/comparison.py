@@ -10,15 +10,15 @@ import tempfile
 from ..errors import HostError, ProgramError, UsageError
 from ..lean.record import Record
 from ..vm.caps import assistance
+from .environments import walls
 from .measure import run
-from .walls import walls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .environments import Wall
     from .measure import Run
-    from .walls import Wall
 
     Progress = Callable[[int, int, str], object]
 

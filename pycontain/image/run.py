@@ -6,14 +6,14 @@ import os
 from contextlib import ExitStack, contextmanager
 
 from ..errors import UsageError
-from ..kernel.closing import close_locked
+from ..kernel.descriptors import close_locked
 from ..lean import jsontext
 from ..runtime.run import run as run_bundle
 from ..spec.default import configuration
-from . import folder as folders
-from . import layers
-from .choices import arguments, memory, settings
-from .folder import Folder
+from . import container_dir as folders
+from . import overlay
+from .container_dir import Folder
+from .flags import arguments, memory, settings
 from .store import Store
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..plan.request import Request
     from ..plan.walk import Times
-    from .choices import Choices
+    from .flags import Choices
     from .store import Image
 
     OnTiming = Callable[[Times], None] | None
@@ -73,15 +73,15 @@ def _run_image(
         at_end.callback(close_locked, Store().use(image))
         folder = Folder(request.id, os.path.abspath(options.root), image.digest)
         at_end.enter_context(_removed(folder, request))
-        layers.own_mounts()  # before: the kernel takes no layer from another mount namespace
+        overlay.own_mounts()  # before: the kernel takes no layer from another mount namespace
         lower = os.open(image.rootfs, _FOLDER)
         at_end.callback(os.close, lower)
         mounts = _files(folder, choices.hostname or request.id, choices.network)
         chosen = settings(choices, lower, request.id, image.config, mounts)
         args = arguments(choices, image.config)
         place = folder.directory("layers")
-        at_end.callback(layers.unstack, place)
-        root = layers.stack(lower, place, limit, options.warn)
+        at_end.callback(overlay.unstack, place)
+        root = overlay.stack(lower, place, limit, options.warn)
         config = configuration(root, args, chosen)
         return _run(options, folder, config, request, choices, on_timing)
 

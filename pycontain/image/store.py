@@ -15,7 +15,7 @@ The cache of images: each is copied and unpacked once, and never changed afterwa
         containers/               see `folder`
 
 An image becomes visible by one rename, when it is complete. Every directory must be ours
-(kernel/ours.py).
+(kernel/safe_path.py).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import time
 from contextlib import contextmanager
 
 from ..errors import HostError, KernelError, StateError
-from ..kernel import ours
-from ..kernel.closing import close_locked
+from ..kernel import safe_path
+from ..kernel.descriptors import close_locked
 from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..lean.record import Record
@@ -41,7 +41,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..kernel.ours import Directory
+    from ..kernel.safe_path import Directory
     from .layout import ImageConfig
 
 _DIGITS = 64
@@ -85,7 +85,7 @@ def home() -> str:
 
 def private(path: str) -> Directory:
     """A directory that is ours alone, created if missing. Raises HostError, KernelError."""
-    directory = ours.open_directory(path, create=True)
+    directory = safe_path.open_directory(path, create=True)
     if os.fstat(directory.fd).st_mode & 0o077:
         os.chmod(f"/proc/self/fd/{directory.fd}", 0o700)
     return directory

@@ -12,7 +12,7 @@ import _stat as stat
 import errno
 
 from ..errors import KernelError, StepError
-from ..kernel.closing import close_owned, replace_owned
+from ..kernel.descriptors import close_owned, replace_owned
 from ..lean import os
 
 _PIECE = 1 << 20

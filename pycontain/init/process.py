@@ -41,18 +41,18 @@ def join_process(step: steps.JoinProcess, context: Context) -> None:
     Only children enter a pid namespace: no process inside sees this one (CVE-2016-9962).
     """
     if step.flags & c.CLONE_NEWUSER:
-        from ..kernel import mapping  # loaded by the parent
+        from ..kernel import userns  # loaded by the parent
 
         assert context.ids is not None, "the parent has read them"
-        mapping.take_root(context.ids.uid(0), context.ids.gid(0))
+        userns.take_root(context.ids.uid(0), context.ids.gid(0))
     if step.flags:
         calls.setns(context.target, step.flags)
     context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     context.close_others()
     if step.flags & c.CLONE_NEWPID:
-        from . import inside  # loaded by the parent
+        from . import joined_pids  # loaded by the parent
 
-        inside.prepare(context)
+        joined_pids.prepare(context)
 
 
 @child_step(steps.Unshare)

@@ -201,7 +201,7 @@ def try_openat2(dirfd: int, path: str | bytes, flags: int, resolve: int, mode: i
 
 
 def lock(fd: int) -> None:
-    """Wait for the exclusive lock of an open file; `closing.release_lock` ends it. flock(2)."""
+    """Wait for the exclusive lock of an open file; `descriptors.release_lock` ends it. flock(2)."""
     lock_ex = 2
     while _flock(fd, lock_ex) < 0:
         if ffi.errno != errno.EINTR:

@@ -7,9 +7,9 @@ writes to it: the host's next Python is then the attacker's (CVE-2019-5736).
 
 So the interpreter runs from a copy in a mount that stays read-only: an overlay without an upper
 layer, which even root cannot make writable. The directory above it is root's alone. The copy is
-made once (`sealing`), and again when a file that it was made from has changed; otherwise it lasts
-until the next boot and costs nothing. Where that is impossible the interpreter runs from a sealed
-memfd (memfd_create(2)), copied at every start.
+made once (`sealed_copy`), and again when a file that it was made from has changed; otherwise it
+lasts until the next boot and costs nothing. Where that is impossible the interpreter runs from a
+sealed memfd (memfd_create(2)), copied at every start.
 """
 
 from __future__ import annotations
@@ -122,12 +122,12 @@ def interpreter() -> str:
 
     Raises HostError as `ensure`.
     """
-    from . import sealing
+    from . import sealed_copy
 
     try:
-        return sealing.mounted(own())
+        return sealed_copy.mounted(own())
     except (HostError, KernelError, OSError):
-        return f"/proc/self/fd/{sealing.in_memory(own())}"
+        return f"/proc/self/fd/{sealed_copy.in_memory(own())}"
 
 
 def mounted(path: str) -> str:
@@ -136,6 +136,6 @@ def mounted(path: str) -> str:
 
     Raises HostError if others than root could have changed the place, KernelError, OSError.
     """
-    from . import sealing
+    from . import sealed_copy
 
-    return sealing.mounted(path)
+    return sealed_copy.mounted(path)

@@ -18,13 +18,13 @@ from ..lean import os
 from . import calls
 from . import const as c
 from ._ffi import ffi
-from .ours import writable_by_others
+from .safe_path import writable_by_others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol, TypeAlias
 
-    from .ours import Directory
+    from .safe_path import Directory
 
     Comparison: TypeAlias = tuple[int, int, int, int]
     Rule: TypeAlias = tuple[int, tuple[str, ...], tuple[Comparison, ...]]

@@ -8,7 +8,7 @@ import sys
 
 from ..errors import KernelError
 from ..lean import os
-from . import ours
+from . import safe_path
 
 _STREAM = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC
 
@@ -22,7 +22,7 @@ def connect(path: str) -> int:
     """
     socket = _socket.socket(_socket.AF_UNIX, _STREAM | _socket.SOCK_NONBLOCK)
     try:
-        place = ours.open_named(path, os.O_PATH)
+        place = safe_path.open_named(path, os.O_PATH)
         try:
             if not stat.S_ISSOCK(os.fstat(place).st_mode):
                 raise KernelError("is not a socket", call="connect", at=path)

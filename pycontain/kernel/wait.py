@@ -14,7 +14,7 @@ import time
 from ..errors import Interrupted, Timeout
 from ..lean import os
 from . import calls
-from .closing import close_owned
+from .descriptors import close_owned
 
 _ENDING = (_signal.SIGINT, _signal.SIGTERM)
 _SIGINFO = 128  # bytes of struct signalfd_siginfo, which begins with the signal's number

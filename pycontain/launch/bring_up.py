@@ -14,7 +14,7 @@ from . import steps as _  # noqa: F401 -- the parent's steps
 from .recover import death, ending
 
 TYPE_CHECKING = False
-_RARE = ("user namespace", "mappings", "sources")  # of `steps.mapped`: the first of a plan
+_RARE = ("user namespace", "mappings", "sources")  # of `steps.idmap`: the first of a plan
 
 if TYPE_CHECKING:
     from ..errors import StepError
@@ -65,7 +65,7 @@ def bring_up_for_master(launch: Launch) -> int:
 def _walk(launch: Launch) -> None:
     first, *rest = launch.turns
     if any(step.name in _RARE for step in first.steps):
-        from . import mapped  # noqa: F401 -- its steps
+        from . import idmap  # noqa: F401 -- its steps
 
     def perform(step: Step) -> None:
         parent_step.perform(step, launch)

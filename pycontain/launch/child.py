@@ -13,7 +13,7 @@ from ..init import (  # noqa: F401 -- their steps
 )
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..plan import steps
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ def import_rare_steps(turns: Sequence[Turn]) -> None:
             case steps.OpenTerminal():
                 from ..kernel import sockets, tty  # noqa: F401
             case steps.EnterPids():
-                from ..init import inside  # noqa: F401
+                from ..init import joined_pids  # noqa: F401
             case steps.JoinPids():
                 from ..kernel import procfs  # noqa: F401
             case steps.MountFilesystem(copy_up=True):

@@ -14,7 +14,7 @@ from ..init.context import Context
 from ..init.main import live
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..lean import os
 from ..plan import steps
 from ..wire import sync
@@ -63,7 +63,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
     """
     ours, theirs = sync.Channel.pair(launch.caller.until)
     if _has(steps.EnterPids, launch.turns):
-        from .inside import Entrance
+        from .joined_pids import Entrance
 
         launch.entrance = Entrance(launch.caller.until)
     context = Context(theirs)
@@ -102,9 +102,9 @@ def _clone(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
     """As `calls.clone3`."""
     if not step.enters:
         return calls.clone3(clone_flags(step, launch), cgroup)
-    from . import between
+    from . import intermediate
 
-    return between.create(step, launch, context, cgroup)
+    return intermediate.create(step, launch, context, cgroup)
 
 
 class _Detour:

@@ -9,7 +9,7 @@ from ..cgroup.place import find_mount, own
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls
-from ..kernel.closing import close_all, close_owned
+from ..kernel.descriptors import close_all, close_owned
 from ..kernel.wait import FOREVER
 from ..lean import os
 from ..plan.steps import MountCgroup
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..state.record import State
     from ..wire.sync import Channel
     from .child import Child
-    from .inside import Entrance
+    from .joined_pids import Entrance
 
 _TIME_TO_UNDO = 0.5  # seconds for the poststop hooks of a launch whose time has run out
 

@@ -14,7 +14,7 @@ from ..cgroup.tree import Cgroup
 from ..errors import KernelError, StateError
 from ..kernel import calls
 from ..kernel.files import start_time
-from ..kernel.ours import Directory
+from ..kernel.safe_path import Directory
 from ..lean import os
 from ..plan import steps
 from ..plan.namespaces import FILES

@@ -9,7 +9,7 @@ import signal as signals
 import threading
 
 from ..errors import StateError
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

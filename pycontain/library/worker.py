@@ -17,7 +17,7 @@ import prctl
 from ..errors import KernelError, PycontainError, StateError, fault_of
 from ..kernel import calls, net
 from ..kernel import const as c
-from ..kernel.closing import close_all, close_owned
+from ..kernel.descriptors import close_all, close_owned
 from ..kernel.wait import Until
 from ..launch import recover
 from ..launch.bring_up import bring_up, bring_up_for_master

@@ -83,7 +83,7 @@ def _spawn_steps(wanted: Process, request: ExecRequest, mapped: bool) -> list[st
     """What the parent does; mapped: the container has a user namespace."""
     made = connect_steps(request.console_socket)
     if mapped:
-        from .steps.mapped import ReadMappings
+        from .steps.idmap import ReadMappings
 
         made.append(ReadMappings(why="linux.namespaces"))
         made += process.give_streams_steps(wanted, request.takes_files)

@@ -91,14 +91,14 @@ class Namespaces:
             why = "linux.namespaces[].path"
             made.append(steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why))
         if self.has_user:
-            from .steps import mapped
+            from .steps import idmap
 
             why = "linux.uidMappings, linux.gidMappings"
             if c.CLONE_NEWUSER in self.joined:
-                made.append(mapped.ReadMappings(wanted=self.ids, why=why))
+                made.append(idmap.ReadMappings(wanted=self.ids, why=why))
             else:
                 assert self.ids is not None, "required by the check"
-                made.append(mapped.MakeUserNamespace(ids=self.ids, why=why))
+                made.append(idmap.MakeUserNamespace(ids=self.ids, why=why))
         return made
 
     def spawn(self, *, fork_because: str) -> steps.Spawn:

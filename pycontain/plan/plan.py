@@ -152,7 +152,7 @@ class _Builder:
         )
         if not user and not binds:
             return []
-        from .steps.mapped import PrepareMounts
+        from .steps.idmap import PrepareMounts
 
         kind, _ = self._propagation()
         return [
@@ -166,7 +166,7 @@ class _Builder:
 
     def _prepare_for_mapped_user(self) -> list[steps.Step]:
         """What only the host's root may do for the user of a user namespace."""
-        from .steps.mapped import PrepareDevices
+        from .steps.idmap import PrepareDevices
 
         made = process.give_streams_steps(self.process, self.request.takes_files)
         if self.bound:
@@ -357,7 +357,7 @@ class _Builder:
             created += process.enter_steps(self.process, self.facts, self.profile)
             created.append(steps.RecordPid(why="from here on it is the container's first process"))
         if self.bound:
-            from .steps.mapped import RemoveDevices
+            from .steps.idmap import RemoveDevices
 
             created.append(RemoveDevices(count=len(self.bound), why="they are mounted"))
         created += hand_over_steps(self.request.pid_file, self.request.pidfd_socket)

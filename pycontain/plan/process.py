@@ -269,26 +269,26 @@ def rlimit_steps(process: Process, profile: Profile | None, inside: bool) -> lis
 
 def outside_steps(process: Process) -> list[steps.Step]:
     """What only the parent may do for a child in a user namespace: hard limits, I/O priority."""
-    from .steps import mapped
+    from .steps import idmap
 
     made: list[steps.Step] = []
     if process.rlimits:
         limits = tuple(
             (limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in process.rlimits
         )
-        made.append(mapped.RaiseRlimitsOutside(limits=limits, why="process.rlimits[].hard"))
+        made.append(idmap.RaiseRlimitsOutside(limits=limits, why="process.rlimits[].hard"))
     if (io := process.ioPriority) is not None:
         priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
-        made.append(mapped.SetIoPriorityOutside(priority=priority, why="process.ioPriority"))
+        made.append(idmap.SetIoPriorityOutside(priority=priority, why="process.ioPriority"))
     return made
 
 
 def give_streams_steps(process: Process, takes_files: bool) -> list[steps.Step]:
     """The parent gives the standard streams to the user of a user namespace."""
-    from .steps import mapped
+    from .steps import idmap
 
     uid = process.user.uid if process.user else 0
-    return [mapped.GiveStreams(uid=uid, takes_files=takes_files, why="process.user")]
+    return [idmap.GiveStreams(uid=uid, takes_files=takes_files, why="process.user")]
 
 
 def _late_limits(process: Process, profile: Profile | None, inside: bool) -> tuple[Rlimit, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..lean import os
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ from ..library.cancel import Limit
 from ..library.container import Container
 from ..runtime.handle import Handle
 from . import root
-from .watch import Watch
+from .supervise import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import stat
 
 from ..errors import KernelError, StateError, UsageError
 from ..kernel import const as c
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..kernel.mounts import Tree
 from ..kernel.root import Root
 from ..lean.record import Record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..image.store import Store
-from ..kernel.closing import close_owned, release_lock
+from ..kernel.descriptors import close_owned, release_lock
 
 
 class Unpacked:

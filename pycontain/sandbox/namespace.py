@@ -20,9 +20,9 @@ import threading
 from ..errors import HostError, reason
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..kernel.mounts import Tree
-from ..kernel.ours import open_directory
+from ..kernel.safe_path import open_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

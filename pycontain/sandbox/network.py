@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from ..errors import UsageError
 from ..kernel import calls, net
 from ..kernel import const as c
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from . import log
 
 TYPE_CHECKING = False

@@ -19,7 +19,7 @@ from ..errors import Interrupted, StateError, UsageError
 from ..library import forks
 from ..library.aio import in_thread, to_end
 from . import log
-from .copy import Copy
+from .fork import Copy
 from .limits import Held, limits, with_timeout
 from .server import Server
 

@@ -28,8 +28,8 @@ import time
 
 from ..errors import HostError
 from ..kernel import calls, elf, seal
-from ..kernel.closing import release_lock
-from ..kernel.ours import open_directory
+from ..kernel.descriptors import release_lock
+from ..kernel.safe_path import open_directory
 
 BASE = "/var/lib/pycontain/roots"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

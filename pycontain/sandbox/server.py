@@ -18,7 +18,7 @@ import threading
 from ..cgroup import controllers
 from ..cgroup.tree import Cgroup
 from ..errors import HostError, StateError
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..kernel.seccomp import to_bpf
 from ..lean import jsontext
 from ..library import forks

@@ -9,7 +9,7 @@ from ..errors import StateError
 from ..library.aio import in_thread, to_end
 from . import log
 from .limits import with_timeout
-from .watch import request
+from .supervise import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

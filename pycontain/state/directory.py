@@ -6,10 +6,10 @@ import errno
 import fcntl
 
 from ..errors import HostError, KernelError, StateError
-from ..kernel import ours
-from ..kernel.closing import close_all, close_owned, release_lock, replace_owned
+from ..kernel import safe_path
+from ..kernel.descriptors import close_all, close_owned, release_lock, replace_owned
 from ..kernel.files import read_bytes
-from ..kernel.ours import Directory
+from ..kernel.safe_path import Directory
 from ..lean import jsontext, os
 from .record import state_of
 
@@ -52,7 +52,7 @@ def open_root(path: str, *, create: bool = False) -> Directory:
     enter it, and KernelError.
     """
     try:
-        opened = ours.open_directory(path, create=create)
+        opened = safe_path.open_directory(path, create=create)
     except HostError as error:
         choice = "choose a --root that no other user can write to or replace"
         error.fault.remedy = ", or ".join(filter(None, (error.fault.remedy, choice)))

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from .caps import Capabilities
     from .caps import read as capabilities
     from .guests import GUESTS
+    from .linux.ending import ProgramEnding
     from .machine import GuestResult, Hardware, run_flat
-    from .personality.ending import ProgramEnding
     from .program import ProgramResult, World, run_program
     from .sink import Capture
+    from .trace import Stats, Trace
     from .view import Volume
-    from .watch import Stats, Trace
 
 _HOMES = {
     "Ending": "board", "Capabilities": "caps", "capabilities": "caps", "GUESTS": "guests",
     "GuestResult": "machine", "Hardware": "machine", "run_flat": "machine",
-    "ProgramEnding": "personality.ending", "ProgramResult": "program", "World": "program",
-    "run_program": "program", "Capture": "sink", "Stats": "watch", "Trace": "watch",
+    "ProgramEnding": "linux.ending", "ProgramResult": "program", "World": "program",
+    "run_program": "program", "Capture": "sink", "Stats": "trace", "Trace": "trace",
     "Volume": "view",
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ import os
 from ..errors import UsageError
 from ..lean.record import Record
 from .guests import GUESTS
-from .watch import Stats, Trace
+from .trace import Stats, Trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

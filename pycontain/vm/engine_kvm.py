@@ -9,7 +9,7 @@ from . import abi, x86
 from .deadline import drain, kick
 from .kvm import Kvm
 from .owned import Owned
-from .watch import clock
+from .trace import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .deadline import Deadline
     from .kvm import Vcpu
     from .memory import Memory
-    from .watch import Stats, Trace
+    from .trace import Stats, Trace
 
 
 class KvmEngine:

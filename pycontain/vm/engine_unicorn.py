@@ -11,7 +11,7 @@ import _thread
 import ctypes
 
 from ..errors import GuestError, HostError, UsageError
-from .watch import clock
+from .trace import clock
 
 try:
     import unicorn
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .board import Board, Ending
     from .deadline import Deadline
     from .memory import Memory
-    from .watch import Stats, Trace
+    from .trace import Stats, Trace
 
 uc: Any = unicorn  # it is untyped
 ux: Any = x86_const

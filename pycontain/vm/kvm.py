@@ -13,7 +13,7 @@ import mmap
 import os
 
 from ..errors import HostError, KernelError, reason
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from . import abi
 from ._ffi import ffi
 

@@ -10,7 +10,7 @@ from .devices import ports, serial
 from .memory import Memory
 from .owned import Owned
 from .sink import Descriptor
-from .watch import Stats, clock
+from .trace import Stats, clock
 from .x86 import BOOT_SECTOR
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .engine_kvm import KvmEngine
     from .engine_unicorn import UnicornEngine
     from .terminal import Terminal
-    from .watch import Trace
+    from .trace import Trace
 
 MIB = 1 << 20
 MEMORY = 16 * MIB

@@ -10,15 +10,15 @@ from ..lean.record import Record
 from . import loader
 from .deadline import Deadline
 from .frames import Frames, OutOfFrames, pages
+from .linux.ending import ProgramEnding
+from .linux.files import Files
+from .linux.linux import Linux
 from .memory import PAGE, Memory
 from .owned import Owned
 from .paging import READ, WRITE
-from .personality.ending import ProgramEnding
-from .personality.files import Files
-from .personality.linux import Linux
 from .space import HIGHEST, LOWEST, MapError, Space
+from .trace import Stats, clock
 from .view import View
-from .watch import Stats, clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from .devices.serial import Sink
     from .program_kvm import KvmProgram
     from .program_unicorn import UnicornProgram
+    from .trace import Trace
     from .view import Volume
-    from .watch import Trace
 
     Runner = KvmProgram | UnicornProgram
 
@@ -196,7 +196,7 @@ def _auxiliary(program: loader.Program, random: int, name: int) -> list[int]:
     pairs = {
         _AT_PHDR: program.headers, _AT_PHENT: _PROGRAM_HEADER_SIZE,
         _AT_PHNUM: program.header_count, _AT_PAGESZ: PAGE, _AT_ENTRY: program.entry,
-        _AT_UID: 0, _AT_EUID: 0, _AT_GID: 0, _AT_EGID: 0,  # as getuid() of personality/process.py
+        _AT_UID: 0, _AT_EUID: 0, _AT_GID: 0, _AT_EGID: 0,  # as getuid() of linux/process.py
         _AT_HWCAP: _HWCAP[program.machine], _AT_CLKTCK: 100, _AT_SECURE: 0,
         _AT_RANDOM: random, _AT_EXECFN: name,
     }  # fmt: skip

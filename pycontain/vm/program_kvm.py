@@ -10,7 +10,7 @@ from .engine_kvm import crash, stuck
 from .kvm import Kvm
 from .owned import Owned
 from .paging import PageTables
-from .watch import clock
+from .trace import clock
 from .window import Window
 
 TYPE_CHECKING = False
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .deadline import Deadline
     from .frames import Frames
     from .kvm import CData
+    from .linux.linux import Linux
     from .memory import Memory
-    from .personality.linux import Linux
-    from .watch import Stats, Trace
+    from .trace import Stats, Trace
 
 _XSAVE_BIT = 1 << 26  # CPUID leaf 1, ECX
 _XCR0_SUPPORTED = 0xE7  # x87, SSE, AVX and the three parts of AVX-512

@@ -7,7 +7,7 @@ import ctypes
 from ..errors import GuestError
 from ..lean.record import Record
 from .engine_unicorn import emulate, ua, uc, ux
-from .watch import clock
+from .trace import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from .deadline import Deadline
     from .frames import Frames
+    from .linux.linux import Linux
     from .memory import Memory
-    from .personality.linux import Linux
-    from .watch import Stats, Trace
+    from .trace import Stats, Trace
 
 _SIGILL, _SIGTRAP, _SIGFPE, _SIGSEGV = 4, 5, 8, 11
 _NEVER = 0xFFFF_FFFF_FFFF_FFF0

@@ -8,7 +8,7 @@ import termios
 import threading
 import tty
 
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import stat
 from ..errors import KernelError, ProgramError, UsageError, reason
 from ..kernel import const as c
 from ..kernel.calls import filesystem_type, openat2
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..lean.record import Record
 from .owned import Owned
 

@@ -60,7 +60,7 @@ A child of vfork shares its parent's memory and needs none of this.
 from __future__ import annotations
 
 from ..errors import PycontainError, StepError, fault_of, from_record, reason
-from ..kernel.closing import close_owned
+from ..kernel.descriptors import close_owned
 from ..lean import jsontext, os
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pycontain.compare import commands, page, walls
+from pycontain.compare import commands, environments, page
 from pycontain.compare.comparison import QUANTITIES, Column, Comparison, Figure, compare
 from pycontain.compare.measure import run
 from pycontain.errors import HostError, ProgramError, UsageError
@@ -106,7 +106,7 @@ def test_the_record_is_json(real):
 
 
 def test_a_program_that_behaves_differently_is_an_error():
-    if all(wall.missing for wall in walls.walls("/nowhere")[1:]):
+    if all(wall.missing for wall in environments.walls("/nowhere")[1:]):
         pytest.skip("needs a second environment")
     with pytest.raises(ProgramError, match=r"busybox \(\w+\) behaves differently than natively"):
         compare([BUSYBOX, "sh", "-c", "echo $PPID"], 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import MOUNTS
-from tests.mapped import FIRST, MAPPING, bundle_with_user
+from tests.idmap import FIRST, MAPPING, bundle_with_user
 
 pytestmark = pytest.mark.needs_userns
 

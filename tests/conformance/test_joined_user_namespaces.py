@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.mapped import FIRST, KINDS, MAPPING, Mapped, bundle_with_user
+from tests.idmap import FIRST, KINDS, MAPPING, Mapped, bundle_with_user
 
 pytestmark = pytest.mark.needs_userns
 

@@ -16,7 +16,7 @@ import pytest
 
 from pycontain.cgroup.place import find_mount
 from tests.bundles import MOUNTS, busybox
-from tests.mapped import (
+from tests.idmap import (
     FIRST,
     MAPPING,
     NAMESPACES,

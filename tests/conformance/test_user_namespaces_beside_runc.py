@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import LIMIT, MOUNTS, TOKEN
-from tests.mapped import MAPPINGS, NAMESPACES, bundle_with_user, give
+from tests.idmap import MAPPINGS, NAMESPACES, bundle_with_user, give
 
 pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_runc]
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pycontain.kernel import seal, sealing
+from pycontain.kernel import seal, sealed_copy
 
 pytestmark = pytest.mark.needs_overlay
 
@@ -38,7 +38,7 @@ def test_a_child_that_is_forked_while_sealing_locks_nobody_out(monkeypatch) -> N
             os._exit(0)
         return seal.place(path)
 
-    monkeypatch.setattr(sealing, "place", fork_and_place)
+    monkeypatch.setattr(sealed_copy, "place", fork_and_place)
     seal.mounted(own)
     monkeypatch.undo()
     lock = os.open(seal.BASE, os.O_RDONLY | os.O_DIRECTORY)

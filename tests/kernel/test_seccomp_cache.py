@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.errors import HostError
-from pycontain.kernel import ours, seccomp
+from pycontain.kernel import safe_path, seccomp
 from pycontain.plan import seccomp as plan
 from tests.kernel.seccomp_profiles import (
     ALLOW,
@@ -35,7 +35,7 @@ class Cache:
         return self._compile(policy)
 
     def program(self, policy: plan.Profile) -> bytes:
-        parent = ours.open_directory(str(self.directory.parent))
+        parent = safe_path.open_directory(str(self.directory.parent))
         return seccomp.compiled(policy, plan.key(policy), str(self.directory), parent)
 
     def file(self) -> Path:

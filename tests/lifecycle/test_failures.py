@@ -23,23 +23,23 @@ import pytest
 
 from pycontain.errors import PycontainError, StepError
 from pycontain.init import program
-from pycontain.kernel import mapping
+from pycontain.kernel import userns
 from pycontain.kernel._ffi import ffi
-from pycontain.launch import between
 from pycontain.launch import bring_up as launching
+from pycontain.launch import intermediate
 from pycontain.launch.launch import ContainerLaunch
 from pycontain.options import Options
 from pycontain.plan import plan as planning
 from pycontain.plan import steps
 from pycontain.plan.facts import Facts
 from pycontain.plan.request import Request
-from pycontain.plan.steps import mapped
+from pycontain.plan.steps import idmap
 from pycontain.plan.walk import child_step
 from pycontain.runtime.bundle import Bundle as Loaded
 from pycontain.runtime.prepare import prepare
 from pycontain.spec.parse import parse
 from tests.bundles import CONFIG, MOUNTS, TOKEN, Bundle, changed, look
-from tests.mapped import MAPPINGS, give
+from tests.idmap import MAPPINGS, give
 
 _HOOKS = (
     "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
@@ -147,7 +147,7 @@ OTHERWISE = {
     steps.JoinProcess: "of exec",
     steps.SetAffinity: "of exec",
     steps.AwaitStart: "of create",
-    mapped.ReadMappings: "in a user namespace that exists",
+    idmap.ReadMappings: "in a user namespace that exists",
 }
 
 
@@ -161,7 +161,7 @@ def kinds(of: type[steps.Step]) -> Iterator[type[steps.Step]]:
 def test_the_rich_bundle_has_every_kind_of_step():
     known = {kind for kind in kinds(steps.Step) if kind.__module__.startswith("pycontain.")}
     missing = known - {type(step) for step in PLANNED}
-    there = {kind for kind in missing if kind.__module__ == mapped.__name__}
+    there = {kind for kind in missing if kind.__module__ == idmap.__name__}
     assert missing - there == set(OTHERWISE) - there
     assert there - {type(step) for step in PLANNED_MAPPED} == there & set(OTHERWISE)
 
@@ -334,8 +334,8 @@ def test_the_bundle_with_a_user_namespace_is_sound(user_launch):
 
 @pytest.mark.needs_userns
 def test_a_process_between_that_is_killed_leaves_nothing(user_launch, user, tmp_path, monkeypatch):
-    monkeypatch.setattr(mapping, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    monkeypatch.setattr(between, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(userns, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(intermediate, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert "died" in str(bring_up(user_launch, user, tmp_path))
 
 

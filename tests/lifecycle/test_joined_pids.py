@@ -435,7 +435,7 @@ import os, subprocess, sys, time
 sys.path += {paths!r}
 from pycontain.errors import PycontainError
 from pycontain.kernel.bare import SharedPid, Orders
-from pycontain.launch.inside import Entrance
+from pycontain.launch.joined_pids import Entrance
 from pycontain.options import Options
 from pycontain.plan.request import ExecRequest
 from pycontain.runtime.exec import exec_

@@ -14,7 +14,7 @@ import pytest
 
 import pycontain
 from tests.bundles import CONFIG, Bundles, wait_until
-from tests.mapped import bundle_with_user
+from tests.idmap import bundle_with_user
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pycontain.init import hooks, inside, main, start  # noqa: F401 -- the child's steps
+from pycontain.init import hooks, joined_pids, main, start  # noqa: F401 -- the child's steps
 from pycontain.launch import (
     bring_up,  # noqa: F401 -- the parent's steps
-    mapped,  # noqa: F401
+    idmap,  # noqa: F401
 )
-from pycontain.launch import inside as _  # noqa: F401 -- and the rare ones
+from pycontain.launch import joined_pids as _  # noqa: F401 -- and the rare ones
 from pycontain.plan.walk import child_step, parent_step
 
 ROOT = Path(__file__).parents[2]

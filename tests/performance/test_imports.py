@@ -27,7 +27,7 @@ ALLOWED = {
 
 CHILD_AND_PLAN = ("pycontain.init.", "pycontain.spec.check", "pycontain.plan.plan")
 NEVER_OURS = (
-    "pycontain.cli.human", "pycontain.cli.render", "pycontain.cli.verbs", "pycontain.vm",
+    "pycontain.cli.helptext", "pycontain.cli.render", "pycontain.cli.verbs", "pycontain.vm",
     "pycontain.runtime.doctor", "pycontain.kernel.ffi_source", "pycontain.image",
 )  # fmt: skip
 

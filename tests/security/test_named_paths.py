@@ -26,7 +26,7 @@ import pytest
 
 from pycontain.cli import launcher
 from pycontain.errors import HostError, KernelError
-from pycontain.kernel import ours, sockets
+from pycontain.kernel import safe_path, sockets
 from pycontain.launch import steps as parent
 from pycontain.lean import archive
 from pycontain.plan import steps
@@ -401,7 +401,9 @@ def test_the_program_is_not_written_through_a_link_that_waits_for_it(alice, targ
 def test_a_descriptor_can_be_named(tmp_path):
     """/dev/stderr leads to such a link, in a directory of /proc that is ours."""
     reader, writer = os.pipe()
-    with open(ours.open_named(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK), "w") as pipe:
+    with open(
+        safe_path.open_named(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK), "w"
+    ) as pipe:
         pipe.write("up")
     assert os.read(reader, 10) == b"up"
     for fd in (reader, writer):
@@ -411,5 +413,5 @@ def test_a_descriptor_can_be_named(tmp_path):
 def test_the_directories_of_a_named_file_are_the_callers_business(alice):
     """As in runc; a link in them that another user has put there leads to a file all the same."""
     (alice / "way").symlink_to(".")
-    os.close(ours.open_named(f"{alice}/way/file", os.O_WRONLY | os.O_CREAT))
+    os.close(safe_path.open_named(f"{alice}/way/file", os.O_WRONLY | os.O_CREAT))
     assert (alice / "file").exists()

@@ -1,7 +1,7 @@
 """
 Which directories are ours: nobody else can change what is in them, or what their path leads to.
 
-A state root, and whatever else root fills and empties, must be one (`kernel/ours.py`).
+A state root, and whatever else root fills and empties, must be one (`kernel/safe_path.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 import pytest
 
 from pycontain.errors import HostError, KernelError, StateError
-from pycontain.kernel import ours
+from pycontain.kernel import safe_path
 from pycontain.state.directory import StateDir, ids
 from tests.security.attack import bind_by_path, in_a_child, mount_by_path, own_mounts
 from tests.security.users import ALICE, BOB, BY_ALICE, as_user, made, refusal, reserve
@@ -61,9 +61,9 @@ def test_so_is_one_below_a_directory_that_others_can_write_to(folder, mode):
 def test_below_a_sticky_directory_our_own_is_safe(folder):
     made(folder / "sticky", 0, 0o1777)
     made(folder / "sticky/root", 0, 0o700)
-    assert ours.open_directory(str(folder / "sticky/root")).fd >= 0
+    assert safe_path.open_directory(str(folder / "sticky/root")).fd >= 0
     around = f"{folder.parent}/../{folder.parent.name}/./{folder.name}"
-    assert ours.open_directory(around).fd >= 0
+    assert safe_path.open_directory(around).fd >= 0
 
 
 def test_there_another_user_can_neither_rename_nor_remove_it(folder):
@@ -107,24 +107,24 @@ def test_an_access_control_list_shows_in_the_bits_of_the_group(folder):
 
 
 def test_what_is_missing_is_created_for_us_alone(folder):
-    assert ours.open_directory(str(folder / "a/b/root"), create=True).fd >= 0
+    assert safe_path.open_directory(str(folder / "a/b/root"), create=True).fd >= 0
     for name in ("a", "a/b", "a/b/root"):
         found = (folder / name).stat()
         assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o700, 0)
     with pytest.raises(KernelError, match=f"open: {folder}/other does not exist"):
-        ours.open_directory(str(folder / "other/root"))
+        safe_path.open_directory(str(folder / "other/root"))
 
 
 def test_a_file_is_no_directory(folder):
     (folder / "file").touch()
     with pytest.raises(KernelError, match=f"open: {folder}/file not a directory"):
-        ours.open_directory(str(folder / "file/root"), create=True)
+        safe_path.open_directory(str(folder / "file/root"), create=True)
 
 
 def test_a_relative_path_starts_in_the_working_directory(folder, monkeypatch):
     made(folder / "root", 0, 0o700)
     monkeypatch.chdir(folder)
-    assert os.path.samestat(os.fstat(ours.open_directory("root").fd), os.stat("root"))
+    assert os.path.samestat(os.fstat(safe_path.open_directory("root").fd), os.stat("root"))
     os.chown(folder, ALICE, ALICE)
     assert refusal("root") == (str(folder), BY_ALICE)
 
@@ -154,7 +154,7 @@ def seen_by_alice(folder, root, passwd="", group="", gid=ALICE):
         os.setresgid(gid, gid, gid)
         os.setresuid(ALICE, ALICE, ALICE)
         try:
-            ours.open_directory(str(root))
+            safe_path.open_directory(str(root))
         except HostError as error:
             return str(error)
 
@@ -225,7 +225,7 @@ def test_a_link_that_only_we_can_have_made_is_followed(folder, target):
     made(folder / "x")
     absolute = target.startswith("{")
     (folder / "way").symlink_to(target.format(folder if absolute else folder.name))
-    opened = ours.open_directory(str(folder / "way/root"))
+    opened = safe_path.open_directory(str(folder / "way/root"))
     assert os.path.samestat(os.fstat(opened.fd), (folder / "there/root").stat())
 
 
@@ -248,7 +248,7 @@ def test_a_link_in_a_sticky_directory_is_refused_whoever_owns_it(folder):
 def test_a_loop_of_links_ends(folder):
     (folder / "loop").symlink_to("loop")
     with pytest.raises(KernelError, match="too many levels of symbolic links"):
-        ours.open_directory(str(folder / "loop/root"))
+        safe_path.open_directory(str(folder / "loop/root"))
 
 
 def test_a_file_system_mounted_in_a_sticky_directory_is_refused(folder):
@@ -272,7 +272,7 @@ def test_one_mounted_where_only_we_can_mount_is_not(folder):
     def look():
         mount_by_path("tmpfs", root)
         root.chmod(0o700)
-        return ours.open_directory(str(root)).fd >= 0
+        return safe_path.open_directory(str(root)).fd >= 0
 
     assert in_a_child(look)
 

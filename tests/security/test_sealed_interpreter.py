@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.cli import chooser, launcher
+from pycontain.cli import launcher, shebang
 from pycontain.errors import KernelError
 from pycontain.kernel import const as c
-from pycontain.kernel import seal, sealing
+from pycontain.kernel import seal, sealed_copy
 from pycontain.kernel.mounts import Tree
 from tests.security.attack import PYTHON, effective_uid_program, mount_by_path
 from tests.security.seals import (
@@ -116,7 +116,7 @@ def test_any_change_of_the_interpreter_is_noticed(field):
 def program(victim, folder, monkeypatch):
     """The program file that the launcher writes for this interpreter."""
     monkeypatch.setattr(seal, "own", lambda: str(victim))
-    monkeypatch.setattr(chooser, "_FOLDER", str(folder))
+    monkeypatch.setattr(shebang, "_FOLDER", str(folder))
     path = folder / "pycontain"
     path.write_text(launcher.text())
     path.chmod(0o755)
@@ -149,13 +149,13 @@ def test_the_next_container_is_created_by_the_new_interpreter(victim, folder, bu
 
 
 def test_a_source_that_keeps_changing_is_copied_into_memory(victim, monkeypatch):
-    def unstable(path, target, copy=sealing._copy):
+    def unstable(path, target, copy=sealed_copy._copy):
         made = copy(path, target)
         os.utime(path)
         return made
 
     def work():
-        monkeypatch.setattr(sealing, "_copy", unstable)
+        monkeypatch.setattr(sealed_copy, "_copy", unstable)
         monkeypatch.setattr(seal, "own", lambda: str(victim))
         with pytest.raises(KernelError, match="keeps changing"):
             seal.mounted(str(victim))
@@ -310,7 +310,7 @@ def test_root_starts_the_sealed_interpreter_at_once_and_others_the_ordinary_one(
 @x86_64
 def test_an_interpreter_that_is_gone_is_named(folder):
     path = folder / "chooser"
-    path.write_bytes(chooser.program("/nowhere/sealed", "/nowhere/python3"))
+    path.write_bytes(shebang.program("/nowhere/sealed", "/nowhere/python3"))
     path.chmod(0o755)
     done = run(path, "a")
     assert done.returncode == 127
@@ -320,12 +320,12 @@ def test_an_interpreter_that_is_gone_is_named(folder):
 
 @x86_64
 def test_without_a_place_for_it_the_first_line_names_the_interpreter(monkeypatch):
-    monkeypatch.setattr(chooser, "_FOLDER", "/proc/nowhere")
-    assert chooser.write("/usr/bin/python3") == "/usr/bin/python3"
+    monkeypatch.setattr(shebang, "_FOLDER", "/proc/nowhere")
+    assert shebang.write("/usr/bin/python3") == "/usr/bin/python3"
 
 
 @x86_64
 @pytest.mark.parametrize("name", ["with space", "x" * 200])
 def test_a_first_line_that_the_kernel_cannot_read_is_not_written(name, folder, monkeypatch):
-    monkeypatch.setattr(chooser, "_FOLDER", f"{folder}/{name}")
-    assert chooser.write("/usr/bin/python3") == "/usr/bin/python3"
+    monkeypatch.setattr(shebang, "_FOLDER", f"{folder}/{name}")
+    assert shebang.write("/usr/bin/python3") == "/usr/bin/python3"

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from pycontain.errors import HostError, KernelError, StateError
-from pycontain.kernel import ours
+from pycontain.kernel import safe_path
 from pycontain.state.directory import StateDir, directories, ids
 from pycontain.state.record import State
 from tests.bundles import LIMIT
@@ -114,7 +114,7 @@ def test_no_command_uses_such_a_root_whatever_happens_meanwhile(runtime, bundle,
 def credulous(monkeypatch):
     """Without the check: what is left is that everything is done below a descriptor."""
     for name in ("check", "end"):
-        monkeypatch.setattr(ours._Walk, name, lambda *_: None)
+        monkeypatch.setattr(safe_path._Walk, name, lambda *_: None)
 
 
 def test_what_is_open_already_is_used_whatever_its_path_leads_to(race, credulous):
@@ -175,7 +175,7 @@ def test_a_root_created_in_a_race_is_ours_or_refused(folder):
         while not (fooled and all(outcomes.values())):
             assert time.monotonic() < end, (fooled, outcomes)
             try:
-                opened = ours.open_directory(str(root), create=True)
+                opened = safe_path.open_directory(str(root), create=True)
                 found, usual = os.fstat(opened.fd), os.stat("/etc")
                 assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o700)
                 assert not os.path.samestat(found, usual)
@@ -257,7 +257,7 @@ def test_an_error_that_is_kept_keeps_nothing_open(folder):
             lambda path: StateDir.open(path, "c3"),
             lambda path: StateDir(path, "c3").lock(),
             ids,
-            ours.open_directory,
+            safe_path.open_directory,
         ):
             try:
                 use(str(folder / root))

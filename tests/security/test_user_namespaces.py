@@ -20,7 +20,7 @@ from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
 from pycontain.spec.names import CAPABILITIES
 from tests.bundles import MOUNTS
-from tests.mapped import FIRST, NAMESPACES, Mapped, bundle_with_user
+from tests.idmap import FIRST, NAMESPACES, Mapped, bundle_with_user
 from tests.security.attack import PYTHON, in_a_child
 from tests.security.test_first_process_is_closed import half_made
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pycontain.errors import HostError
-from pycontain.kernel import ours
+from pycontain.kernel import safe_path
 from pycontain.state.directory import StateDir
 from tests.security.attack import in_a_child
 
@@ -71,5 +71,5 @@ class Attacker:
 def refusal(path, **how):
     """Why a directory is not ours: (the one that is to blame, the reason)."""
     with pytest.raises(HostError) as caught:
-        ours.open_directory(str(path), **how)
+        safe_path.open_directory(str(path), **how)
     return caught.value.fault.at, caught.value.fault.why

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from pycontain.errors import KernelError, StepError
-from pycontain.init import hooks, inside, main, start  # noqa: F401 -- the child's steps
+from pycontain.init import hooks, joined_pids, main, start  # noqa: F401 -- the child's steps
 from pycontain.launch import (
     bring_up,  # noqa: F401 -- the parent's steps
-    mapped,  # noqa: F401
+    idmap,  # noqa: F401
 )
-from pycontain.launch import inside as rare  # noqa: F401 -- and the rare ones
+from pycontain.launch import joined_pids as rare  # noqa: F401 -- and the rare ones
 from pycontain.plan import steps
 from pycontain.plan.walk import Peer, child_step, parent_step, turns_of, walk
 

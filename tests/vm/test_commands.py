@@ -15,7 +15,7 @@ import pytest
 import pycontain.vm as vm
 from pycontain.errors import UsageError
 from pycontain.vm import commands
-from pycontain.vm.watch import Stats
+from pycontain.vm.trace import Stats
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 

@@ -18,7 +18,7 @@ from pycontain.vm.guests import GUESTS
 from pycontain.vm.kvm import Vcpu
 from pycontain.vm.machine import MIB, Hardware, run_flat
 from pycontain.vm.sink import Capture
-from pycontain.vm.watch import Trace
+from pycontain.vm.trace import Trace
 
 SPIN = b"\xeb\xfe"  # jmp .
 PRINTS = b"\xba\xf8\x03\xee\xeb\xfd"  # mov $0x3f8, %dx; 1: out %al, (%dx); jmp 1b

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from pycontain.errors import GuestError, HostError, ProgramError, Timeout, UsageError
-from pycontain.vm.personality.numbers import BY_MACHINE
+from pycontain.vm.linux.numbers import BY_MACHINE
 from pycontain.vm.program import MIB, World, run_program
 from pycontain.vm.sink import Capture
 from tests.vm.programs import BUSYBOX, compile_c, files, run

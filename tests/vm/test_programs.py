@@ -84,7 +84,7 @@ def test_calls_that_are_not_served_are_counted(files):
 
 def test_a_trace_shows_the_calls(files):
     lines = []
-    from pycontain.vm.watch import Trace
+    from pycontain.vm.trace import Trace
 
     run("/bin/busybox", "cat", "/text", root=str(files), trace=Trace(lines.append))
     assert any("write = 14000" in line for line in lines)

@@ -18,15 +18,15 @@ from pycontain.vm import ring3
 from pycontain.vm.deadline import Deadline
 from pycontain.vm.devices import ports, virtio
 from pycontain.vm.frames import Frames
+from pycontain.vm.linux.ending import Exit
 from pycontain.vm.machine import Hardware, run_flat
 from pycontain.vm.memory import PAGE, Memory
 from pycontain.vm.paging import EXECUTE, READ, WRITE
-from pycontain.vm.personality.ending import Exit
 from pycontain.vm.program import MIB
 from pycontain.vm.program_kvm import KvmProgram
 from pycontain.vm.sink import Capture
 from pycontain.vm.space import LOWEST, Space
-from pycontain.vm.watch import Stats, Trace
+from pycontain.vm.trace import Stats, Trace
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 OTHERS = (RBX, RBP, *range(8, 16))

@@ -14,9 +14,9 @@ from pycontain.vm import program_kvm
 from pycontain.vm import space as spaces
 from pycontain.vm import window as windows
 from pycontain.vm.frames import Frames, OutOfFrames, pages
+from pycontain.vm.linux import linux
 from pycontain.vm.memory import PAGE, Memory
 from pycontain.vm.paging import READ, WRITE, PageTables
-from pycontain.vm.personality import linux
 from pycontain.vm.program import MIB
 from pycontain.vm.space import HIGHEST, LOWEST, Area, BadAddress, MapError, Space
 from tests.vm.programs import compile_c, files, run

@@ -27,10 +27,10 @@ from hypothesis.stateful import (
 from pycontain.vm import space as spaces
 from pycontain.vm import window as windows
 from pycontain.vm.frames import Frames, OutOfFrames, pages
+from pycontain.vm.linux.memory import MemoryCalls
 from pycontain.vm.memory import PAGE, Memory
 from pycontain.vm.open_file import OpenFile
 from pycontain.vm.paging import EXECUTE, READ, WRITE, PageTables
-from pycontain.vm.personality.memory import MemoryCalls
 from pycontain.vm.space import HIGHEST, LOWEST, Area, BadAddress, MapError, Space
 from pycontain.vm.window import Window
 

@@ -11,8 +11,8 @@ import pytest
 from pycontain.errors import ProgramError, UsageError
 from pycontain.vm import Volume, World
 from pycontain.vm import view as views
+from pycontain.vm.linux import process
 from pycontain.vm.open_file import OpenFile
-from pycontain.vm.personality import process
 from pycontain.vm.program import run_program
 from tests.vm.programs import BUSYBOX, busybox, compile_c, files, run
 

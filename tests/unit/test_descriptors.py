@@ -11,8 +11,8 @@ import pytest
 
 from pycontain.cgroup.tree import Cgroup
 from pycontain.hooks import _Output
-from pycontain.kernel import closing
-from pycontain.kernel.ours import Directory
+from pycontain.kernel import descriptors
+from pycontain.kernel.safe_path import Directory
 from pycontain.kernel.wait import Until
 from pycontain.launch.child import Child
 from pycontain.state.directory import StateDir
@@ -40,7 +40,7 @@ def interrupted(monkeypatch) -> list[int]:
         close(fd)
         raise InterruptedError(errno.EINTR, "")
 
-    monkeypatch.setattr(closing.os, "close", close_and_fail)
+    monkeypatch.setattr(descriptors.os, "close", close_and_fail)
     return closed
 
 
@@ -48,13 +48,13 @@ def test_all_are_closed_and_the_first_error_is_raised(interrupted):
     owner = Owner(opened(), opened())
     fds = [owner.first, owner.second]
     with pytest.raises(InterruptedError):
-        closing.close_owned(owner, "first", "second")
+        descriptors.close_owned(owner, "first", "second")
     assert interrupted == fds
     assert (owner.first, owner.second) == (-1, -1)
 
 
 def test_what_an_object_has_not_is_not_closed(interrupted):
-    closing.close_owned(Owner(-1, -1), "first", "second")
+    descriptors.close_owned(Owner(-1, -1), "first", "second")
     assert interrupted == []
 
 
@@ -62,14 +62,14 @@ def test_a_replaced_descriptor_is_the_owners_although_closing_the_last_one_fails
     owner = Owner(opened(), -1)
     fd = opened()
     with pytest.raises(InterruptedError):
-        closing.replace_owned(owner, "first", fd)
+        descriptors.replace_owned(owner, "first", fd)
     assert owner.first == fd
     os.fstat(fd)
 
 
 class Naive(Owner):
     def close(self) -> None:
-        closing.os.close(self.first)
+        descriptors.os.close(self.first)
         self.first = -1
 
 

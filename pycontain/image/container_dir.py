@@ -21,7 +21,7 @@ import os
 import tempfile
 
 from ..errors import KernelError, StateError
-from ..kernel.closing import close_locked, close_owned, release_lock
+from ..kernel.descriptors import close_locked, close_owned, release_lock
 from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..state.directory import StateDir, check_id
@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..kernel.ours import Directory
+    from ..kernel.safe_path import Directory
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

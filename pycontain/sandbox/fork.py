@@ -10,7 +10,7 @@ from ..errors import KernelError, PycontainError, StateError
 from ..library import forks
 from . import configure
 from .files import Files
-from .watch import Watch, request
+from .supervise import Watch, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

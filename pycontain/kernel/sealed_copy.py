@@ -18,11 +18,11 @@ import errno
 
 from ..errors import HostError, KernelError
 from ..lean import os
-from . import calls, elf, ours
+from . import calls, elf, safe_path
 from . import const as c
-from .closing import release_lock
+from .descriptors import release_lock
 from .mounts import Tree
-from .ours import Directory
+from .safe_path import Directory
 from .seal import BASE, PROGRAM, RECORD, entry, is_current, is_overlay, place, source
 
 _HOME = os.path.dirname(BASE)
@@ -37,7 +37,7 @@ _PIECE = 1 << 20
 
 def mounted(path: str) -> str:
     """As `seal.mounted`."""
-    home = _below(ours.open_directory(os.path.dirname(_HOME)), _HOME, 0o755)
+    home = _below(safe_path.open_directory(os.path.dirname(_HOME)), _HOME, 0o755)
     base = _below(home, BASE, 0o700)
     if os.fstat(base.fd).st_mode & _OTHERS:
         os.fchmod(base.fd, 0o700)
@@ -108,7 +108,7 @@ def _open(parent: Directory, path: str) -> Directory:
             raise
         raise HostError("is not a directory", at=path, remedy="remove it") from None
     found = os.fstat(folder.fd)
-    replaceable = ours.writable_by_others(found) and not found.st_mode & _STICKY
+    replaceable = safe_path.writable_by_others(found) and not found.st_mode & _STICKY
     if found.st_uid != 0 or replaceable:
         raise HostError("can be changed by others than root", at=path, remedy="remove it")
     return folder

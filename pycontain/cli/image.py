@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import ProgramError, PycontainError, UsageError
-from ..image import folder
-from ..image.choices import Choices
+from ..image import container_dir
+from ..image.flags import Choices
 from ..image.run import rootfs_configuration, run
 from ..image.store import Store
 from ..lean import jsontext
@@ -72,7 +72,7 @@ def _shown(image: Image) -> dict[str, object]:
         "names": list(image.names),
         "size": image.size,
         "created": image.config.created,
-        "containers": folder.users(image.digest),
+        "containers": container_dir.users(image.digest),
     }
 
 
@@ -99,16 +99,16 @@ def _remove(names: tuple[str, ...]) -> Iterator[str]:
     store = Store()
     for name in names:
         image = store.find(name)
-        store.remove(image, folder.users(image.digest))
+        store.remove(image, container_dir.users(image.digest))
         yield image.digest
 
 
 def _prune(all: bool) -> Iterator[str]:
     """Remove what no name and no container refers to; with all, every image that is not in use."""
     store = Store()
-    left = folder.remove_left() + store.remove_unfinished()
+    left = container_dir.remove_left() + store.remove_unfinished()
     for image in store.images():
-        if (all or not image.names) and not folder.users(image.digest):
+        if (all or not image.names) and not container_dir.users(image.digest):
             store.remove(image, [])
             yield image.digest
     if left:

@@ -10,14 +10,14 @@ from ..errors import KernelError, PycontainError, StateError, StepError
 from ..init.process import give_streams as give
 from ..init.process import raise_limit
 from ..init.rootfs import open_host
-from ..kernel import calls, mapping
+from ..kernel import calls, userns
 from ..kernel import const as c
 from ..kernel.files import read_bytes
 from ..kernel.mounts import Tree, mounted
 from ..lean import os
 from ..plan import steps
 from ..plan.ids import Ids
-from ..plan.steps import mapped
+from ..plan.steps import idmap
 from ..plan.walk import parent_step
 
 TYPE_CHECKING = False
@@ -29,29 +29,29 @@ _KINDS = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}
 _PLACES = ("linux.uidMappings", "linux.gidMappings")
 
 
-@parent_step(mapped.MakeUserNamespace)
-def make_user_namespace(step: mapped.MakeUserNamespace, launch: Launch) -> None:
+@parent_step(idmap.MakeUserNamespace)
+def make_user_namespace(step: idmap.MakeUserNamespace, launch: Launch) -> None:
     """Create the user namespace; it exists as long as a descriptor of it, or a process in it."""
     ids = launch.ids = step.ids
-    launch.namespaces[c.CLONE_NEWUSER] = mapping.user_namespace(
+    launch.namespaces[c.CLONE_NEWUSER] = userns.user_namespace(
         ids.uids, ids.gids, _PLACES, launch.caller.until
     )
 
 
-@parent_step(mapped.ReadMappings)
-def read_mappings(step: mapped.ReadMappings, launch: Launch) -> None:
+@parent_step(idmap.ReadMappings)
+def read_mappings(step: idmap.ReadMappings, launch: Launch) -> None:
     """Read the mappings, of the process whose namespaces are joined or of the one to join."""
     if launch.target >= 0:
-        found = mapping.mappings_of(f"/proc/{_pid_of(launch.target)}")
+        found = userns.mappings_of(f"/proc/{_pid_of(launch.target)}")
     else:
         namespace = launch.namespaces[c.CLONE_NEWUSER]
-        if mapping.is_own(namespace):
+        if userns.is_own(namespace):
             raise StateError(
                 "is the runtime's own user namespace, which no process can enter again",
                 at="linux.namespaces",
                 remedy="leave it out of the list",
             )
-        found = mapping.mappings(namespace, launch.caller.until)
+        found = userns.mappings(namespace, launch.caller.until)
     launch.ids = Ids(uids=found[0], gids=found[1])
     if step.wanted is not None and step.wanted != launch.ids:
         raise StateError(
@@ -67,8 +67,8 @@ def _pid_of(pidfd: int) -> int:
     return next(int(line[4:]) for line in lines if line.startswith(b"Pid:"))
 
 
-@parent_step(mapped.PrepareMounts)
-def prepare_mounts(step: mapped.PrepareMounts, launch: Launch) -> None:
+@parent_step(idmap.PrepareMounts)
+def prepare_mounts(step: idmap.PrepareMounts, launch: Launch) -> None:
     """Clone what will be bound, detached: it becomes reachable by what the child attaches."""
     if step.rootfs:
         _clone("root.path", step.rootfs, True, step, launch)
@@ -79,7 +79,7 @@ def prepare_mounts(step: mapped.PrepareMounts, launch: Launch) -> None:
             raise error.in_step(mount.name, mount.place()) from None
 
 
-def _prepare(mount: MountStep, step: mapped.PrepareMounts, launch: Launch) -> None:
+def _prepare(mount: MountStep, step: idmap.PrepareMounts, launch: Launch) -> None:
     """With all its attributes, which a process in a user namespace cannot take back."""
     if isinstance(mount, steps.MountBind):
         path, recursive = mount.source, mount.recursive
@@ -93,9 +93,7 @@ def _prepare(mount: MountStep, step: mapped.PrepareMounts, launch: Launch) -> No
     tree.set(mount.recursive_on, mount.recursive_off, recursive=True)
 
 
-def _clone(
-    key: str, path: str, recursive: bool, step: mapped.PrepareMounts, launch: Launch
-) -> Tree:
+def _clone(key: str, path: str, recursive: bool, step: idmap.PrepareMounts, launch: Launch) -> Tree:
     """A detached mount, which is closed with the launch's others whatever happens to it now."""
     source = open_host(path)
     try:
@@ -114,9 +112,9 @@ def _map_ids(tree: Tree, step: steps.MountBind, launch: Launch) -> None:
     else:
         places = f"{step.why}.uidMappings", f"{step.why}.gidMappings"
         until = launch.caller.until
-        namespace = mapping.user_namespace(step.ids.uids, step.ids.gids, places, until)
+        namespace = userns.user_namespace(step.ids.uids, step.ids.gids, places, until)
     try:
-        mapping.map_ids(tree.fd, namespace, recursive=step.maps == "ridmap")
+        userns.map_ids(tree.fd, namespace, recursive=step.maps == "ridmap")
     except KernelError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -141,8 +139,8 @@ def _type_of(path: str) -> str:
     return next(kinds, "a file system")
 
 
-@parent_step(mapped.PrepareDevices)
-def prepare_devices(step: mapped.PrepareDevices, launch: ContainerLaunch) -> None:
+@parent_step(idmap.PrepareDevices)
+def prepare_devices(step: idmap.PrepareDevices, launch: ContainerLaunch) -> None:
     """Create and clone each: owner and mode are the container's, not those of the host's file."""
     ids = launch.ids
     assert ids is not None, "a step before this one has them"
@@ -170,27 +168,27 @@ def _clone_device(key: str, place: str, launch: Launch) -> None:
     tree.set(c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC, c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_RDONLY)
 
 
-@parent_step(mapped.RemoveDevices)
-def remove_devices(step: mapped.RemoveDevices, launch: ContainerLaunch) -> None:
+@parent_step(idmap.RemoveDevices)
+def remove_devices(step: idmap.RemoveDevices, launch: ContainerLaunch) -> None:
     """Remove the names; the files remain, as what is mounted."""
     for index in range(step.count):
         os.unlink(launch.directory.device_file(index))
 
 
-@parent_step(mapped.GiveStreams)
-def give_streams(step: mapped.GiveStreams, launch: Launch) -> None:
+@parent_step(idmap.GiveStreams)
+def give_streams(step: idmap.GiveStreams, launch: Launch) -> None:
     """As the child does outside of a user namespace: `init.process.give_streams`."""
     give(launch.host_uid(step.uid), step.takes_files)
 
 
-@parent_step(mapped.SetIoPriorityOutside)
-def set_io_priority(step: mapped.SetIoPriorityOutside, launch: Launch) -> None:
+@parent_step(idmap.SetIoPriorityOutside)
+def set_io_priority(step: idmap.SetIoPriorityOutside, launch: Launch) -> None:
     """I/O scheduling of the child."""
     calls.ioprio_set(step.priority, launch.child.pid)
 
 
-@parent_step(mapped.RaiseRlimitsOutside)
-def raise_rlimits(step: mapped.RaiseRlimitsOutside, launch: Launch) -> None:
+@parent_step(idmap.RaiseRlimitsOutside)
+def raise_rlimits(step: idmap.RaiseRlimitsOutside, launch: Launch) -> None:
     """Raise the child's hard limits, where they are lower."""
     for name, number, hard, at in step.limits:
         raise_limit(launch.child.pid, (name, number, hard, at))

@@ -1,7 +1,7 @@
 """
 The flags for a container that is made from an image or a root file system: those of docker-run(1).
 
-Each is a field of `image.choices.Choices`.
+Each is a field of `image.flags.Choices`.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from __future__ import annotations
 from ..init.rootfs import open_host
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.mapping import take_root
 from ..kernel.mounts import Tree
 from ..kernel.root import is_directory
+from ..kernel.userns import take_root
 from ..lean import os
 from ..wire import sync
 from .child import Child, clone_flags

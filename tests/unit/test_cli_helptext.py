@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
-from pycontain.cli import fast, human, table
+from pycontain.cli import fast, helptext, table
 
-APPLICATION = get_command(human.application())
+APPLICATION = get_command(helptext.application())
 NUMBERED = {"integer", "integers"}
 REPEATED = {"list", "integers"}
 

@@ -17,7 +17,7 @@ from .namespace import PLACE, ROOT, Namespace
 from .network import Network
 from .session import Session
 from .stream import Stream
-from .watch import request
+from .supervise import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

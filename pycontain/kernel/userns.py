@@ -9,7 +9,7 @@ from ..errors import KernelError
 from ..lean import os
 from . import calls
 from . import const as c
-from .closing import close_owned
+from .descriptors import close_owned
 from .files import read_bytes
 
 TYPE_CHECKING = False

@@ -61,7 +61,7 @@ def _without_kvm() -> str:
 
 
 def _inside(engine: str, program: Sequence[str]) -> list[str]:
-    return archive.command(sys.executable, "pycontain.compare.inside:main", engine, *program)
+    return archive.command(sys.executable, "pycontain.compare.engine:main", engine, *program)
 
 
 def _container(folder: str, program: Sequence[str]) -> list[str]:

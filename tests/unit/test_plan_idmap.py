@@ -14,7 +14,7 @@ from pycontain.plan.facts import Facts
 from pycontain.plan.ids import Ids
 from pycontain.plan.plan import Plan, build
 from pycontain.plan.request import ExecRequest, Request
-from pycontain.plan.steps import mapped
+from pycontain.plan.steps import idmap
 from pycontain.spec.parse import parse
 from tests.unit.spec_configs import edited
 from tests.unit.test_spec_mappings import BOTH, CONFIG
@@ -70,7 +70,7 @@ def test_a_pid_namespace_is_joined_from_within_its_user_namespace():
 def test_the_mappings_of_a_namespace_to_join_are_read_and_compared():
     plan = plan_of(edited(CONFIG, "linux.namespaces[0].path", "/proc/7/ns/user"))
     line = (0, 100_000, 1000)
-    assert the(plan, mapped.ReadMappings).wanted == Ids(uids=(line,), gids=(line,))
+    assert the(plan, idmap.ReadMappings).wanted == Ids(uids=(line,), gids=(line,))
     assert "user namespace" not in names(plan)
 
 
@@ -84,18 +84,18 @@ def test_capabilities_are_those_of_the_namespace_whatever_the_runtime_has():
 def test_devices_are_bound_but_fifos_are_created():
     fifo = {"path": "/dev/f", "type": "p"}
     plan = plan_of(edited(CONFIG, "linux.devices[1]", fifo))
-    prepared = {node.path for node in the(plan, mapped.PrepareDevices).nodes}
+    prepared = {node.path for node in the(plan, idmap.PrepareDevices).nodes}
     wanted = {node.path for node in the(plan, steps.MakeDevices).nodes}
     assert wanted - prepared == {"/dev/f"}
     assert the(plan, steps.MakeDevices).bound
-    assert the(plan, mapped.RemoveDevices).count == len(prepared)
+    assert the(plan, idmap.RemoveDevices).count == len(prepared)
 
 
 def test_hard_limits_and_scheduling_are_the_parents():
     config = edited(CONFIG, "process.rlimits", [LIMIT])
     config = edited(config, "process.scheduler", {"policy": "SCHED_FIFO", "priority": 1})
     plan = plan_of(config)
-    assert the(plan, mapped.RaiseRlimitsOutside).limits[0][0] == "RLIMIT_NOFILE"
+    assert the(plan, idmap.RaiseRlimitsOutside).limits[0][0] == "RLIMIT_NOFILE"
     assert the(plan, steps.SetSchedulerOutside)
     assert names(plan).index("hard limits") < names(plan).index("guard")
 
@@ -112,7 +112,7 @@ def test_without_a_user_namespace_only_mounts_that_map_ids_are_prepared():
     config = edited(CONFIG, "linux", {"namespaces": [{"type": "mount"}]})
     assert "sources" not in names(plan_of(config))
     plan = plan_of(edited(config, "mounts[1]", {**config["mounts"][1], **BOTH}))
-    prepared = the(plan, mapped.PrepareMounts)
+    prepared = the(plan, idmap.PrepareMounts)
     assert (prepared.rootfs, [step.target for step in prepared.mounts]) == ("", ["/data"])
     assert "ids mapped: uids 0-999 as 100000-100999" in prepared.mounts[0].what()
 

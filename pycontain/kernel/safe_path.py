@@ -53,7 +53,7 @@ class Directory:
 
     def close(self, close_fd: Callable[[int], None] = os.close) -> None:
         """Close it now; a second call does nothing. The default outlives this module's names."""
-        fd, self.fd = self.fd, -1  # as in `closing`
+        fd, self.fd = self.fd, -1  # as in `descriptors`
         if fd >= 0:
             close_fd(fd)
 
