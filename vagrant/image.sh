@@ -69,7 +69,7 @@ boot() {
 trim() {
     # shellcheck disable=SC2046  # a list of units
     inside systemctl mask -q $(units)
-    inside systemctl disable -q containerd
+    inside systemctl disable -q containerd docker.service docker.socket
     rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/tmp/*
     rm -f "$tree"/boot/System.map* "$tree/var/log/dpkg.log" "$tree/var/log/bootstrap.log"
 }
