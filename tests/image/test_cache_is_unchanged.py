@@ -75,7 +75,7 @@ def test_a_hostile_program_changes_only_its_own_layer(runtime, cached, flags) ->
 
 
 @pytest.mark.parametrize("flags", [(), ("--disk", "16m")])
-def test_nor_does_it_where_the_root_is_a_copy(runtime: Runtime, cached, flags) -> None:
+def test_a_copied_root_leaves_the_cache_unchanged(runtime: Runtime, cached, flags) -> None:
     name, rootfs = cached
     before = look(rootfs)
     words = runtime.command("run", *flags, name, "sh", "-c", HOSTILE)
@@ -95,7 +95,7 @@ def test_nor_does_it_where_the_root_is_a_copy(runtime: Runtime, cached, flags) -
 
 
 @pytest.mark.control
-def test_the_same_program_changes_a_root_that_it_is_given(runtime: Runtime, cached) -> None:
+def test_a_root_given_by_its_path_is_changed(runtime: Runtime, cached) -> None:
     _, rootfs = cached
     before = look(rootfs)
     runtime("run", "--rootfs", rootfs, "--", "sh", "-c", HOSTILE)

@@ -54,7 +54,7 @@ def test_an_image_without_a_command_needs_one(runtime: Runtime, image: Made) -> 
     assert "the image does not name one" in runtime.refuses("run", image())
 
 
-def test_user_directory_and_environment_are_the_images(runtime, image: Made) -> None:
+def test_the_user_directory_and_environment_are_those_of_the_image(runtime, image: Made) -> None:
     name = image(user="ann:wheel", workingdir="/data", env=["A=1", "B=2"])
     script = "id -u; id -g; pwd; echo $A $B $HOME"
     printed = run(runtime, name, "sh", "-c", script).words
@@ -112,7 +112,7 @@ def test_devices_of_an_image_cannot_be_opened(runtime: Runtime, image: Made) -> 
     assert "Permission denied" in done.err
 
 
-def test_the_container_knows_its_name(runtime: Runtime, image: Made) -> None:
+def test_the_host_name_is_in_etc_hostname_and_etc_hosts(runtime: Runtime, image: Made) -> None:
     printed = run(
         runtime, "--hostname", "box", image(), "sh", "-c", "cat /etc/hostname /etc/hosts"
     ).lines
@@ -121,7 +121,7 @@ def test_the_container_knows_its_name(runtime: Runtime, image: Made) -> None:
 
 
 @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive", "dir"])
-def test_an_image_comes_by_every_transport_of_files(
+def test_an_image_can_be_read_by_every_transport_of_files(
     runtime, image: Made, tmp_path, transport
 ) -> None:
     place = f"{transport}:{tmp_path}/copy"
@@ -138,7 +138,7 @@ def test_a_relative_path_is_the_same_image(runtime: Runtime, image: Made, tmp_pa
     assert [one["names"] for one in images(runtime)] == [[name]]
 
 
-def test_an_image_is_brought_once_and_again_when_it_changes(runtime, image: Made, tmp_path) -> None:
+def test_an_image_is_copied_once_and_again_when_it_changes(runtime, image: Made, tmp_path) -> None:
     name = image(cmd=["echo", "old"])
     log = tmp_path / "calls"
     tools = tmp_path / "tools"
@@ -262,7 +262,7 @@ def test_a_missing_tool_is_named_with_the_remedy(runtime, image: Made, tmp_path,
     )
 
 
-def test_an_image_that_is_not_there_is_one_line(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_missing_image_is_an_error_of_one_line(runtime: Runtime, tmp_path: Path) -> None:
     line = runtime.refuses("run", f"oci:{tmp_path}/nosuch:x", "true")
     assert line.startswith(f"pycontain: skopeo inspect: oci:{tmp_path}/nosuch:x ")
     assert "no such file" not in line.lower()  # engines take that for a missing program
@@ -278,7 +278,7 @@ def test_an_image_for_another_machine_is_refused(runtime: Runtime, image: Made) 
 
 
 @pytest.mark.parametrize("flags", [("-u", "nobody"), ("--cap-add", "FLY"), ("-w", "relative")])
-def test_a_container_that_cannot_be_made_leaves_nothing(
+def test_a_container_that_cannot_be_created_leaves_nothing(
     runtime: Runtime, image: Made, storage: Path, flags: tuple[str, ...]
 ) -> None:
     assert runtime("run", *flags, image(), "true").status == 125

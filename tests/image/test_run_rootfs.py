@@ -52,7 +52,7 @@ def run(runtime: Runtime, rootfs: Path):
         ("cat", (), ""),
     ],
 )  # fmt: skip
-def test_a_flag_has_its_effect(run, script, flags, printed) -> None:
+def test_each_flag_has_its_effect(run, script, flags, printed) -> None:
     done = run(script, *flags)
     assert (done.status, done.err) == (0, "")
     assert done.words == printed.split()
@@ -82,7 +82,7 @@ def test_without_interactive_standard_input_is_empty(run) -> None:
         assert run("cat", stdin=echo.stdout).out == ""
 
 
-def test_a_volume_is_mounted_and_readonly_if_so_chosen(run, tmp_path: Path) -> None:
+def test_a_volume_is_mounted_and_read_only_on_request(run, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/in").write_text("content\n")
     volume = f"{tmp_path}/shared:/mnt"
@@ -139,7 +139,7 @@ def test_a_failure_of_pycontain_itself_has_status_125(runtime: Runtime, rootfs: 
         (("sha256:12",), "is not a digest"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_in_one_line(runtime, words, message) -> None:
+def test_a_contradictory_command_line_is_refused_in_one_line(runtime, words, message) -> None:
     assert message in runtime.refuses("run", *words)
 
 
@@ -162,7 +162,7 @@ def test_a_terminal_is_given_to_the_program(runtime: Runtime, rootfs: Path) -> N
     os.close(master)
 
 
-def test_a_detached_container_is_deleted_with_its_folder(
+def test_a_detached_container_is_deleted_with_its_directory(
     runtime: Runtime, rootfs: Path, storage: Path
 ) -> None:
     id = runtime.new_id()
@@ -176,7 +176,9 @@ def test_a_detached_container_is_deleted_with_its_folder(
     assert not folder.exists()
 
 
-def test_the_container_is_made_as_spec_prints(runtime: Runtime, rootfs: Path) -> None:
+def test_the_container_has_the_configuration_that_spec_prints(
+    runtime: Runtime, rootfs: Path
+) -> None:
     id = runtime.new_id()
     flags = ("--rootfs", rootfs, "--ro", "-e", "A=1", "--name", id, "--cap-drop", "CHOWN")
     printed = json.loads(runtime.ok("spec", *flags, "--", "sleep", "100").out)
@@ -188,7 +190,7 @@ def test_the_container_is_made_as_spec_prints(runtime: Runtime, rootfs: Path) ->
     assert hooks["poststop"][0]["args"][-1] == str(config.parent)
 
 
-def test_spec_without_a_root_refuses_the_flags_for_one(runtime: Runtime) -> None:
+def test_spec_without_rootfs_refuses_flags_that_need_a_root(runtime: Runtime) -> None:
     assert "--env needs --rootfs" in runtime.refuses("spec", "-e", "A=1")
     assert "the command needs --rootfs" in runtime.refuses("spec", "true")
 

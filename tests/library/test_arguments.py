@@ -27,7 +27,7 @@ NOWHERE = "/nonexistent"
         ([None], r"args\[0\] = None"),
     ],
 )
-def test_a_command_that_makes_no_sense_is_refused(args: Any, message: str) -> None:
+def test_an_invalid_command_is_refused(args: Any, message: str) -> None:
     with pytest.raises(pycontain.UsageError, match=message) as caught:
         pycontain.run(NOWHERE, args)
     assert "\n" not in str(caught.value)
@@ -35,14 +35,14 @@ def test_a_command_that_makes_no_sense_is_refused(args: Any, message: str) -> No
 
 
 @pytest.mark.parametrize("args", [["echo"], "", None])
-def test_the_shell_takes_one_line(args: Any) -> None:
+def test_a_command_for_the_shell_is_one_line(args: Any) -> None:
     with pytest.raises(pycontain.UsageError, match="is not one line for the shell"):
         pycontain.run(NOWHERE, args, shell=True)
     assert arguments.command("echo hi | cat", shell=True) == ["/bin/sh", "-c", "echo hi | cat"]
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), 1e9, "5", True, [1]])
-def test_a_time_limit_that_is_none_is_refused(timeout: Any) -> None:
+def test_an_invalid_time_limit_is_refused(timeout: Any) -> None:
     with pytest.raises(pycontain.UsageError, match="timeout = .* is not"):
         pycontain.run(NOWHERE, timeout=timeout)
     with pytest.raises(pycontain.UsageError, match="timeout = .* is not"):
@@ -65,11 +65,11 @@ def test_infinity_is_no_time_limit() -> None:
         (["A=B"], "is not a mapping"),
     ],
 )
-def test_an_environment_that_makes_no_sense_is_refused(env: Any, message: str) -> None:
+def test_an_invalid_environment_is_refused(env: Any, message: str) -> None:
     with pytest.raises(pycontain.UsageError, match=message):
         pycontain.run(NOWHERE, env=env)
 
 
-def test_a_directory_is_a_path() -> None:
+def test_the_directory_can_be_a_path_object() -> None:
     with pytest.raises(pycontain.UsageError, match="cwd = 7 is not a path"):
         pycontain.run(NOWHERE, cwd=7)  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ def test_cancelling_ends_the_container_at_once(bundle: Bundles, options, left, s
     asyncio.run(main())
 
 
-def test_cancelling_during_a_hook_ends_it_too(bundle: Bundles, options, left) -> None:
+def test_cancelling_during_a_hook_ends_the_hook(bundle: Bundles, options, left) -> None:
     made = bundle()
     made.script("slow", f"echo $$ > {made.path}/pid; sleep 100")
     made.edit({"hooks": {"createRuntime": [{"path": f"{made.path}/slow"}]}})
@@ -133,7 +133,9 @@ def test_cancelling_at_any_moment_leaves_nothing(bundle: Bundles, options) -> No
     asyncio.run(main())
 
 
-def test_a_second_cancellation_waits_as_well(bundle: Bundles, options, left) -> None:
+def test_a_second_cancellation_waits_for_the_end_of_the_container(
+    bundle: Bundles, options, left
+) -> None:
     async def main() -> None:
         call = asyncio.create_task(pycontain.run_async(bundle("sleep 100").path, options=options))
         await running(left)
@@ -157,7 +159,7 @@ def test_a_time_limit_of_asyncio_works(bundle: Bundles, options, left) -> None:
     asyncio.run(main())
 
 
-def test_a_failing_task_ends_those_of_its_group(bundle: Bundles, options, left) -> None:
+def test_a_failing_task_ends_the_containers_of_its_group(bundle: Bundles, options, left) -> None:
     async def fail() -> None:
         await running(left)
         raise ZeroDivisionError

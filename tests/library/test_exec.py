@@ -61,14 +61,14 @@ IDS = ["sh", "-c", "echo $(id -u):$(id -g):$(id -G)"]
         ("1234", "1234:0:0"),  # a number is never a name: CVE-2016-3697
     ],
 )
-def test_it_runs_as_a_user_of_the_container(container, user: Any, ids: str) -> None:
+def test_exec_runs_as_a_user_of_the_container(container, user: Any, ids: str) -> None:
     assert container.exec(IDS, user=user).stdout.decode().strip() == ids
 
 
 @pytest.mark.parametrize(
     "user", ["carol", "bob:nosuch", "huge", "broken", ":", "-1", "bob:", "0x1"]
 )
-def test_one_that_it_does_not_have_is_an_error(container, user: str) -> None:
+def test_a_user_that_the_container_does_not_have_is_an_error(container, user: str) -> None:
     with pytest.raises(pycontain.UsageError, match="is not a (user|group) of the container"):
         container.exec(IDS, user=user)
 
@@ -96,14 +96,14 @@ def test_a_fifo_instead_of_users_does_not_block(made: Bundle, container) -> None
         container.exec(IDS, user="bob", timeout=30)
 
 
-def test_directory_environment_and_shell(container) -> None:
+def test_exec_accepts_a_directory_an_environment_and_a_shell_line(container) -> None:
     result = container.exec(
         "pwd; echo $WHO | tr a-z A-Z", shell=True, cwd="/tmp", env={"WHO": "me"}
     )
     assert result.stdout == b"/tmp\nME\n"
 
 
-def test_a_command_is_needed(container) -> None:
+def test_exec_without_a_command_is_refused(container) -> None:
     for args in ([], None):
         with pytest.raises(pycontain.UsageError, match="is empty"):
             container.exec(args)
@@ -126,7 +126,7 @@ def test_too_much_output_ends_the_program_alone(container) -> None:
 # --- terminals -----------------------------------------------------------------------------------
 
 
-def test_a_terminal_is_a_terminal(container) -> None:
+def test_exec_with_a_terminal_has_a_terminal_of_the_given_size(container) -> None:
     command = "tty; stty size; test -t 0 -a -t 1 -a -t 2 && echo yes; exit 5"
     result = container.exec(command, shell=True, tty=(33, 77))
     assert result.stdout.split() == [b"/dev/pts/0", b"33", b"77", b"yes"]
@@ -134,7 +134,7 @@ def test_a_terminal_is_a_terminal(container) -> None:
 
 
 @pytest.mark.parametrize("typed", [b"hello\n", b"hello", b""])
-def test_input_is_typed_into_it_and_ends(container, typed: bytes) -> None:
+def test_input_is_typed_into_the_terminal_and_ends(container, typed: bytes) -> None:
     result = container.exec(
         ["sh", "-c", "stty -echo; cat; echo ."], tty=True, stdin=typed, timeout=60
     )
@@ -142,7 +142,7 @@ def test_input_is_typed_into_it_and_ends(container, typed: bytes) -> None:
     assert typed.strip() in result.stdout
 
 
-def test_all_that_it_shows_comes_back(container) -> None:
+def test_all_output_of_the_terminal_comes_back(container) -> None:
     result = container.exec(["seq", "20000"], tty=True)
     assert result.stdout.split() == [b"%d" % number for number in range(1, 20001)]
 
@@ -160,12 +160,12 @@ def test_a_time_limit_holds_on_a_terminal(container) -> None:
 
 
 @pytest.mark.parametrize("size", [1, (1,), (1, 2, 3), ("1", "2"), (-1, 2), (1, 65536), [1, 2]])
-def test_a_size_that_is_none_is_refused(container, size: Any) -> None:
+def test_an_invalid_terminal_size_is_refused(container, size: Any) -> None:
     with pytest.raises(pycontain.UsageError, match="tty = "):
         container.exec(["true"], tty=size)
 
 
-def test_descriptors_do_not_pile_up(container) -> None:
+def test_exec_leaves_no_descriptor_open(container) -> None:
     container.exec(["true"], tty=True, user="bob")
     before = os.listdir("/proc/self/fd")
     for _ in range(5):

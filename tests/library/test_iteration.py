@@ -30,7 +30,7 @@ def test_lines_come_as_they_are_printed(bundle: Bundles, options, left) -> None:
     assert left() == []
 
 
-def test_tasks_get_them_too(bundle: Bundles, options, left) -> None:
+def test_lines_can_be_iterated_over_in_a_task(bundle: Bundles, options, left) -> None:
     async def main() -> list[bytes]:
         async with pycontain.stream(bundle(SLOWLY).path, options=options) as lines:
             found = [line async for line in lines]
@@ -102,7 +102,7 @@ def test_an_endless_line_comes_in_parts(bundle: Bundles, options) -> None:
     assert all(len(part) < 2 << 20 for part in parts)
 
 
-def test_a_time_limit_holds(bundle: Bundles, options, left) -> None:
+def test_a_time_limit_ends_an_iteration(bundle: Bundles, options, left) -> None:
     found = []
     with pytest.raises(pycontain.Timeout):
         for line in pycontain.stream(
@@ -137,7 +137,7 @@ def test_a_failed_start_is_an_error_of_the_first_line(bundle: Bundles, options, 
     assert left() == []
 
 
-def test_its_output_goes_nowhere_else(bundle: Bundles, options) -> None:
+def test_a_stream_refuses_another_destination_for_its_output(bundle: Bundles, options) -> None:
     with pytest.raises(pycontain.UsageError, match="stdout is what is iterated over"):
         pycontain.stream(bundle().path, options=options, stdout=1)
     assert isinstance(pycontain.stream(bundle().path, options=options), Stream)

@@ -135,7 +135,7 @@ def test_a_child_forked_while_threads_run_containers_can_run_some(bundle: Bundle
             thread.join()
 
 
-def test_a_child_forked_while_threads_make_their_first_call_can_make_one(
+def test_a_child_forked_during_the_first_calls_of_threads_can_run_a_container(
     bundle: Bundles, options
 ) -> None:
     """They import the library, and seal the interpreter, both under locks that a fork copies."""

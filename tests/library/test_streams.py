@@ -83,7 +83,7 @@ def test_one_stream_can_be_captured_alone(bundle: Bundles, options, tmp_path: Pa
     assert (result.stdout, result.stderr) == (b"out\n", b"")
 
 
-def test_both_streams_can_be_one(bundle: Bundles, options) -> None:
+def test_both_streams_can_be_captured_as_one(bundle: Bundles, options) -> None:
     result = pycontain.run(bundle().path, BOTH, stderr=subprocess.STDOUT, options=options)
     assert (result.stdout, result.stderr) == (b"out\nerr\n", b"")
 
@@ -158,7 +158,9 @@ open({options.root!r} + "/../seen", "w").write(f"{{first.stdout}}{{again.stdout}
         ({"overflow": "drop"}, "overflow = 'drop' is not"),
     ],
 )
-def test_what_makes_no_sense_is_refused(bundle: Bundles, options, how: Any, message: str) -> None:
+def test_contradictory_streams_are_refused(
+    bundle: Bundles, options, how: Any, message: str
+) -> None:
     before = os.listdir("/proc/self/fd")
     with pytest.raises(pycontain.UsageError, match=message):
         pycontain.run(bundle().path, options=options, **how)
@@ -214,7 +216,9 @@ def test_a_program_that_prints_too_much_is_killed(bundle: Bundles, options, left
     assert time.monotonic() - began < 30
 
 
-def test_one_that_had_ended_keeps_its_status(bundle: Bundles, options) -> None:
+def test_a_program_that_ended_after_too_much_output_keeps_its_status(
+    bundle: Bundles, options
+) -> None:
     result = pycontain.run(
         bundle().path, ["sh", "-c", "echo 12345; exit 3"], max_output=2, options=options
     )
@@ -222,7 +226,7 @@ def test_one_that_had_ended_keeps_its_status(bundle: Bundles, options) -> None:
     assert result.status in (3, 137)
 
 
-def test_or_its_output_is_cut(bundle: Bundles, options) -> None:
+def test_output_beyond_the_limit_is_truncated_on_request(bundle: Bundles, options) -> None:
     result = pycontain.run(
         bundle().path, ["seq", "100000"], max_output=10, overflow="cut", options=options
     )
@@ -298,7 +302,7 @@ def test_a_timeout_carries_what_was_printed(bundle: Bundles, options, left) -> N
     assert left() == []
 
 
-def test_a_timeout_before_the_program_ran_has_a_result_too(bundle: Bundles, options, left) -> None:
+def test_a_timeout_before_the_program_ran_has_a_result(bundle: Bundles, options, left) -> None:
     made = bundle()
     made.script("slow", "sleep 100")
     made.edit({"hooks": {"createRuntime": [{"path": f"{made.path}/slow"}]}})
@@ -379,7 +383,7 @@ def test_a_bundle_for_a_terminal_gets_streams_and_never_waits(
     assert (result.status, result.stderr) == (0, b"none\n")
 
 
-def test_one_with_the_callers_streams_neither(bundle: Bundles, options) -> None:
+def test_a_bundle_with_a_terminal_runs_with_the_callers_streams(bundle: Bundles, options) -> None:
     made = bundle("test -t 1 || echo none", {"process.terminal": True})
     program = f"""
 import pycontain

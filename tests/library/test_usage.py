@@ -26,7 +26,7 @@ def test_the_cpu_time_is_that_of_all_processes(bundle: Bundles, options) -> None
     assert idle.wall > 0.3
 
 
-def test_a_container_without_a_cgroup_tells_its_cpu_time(bundle: Bundles, tmp_path) -> None:
+def test_a_container_without_a_cgroup_reports_its_cpu_time(bundle: Bundles, tmp_path) -> None:
     options = pycontain.Options(root=str(tmp_path / "state"), cgroup_manager="disabled")
     result = pycontain.run(bundle(BUSY).path, options=options)
     assert result.cpu_time is not None
@@ -34,7 +34,7 @@ def test_a_container_without_a_cgroup_tells_its_cpu_time(bundle: Bundles, tmp_pa
     assert result.memory_peak is None
 
 
-def test_exec_tells_the_programs_own(bundle: Bundles, options) -> None:
+def test_exec_reports_the_cpu_time_of_its_own_program(bundle: Bundles, options) -> None:
     with pycontain.Container(bundle().path, ["sleep", "100"], options=options) as container:
         container.create()
         container.start()
@@ -56,7 +56,7 @@ def test_the_memory_peak_is_that_of_the_cgroup(bundle: Bundles, options) -> None
 
 
 @pytest.mark.needs_cgroup2
-def test_what_runs_out_of_memory_says_so_even_if_a_child_is_killed(
+def test_running_out_of_memory_is_the_reason_even_if_a_child_was_killed(
     bundle: Bundles, options
 ) -> None:
     made = bundle("", {"linux.resources": {"memory": {"limit": 16 << 20, "swap": 16 << 20}}})
@@ -74,7 +74,7 @@ def test_a_signal_is_a_reason(bundle: Bundles, options) -> None:
     assert (result.reason, result.status, result.signal) == ("signal", 143, signal.SIGTERM)
 
 
-def test_what_ran_is_logged(bundle: Bundles, options, caplog) -> None:
+def test_runs_are_logged(bundle: Bundles, options, caplog) -> None:
     with caplog.at_level(logging.INFO, "pycontain"):
         pycontain.run(bundle("exit 3").path, id="logged", options=options)
     (record,) = caplog.records
@@ -82,7 +82,7 @@ def test_what_ran_is_logged(bundle: Bundles, options, caplog) -> None:
     assert record.getMessage().startswith("logged ended: exit, status 3, 0.")
 
 
-def test_a_program_that_ignores_its_children_is_told_what_that_costs(
+def test_a_program_that_ignores_its_children_gets_an_error_that_says_why(
     bundle: Bundles, options, left
 ) -> None:
     program = f"""

@@ -12,7 +12,7 @@ from pycontain.errors import KernelError, StateError, UsageError
 pytestmark = pytest.mark.needs_root
 
 
-def test_files_go_in_and_come_out() -> None:
+def test_files_can_be_written_and_read() -> None:
     with pycontain.Sandbox(files={"in.csv": b"b\na\n", "deep/er/x": b"1"}) as box:
         assert (
             box.run(["python3", "-c", "print(sorted(open('in.csv')))"]).text == "['a\\n', 'b\\n']\n"
@@ -27,7 +27,7 @@ def test_files_go_in_and_come_out() -> None:
         ]  # fmt: skip
 
 
-def test_what_is_written_belongs_to_the_program(box: pycontain.Sandbox) -> None:
+def test_a_written_file_belongs_to_the_program(box: pycontain.Sandbox) -> None:
     box.write("mine/file", b"1")
     result = box.run_python(
         "import os\nopen('mine/file', 'a').write('2'); os.remove('mine/file'); os.rmdir('mine')"
@@ -45,7 +45,7 @@ def test_a_file_is_replaced_at_once(box: pycontain.Sandbox) -> None:
 @pytest.mark.parametrize(
     "path", ["../x", "/etc/passwd", "/work/../etc/x", "/", "", "/dev/shm/x", "a/../../x"]
 )
-def test_other_places_are_refused(box: pycontain.Sandbox, path: str) -> None:
+def test_a_path_outside_of_the_sandboxs_files_is_refused(box: pycontain.Sandbox, path: str) -> None:
     with pytest.raises(UsageError):
         box.write(path, b"")
     with pytest.raises((UsageError, StateError)):
@@ -60,7 +60,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_a_link_leads_nowhere(box: pycontain.Sandbox, link: str) -> None:
+def test_a_link_of_the_program_is_not_followed(box: pycontain.Sandbox, link: str) -> None:
     name = link.replace(" ", "-")
     assert box.run_python(f"import os\n{LINKS[link]}".replace("LINK", name)).ok
     with pytest.raises(KernelError):
@@ -70,12 +70,12 @@ def test_a_link_leads_nowhere(box: pycontain.Sandbox, link: str) -> None:
 
 
 @pytest.mark.control
-def test_a_naive_reader_follows_it(tmp_path) -> None:
+def test_a_naive_reader_follows_a_link(tmp_path) -> None:
     os.symlink("/etc/passwd", tmp_path / "l")
     assert b"root" in (tmp_path / "l").read_bytes()
 
 
-def test_a_directory_that_is_a_link_is_not_left(box: pycontain.Sandbox) -> None:
+def test_a_directory_that_is_a_link_is_not_followed(box: pycontain.Sandbox) -> None:
     assert box.run_python("import os\nos.symlink('/etc', 'd'); os.symlink('/tmp', 't')").ok
     with pytest.raises(KernelError):
         box.read("d/passwd")
@@ -87,7 +87,7 @@ def test_a_directory_that_is_a_link_is_not_left(box: pycontain.Sandbox) -> None:
     assert box.read("/tmp/inside") == b"1"
 
 
-def test_what_is_not_a_file_is_not_opened(box: pycontain.Sandbox) -> None:
+def test_only_regular_files_are_opened(box: pycontain.Sandbox) -> None:
     code = "import os, socket\nos.mkfifo('fifo')\nsocket.socket(socket.AF_UNIX).bind('socket')\nos.mkdir('folder')"
     assert box.run_python(code).ok
     for name in ("fifo", "socket", "folder"):
@@ -113,14 +113,14 @@ def test_a_directory_with_too_much_is_not_listed() -> None:
             box.list()
 
 
-def test_what_does_not_fit_is_an_error_and_leaves_nothing() -> None:
+def test_a_file_that_does_not_fit_is_an_error_and_leaves_nothing() -> None:
     with pycontain.Sandbox(disk="1M") as box:
         with pytest.raises(KernelError):
             box.write("big", bytes(2 << 20))
         assert box.list() == []
 
 
-def test_the_host_has_no_mount_of_it(box: pycontain.Sandbox) -> None:
+def test_the_host_has_no_mount_of_a_sandbox(box: pycontain.Sandbox) -> None:
     box.run_python("1")
     with open("/proc/self/mountinfo") as file:
         assert "sandbox" not in [line.split(" - ")[1].split()[1] for line in file]

@@ -27,7 +27,7 @@ def in_child(work) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_child_cannot_use_or_end_them() -> None:
+def test_a_forked_child_cannot_use_or_end_pools_and_sandboxes() -> None:
     with pycontain.Pool(1) as pool, pycontain.Sandbox() as box, box.session() as python:
         python.run("x = 1")
 
@@ -44,7 +44,7 @@ def test_a_child_cannot_use_or_end_them() -> None:
         assert python.run("x").value == 1
 
 
-def test_a_child_can_have_its_own() -> None:
+def test_a_forked_child_can_have_a_pool_and_a_sandbox_of_its_own() -> None:
     with pycontain.Pool(1) as pool:
 
         def work() -> None:

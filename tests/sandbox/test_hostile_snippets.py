@@ -27,14 +27,14 @@ def check(snippet: Snippet, result: pycontain.SandboxResult) -> None:
 
 
 @every_snippet
-def test_in_a_sandbox(snippet: Snippet) -> None:
+def test_a_hostile_snippet_is_contained_in_a_sandbox(snippet: Snippet) -> None:
     with pycontain.Sandbox(**{"timeout": 20, **snippet.limits}) as box:
         check(snippet, box.run_python(snippet.code))
         assert box.run_python("1 + 1", timeout=20).value == 2 or "disk" in snippet.reasons
 
 
 @every_snippet
-def test_in_a_pool(snippet: Snippet) -> None:
+def test_a_hostile_snippet_is_contained_in_a_pool(snippet: Snippet) -> None:
     with pycontain.Pool(1, **{"timeout": 20, **snippet.limits}) as pool:
         result = pool.run(snippet.code)
         assert pool.run("1 + 1", timeout=20).value == 2, "the next run is not affected"

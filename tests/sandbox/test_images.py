@@ -37,12 +37,12 @@ def test_an_image_is_the_root(image, cache: Path) -> None:  # noqa: F811
     assert {str(path) for path in cache.rglob("*")} == before, "nothing is written to the cache"
 
 
-def test_an_image_that_is_none_is_told(tmp_path: Path) -> None:
+def test_an_invalid_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises((HostError, UsageError)):
         pycontain.Sandbox(image=f"oci:{tmp_path}/nothing:x")
 
 
-def test_one_root_is_given() -> None:
+def test_image_rootfs_and_python_exclude_each_other() -> None:
     for wrong in (
         {"image": "oci:x", "python": True},
         {"image": "oci:x", "rootfs": "/"},

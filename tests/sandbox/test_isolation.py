@@ -43,7 +43,9 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_the_next_run_in_a_pool_does_not_see(pool: pycontain.Pool, pair: str) -> None:
+def test_the_next_run_in_a_pool_does_not_see_what_the_last_one_left(
+    pool: pycontain.Pool, pair: str
+) -> None:
     leave, look = PAIRS[pair]
     for _ in range(3):  # two copies were ready before
         assert pool.run(f"import os\n{leave}").reason == "exit"
@@ -51,7 +53,9 @@ def test_the_next_run_in_a_pool_does_not_see(pool: pycontain.Pool, pair: str) ->
 
 
 @pytest.mark.control
-def test_a_naive_pool_that_keeps_its_interpreter_shows_it(box: pycontain.Sandbox) -> None:
+def test_a_naive_pool_with_one_interpreter_shows_what_the_last_run_left(
+    box: pycontain.Sandbox,
+) -> None:
     with box.session() as python:
         seen = []
         for leave, look in PAIRS.values():
@@ -85,7 +89,9 @@ BESIDE = {
 
 
 @pytest.mark.parametrize("what", BESIDE)
-def test_a_run_beside_it_does_not_see(pool: pycontain.Pool, what: str) -> None:
+def test_a_concurrent_run_does_not_see_what_another_one_holds(
+    pool: pycontain.Pool, what: str
+) -> None:
     hold, look = BESIDE[what]
     done = f"{hold}\nimport sys, time\nprint('held', flush=True)\ntime.sleep(1)\nhold = 1"
     with ThreadPoolExecutor(1) as threads:
@@ -98,7 +104,7 @@ def test_a_run_beside_it_does_not_see(pool: pycontain.Pool, what: str) -> None:
 
 @pytest.mark.control
 @pytest.mark.parametrize("what", ["an abstract socket", "a port"])
-def test_in_the_hosts_network_it_would(what: str) -> None:
+def test_in_one_network_namespace_a_run_sees_what_another_one_holds(what: str) -> None:
     """That the look works: in one network namespace it finds what is held."""
     hold, look = BESIDE[what]
     code = f"{hold}\nheld = s\n{look}\nprint(found)"
@@ -106,7 +112,7 @@ def test_in_the_hosts_network_it_would(what: str) -> None:
     assert done.stdout == b"True\n"
 
 
-def test_numbers_that_look_random_differ(pool: pycontain.Pool) -> None:
+def test_random_numbers_of_runs_differ(pool: pycontain.Pool) -> None:
     code = "import random, uuid, tempfile, secrets\n[random.random(), str(uuid.uuid4()), secrets.token_hex(), next(tempfile._get_candidate_names())]"
     results = [json.dumps(pool.run(code).value) for _ in range(5)]
     numbers = [json.loads(result) for result in results]
@@ -114,7 +120,7 @@ def test_numbers_that_look_random_differ(pool: pycontain.Pool) -> None:
         assert len(set(column)) == 5
 
 
-def test_random_that_was_imported_before_differs_too() -> None:
+def test_random_numbers_differ_even_if_random_was_imported_before() -> None:
     with pycontain.Pool(2, imports=["random"]) as pool:
         assert len({pool.run("import random\nrandom.random()").value for _ in range(6)}) == 6
 
@@ -179,7 +185,7 @@ def test_nothing_of_the_host_is_seen(
 
 
 @pytest.mark.control
-def test_the_host_itself_shows_it_all() -> None:
+def test_on_the_host_the_secret_paths_and_accounts_are_seen() -> None:
     with open("/proc/self/maps") as maps, open("/etc/passwd") as passwd:
         text = repr(dict(os.environ)) + maps.read() + passwd.read() + repr(sys.path)
     assert SECRET in text
@@ -212,7 +218,9 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("kind", ["pool", "box"])
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-def test_it_fails_to(pool: pycontain.Pool, box: pycontain.Sandbox, attempt: str, kind: str) -> None:
+def test_a_run_fails_to(
+    pool: pycontain.Pool, box: pycontain.Sandbox, attempt: str, kind: str
+) -> None:
     code = f"import ctypes, os\nlibc = ctypes.CDLL(None)\n{ATTEMPTS[attempt]}"
     result = pool.run(code) if kind == "pool" else box.run_python(code)
     assert result.status == 1, f"{attempt}: {result}"

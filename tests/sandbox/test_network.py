@@ -54,7 +54,7 @@ def ports() -> Iterator[tuple[int, int]]:
         server.server_close()
 
 
-def test_what_is_allowed_is_reached_and_nothing_else(ports: tuple[int, int]) -> None:
+def test_only_allowed_hosts_and_ports_are_reached(ports: tuple[int, int]) -> None:
     allowed, other = ports
     with pycontain.Sandbox(network=[f"localhost:{allowed}"]) as box:
         result = box.run_python(GET.format(f"localhost:{allowed}/x?y=1"))
@@ -89,7 +89,7 @@ def test_a_name_does_not_lead_to_this_host(ports: tuple[int, int], monkeypatch) 
         assert box.run_python(GET.format(f"127.0.0.1:{ports[1]}/")).ok
 
 
-def test_names_below_can_be_allowed() -> None:
+def test_a_pattern_allows_the_names_below_a_domain() -> None:
     policy = network.Network(["*.example.org:443", "[::1]:80"])
     try:
         assert policy._entry("a.b.example.org", 443)
@@ -116,7 +116,7 @@ def test_names_below_can_be_allowed() -> None:
         "CONNECT \\x00:1 HTTP/1.1\\r\\n\\r\\n",
     ],
 )
-def test_what_is_no_request_ends_the_connection_alone(ports: tuple[int, int], sent: str) -> None:
+def test_an_invalid_request_ends_the_connection_alone(ports: tuple[int, int], sent: str) -> None:
     code = f"import socket\ns = socket.create_connection(('127.0.0.1', 3128)); s.settimeout(10)\ns.sendall(b'{sent}'); s.shutdown(1)\ntry:\n    s.recv(100)\nexcept ConnectionResetError:\n    pass"
     with pycontain.Sandbox(network=[f"localhost:{ports[0]}"]) as box:
         assert box.run_python(code).ok
@@ -136,5 +136,5 @@ def test_what_is_no_request_ends_the_connection_alone(ports: tuple[int, int], se
         ("2001:db8::1", False),
     ],
 )
-def test_addresses_that_are_near(address: str, near: bool) -> None:
+def test_local_and_private_addresses_are_recognized(address: str, near: bool) -> None:
     assert network._is_near(address) is near

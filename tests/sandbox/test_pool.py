@@ -78,7 +78,7 @@ def test_a_server_is_replaced_after_many_runs(monkeypatch) -> None:
         assert len(seeds) > 1
 
 
-def test_an_import_that_fails_is_told() -> None:
+def test_a_failing_import_is_an_error_of_the_pool() -> None:
     with pytest.raises(HostError, match="No module named 'nothing'"):
         pycontain.Pool(1, imports=["nothing"])
 
@@ -99,7 +99,7 @@ def test_files_are_given_and_collected(pool: pycontain.Pool) -> None:
     assert result.files == {"out/b": b"xyxy"}
 
 
-def test_a_closed_pool_says_so() -> None:
+def test_a_closed_pool_refuses_runs() -> None:
     pool = pycontain.Pool(1)
     pool.close()
     pool.close()

@@ -48,7 +48,9 @@ def test_a_snippet_prints_and_has_a_value(box: pycontain.Sandbox) -> None:
         ),
     ],
 )
-def test_values(box: pycontain.Sandbox, pool: pycontain.Pool, code: str, value, shown) -> None:
+def test_the_last_expression_is_the_value(
+    box: pycontain.Sandbox, pool: pycontain.Pool, code: str, value, shown
+) -> None:
     for result in (box.run_python(code), pool.run(code)):
         assert (result.status, result.value, result.shown) == (0, value, shown)
 
@@ -65,7 +67,9 @@ def test_values(box: pycontain.Sandbox, pool: pycontain.Pool, code: str, value, 
         ("import threading, time, os\nthreading.Thread(target=lambda: (time.sleep(0.2), os.write(2, b'late'))).start()", 0, b"late"),
     ],
 )  # fmt: skip
-def test_ends(box: pycontain.Sandbox, pool: pycontain.Pool, code: str, status, stderr) -> None:
+def test_the_end_of_the_code_gives_status_and_stderr(
+    box: pycontain.Sandbox, pool: pycontain.Pool, code: str, status, stderr
+) -> None:
     for result in (box.run_python(code), pool.run(code)):
         assert (result.status, result.reason, result.stderr) == (status, "exit", stderr)
 
@@ -121,7 +125,7 @@ def test_a_signal_is_a_reason(box: pycontain.Sandbox, pool: pycontain.Pool) -> N
         assert (result.status, result.reason, result.signal) == (139, "signal", 11)
 
 
-def test_a_root_file_system_of_ones_own(busybox_root: Path) -> None:
+def test_a_root_file_system_can_be_given(busybox_root: Path) -> None:
     with pycontain.Sandbox(rootfs=busybox_root, files={"in": b"b\na\n"}) as box:
         assert box.run(["sort", "in"]).text == "a\nb\n"
         assert "work" in box.run(["ls", "/"]).text

@@ -68,7 +68,9 @@ def test_root_writes_no_byte_code(runtime, bundle, checkout, victim, monkeypatch
 
 
 @pytest.mark.control
-def test_a_naive_root_writes_it_where_a_link_leads(runtime, bundle, checkout, victim, monkeypatch):
+def test_a_naive_root_writes_byte_code_where_a_link_leads(
+    runtime, bundle, checkout, victim, monkeypatch
+):
     from_checkout(checkout, archive.FLAGS.replace("B", ""), monkeypatch)
     runtime.output(bundle("true"))
     assert any(path.name.startswith("fast.") for path in victim.iterdir())

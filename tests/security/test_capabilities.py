@@ -36,7 +36,7 @@ def capabilities(*sets, names=FEW):
     return {"process.capabilities": dict.fromkeys(sets, names)}
 
 
-def test_without_capabilities_there_are_none(runtime, bundle):
+def test_a_process_without_capabilities_in_its_configuration_has_none(runtime, bundle):
     """runc and crun do the same; otherwise those of the caller would be kept."""
     made = bundle("", {"process.args": STATUS, "process.noNewPrivileges": False})
     made.write(without(made.config, "process.capabilities"))
@@ -44,7 +44,7 @@ def test_without_capabilities_there_are_none(runtime, bundle):
     assert {found[name] for name in SETS} == {0}
 
 
-def test_nothing_is_inheritable_unless_requested(runtime, bundle):
+def test_no_capability_is_inheritable_unless_requested(runtime, bundle):
     made = bundle(
         "", {"process.args": STATUS, **capabilities("bounding", "permitted", "effective")}
     )
@@ -52,7 +52,7 @@ def test_nothing_is_inheritable_unless_requested(runtime, bundle):
     assert [found[name] for name in SETS] == [0, MASK, MASK, MASK, 0]
 
 
-def test_nor_by_exec_with_more(runtime, bundle):
+def test_exec_with_more_capabilities_adds_no_inheritable_ones(runtime, bundle):
     made = bundle("sleep 100", capabilities("bounding", "permitted", "effective"))
     container = runtime.started(made)
     found = status(runtime.ok("exec", "--cap", "CAP_SYSLOG", container, *STATUS))
@@ -67,13 +67,13 @@ def test_exec_warns_of_an_unknown_capability(runtime, bundle):
     assert "CAP_NOTHING is not a capability that pycontain knows" in done.err
 
 
-def test_nor_by_exec_with_more_for_another_user(runtime, bundle):
+def test_exec_as_another_user_adds_no_inheritable_capabilities(runtime, bundle):
     container = runtime.started(bundle("sleep 100"))
     found = status(runtime.ok("exec", "--cap", "CAP_SYSLOG", "--user", "7", container, *STATUS))
     assert found["CapInh"] == found["CapAmb"] == found["CapEff"] == 0
 
 
-def test_nor_in_the_sample(runtime, tmp_path):
+def test_the_sample_requests_no_inheritable_capabilities(runtime, tmp_path):
     runtime.ok("spec", "--bundle", tmp_path)
     process = json.loads((tmp_path / "config.json").read_text())["process"]
     assert process["capabilities"].get("inheritable", []) == []
@@ -81,7 +81,7 @@ def test_nor_in_the_sample(runtime, tmp_path):
 
 
 @pytest.mark.control
-def test_a_naive_exec_makes_them_inheritable():
+def test_a_naive_exec_makes_capabilities_inheritable():
     """As runc did: in all sets. A file with inheritable capabilities then gets them permitted."""
 
     def run():
@@ -141,7 +141,7 @@ def test_no_new_privileges_defuses_setuid_programs(runtime, bundle, privileges):
 
 
 @needs_x86
-def test_no_new_privileges_defuses_them_for_exec(runtime, bundle):
+def test_no_new_privileges_defuses_setuid_programs_for_exec(runtime, bundle):
     made = bundle("sleep 100", {"process.noNewPrivileges": False})
     setuid_root(made)
     container = runtime.started(made)

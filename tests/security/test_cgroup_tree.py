@@ -92,7 +92,7 @@ def test_with_the_samples_capabilities_no_hierarchy_can_be_mounted(runtime, bund
 
 
 @pytest.mark.control
-def test_a_container_that_may_mount_one_runs_a_program_on_the_host(runtime, bundle, agent):
+def test_a_container_that_may_mount_a_hierarchy_runs_a_program_on_the_host(runtime, bundle, agent):
     """CAP_SYS_ADMIN without a user namespace: nothing holds such a container."""
     more = capabilities("CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN")
     made = bundle(ATTACK.replace("AGENT", str(agent)), more)
@@ -114,7 +114,7 @@ os.execv("/bin/sh", ["sh", "-c", {attack!r}])
 
 
 @pytest.mark.needs_userns
-def test_a_user_namespace_inside_does_not_help(runtime, bundle, agent):
+def test_a_user_namespace_of_the_program_mounts_no_hierarchy(runtime, bundle, agent):
     """There the hierarchy can be mounted if it exists, but its program cannot be set."""
     in_a_child(lambda: subprocess.run(["sh", "-c", MAKE], check=True).returncode)
     attack = ATTACK.replace("AGENT", str(agent))
@@ -141,7 +141,7 @@ def test_no_program_of_a_hierarchy_can_be_reached(runtime, bundle, own):
 
 
 @pytest.mark.control
-def test_a_naive_bind_of_a_hierarchy_brings_it_along(runtime, bundle, agent, tmp_path):
+def test_a_naive_bind_of_a_hierarchy_shows_its_release_agent(runtime, bundle, agent, tmp_path):
     hierarchy = tmp_path / "v1"
     hierarchy.mkdir()
     subprocess.run([*MOUNT.split(), hierarchy], check=True)
@@ -211,7 +211,7 @@ def test_a_runtime_that_is_root_only_in_a_user_namespace_gives_no_access(runtime
 
 @pytest.mark.control
 @pytest.mark.needs_userns
-def test_a_naive_runtime_that_is_root_there_writes_to_the_hosts_tree(runtime, bundle):
+def test_a_naive_runtime_in_a_user_namespace_writes_to_the_hosts_tree(runtime, bundle):
     pid = runtime.state(runtime.started(bundle("sleep 100")))["pid"]
     own = Path(f"/proc/{pid}/cgroup").read_text().split("0::")[1].strip()
     planted = f"{find_mount()}{own}/planted"

@@ -46,7 +46,7 @@ def test_a_mount_that_covers_sys_by_another_name_is_masked(runtime, covered):
 
 
 @pytest.mark.control
-def test_naive_masks_are_below_it(covered, monkeypatch):
+def test_naive_masks_are_below_the_covering_mount(covered, monkeypatch):
     """A runtime that looks up a path in the mount it made there, and nowhere else."""
     monkeypatch.setattr(Root, "_is_covered", lambda self, place: False)
     sys = covered.rootfs / "sys"

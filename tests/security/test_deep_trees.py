@@ -179,7 +179,7 @@ def test_a_directory_that_is_moved_away_does_not_lead_out(folders, moving, monke
 
 
 @pytest.mark.control
-def test_a_naive_way_up_leads_to_where_it_was_moved(folders, moving, monkeypatch):
+def test_a_naive_way_up_leads_to_where_the_directory_was_moved(folders, moving, monkeypatch):
     source, target = folders
     move_when_inside(monkeypatch, *moving)
     monkeypatch.setattr(copying, "_identity", lambda fd: (0, 0))
@@ -230,7 +230,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_after_it_was_listed_is_left_out(folders, monkeypatch, change):
+def test_files_that_change_after_they_were_listed_are_left_out(folders, monkeypatch, change):
     source, target = folders
     (source / "file").write_text("1\n")
     (source / "folder").mkdir()

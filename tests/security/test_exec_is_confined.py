@@ -38,14 +38,14 @@ def container(runtime, bundle):
     return runtime.started(bundle("sleep 100", CONFINED))
 
 
-def test_what_is_executed_in_a_container_is_confined_like_it(runtime, bundle, container):
+def test_a_process_of_exec_is_confined_like_its_container(runtime, bundle, container):
     first = runtime.run(bundle(ATTACK, CONFINED))
     entered = runtime("exec", container, "sh", "-c", ATTACK)
     assert (entered.words, entered.err.splitlines()) == ([], first.err.splitlines())
     assert len(first.err.splitlines()) == 3, "each line of the attack is refused"
 
 
-def test_so_is_a_process_from_a_file(runtime, container, tmp_path):
+def test_a_process_that_exec_reads_from_a_file_is_confined(runtime, container, tmp_path):
     process = tmp_path / "process.json"
     process.write_text('{"cwd": "/", "env": ["PATH=/bin"], "args": ["sh", "/tmp/attack"]}')
     rootfs = runtime.state(container)["rootfs"]

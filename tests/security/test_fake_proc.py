@@ -115,14 +115,14 @@ def test_no_kind_of_mount_gets_inside_by_a_link(runtime, image, kind):
 
 
 @pytest.mark.parametrize("destination", COVERING)
-def test_nothing_but_a_proc_takes_its_place(runtime, image, destination):
+def test_nothing_but_a_proc_takes_the_place_of_proc(runtime, image, destination):
     """Even if no proc is mounted at all."""
     image.edit({"mounts": []})
     fake = {"type": "bind", "source": "fake", "options": ["bind"]}
     assert "CVE-2019-16884" in runtime.fails(with_mount(image, destination, **fake))
 
 
-def test_a_file_is_not_bound_over_one_of_proc(runtime, image):
+def test_no_file_is_bound_over_a_file_of_proc(runtime, image):
     for destination in ("/proc/self/oom_score_adj", "/link/1/status", "/proc/version"):
         before = image.config
         file = {"type": "bind", "source": "file", "options": ["bind"]}
@@ -147,7 +147,7 @@ def test_a_naive_check_of_the_path_is_passed_by_a_link(image):
 # --- what stays allowed --------------------------------------------------------------------------
 
 
-def test_lxcfs_may_replace_its_files(runtime, image):
+def test_lxcfs_may_replace_the_files_of_proc_that_it_serves(runtime, image):
     file = {"type": "bind", "source": "file", "options": ["bind"]}
     image.edit({"process.args": ["cat", "/proc/uptime"]})
     assert runtime.output(with_mount(image, "/proc/uptime", **file)).out == "fake\n"

@@ -153,7 +153,7 @@ def half_made(runtime, *words):
 
 
 @pytest.mark.parametrize("verb", ["create", "run", "exec"])
-def test_a_half_made_process_shows_nothing_of_the_caller(runtime, bundle, verb):
+def test_a_process_being_set_up_shows_nothing_of_the_caller(runtime, bundle, verb):
     made = bundle("true")
     if verb == "exec":
         words = ["--env", f"A={SECRET}", runtime.started(bundle("sleep 100")), "true"]
@@ -164,7 +164,7 @@ def test_a_half_made_process_shows_nothing_of_the_caller(runtime, bundle, verb):
         assert shown(child) == ""
 
 
-def test_a_process_that_waits_for_start_shows_nothing_either(waiting):
+def test_a_process_that_waits_for_start_shows_nothing_of_the_caller(waiting):
     assert shown(waiting) == ""
 
 
@@ -368,7 +368,9 @@ def commands(verb, runtime, bundle, container, pid, times=8):
 
 
 @pytest.mark.parametrize("verb", ["exec", "create", "run"])
-def test_who_inspects_what_enters_gains_nothing(runtime, bundle, watcher, verb):
+def test_inspecting_a_process_that_enters_the_container_gains_nothing(
+    runtime, bundle, watcher, verb
+):
     """Containers of a pod that share a pid namespace see each other's processes being created."""
     container, pid, verdict, (_, capabilities) = watcher
     entering = commands(verb, runtime, bundle, container, pid)
@@ -380,7 +382,7 @@ def test_who_inspects_what_enters_gains_nothing(runtime, bundle, watcher, verb):
 
 @pytest.mark.control
 @pytest.mark.parametrize("verb", ["exec", "create"])
-def test_who_inspects_what_enters_naively_gains_everything(watcher, verb):
+def test_inspecting_a_naive_process_that_enters_gains_everything(watcher, verb):
     _, pid, verdict, (attempts, capabilities) = watcher
     work = "calls.unshare(c.CLONE_NEWNS)" if verb == "create" else "pass"
     enter(NAIVE.format(paths=PATHS, pid=pid, work=work), capabilities)

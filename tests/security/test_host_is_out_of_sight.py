@@ -35,7 +35,7 @@ def test_no_mount_of_the_host_is_left(runtime, bundle):
 
 
 @pytest.mark.control
-def test_a_naive_change_of_root_leaves_them_all(bundle):
+def test_a_naive_change_of_root_leaves_all_mounts_of_the_host(bundle):
     made = bundle("")
 
     def run():
@@ -64,7 +64,7 @@ def exploit(kind):
 
 @pytest.mark.parametrize("flag", [(), ("--no-pivot",)])
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
-def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, flag, kind):
+def test_a_user_namespace_of_the_program_gets_no_unmasked_kernel_mount(runtime, bundle, flag, kind):
     """It may do so where one is fully visible already: the host's must not be left behind."""
     made = bundle(f"{exploit(kind)}; id")
     sets = made.config["process"]["capabilities"]
@@ -81,7 +81,9 @@ def test_a_user_namespace_inside_gets_no_unmasked_kernel_mount(runtime, bundle, 
 
 @pytest.mark.control
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
-def test_a_naive_move_of_the_root_lets_it_mount_one(bundle, tmp_path, kind, monkeypatch):
+def test_a_naive_move_of_the_root_lets_a_user_namespace_mount_an_unmasked_one(
+    bundle, tmp_path, kind, monkeypatch
+):
     """What is covered by the new root still counts as visible."""
     monkeypatch.setattr(pivot, "_detach_kernel_mounts", lambda rootfs: None)
     made = bundle("")
@@ -135,7 +137,7 @@ def test_the_environment_is_that_of_the_configuration(runtime, bundle):
     assert "of-the-host" not in runtime.ok("exec", container, "env", **SECRET).out
 
 
-def test_a_hook_inside_sees_no_environment_of_the_host(runtime, bundle):
+def test_a_hook_in_the_container_sees_no_environment_of_the_host(runtime, bundle):
     """Its program is the container's: the specification resolves its path there."""
     hook = {"path": "/bin/sh", "args": ["sh", "-c", "env > /tmp/env"]}
     made = bundle("cat /tmp/env", {"hooks.startContainer": [hook]})
@@ -145,7 +147,7 @@ def test_a_hook_inside_sees_no_environment_of_the_host(runtime, bundle):
 
 
 @pytest.mark.control
-def test_a_naive_hook_inherits_it():
+def test_a_naive_hook_inherits_the_environment_of_the_host():
     done = subprocess.run(["env"], capture_output=True, text=True, check=True, **SECRET)
     assert "of-the-host" in done.stdout
 
@@ -213,7 +215,7 @@ def test_the_session_keyring_is_not_one_that_was_planted(runtime, with_keys):
 
 
 @pytest.mark.control
-def test_a_naive_keyring_with_a_name_is_the_planted_one():
+def test_a_naive_keyring_with_a_name_is_the_one_that_was_planted():
     own, found = planted("_ses.naive", lambda: in_a_child(lambda: joined("_ses.naive")))
     assert own == found
 

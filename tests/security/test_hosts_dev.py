@@ -55,7 +55,7 @@ def test_a_volume_that_a_link_leads_to_dev_is_left_alone(runtime, aliased, dev):
 
 
 @pytest.mark.control
-def test_a_naive_runtime_replaces_its_ptmx(aliased, dev, monkeypatch):
+def test_a_naive_runtime_replaces_the_ptmx_of_the_host(aliased, dev, monkeypatch):
     monkeypatch.setattr(devices, "_is_the_hosts", lambda directory, context: False)
 
     def work():
@@ -67,7 +67,7 @@ def test_a_naive_runtime_replaces_its_ptmx(aliased, dev, monkeypatch):
     assert {"zero", "tty", "fd", "stdin"} <= set(names)
 
 
-def test_a_device_that_would_be_created_there_is_refused_by_name(runtime, aliased, dev):
+def test_a_device_to_create_in_the_hosts_dev_is_refused_by_name(runtime, aliased, dev):
     aliased.edit({"linux.devices": [FUSE]})
     before = snapshot(dev)
     line = runtime.fails(aliased)
@@ -75,7 +75,7 @@ def test_a_device_that_would_be_created_there_is_refused_by_name(runtime, aliase
     assert snapshot(dev) == before
 
 
-def test_a_device_that_is_there_already_is_used(runtime, aliased, dev):
+def test_a_device_that_exists_in_the_hosts_dev_is_used(runtime, aliased, dev):
     aliased.edit({"linux.devices": [{"path": "/dev/null", "type": "c", "major": 1, "minor": 3}]})
     runtime.output(aliased)
     aliased.edit({"linux.devices": [{"path": "/dev/ptmx", "type": "c", "major": 1, "minor": 9}]})
@@ -83,7 +83,9 @@ def test_a_device_that_is_there_already_is_used(runtime, aliased, dev):
 
 
 @pytest.mark.parametrize("how", ["root.path", "a bind mount onto /"])
-def test_one_that_comes_with_the_root_is_left_alone(runtime, bundle, dev, how, tmp_path):
+def test_a_dev_of_the_host_that_comes_with_the_root_is_left_alone(
+    runtime, bundle, dev, how, tmp_path
+):
     """As when the root is all of a host: its /dev is a mount of its own."""
     host = tmp_path / "host"
     fill_rootfs(host)
@@ -132,7 +134,7 @@ def as_root(tmp_path, dev):
     return run
 
 
-def test_default_devices_are_those_of_the_host(as_root):
+def test_default_devices_in_the_hosts_dev_are_those_of_the_host(as_root):
     def work(context):
         devices.make_devices(steps.MakeDevices(nodes=DEFAULT_DEVICES), context)
         devices.link_devices(steps.LinkDevices(links=DEFAULT_LINKS), context)
@@ -141,7 +143,7 @@ def test_default_devices_are_those_of_the_host(as_root):
 
 
 @pytest.mark.parametrize("path", ["/dev/fuse", "/deep/er/disk"])
-def test_others_are_refused_by_name(as_root, path):
+def test_other_devices_in_the_hosts_dev_are_refused_by_name(as_root, path):
     node = steps.DeviceNode(path=path, type="c", major=10, minor=229, at="linux.devices[3]")
     said = as_root(lambda context: devices.make_devices(steps.MakeDevices(nodes=(node,)), context))
     assert said.startswith(f"linux.devices[3] = {path} would be created on the host; add ")

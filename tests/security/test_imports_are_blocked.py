@@ -160,7 +160,7 @@ FAILURES = {
 }
 
 
-def test_no_trap_is_sprung_by_one_that_fails(runtime, trapped):
+def test_no_trap_is_sprung_by_a_container_that_fails(runtime, trapped):
     """Error paths are used least."""
     made, watch = trapped
     for name, text in (
@@ -193,7 +193,7 @@ def open_bytes(path):
 
 
 @pytest.mark.control
-def test_a_naive_runtime_springs_them(trapped):
+def test_a_naive_runtime_springs_the_traps(trapped):
     made, watch = trapped
 
     def run():

@@ -55,7 +55,7 @@ def test_no_inherited_descriptor_is_a_working_directory(runtime, made, leaks):
         assert is_harmless(done), (fd, done)
 
 
-def test_nor_one_of_exec(runtime, made, leaks):
+def test_no_descriptor_that_exec_inherits_is_a_working_directory(runtime, made, leaks):
     made.edit({"process.args": ["sleep", "100"]})
     container = runtime.started(made, **leaks)
     for fd in range(3, 31, 3):
@@ -65,7 +65,7 @@ def test_nor_one_of_exec(runtime, made, leaks):
         assert is_harmless(done), (fd, done)
 
 
-def test_nor_one_through_a_link_in_the_image(runtime, made, leaks):
+def test_a_link_in_the_image_reaches_no_inherited_descriptor(runtime, made, leaks):
     made.edit({"process.cwd": "/way"})
     for fd in (3, 4, 6, 7, 8):
         (made.rootfs / "way").unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def test_a_preserved_descriptor_is_no_working_directory(runtime, made, leaks):
         assert "leads outside of the container" in error.err, (fd, error)
 
 
-def test_the_program_inherits_nothing(runtime, made, leaks):
+def test_the_program_inherits_no_descriptor(runtime, made, leaks):
     """Its listing opens the directory, as descriptor 3."""
     made.edit({"process.args": ["ls", "/proc/self/fd"]})
     assert runtime.output(made, **leaks).words == ["0", "1", "2", "3"]
@@ -98,7 +98,7 @@ def test_the_program_inherits_nothing(runtime, made, leaks):
 
 
 @pytest.mark.parametrize("path", ["/proc/self/fd/3/bin/sh", "/proc/self/cwd/bin/sh", "/way/bin/sh"])
-def test_the_program_is_not_found_through_one(runtime, made, leaks, path):
+def test_the_program_is_not_found_through_an_inherited_descriptor(runtime, made, leaks, path):
     (made.rootfs / "way").symlink_to("/proc/self/fd/3")
     made.edit({"process.args": [path, "-c", "true"]})
     assert runtime.run(made, **leaks).status != 0

@@ -168,7 +168,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_device_of_the_image_must_be_the_right_one(runtime, bundle, outside, what):
+def test_a_file_of_the_image_that_is_not_the_device_is_refused(runtime, bundle, outside, what):
     made = bundle("true")
     made.edit({"mounts": made.config["mounts"][:1]})
     WRONG[what](made.rootfs / "dev/null", outside)
@@ -218,7 +218,7 @@ def test_what_is_copied_up_is_not_read_through_links(runtime, bundle, outside):
 
 
 @pytest.mark.control
-def test_a_naive_copy_reads_through_them(bundle, outside, tmp_path):
+def test_a_naive_copy_reads_through_links(bundle, outside, tmp_path):
     made = bundle("")
     (made.rootfs / "data").mkdir()
     (made.rootfs / "data/folder").symlink_to(outside)
@@ -262,7 +262,7 @@ def content(rootfs):
 
 
 @pytest.mark.parametrize("target", ["marker", "new"])
-def test_no_file_is_written_through_a_link_in_its_place(runtime, bundle, outside, terminal, target):
+def test_no_file_is_written_through_a_link(runtime, bundle, outside, terminal, target):
     """CVE-2025-24965. Every place is tried, and a link to a file that exists or does not."""
     made = creating(bundle)
     before = content(made.rootfs)
@@ -279,7 +279,7 @@ def test_no_file_is_written_through_a_link_in_its_place(runtime, bundle, outside
 
 @pytest.mark.control
 @pytest.mark.parametrize("target", ["marker", "new"])
-def test_a_naive_file_is_written_through_it(bundle, outside, target):
+def test_a_naive_file_is_written_through_a_link(bundle, outside, target):
     """As crun wrote the settings of a virtual machine."""
     made = bundle("")
     before = snapshot(outside)

@@ -70,13 +70,13 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nothing_unmasks_them(runtime, made, way):
+def test_nothing_that_the_program_tries_unmasks_a_path(runtime, made, way):
     said = output(runtime, made, f"({WAYS[way]}); {READ}; cat /fixed/file")
     assert "SECRET" not in said
     assert said.endswith("1:3\nfixed\n")
 
 
-def test_exec_finds_them_masked(runtime, made):
+def test_a_process_of_exec_finds_the_paths_masked(runtime, made):
     made.edit({"process.args": ["sleep", "100"]})
     container = runtime.started(made)
     said = runtime("exec", "--cap", "CAP_DAC_READ_SEARCH", container, "sh", "-c", READ).out
@@ -123,7 +123,7 @@ def test_the_hosts_null_device_cannot_be_changed(runtime, made):
 
 
 @pytest.mark.control
-def test_a_naive_mask_lets_root_change_it(made):
+def test_a_naive_mask_lets_root_change_the_null_device(made):
     os.mknod(made.path / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
 
     def run():
@@ -135,7 +135,7 @@ def test_a_naive_mask_lets_root_change_it(made):
 
 
 @pytest.mark.control
-def test_a_naive_mask_of_one_name_leaves_another(made):
+def test_a_naive_mask_of_a_link_leaves_its_target_readable(made):
     """Covering the configured path and not what it leads to."""
 
     def run():

@@ -66,20 +66,20 @@ def test_a_link_in_the_place_of_a_pid_file_is_replaced(runtime, bundle, alice, t
 
 
 @pytest.mark.control
-def test_a_naive_pid_file_follows_it(alice, target):
+def test_a_naive_pid_file_is_written_through_a_link(alice, target):
     (alice / "pid").symlink_to(target)
     (alice / "pid").write_text("123")
     assert target.read_text() == "123"
 
 
-def test_a_fifo_in_its_place_is_replaced_without_a_wait(runtime, bundle, alice):
+def test_a_fifo_in_the_place_of_a_pid_file_is_replaced_without_a_wait(runtime, bundle, alice):
     os.mkfifo(alice / "pid")
     runtime.output(bundle("true"), "--pid-file", alice / "pid")
     assert (alice / "pid").read_text().isdecimal()
 
 
 @pytest.mark.control
-def test_a_naive_pid_file_waits_for_its_reader(alice):
+def test_a_naive_pid_file_waits_for_the_reader_of_a_fifo(alice):
     os.mkfifo(alice / "pid")
     with subprocess.Popen(["sh", "-c", f"echo up; echo 123 >{alice}/pid"], stdout=-1) as naive:
         assert naive.stdout.read(2) == b"up"
@@ -173,7 +173,7 @@ def test_a_log_is_not_written_through_a_link_of_another_user(runtime, alice, tar
 
 
 @pytest.mark.control
-def test_a_naive_log_is(alice, target):
+def test_a_naive_log_is_written_through_a_link_of_another_user(alice, target):
     (alice / "log").symlink_to(target)
     fd = os.open(alice / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(fd, b"by alice's choice\n")
@@ -219,13 +219,13 @@ def test_a_link_of_another_user_leads_to_no_socket(alice, listener):
         naive.connect(str(alice / "console"))
 
 
-def test_a_link_of_ours_does(tmp_path, listener):
+def test_a_link_of_ours_leads_to_a_socket(tmp_path, listener):
     (tmp_path / "console").symlink_to("socket")
     os.close(sockets.connect(str(tmp_path / "console")))
     listener.accept()[0].close()
 
 
-def test_what_is_sent_arrives(tmp_path, listener):
+def test_a_descriptor_that_is_sent_arrives(tmp_path, listener):
     connection = sockets.connect(str(tmp_path / "socket"))
     assert os.get_blocking(connection)
     sockets.send(connection, 0)
@@ -249,7 +249,7 @@ def test_a_path_longer_than_an_address_can_be_connected_to(tmp_path):
     os.close(fd)
 
 
-def test_no_connection_waits_for_one_who_does_not_accept(tmp_path, listener):
+def test_no_connection_waits_for_a_listener_that_does_not_accept(tmp_path, listener):
     """A queue of 0 has space for one."""
     first = sockets.connect(str(tmp_path / "socket"))
     with pytest.raises(KernelError, match="socket does not accept connections"):
@@ -258,14 +258,14 @@ def test_no_connection_waits_for_one_who_does_not_accept(tmp_path, listener):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "file", "directory"])
-def test_what_is_no_socket_is_named(tmp_path, kind):
+def test_a_path_that_is_no_socket_is_named(tmp_path, kind):
     path = tmp_path / "place"
     {"fifo": os.mkfifo, "file": Path.touch, "directory": os.mkdir}[kind](path)
     with pytest.raises(KernelError, match=f"connect: {path} is not a socket"):
         sockets.connect(str(path))
 
 
-def test_nothing_stays_open(tmp_path, alice, listener):
+def test_a_failed_connection_leaves_no_descriptor_open(tmp_path, alice, listener):
     gc.collect()  # what other tests left
     before = os.listdir("/proc/self/fd")
     (alice / "console").symlink_to(tmp_path / "socket")
@@ -319,7 +319,7 @@ def test_an_archive_of_roots_is_loaded(packed):
     assert loads_archive()
 
 
-def test_so_is_one_of_whoever_owns_the_source(packed, tmp_path, monkeypatch):
+def test_an_archive_of_the_owner_of_the_source_is_loaded(packed, tmp_path, monkeypatch):
     source = tmp_path / "archive.py"
     source.touch()
     os.chown(source, ALICE, ALICE)
@@ -330,42 +330,42 @@ def test_so_is_one_of_whoever_owns_the_source(packed, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646])
-def test_one_that_others_can_write_to_is_not(packed, mode):
+def test_an_archive_that_others_can_write_to_is_not_loaded(packed, mode):
     packed.chmod(mode)
     assert not loads_archive()
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
-def test_nor_is_one_in_a_directory_that_others_can_write_to(packed, mode):
+def test_an_archive_in_a_directory_that_others_can_write_to_is_not_loaded(packed, mode):
     packed.parent.chmod(mode)
     assert not loads_archive()
 
 
-def test_nor_is_one_in_a_directory_of_another_user(packed, monkeypatch, tmp_path):
+def test_an_archive_in_a_directory_of_another_user_is_not_loaded(packed, monkeypatch, tmp_path):
     assert loads_archive()
     os.chown(tmp_path, ALICE, ALICE)
     assert not loads_archive()
 
 
-def test_nor_is_one_for_another_version_of_the_byte_code(packed):
+def test_an_archive_for_another_version_of_the_byte_code_is_not_loaded(packed):
     content = packed.read_bytes()
     packed.write_bytes(bytes(4) + content[4:])
     assert not loads_archive()
 
 
-def test_nor_is_one_behind_a_link(packed):
+def test_an_archive_behind_a_link_is_not_loaded(packed):
     packed.rename(packed.parent / "other")
     packed.symlink_to("other")
     assert not loads_archive()
 
 
-def test_nor_is_a_fifo_waited_for(packed):
+def test_a_fifo_in_the_place_of_an_archive_is_not_waited_for(packed):
     packed.unlink()
     os.mkfifo(packed)
     assert not loads_archive()
 
 
-def test_without_one_the_modules_are_imported_in_the_ordinary_way(packed):
+def test_without_an_archive_modules_are_imported_in_the_ordinary_way(packed):
     packed.unlink()
     assert not loads_archive()
 
@@ -384,7 +384,7 @@ def test_the_archive_and_the_program_are_readable_to_all_whatever_the_umask(
     assert modes == [0o755, 0o644]
 
 
-def test_the_program_is_not_written_through_a_link_that_waits_for_it(alice, target):
+def test_the_program_is_not_written_through_a_planted_link(alice, target):
     """As it was: a temporary file with a name that another user can know."""
     naive = alice / f"pycontain.{os.getpid()}"
     naive.symlink_to(target)
@@ -398,7 +398,7 @@ def test_the_program_is_not_written_through_a_link_that_waits_for_it(alice, targ
 # --- the rule itself -----------------------------------------------------------------------------
 
 
-def test_a_descriptor_can_be_named(tmp_path):
+def test_a_descriptor_can_be_named_as_a_log(tmp_path):
     """/dev/stderr leads to such a link, in a directory of /proc that is ours."""
     reader, writer = os.pipe()
     with open(

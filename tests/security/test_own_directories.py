@@ -45,20 +45,20 @@ def test_a_root_that_only_we_can_write_to_is_ours(folder, mode):
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o1777, 0o1770, 0o2770])
-def test_a_root_that_others_can_write_to_is_refused_sticky_or_not(folder, mode):
+def test_a_root_that_others_can_write_to_is_refused_even_if_it_is_sticky(folder, mode):
     root = made(folder / "root", 0, mode)
     assert refusal(root) == (str(root), WRITABLE)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
-def test_so_is_one_below_a_directory_that_others_can_write_to(folder, mode):
+def test_a_root_below_a_directory_that_others_can_write_to_is_refused(folder, mode):
     above = made(folder / "above", 0, mode)
     made(above / "between", 0, 0o700)
     made(above / "between/root", 0, 0o700)
     assert refusal(above / "between/root") == (str(above), WRITABLE)
 
 
-def test_below_a_sticky_directory_our_own_is_safe(folder):
+def test_a_root_of_ours_in_a_sticky_directory_is_safe(folder):
     made(folder / "sticky", 0, 0o1777)
     made(folder / "sticky/root", 0, 0o700)
     assert safe_path.open_directory(str(folder / "sticky/root")).fd >= 0
@@ -66,7 +66,7 @@ def test_below_a_sticky_directory_our_own_is_safe(folder):
     assert safe_path.open_directory(around).fd >= 0
 
 
-def test_there_another_user_can_neither_rename_nor_remove_it(folder):
+def test_another_user_cannot_rename_or_remove_a_root_in_a_sticky_directory(folder):
     """What the rule relies on; in a directory that is not sticky, both are possible."""
     made(folder / "sticky", 0, 0o1777)
     root = made(folder / "sticky/root", 0, 0o700)
@@ -87,13 +87,13 @@ def test_there_another_user_can_neither_rename_nor_remove_it(folder):
 
 
 @pytest.mark.parametrize("place", ["above", "above/between", "above/between/root"])
-def test_each_directory_on_the_way_must_be_roots_or_ours(folder, place):
+def test_each_directory_above_a_root_must_belong_to_root_or_to_us(folder, place):
     for name in ("above", "above/between", "above/between/root"):
         made(folder / name, ALICE if name == place else 0, 0o700)
     assert refusal(folder / "above/between/root") == (str(folder / place), BY_ALICE)
 
 
-def test_the_owner_of_a_sticky_directory_is_no_exception(folder):
+def test_a_sticky_directory_of_another_user_is_refused(folder):
     made(folder / "sticky", ALICE, 0o1777)
     made(folder / "sticky/root", 0, 0o700)
     assert refusal(folder / "sticky/root") == (str(folder / "sticky"), BY_ALICE)
@@ -106,7 +106,7 @@ def test_an_access_control_list_shows_in_the_bits_of_the_group(folder):
     assert refusal(root) == (str(root), WRITABLE)
 
 
-def test_what_is_missing_is_created_for_us_alone(folder):
+def test_missing_directories_are_created_for_us_alone(folder):
     assert safe_path.open_directory(str(folder / "a/b/root"), create=True).fd >= 0
     for name in ("a", "a/b", "a/b/root"):
         found = (folder / name).stat()
@@ -162,7 +162,7 @@ def seen_by_alice(folder, root, passwd="", group="", gid=ALICE):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_the_members_of_a_users_group_decide_whether_it_may_write(folder, host):
+def test_a_users_own_group_may_write_only_if_it_has_no_other_members(folder, host):
     """A system that gives each user a group sets the umask to 002."""
     passwd, group, is_hers = HOSTS[host]
     above = made(folder / "above", ALICE, 0o775)
@@ -173,7 +173,7 @@ def test_the_members_of_a_users_group_decide_whether_it_may_write(folder, host):
 
 
 @pytest.mark.control
-def test_a_member_can_put_something_else_in_its_place(folder):
+def test_a_member_of_the_group_can_replace_a_root_below_a_directory_that_it_may_write_to(folder):
     root = made(made(folder / "above", ALICE, 0o775) / "root", ALICE, 0o700)
 
     def attack():
@@ -187,25 +187,25 @@ def test_a_member_can_put_something_else_in_its_place(folder):
 
 
 @pytest.mark.parametrize(("group", "gid"), [(BOB, ALICE), (BOB, BOB), (0, 0), (ALICE, BOB)])
-def test_no_other_group_may_write_not_even_one_without_members(folder, group, gid):
+def test_no_other_group_may_write_even_if_it_has_no_members(folder, group, gid):
     root = made(folder / "root", ALICE, 0o700)
     os.chown(root, ALICE, group)
     root.chmod(0o775)
     assert WRITABLE in seen_by_alice(folder, root, gid=gid)
 
 
-def test_nor_may_all_others(folder):
+def test_a_root_that_everybody_can_write_to_is_refused_to_its_owner(folder):
     assert WRITABLE in seen_by_alice(folder, made(folder / "root", ALICE, 0o777))
 
 
-def test_nor_may_those_whom_an_access_control_list_names(folder):
+def test_a_root_that_an_access_control_list_opens_to_others_is_refused(folder):
     root = made(folder / "root", ALICE, 0o700)
     permit(root, BOB)
     as_user(BOB, (root / "by-bob").mkdir)
     assert WRITABLE in seen_by_alice(folder, root)
 
 
-def test_the_error_says_what_to_do_about_it(folder, runtime):
+def test_the_error_names_the_chmod_that_makes_a_root_safe(folder, runtime):
     runtime.root = made(folder / "root", 0, 0o775)
     said = runtime.refuses("list")
     assert f"{runtime.root} {WRITABLE}" in said
@@ -229,14 +229,14 @@ def test_a_link_that_only_we_can_have_made_is_followed(folder, target):
     assert os.path.samestat(os.fstat(opened.fd), (folder / "there/root").stat())
 
 
-def test_what_it_leads_to_is_checked_as_well(folder):
+def test_the_directories_to_which_a_link_leads_are_checked(folder):
     made(folder / "alice", ALICE)
     made(folder / "alice/root", 0, 0o700)
     (folder / "way").symlink_to(folder / "alice/root")
     assert refusal(folder / "way") == (str(folder / "alice"), BY_ALICE)
 
 
-def test_a_link_in_a_sticky_directory_is_refused_whoever_owns_it(folder):
+def test_a_link_in_a_sticky_directory_is_refused_whoever_owns_the_link(folder):
     """A link of ours can be there under a name that another user chose (link(2))."""
     sticky = made(folder / "sticky", 0, 0o1777)
     (sticky / "root").symlink_to("/etc")
@@ -245,7 +245,7 @@ def test_a_link_in_a_sticky_directory_is_refused_whoever_owns_it(folder):
     assert os.stat(sticky / "root").st_uid == 0, "the naive check is satisfied"
 
 
-def test_a_loop_of_links_ends(folder):
+def test_a_loop_of_links_in_the_path_of_a_root_is_an_error(folder):
     (folder / "loop").symlink_to("loop")
     with pytest.raises(KernelError, match="too many levels of symbolic links"):
         safe_path.open_directory(str(folder / "loop/root"))
@@ -266,7 +266,7 @@ def test_a_file_system_mounted_in_a_sticky_directory_is_refused(folder):
     assert in_a_child(look) == [str(root), why, 0, 0o700]
 
 
-def test_one_mounted_where_only_we_can_mount_is_not(folder):
+def test_a_file_system_mounted_in_a_mount_namespace_of_ours_is_accepted(folder):
     root = made(folder / "root")
 
     def look():
@@ -280,7 +280,7 @@ def test_one_mounted_where_only_we_can_mount_is_not(folder):
 # --- other users as callers ----------------------------------------------------------------------
 
 
-def test_another_user_has_a_root_of_their_own(folder):
+def test_another_user_can_have_a_root_of_their_own(folder):
     made(folder / "sticky", 0, 0o1777)
     root = folder / "sticky/of-alice"
 
@@ -295,7 +295,7 @@ def test_another_user_has_a_root_of_their_own(folder):
     assert refusal(root) == (str(root), BY_ALICE)
 
 
-def test_for_them_directories_of_roots_are_safe_but_not_its_containers(folder):
+def test_another_user_may_read_a_directory_of_root_but_sees_no_containers(folder):
     root = made(folder / "root")
     reserve(root, "of-root")
 

@@ -73,7 +73,7 @@ def command(request, monkeypatch):
         monkeypatch.setattr("tests.bundles.COMMAND", [sys.executable, "-m", "pycontain"])
 
 
-def test_the_program_cannot_write_to_what_ran_it(runtime, bundle, command):
+def test_the_program_cannot_write_to_the_interpreter_that_ran_it(runtime, bundle, command):
     made = bundle("", {"process.args": ["/prog"]})
     plant(made.rootfs)
     container = runtime.started(made)
@@ -81,7 +81,7 @@ def test_the_program_cannot_write_to_what_ran_it(runtime, bundle, command):
     assert is_refused(runtime.printed(container)), runtime.printed(container)
 
 
-def test_nor_can_the_program_of_an_exec(runtime, bundle, command):
+def test_the_program_of_an_exec_cannot_write_to_the_interpreter(runtime, bundle, command):
     made = bundle("sleep 100")
     plant(made.rootfs)
     container = runtime.started(made)
@@ -89,7 +89,7 @@ def test_nor_can_the_program_of_an_exec(runtime, bundle, command):
 
 
 @pytest.mark.control
-def test_a_naive_runtime_is_written_to(bundle, tmp_path):
+def test_the_program_of_a_naive_runtime_writes_to_the_interpreter(bundle, tmp_path):
     """A copy of the interpreter is the victim; what it runs from is not sealed."""
     made = bundle("")
     plant(made.rootfs)

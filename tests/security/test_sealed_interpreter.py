@@ -293,7 +293,7 @@ print(posix.readlink("/proc/self/exe"), sys.executable, *sys.argv[1:])
 
 
 @x86_64
-def test_root_starts_the_sealed_interpreter_at_once_and_others_the_ordinary_one(
+def test_root_starts_the_sealed_interpreter_and_others_the_ordinary_one(
     victim, folder, monkeypatch
 ):
     def work():
@@ -319,7 +319,7 @@ def test_an_interpreter_that_is_gone_is_named(folder):
 
 
 @x86_64
-def test_without_a_place_for_it_the_first_line_names_the_interpreter(monkeypatch):
+def test_without_a_directory_for_the_seal_the_first_line_names_the_interpreter(monkeypatch):
     monkeypatch.setattr(shebang, "_FOLDER", "/proc/nowhere")
     assert shebang.write("/usr/bin/python3") == "/usr/bin/python3"
 

@@ -101,7 +101,7 @@ def test_a_dynamic_interpreter_is_sealed_with_its_library(dynamic):
 
 
 @pytest.mark.control
-def test_a_dynamic_interpreter_s_library_can_be_written_to_otherwise(dynamic):
+def test_the_library_of_an_unsealed_dynamic_interpreter_can_be_written_to(dynamic):
     program, library, by_default = dynamic
 
     def work():

@@ -101,7 +101,7 @@ def test_a_naive_seal_follows_a_planted_link(victim, folder):
 # --- what is stale -------------------------------------------------------------------------------
 
 
-def test_the_seal_of_an_interpreter_that_is_gone_is_removed_while_it_runs(victim):
+def test_the_seal_of_a_deleted_interpreter_is_removed_while_it_runs(victim):
     other = victim.with_name("python4")
     shutil.copy(victim, other)
 

@@ -41,19 +41,19 @@ VERBS = {
 
 
 @pytest.mark.parametrize("words", VERBS.values(), ids=VERBS)
-def test_no_command_trusts_it(runtime, forged, words):
+def test_no_command_trusts_the_state_of_another_user(runtime, forged, words):
     said = runtime.refuses(*(forged if word == "ID" else word for word in words))
     assert f"{runtime.root / forged} belongs to user {OTHER_USER}, not to user 0" in said
     assert "choose a --root" in said
     assert (runtime.root / forged / "state.json").exists()
 
 
-def test_list_leaves_it_out(runtime, forged):
+def test_list_leaves_out_the_state_of_another_user(runtime, forged):
     assert forged not in runtime.ok("list", "--quiet").words
 
 
 @pytest.mark.control
-def test_owned_by_root_it_would_be_trusted(runtime, forged):
+def test_the_same_state_owned_by_root_is_trusted(runtime, forged):
     os.chown(runtime.root / forged, 0, 0)
     assert runtime.ok("exec", forged, "echo", "hello").out == "hello\n"
 

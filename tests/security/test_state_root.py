@@ -94,7 +94,7 @@ def test_a_naive_remove_loses_the_race(race):
                 continue
 
 
-def test_no_command_uses_such_a_root_whatever_happens_meanwhile(runtime, bundle, race):
+def test_no_command_uses_a_root_that_others_can_exchange_while_it_runs(runtime, bundle, race):
     runtime.root = race.root
     before = snapshot(race.victim)
     run = ["run", "--bundle", str(bundle("true").path), "c2"]
@@ -117,7 +117,7 @@ def credulous(monkeypatch):
         monkeypatch.setattr(safe_path._Walk, name, lambda *_: None)
 
 
-def test_what_is_open_already_is_used_whatever_its_path_leads_to(race, credulous):
+def test_an_open_state_directory_is_used_wherever_its_path_leads(race, credulous):
     race.fill()
     directory = StateDir.open(str(race.root), "c1")
     before = snapshot(race.victim)
@@ -140,7 +140,7 @@ def test_what_is_open_already_is_used_whatever_its_path_leads_to(race, credulous
 
 
 @pytest.mark.control
-def test_the_same_by_path_empties_the_other_directory(race):
+def test_a_naive_removal_by_path_empties_the_exchanged_directory(race):
     race.fill()
     race.exchange()
     path = race.root / "c1"  # was checked before
@@ -218,7 +218,7 @@ def test_a_directory_whose_id_was_reused_is_not_taken_for_the_old_one(folder):
     assert StateDir.open(str(folder / "root"), "c1").load().id == "c1"
 
 
-def test_the_containers_of_a_root_are_found_in_the_one_that_was_opened(folder):
+def test_containers_are_listed_from_the_root_that_was_opened(folder):
     root = folder / "root"
     for name in ("c1", "c2"):
         reserve(root, name)
@@ -271,7 +271,7 @@ def test_an_error_that_is_kept_keeps_nothing_open(folder):
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_json_of_list_is_about_ours_alone(runtime, bundle):
+def test_list_as_json_shows_our_containers_alone(runtime, bundle):
     id = runtime.started(bundle("sleep 100"))
     made(runtime.root / "of-alice", ALICE)
     assert [one["id"] for one in json.loads(runtime.ok("list", "--format=json").out)] == [id]

@@ -141,7 +141,7 @@ def test_masks_and_read_only_paths_are_where_the_mount_is(made, outside, name):
 
 @pytest.mark.control
 @pytest.mark.parametrize("name", OF)
-def test_naive_masks_are_where_the_name_is(made, outside, name, monkeypatch):
+def test_naive_masks_are_where_the_path_leads(made, outside, name, monkeypatch):
     from_the_root(monkeypatch)
 
     def work():
@@ -151,7 +151,7 @@ def test_naive_masks_are_where_the_name_is(made, outside, name, monkeypatch):
     assert in_a_child(work) == OF[name]
 
 
-def test_a_bind_of_a_whole_proc_is_protected_too(made, outside):
+def test_masks_and_read_only_paths_hold_on_a_bind_of_a_whole_proc(made, outside):
     bind = {"destination": "/proc", "source": "/proc", "options": ["rbind"]}
     made.edit({"mounts": [bind, *MOUNTS[1:], SYSFS]})
 
@@ -162,7 +162,7 @@ def test_a_bind_of_a_whole_proc_is_protected_too(made, outside):
     assert in_a_child(work) == []
 
 
-def test_masks_hold_when_all_of_proc_is_read_only_too(made, outside):
+def test_masks_hold_when_all_of_proc_is_read_only(made, outside):
     """A read-only path that is a mount itself is not covered by another."""
     made.edit({"linux.readonlyPaths": ["/proc", "/sys", *PROTECTED]})
 
@@ -214,7 +214,7 @@ def test_devices_and_mounts_are_in_the_dev_that_was_mounted(made, outside):
 
 
 @pytest.mark.control
-def test_a_naive_runtime_makes_them_in_the_decoy(made, outside, monkeypatch):
+def test_a_naive_runtime_creates_devices_and_mounts_in_the_decoy(made, outside, monkeypatch):
     from_the_root(monkeypatch)
     has_pts, dev, decoy, net = dev_of(made, outside)
     assert not has_pts
@@ -246,14 +246,16 @@ def swapped_after_the_check(made, monkeypatch):
     return work
 
 
-def test_the_dev_that_was_checked_is_the_one_that_is_filled(made, swapped_after_the_check):
+def test_devices_are_created_in_the_dev_that_was_checked(made, swapped_after_the_check):
     in_a_child(swapped_after_the_check)
     assert os.listdir(made.rootfs / "host") == []
     assert os.listdir(made.rootfs / "swapped/net") == ["fuse"]
 
 
 @pytest.mark.control
-def test_a_naive_check_is_of_another_dev(made, swapped_after_the_check, monkeypatch):
+def test_a_naive_check_is_of_another_dev_than_the_one_that_is_filled(
+    made, swapped_after_the_check, monkeypatch
+):
     monkeypatch.setattr(
         devices, "_device_folder", lambda path, dev, inside: inside.make_directory(path)
     )
@@ -302,7 +304,7 @@ LONG = {
 }
 
 
-def test_a_mount_with_long_options_is_found_again_whatever_its_target_is_called(
+def test_a_mount_with_long_options_is_found_again_after_its_target_was_swapped(
     made, outside, monkeypatch
 ):
     """mount(2) gives no descriptor: what is looked up afterwards could be another mount."""

@@ -63,7 +63,7 @@ def typed(master):
 ADMIN = {"bounding": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]}
 
 
-def test_the_callers_terminal_is_not_the_containers(runtime, bundle, caller):
+def test_the_callers_terminal_is_out_of_reach_of_the_container(runtime, bundle, caller):
     master, how = caller
     made = bundle("", {"process.args": python(INJECT), "process.capabilities": ADMIN})
     give_python(made)
@@ -75,7 +75,7 @@ def test_the_callers_terminal_is_not_the_containers(runtime, bundle, caller):
     assert typed(master) == b""
 
 
-def test_nor_that_of_an_exec(runtime, bundle, caller):
+def test_the_callers_terminal_is_out_of_reach_of_an_exec(runtime, bundle, caller):
     master, how = caller
     made = bundle("sleep 100", {"process.capabilities": ADMIN})
     give_python(made)
@@ -87,7 +87,7 @@ def test_nor_that_of_an_exec(runtime, bundle, caller):
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
-def test_the_callers_terminal_stays_its_owners(runtime, bundle, caller, verb):
+def test_the_callers_terminal_keeps_its_owner(runtime, bundle, caller, verb):
     """Its owner could open it after the container has ended, and read what the caller types."""
     _, how = caller
     before = owner(how["stdin"])

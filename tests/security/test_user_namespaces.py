@@ -79,7 +79,7 @@ def test_a_file_of_the_hosts_root_can_be_neither_read_nor_changed(runtime, mappe
 
 
 @pytest.mark.control
-def test_without_a_user_namespace_it_can(runtime, bundle, secret):
+def test_without_a_user_namespace_a_file_of_the_hosts_root_can_be_read(runtime, bundle, secret):
     assert runtime.run(bundle(READ, ALL | secret)).words == ["secret"]
 
 
@@ -108,7 +108,9 @@ def test_a_process_of_the_hosts_root_can_be_neither_signalled_nor_inspected(
 
 
 @pytest.mark.control
-def test_without_a_user_namespace_a_process_can(runtime, bundle, victim):
+def test_without_a_user_namespace_a_process_of_the_hosts_root_can_be_inspected(
+    runtime, bundle, victim
+):
     kinds = [entry for entry in SHARED_PIDS["linux.namespaces"] if entry["type"] != "user"]
     made = bundle(attacks(victim), ALL | {"linux.namespaces": kinds, "mounts": HOSTS_PROC})
     assert runtime.run(made).words == ["signalled", "inspected", "changed"]
@@ -120,7 +122,7 @@ UNLOCK = "mount -o remount,bind,rw,suid,dev,exec /data 2>/dev/null && echo unloc
 
 
 @pytest.mark.parametrize("options", [["bind", "ro"], ["rbind", "ro", "nosuid", "nodev", "noexec"]])
-def test_what_a_bind_mount_was_denied_cannot_be_taken_back(runtime, mapped, tmp_path, options):
+def test_the_restrictions_of_a_bind_mount_cannot_be_removed(runtime, mapped, tmp_path, options):
     bind = {"destination": "/data", "source": str(tmp_path), "options": options}
     assert runtime.output(mapped(UNLOCK, {"mounts": [*MOUNTS, bind]})).words == ["locked"]
 
@@ -136,7 +138,7 @@ def test_a_submount_cannot_be_removed_to_see_what_it_covers(runtime, mapped, tmp
 
 
 @pytest.mark.control
-def test_a_detached_mount_of_the_host_keeps_none_of_it(tmp_path):
+def test_the_restrictions_of_a_detached_mount_can_be_removed(tmp_path):
     """So do runtimes that hand such mounts over to the container."""
 
     def unlocks() -> bool:
@@ -206,7 +208,9 @@ def inside(pid: int, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("shares_pids", [True, False])
-def test_who_is_in_the_namespace_cannot_inspect_what_is_half_made(runtime, mapped, shares_pids):
+def test_a_process_in_the_namespace_cannot_inspect_the_child_at_its_setup(
+    runtime, mapped, shares_pids
+):
     changes = SHARED_PIDS | {"mounts": MOUNTS[1:]} if shares_pids else {}
     id = runtime.started(mapped("sleep 100", changes))
     with half_made(runtime, "exec", id, "true") as (_, child):
@@ -231,7 +235,7 @@ sys.stdin.read()
 
 
 @pytest.mark.control
-def test_who_is_in_the_namespace_can_inspect_a_naive_process(runtime, mapped):
+def test_a_process_in_the_namespace_can_inspect_a_naive_child(runtime, mapped):
     pid = runtime.state(runtime.started(mapped("sleep 100")))["pid"]
     pipe = subprocess.PIPE
     command = [PYTHON, "-ISc", NAIVE, f"/proc/{pid}/ns/user"]
@@ -266,7 +270,7 @@ def test_the_namespace_is_the_hosts_roots(runtime, mapped):
 
 
 @pytest.mark.control
-def test_one_that_the_mapped_root_creates_is_its_own():
+def test_a_namespace_that_the_mapped_root_creates_is_its_own():
     command = ["setpriv", "--reuid", str(FIRST), "--clear-groups", "unshare", "--user"]
     script = ["sh", "-c", "echo up; exec cat"]
     pipe = subprocess.PIPE

@@ -80,7 +80,7 @@ def naive_by_name(user):
 
 
 @pytest.mark.control
-def test_a_naive_lookup_makes_it_root():
+def test_a_naive_lookup_makes_a_number_root():
     assert naive_by_name("1000") == 0
 
 
@@ -107,7 +107,7 @@ def test_the_callers_groups_are_dropped_by_exec(runtime, container):
 
 
 @pytest.mark.control
-def test_a_naive_change_of_user_keeps_them():
+def test_a_naive_change_of_user_keeps_the_callers_groups():
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
