@@ -50,7 +50,7 @@ def bound(runtime, bundle, other):
 
 
 @pytest.mark.parametrize("at", [spelling for spelling in SPELLINGS if spelling])
-def test_it_becomes_the_root_and_later_mounts_land_in_it(runtime, bound, other, at):
+def test_a_bind_mount_on_the_root_becomes_the_root_of_later_mounts(runtime, bound, other, at):
     made = bound("cat /which; touch /new; cat /proc/self/mountinfo", at=at)
     which, *lines = runtime.output(made).lines
     found = mountinfo.read("\n".join(lines))
@@ -63,14 +63,14 @@ def test_it_becomes_the_root_and_later_mounts_land_in_it(runtime, bound, other, 
     assert not (made.rootfs / "late").exists()
 
 
-def test_without_rbind_it_has_no_submounts(runtime, bound):
+def test_a_root_bound_without_rbind_has_no_submounts(runtime, bound):
     made = bound("ls /; cat /proc/self/mountinfo")
     bind = made.config["mounts"][0]
     made.edit({"mounts": [{**bind, "options": ["bind"]}, *MOUNTS]})
     assert "/sub " not in runtime.output(made).out
 
 
-def test_what_was_mounted_before_it_is_gone(runtime, bound):
+def test_mounts_before_the_bound_root_are_gone(runtime, bound):
     early = [{"destination": f"/{name}", "type": "tmpfs", "options": ["ro"]} for name in "ab"]
     made = bound("cat /proc/self/mountinfo", before=[*MOUNTS, *early])
     lines = runtime.output(made).lines
@@ -78,7 +78,7 @@ def test_what_was_mounted_before_it_is_gone(runtime, bound):
     assert sorted(points) == ["/", "/dev", "/dev/pts", "/dev/shm", "/late", "/proc", "/sub"]
 
 
-def test_of_two_the_last_one_is_the_root(runtime, bound, tmp_path):
+def test_the_last_of_two_bind_mounts_on_the_root_is_the_root(runtime, bound, tmp_path):
     (tmp_path / "first").mkdir()
     first = {"destination": "/", "source": str(tmp_path / "first"), "options": ["rbind", "ro"]}
     made = bound("cat /which; touch /late/x /x && echo written", before=[first])
@@ -86,7 +86,7 @@ def test_of_two_the_last_one_is_the_root(runtime, bound, tmp_path):
     assert list((tmp_path / "first").iterdir()) == []
 
 
-def test_exec_has_the_same_root(runtime, bound):
+def test_exec_has_the_bound_root(runtime, bound):
     container = runtime.started(bound("sleep 100", before=MOUNTS))
     assert runtime.ok("exec", container, "cat", "/which").out == "other\n"
     pid = runtime.state(container)["pid"]
@@ -102,7 +102,9 @@ READ_ONLY = {
 
 
 @pytest.mark.parametrize("why", READ_ONLY)
-def test_it_becomes_read_only_once_all_is_created_in_it(runtime, bound, other, why):
+def test_a_bound_root_becomes_read_only_after_everything_is_created_in_it(
+    runtime, bound, other, why
+):
     options, changes = READ_ONLY[why]
     made = bound("touch /late/x /sub/x; touch /x", *options, changes=changes)
     made.edit({"process.cwd": "/work"})
@@ -112,14 +114,14 @@ def test_it_becomes_read_only_once_all_is_created_in_it(runtime, bound, other, w
     (other / "y").touch()
 
 
-def test_its_attributes_are_those_of_its_options(runtime, bound):
+def test_a_bound_root_has_the_attributes_of_its_options(runtime, bound):
     made = bound("cat /proc/self/mountinfo", "nosuid", "nodev")
     found = mountinfo.read(runtime.output(made).out)
     assert {"nosuid", "nodev", "rw"} <= found["/"].options
     assert "nosuid" not in found["/sub"].options
 
 
-def test_masked_and_read_only_paths_are_in_it(runtime, bound, other):
+def test_masked_and_read_only_paths_are_in_the_bound_root(runtime, bound, other):
     changes = {"linux.maskedPaths": ["/secret", "/sub"], "linux.readonlyPaths": ["/fixed"]}
     (other / "secret").write_text("secret\n")
     (other / "sub/secret").write_text("secret\n")
@@ -131,7 +133,7 @@ def test_masked_and_read_only_paths_are_in_it(runtime, bound, other):
 
 
 @pytest.mark.parametrize("flag", [(), ("--no-pivot",)])
-def test_there_is_no_way_to_the_rootfs_or_the_host(runtime, bound, flag):
+def test_a_bound_root_has_no_way_to_the_rootfs_or_the_host(runtime, bound, flag):
     up = "cd /; for n in 1 2 3 4 5 6 7 8; do cd ..; done; cat which; ls /"
     done = runtime.output(bound(up, before=MOUNTS), *flag)
     assert done.words == [
@@ -153,7 +155,9 @@ ROOTS = [
 
 
 @pytest.mark.parametrize(("options", "root", "found"), ROOTS)
-def test_its_propagation_is_that_of_the_root_or_its_own(runtime, bound, options, root, found):
+def test_a_bound_root_has_the_propagation_of_rootfsPropagation_or_its_own(
+    runtime, bound, options, root, found
+):
     """rootfsPropagation is the root's; where it is unset, the mount's options hold."""
     changes = {"linux.rootfsPropagation": root} if root else {}
     made = bound("cat /proc/self/mountinfo", *options, changes=changes)
@@ -162,7 +166,7 @@ def test_its_propagation_is_that_of_the_root_or_its_own(runtime, bound, options,
 
 
 @pytest.mark.parametrize("propagation", ["shared", "rshared", "slave", "private"])
-def test_nothing_is_unmounted_on_the_host(runtime, bound, other, propagation):
+def test_a_bound_root_unmounts_nothing_on_the_host(runtime, bound, other, propagation):
     """The rootfs that goes has shared mounts of the host in it."""
     made = bound("echo inside", before=MOUNTS, changes={"linux.rootfsPropagation": propagation})
     for name in ("in", "in/deep"):
@@ -175,7 +179,7 @@ def test_nothing_is_unmounted_on_the_host(runtime, bound, other, propagation):
     assert after == before
 
 
-def test_hooks_find_it_where_the_rootfs_was(runtime, bound, other):
+def test_hooks_find_the_bound_root_where_the_rootfs_was(runtime, bound, other):
     made = bound("cat /hooked")
     hook = made.script("hook", f"cat {made.rootfs}/which > {made.rootfs}/hooked")
     made.edit({"hooks.createContainer": [{"path": str(hook), "env": ["PATH=/bin"]}]})
@@ -189,7 +193,7 @@ def test_only_a_bind_mount_becomes_the_root(runtime, bound):
         assert "mounts[4].destination = / is the root itself" in runtime.fails(made)
 
 
-def test_a_link_to_the_root_is_no_place_to_mount_on(runtime, bundle, other):
+def test_a_mount_on_a_link_to_the_root_is_refused(runtime, bundle, other):
     """The image chose that, not the configuration."""
     bind = {"destination": "/data", "source": str(other), "options": ["rbind"]}
     made = bundle("true")

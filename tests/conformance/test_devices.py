@@ -63,7 +63,7 @@ def test_a_user_can_use_the_standard_streams_by_name(runtime, bundle):
     assert (runtime.folder / f"{container}.err").read_text() == "err\n"
 
 
-def test_devices_of_the_configuration(runtime, bundle):
+def test_devices_of_the_configuration_are_created(runtime, bundle):
     devices = [
         {"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4},
         {"type": "b", "path": "/deep/er/disk", "major": 7, "minor": 300},
@@ -120,7 +120,7 @@ def test_a_bind_mounted_dev_is_left_alone(runtime, bundle, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bind", "devtmpfs"])
-def test_what_is_left_out_of_a_dev_of_the_host_is_named(runtime, bundle, tmp_path, kind):
+def test_devices_left_out_of_the_hosts_dev_are_named(runtime, bundle, tmp_path, kind):
     (tmp_path / "dev").mkdir()
     mount = {"destination": "/dev", "source": str(tmp_path / "dev"), "options": ["bind"]}
     if kind == "devtmpfs":
@@ -138,7 +138,7 @@ def test_what_is_left_out_of_a_dev_of_the_host_is_named(runtime, bundle, tmp_pat
     assert "/zz/disk" not in done.err
 
 
-def test_of_a_dev_of_its_own_nothing_is_left_out(runtime, bundle):
+def test_no_device_is_left_out_of_the_containers_own_dev(runtime, bundle):
     done = runtime.run(bundle("true", {"linux.devices": [INSIDE]}))
     assert done.err == ""
 
@@ -180,7 +180,7 @@ def test_without_a_mount_namespace_devices_and_links_are_created_in_the_rootfs(r
     ]
 
 
-def test_without_a_mount_namespace_a_device_of_the_image_must_be_the_right_one(runtime, bundle):
+def test_without_a_mount_namespace_a_wrong_device_of_the_image_is_refused(runtime, bundle):
     made = bundle("true", SHARED)
     (made.rootfs / "dev/null").write_text("a file")
     assert "/dev/null exists and is not the device c 1:3" in runtime.fails(made)
@@ -263,7 +263,7 @@ def test_only_allowed_devices_can_be_opened(runtime, bundle):
     assert runtime.run(made).words == ["null", "kmsg", "made"]
 
 
-def test_later_rules_win(runtime, bundle):
+def test_the_last_device_rule_that_matches_decides(runtime, bundle):
     rules = [
         {"allow": True, "access": "rwm"},
         {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "rw"},
@@ -277,7 +277,7 @@ def test_later_rules_win(runtime, bundle):
 # --- masked and read-only paths ------------------------------------------------------------------
 
 
-def test_masked_files_are_empty_and_masked_folders_too(runtime, bundle):
+def test_masked_files_and_directories_are_empty(runtime, bundle):
     script = f"cat /secret | wc -c; ls /vault; {STAT} /secret; (: >/vault/x) 2>&1; cat /proc/keys | wc -c"
     paths = ["/secret", "/vault", "/vault2", "/link", "/not/there", "/proc/keys", "/proc/scsi"]
     made = bundle(script, {"linux.maskedPaths": paths})
@@ -303,7 +303,7 @@ def test_a_masked_link_masks_its_target(runtime, bundle):
     assert runtime.output(made).out == ""
 
 
-def test_read_only_paths(runtime, bundle):
+def test_read_only_paths_cannot_be_written_to(runtime, bundle):
     script = """
     for i in /file /dir/x /dir/sub/x /proc/sys/net/ipv4/ip_forward; do
         (echo 1 >$i) 2>&1 | grep -o 'Read-only file system'
@@ -316,7 +316,7 @@ def test_read_only_paths(runtime, bundle):
     assert runtime.output(made).lines == ["Read-only file system"] * 4 + ["kept"]
 
 
-def test_what_is_mounted_below_a_read_only_path_is_read_only_too(runtime, bundle):
+def test_mounts_below_a_read_only_path_are_read_only(runtime, bundle):
     mounts = [*MOUNTS, {"destination": "/dir/sub", "type": "tmpfs"}]
     made = bundle("(: >/dir/sub/x) 2>&1", {"linux.readonlyPaths": ["/dir"], "mounts": mounts})
     done = runtime.run(made)
@@ -345,7 +345,7 @@ def own_cgroup(pid: int | str) -> str:
     return next(line[3:] for line in text.splitlines() if line.startswith("0::"))
 
 
-def test_an_absolute_cgroups_path_is_below_the_mount_point(runtime, bundle):
+def test_an_absolute_cgroups_path_starts_at_the_mount_point(runtime, bundle):
     path = f"/{TOKEN}-parent/of/it"
     id = runtime.started(bundle("sleep 100", {"linux.cgroupsPath": path}))
     assert own_cgroup(runtime.state(id)["pid"]) == path
@@ -368,7 +368,7 @@ def test_a_new_cgroup_is_accessible_to_all_whatever_the_callers_umask(runtime, b
         assert Path(find_mount(), f"{TOKEN}-masked", name).stat().st_mode & 0o777 == 0o755
 
 
-def test_an_existing_cgroup_stays(runtime, bundle):
+def test_an_existing_cgroup_stays_after_its_container(runtime, bundle):
     made = Path(find_mount(), f"{TOKEN}-before")
     made.mkdir()
     try:
@@ -393,7 +393,7 @@ def test_a_frozen_cgroup_is_refused(runtime, bundle):
         made.rmdir()
 
 
-def test_a_cgroup_with_processes_in_it_is_refused(runtime, bundle):
+def test_a_cgroup_with_processes_is_refused(runtime, bundle):
     first = runtime.started(bundle("sleep 100"))
     path = own_cgroup(runtime.state(first)["pid"])
     assert path in runtime.fails(bundle("", {"linux.cgroupsPath": path}))

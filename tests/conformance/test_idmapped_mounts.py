@@ -116,7 +116,7 @@ def test_a_mapping_that_the_kernel_refuses_is_named(runtime, bundle, data):
 
 
 @pytest.mark.parametrize("verb", ["create", "run"])
-def test_a_mapped_mount_with_and_without_a_child_that_shares_memory(runtime, bundle, data, verb):
+def test_a_mapped_mount_works_with_fork_and_with_vfork(runtime, bundle, data, verb):
     made = bundle("stat -c %u /data/root", bind(data, **OWN))
     if verb == "run":
         assert runtime.output(made).out == f"{SHIFT}\n"

@@ -38,7 +38,7 @@ WRONG_KINDS = [
 
 
 @pytest.mark.parametrize(("source", "destination", "words"), WRONG_KINDS)
-def test_a_file_over_a_directory_or_the_reverse(
+def test_the_error_of_a_file_on_a_directory_or_the_reverse_names_both(
     runtime, made, tmp_path, source, destination, words
 ):
     line = fails(runtime, made, bind(tmp_path / source, destination))
@@ -49,7 +49,7 @@ def test_a_file_over_a_directory_or_the_reverse(
 
 @pytest.mark.parametrize("mount", [{"type": "tmpfs"}, {"type": "mqueue", "source": "queue"}])
 @pytest.mark.parametrize("destination", ["/file", "/file/below"])
-def test_a_file_system_over_a_file(runtime, made, mount, destination):
+def test_the_error_of_a_file_system_on_a_file_names_the_mount(runtime, made, mount, destination):
     line = fails(runtime, made, {**mount, "destination": destination})
     source = mount.get("source", "tmpfs")
     assert line.startswith(f"pycontain: mount: mounts[4], {source} on {destination}: ")
@@ -57,7 +57,7 @@ def test_a_file_system_over_a_file(runtime, made, mount, destination):
     assert "not a directory" in line
 
 
-def test_a_missing_source(runtime, made):
+def test_the_error_of_a_missing_source_names_source_and_remedy(runtime, made):
     line = fails(runtime, made, bind("/does/not/exist", "/folder"))
     assert line == (
         "pycontain: bind: mounts[4], /does/not/exist on /folder: open: "
@@ -76,13 +76,15 @@ def test_a_missing_source(runtime, made):
     ],
     ids=lambda value: str(value)[:50],
 )  # fmt: skip
-def test_what_the_kernel_refuses(runtime, made, mount, place, words):
+def test_the_error_of_a_mount_that_the_kernel_refuses_names_the_mount(
+    runtime, made, mount, place, words
+):
     line = fails(runtime, made, {**mount, "destination": "/folder"})
     assert line.startswith(f"pycontain: {place}: ")
     assert words in line
 
 
-def test_a_copy_that_does_not_fit(runtime, made):
+def test_the_error_of_a_copy_that_does_not_fit_names_the_mount(runtime, made):
     (made.rootfs / "folder/deep").mkdir()
     (made.rootfs / "folder/deep/large").write_bytes(bytes(100_000))
     options = ["tmpcopyup", "size=16k"]
@@ -93,7 +95,7 @@ def test_a_copy_that_does_not_fit(runtime, made):
     )
 
 
-def test_a_read_only_place(runtime, made, tmp_path):
+def test_the_error_of_a_mount_point_on_a_read_only_mount_names_the_mount(runtime, made, tmp_path):
     """The mount point is missing, and cannot be made."""
     fixed = bind(tmp_path / "folder", "/fixed", "ro")
     made.edit({"mounts": [*MOUNTS, fixed, {"destination": "/fixed/new", "type": "tmpfs"}]})
@@ -102,7 +104,7 @@ def test_a_read_only_place(runtime, made, tmp_path):
     assert "read-only file system" in line
 
 
-def test_what_cannot_become_read_only_any_more(runtime, made):
+def test_the_error_of_a_busy_mount_that_should_become_read_only_names_the_mount(runtime, made):
     """A hook has left a process that writes there."""
     text = f"exec 9>{made.rootfs}/fixed/file; sleep 100 >/dev/null 2>&1 </dev/null &"
     hook = made.script("hook", text)
@@ -114,14 +116,14 @@ def test_what_cannot_become_read_only_any_more(runtime, made):
     )
 
 
-def test_the_containers_cgroup(runtime, made):
+def test_the_error_of_a_cgroup_mounted_on_a_file_names_the_mount(runtime, made):
     line = fails(runtime, made, {"destination": "/file", "type": "cgroup"})
     assert line.startswith("pycontain: bind cgroup: mounts[4], ")
     assert "on /file" in line
     assert "not a directory" in line
 
 
-def test_the_text_for_a_link_in_place_of_proc_stays_that_of_runc(runtime, made):
+def test_the_error_of_a_link_in_place_of_proc_is_that_of_runc(runtime, made):
     """Engines look for it."""
     made.edit({"mounts": MOUNTS[1:]})
     (made.rootfs / "proc").rmdir()
@@ -132,6 +134,6 @@ def test_the_text_for_a_link_in_place_of_proc_stays_that_of_runc(runtime, made):
     assert "/proc is not a directory: it must be mounted on ordinary directory" in line
 
 
-def test_a_configuration_error_names_the_mount_too(runtime, made):
+def test_a_configuration_error_of_a_mount_names_the_mount(runtime, made):
     line = fails(runtime, made, {"destination": "/folder", "source": "here"})
     assert "mounts[4] = here on /folder has no file system type" in line

@@ -74,7 +74,7 @@ def test_every_option_of_the_specification_is_known():
     assert set(MUST + SHOULD) - set(OPTIONS) == set()
 
 
-def test_every_option_has_its_row_here():
+def test_every_option_is_in_a_table_of_these_tests():
     assert ATTRIBUTES.keys() == FLAGS.keys()
     assert RECURSIVE_ATTRIBUTES.keys() == {f"r{option}" for option in FLAGS}
 
@@ -133,20 +133,20 @@ def shows(found: frozenset[str], wanted: tuple[set[str], set[str]]) -> bool:
 
 
 @pytest.mark.parametrize("option", FLAGS)
-def test_on_a_new_file_system(mounts, option):
+def test_an_option_applies_to_a_new_file_system(mounts, option):
     assert shows(mounts[f"/new/{option}"].options, FLAGS[option])
 
 
 @pytest.mark.parametrize("tree", ["plain", "flagged"])
 @pytest.mark.parametrize("option", FLAGS)
-def test_on_a_bind_mount(mounts, tree, option):
+def test_an_option_applies_to_a_bind_mount(mounts, tree, option):
     top = mounts[f"/{tree}/bind/{option}"]
     assert shows(top.options, FLAGS[option])
     assert f"/{tree}/bind/{option}/sub" not in mounts
 
 
 @pytest.mark.parametrize("option", FLAGS)
-def test_without_r_the_mounts_below_keep_their_flags(mounts, option):
+def test_an_option_without_r_leaves_the_mounts_below(mounts, option):
     below = mounts[f"/flagged/rbind/{option}/sub"].options
     assert set(_ALL_ON.split(",")) <= below
     assert {"rw", "relatime"} == mounts[f"/plain/rbind/{option}/sub"].options
@@ -154,34 +154,34 @@ def test_without_r_the_mounts_below_keep_their_flags(mounts, option):
 
 @pytest.mark.parametrize("tree", ["plain", "flagged"])
 @pytest.mark.parametrize("option", FLAGS)
-def test_with_r_the_mounts_below_follow(mounts, tree, option):
+def test_an_option_with_r_applies_to_the_mounts_below(mounts, tree, option):
     top = f"/{tree}/rbind/r{option}"
     assert shows(mounts[top].options, FLAGS[option])
     assert shows(mounts[f"{top}/sub"].options, FLAGS[option])
 
 
 @pytest.mark.parametrize("option", SUPERBLOCK)
-def test_on_the_superblock(mounts, option):
+def test_an_option_of_the_superblock_is_set(mounts, option):
     assert shows(mounts[f"/new/{option}"].superblock, SUPERBLOCK[option])
 
 
 @pytest.mark.parametrize("option", UNDONE)
-def test_off_the_superblock_again(mounts, option):
+def test_an_option_of_the_superblock_can_be_undone(mounts, option):
     assert option not in mounts[f"/new/{option}-{UNDONE[option]}"].superblock
 
 
 @pytest.mark.parametrize("option", WITHOUT_EFFECT)
-def test_accepted_without_effect(mounts, option):
+def test_an_obsolete_option_is_accepted_without_effect(mounts, option):
     found, nothing = mounts[f"/new/{option}"], mounts["/new/nothing"]
     assert (found.options, found.superblock) == (nothing.options, nothing.superblock)
 
 
-def test_the_later_of_two_options_wins(mounts):
+def test_the_last_of_contradicting_options_wins(mounts):
     assert mounts["/new/later-wins"].options == {"rw"}
 
 
 @pytest.mark.parametrize("option", PROPAGATION)
-def test_propagation(mounts, option):
+def test_an_option_of_propagation_applies_to_its_mounts(mounts, option):
     top, below = PROPAGATION[option]
     assert mounts[f"/way/{option}"].propagation == top
     assert mounts[f"/way/{option}/sub"].propagation == below
@@ -201,11 +201,11 @@ def test_remount_changes_the_file_system(mounts):
     assert "nodev" in found.options
 
 
-def test_recursive_bind_has_what_is_mounted_below(mounts):
+def test_rbind_includes_the_mounts_below(mounts):
     assert mounts["/again/bind/sub"].source == "sub"
 
 
-def test_the_host_keeps_its_flags(trees):
+def test_the_mounts_of_the_host_keep_their_flags(trees):
     text = Path("/proc/self/mountinfo").read_text()
     found = mountinfo.read(text)
     for top in trees:

@@ -26,7 +26,7 @@ def seen(runtime, made) -> dict[str, mountinfo.Mounted]:
 # --- file systems --------------------------------------------------------------------------------
 
 
-def test_file_systems_of_every_kind(runtime, bundle):
+def test_file_systems_of_every_kind_are_mounted(runtime, bundle):
     wanted = also(
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"},
@@ -71,7 +71,7 @@ def test_without_a_cgroup_namespace_the_containers_own_part_is_shown(runtime, bu
 
 
 @pytest.mark.needs_overlay
-def test_overlay(runtime, bundle, tmp_path):
+def test_an_overlay_is_mounted(runtime, bundle, tmp_path):
     folders = {name: tmp_path / name for name in ("lower", "upper", "work")}
     for folder in folders.values():
         folder.mkdir()
@@ -85,7 +85,7 @@ def test_overlay(runtime, bundle, tmp_path):
 
 
 @pytest.mark.needs_overlay
-def test_overlay_of_more_layers_than_one_option_can_name(runtime, bundle, tmp_path):
+def test_an_overlay_can_have_more_layers_than_one_option_can_name(runtime, bundle, tmp_path):
     layers = [tmp_path / f"layer:{number}-{'x' * 60}" for number in range(8)]
     for number, layer in enumerate(layers):
         layer.mkdir()
@@ -97,7 +97,7 @@ def test_overlay_of_more_layers_than_one_option_can_name(runtime, bundle, tmp_pa
     assert runtime.output(made).words == [*"01234567", "top", "0"]
 
 
-def test_tmpcopyup_fills_the_tmpfs_with_what_it_covers(runtime, bundle):
+def test_tmpcopyup_copies_the_covered_files_into_the_tmpfs(runtime, bundle):
     mount = {"destination": "/full", "type": "tmpfs", "options": ["tmpcopyup", "ro", "size=1m"]}
     script = "cd /full; cat file link dir/deep; stat -c '%n %a %u:%g' . file dir; : >new"
     made = bundle(script, {"mounts": also(mount)})
@@ -156,7 +156,7 @@ def test_a_missing_destination_is_created_with_the_type_of_its_source(runtime, b
     assert runtime.output(made).lines == ["from the host", "regular file", "directory"]
 
 
-def test_a_relative_destination_means_one_below_the_root(runtime, bundle):
+def test_a_relative_destination_is_below_the_root(runtime, bundle):
     mount = {"destination": "rel/ative", "type": "tmpfs"}
     made = bundle("cat /proc/self/mountinfo", {"mounts": also(mount)})
     assert "/rel/ative" in seen(runtime, made)
@@ -170,7 +170,7 @@ def test_a_relative_source_is_below_the_bundle(runtime, bundle):
     assert runtime.output(made).out == "of the bundle\n"
 
 
-def test_an_absolute_symlink_on_the_way_stays_inside(runtime, bundle, tmp_path):
+def test_an_absolute_symlink_in_a_destination_stays_in_the_rootfs(runtime, bundle, tmp_path):
     mount = {"destination": "/way/in", "type": "tmpfs"}
     made = bundle("cat /proc/self/mountinfo", {"mounts": also(mount)})
     (tmp_path / "outside").mkdir()
@@ -181,7 +181,7 @@ def test_an_absolute_symlink_on_the_way_stays_inside(runtime, bundle, tmp_path):
 
 
 @pytest.mark.parametrize("destination", ["/../../../../up", "/a/../../../up", "../../up"])
-def test_dots_lead_no_higher_than_the_root(runtime, bundle, destination):
+def test_dots_in_a_destination_lead_no_higher_than_the_root(runtime, bundle, destination):
     made = bundle(
         "cat /proc/self/mountinfo", {"mounts": also({"destination": destination, "type": "tmpfs"})}
     )
@@ -229,7 +229,7 @@ def test_a_bind_mount_is_recognized_by_its_options_not_its_type(runtime, bundle,
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-def test_a_mount_that_cannot_be_made_is_named(runtime, bundle, mount, words):
+def test_a_failed_mount_is_named(runtime, bundle, mount, words):
     line = runtime.fails(bundle("", {"mounts": also(mount)}))
     assert words in line
     assert "no such file or directory" not in line.lower()
@@ -308,7 +308,7 @@ cd /; stat -c '%a %F %n' a a/b a/b/folder one one/file two two/three dev/net dee
 
 @pytest.mark.parametrize("umask", [0o077, 0o777, 0])
 @pytest.mark.parametrize("verb", ["run", "create"])
-def test_what_is_made_is_accessible_to_all_whatever_the_callers_umask(
+def test_created_mount_points_and_devices_ignore_the_callers_umask(
     runtime, bundle, tmp_path, umask, verb
 ):
     """A container's user must reach what is mounted below; the umask is a matter of the caller."""
@@ -340,7 +340,7 @@ def test_what_is_made_is_accessible_to_all_whatever_the_callers_umask(
     ]  # fmt: skip
 
 
-def test_a_writable_root_is_the_hosts_folder(runtime, bundle):
+def test_writes_to_a_writable_root_reach_the_hosts_directory(runtime, bundle):
     made = bundle("echo text >/file")
     runtime.output(made)
     assert (made.rootfs / "file").read_text() == "text\n"

@@ -73,7 +73,7 @@ def test_every_listed_type_is_new_and_the_others_are_the_callers(runtime, bundle
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mount"])
-def test_a_type_that_is_not_listed_is_the_callers(runtime, bundle, kind):
+def test_a_namespace_that_is_not_listed_is_the_callers(runtime, bundle, kind):
     made = bundle(LINKS, without_uts([{"type": other} for other in KINDS if other != kind]))
     found = inside(runtime, made)
     assert found[KINDS[kind]] == of("self", KINDS[kind])
@@ -81,7 +81,7 @@ def test_a_type_that_is_not_listed_is_the_callers(runtime, bundle, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_type_with_a_path_is_joined(runtime, bundle, elsewhere, kind):
+def test_a_namespace_with_a_path_is_joined(runtime, bundle, elsewhere, kind):
     path = f"/proc/{elsewhere}/ns/{KINDS[kind]}"
     listed = [{"type": other} for other in KINDS if other != kind]
     listed.append({"type": kind, "path": path})
@@ -90,7 +90,7 @@ def test_a_type_with_a_path_is_joined(runtime, bundle, elsewhere, kind):
     assert sum(found[name] == of("self", name) for name in found) == 1  # user
 
 
-def test_all_types_can_be_joined_at_once(runtime, bundle, elsewhere):
+def test_namespaces_of_all_types_can_be_joined_at_once(runtime, bundle, elsewhere):
     listed = [{"type": kind, "path": f"/proc/{elsewhere}/ns/{KINDS[kind]}"} for kind in KINDS]
     found = inside(runtime, bundle(LINKS, without_uts(listed)))
     assert {name: of(elsewhere, name) for name in found} == found
@@ -108,7 +108,7 @@ def test_the_runtime_returns_to_its_own_pid_and_time_namespaces(runtime, bundle,
     assert len(words) == 4
 
 
-def test_a_network_namespace_by_name(runtime, bundle):
+def test_a_network_namespace_can_be_joined_by_its_name(runtime, bundle):
     subprocess.run(["ip", "netns", "add", TOKEN], check=True)
     try:
         subprocess.run(["ip", "-n", TOKEN, "addr", "add", "192.0.2.7/32", "dev", "lo"], check=True)
@@ -129,7 +129,7 @@ def test_loopback_is_up_in_a_new_network_namespace(runtime, bundle):
     assert "LOOPBACK,UP" in out
 
 
-def test_loopback_is_left_alone_in_one_that_is_joined(runtime, bundle, elsewhere):
+def test_loopback_is_left_alone_in_a_joined_network_namespace(runtime, bundle, elsewhere):
     listed = [{"type": "mount"}, {"type": "uts"}]
     listed.append({"type": "network", "path": f"/proc/{elsewhere}/ns/net"})
     assert (
@@ -144,7 +144,7 @@ def test_the_program_is_process_1_of_its_pid_namespace(runtime, bundle):
     assert lines <= 4
 
 
-def test_time_offsets(runtime, bundle):
+def test_time_offsets_are_applied(runtime, bundle):
     offsets = {"monotonic": {"secs": 5000}, "boottime": {"secs": 100_000, "nanosecs": 1}}
     listed = [{"type": "mount"}, {"type": "uts"}, {"type": "time"}]
     made = bundle(
@@ -180,7 +180,7 @@ ALONE = {"linux.namespaces": [{"type": "uts"}], "mounts": []}
 
 
 @pytest.mark.parametrize("key", ["maskedPaths", "readonlyPaths"])
-def test_without_a_mount_namespace_only_paths_that_exist_cannot_be_protected(runtime, bundle, key):
+def test_without_a_mount_namespace_protecting_an_existing_path_is_refused(runtime, bundle, key):
     made = bundle("echo ran", {**ALONE, f"linux.{key}": ["/proc/keys", "/proc/sys"]})
     assert runtime.output(made).out == "ran\n"
     made.edit({f"linux.{key}": ["/proc/keys", "/etc/../etc", "/tmp"]})
@@ -212,7 +212,7 @@ def test_without_a_mount_namespace_a_missing_cwd_is_created_in_the_rootfs(runtim
     assert runtime.output(made, umask=0o077).words == ["/work/deep", "755", "755"]
 
 
-def test_without_linux_at_all_nothing_is_isolated_but_the_root(runtime, bundle):
+def test_without_linux_in_the_configuration_only_the_root_is_isolated(runtime, bundle):
     made = bundle("echo $$; ls /")
     config = made.config
     del config["linux"]
@@ -267,7 +267,7 @@ def test_an_invalid_namespace_is_refused(runtime, bundle, listed, words):
     ],
     ids=lambda value: str(value)[:70],
 )
-def test_what_needs_a_namespace_is_refused_without_it(runtime, bundle, changes, words):
+def test_properties_that_need_a_namespace_are_refused_without_it(runtime, bundle, changes, words):
     assert words in runtime.fails(bundle("", {"hostname": "", **changes}))
 
 
@@ -291,7 +291,7 @@ def test_sysctls_are_set_in_the_containers_namespaces(runtime, bundle):
     assert Path("/proc/sys/kernel/shmmax").read_text() == before
 
 
-def test_an_empty_name_changes_nothing():
+def test_an_empty_host_or_domain_name_changes_nothing():
     """Engines write "" for no name; without a UTS namespace the host's would be erased."""
 
     def work():
@@ -349,7 +349,7 @@ def test_a_network_sysctl_needs_a_network_namespace_that_is_not_the_hosts(runtim
         ("uts", "uts", {"domainname": "taken"}, "domainname"),
     ],
 )
-def test_the_hosts_own_namespace_is_not_joined_to_be_changed(
+def test_joining_a_namespace_of_the_host_to_change_it_is_refused(
     runtime, bundle, kind, file, changes, changed
 ):
     others = [{"type": name} for name in ("pid", "mount", "uts") if name != kind]
@@ -359,7 +359,7 @@ def test_the_hosts_own_namespace_is_not_joined_to_be_changed(
     assert changed in line
 
 
-def test_the_hosts_own_names_may_be_shared(runtime, bundle):
+def test_without_a_uts_namespace_the_hosts_names_are_seen(runtime, bundle):
     listed = [{"type": "mount"}, {"type": "uts", "path": "/proc/self/ns/uts"}]
     changes = {"hostname": "", "linux.namespaces": listed}
     assert runtime.output(bundle("hostname", changes)).words == [os.uname().nodename]

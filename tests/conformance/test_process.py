@@ -64,7 +64,9 @@ SEEN = [
 @pytest.mark.parametrize(
     ("changes", "script", "words"), [row[1:] for row in SEEN], ids=[row[0] for row in SEEN]
 )
-def test_the_program_sees(runtime, bundle, changes, script, words):
+def test_the_program_has_its_configured_environment_and_identity(
+    runtime, bundle, changes, script, words
+):
     made = bundle(script, changes)
     (made.rootfs / "etc/passwd").write_text("seven:x:7:8::/home/seven:/bin/sh\n")
     assert runtime.output(made).words == words.split()
@@ -78,7 +80,7 @@ UNSET = {
 
 
 @pytest.mark.parametrize("empty", ["", None])
-def test_what_is_set_to_nothing_is_as_if_left_out(runtime, bundle, empty):
+def test_an_empty_property_counts_as_absent(runtime, bundle, empty):
     """Go's encoding/json makes no difference, so neither do engines."""
     made = bundle("hostname")
     for place, names in UNSET.items():
@@ -114,7 +116,7 @@ SCHEDULED = [
 @pytest.mark.parametrize(
     ("scheduler", "seen"), SCHEDULED, ids=lambda value: str(value.get("policy"))
 )
-def test_the_scheduler_is(runtime, bundle, scheduler, seen):
+def test_the_scheduler_is_that_of_the_configuration(runtime, bundle, scheduler, seen):
     made = bundle("", {"process.scheduler": scheduler, "process.args": ["cat", "/proc/self/sched"]})
     shown = keyed(runtime.output(made).out)
     assert {key: shown[key] for key in seen if seen[key]} == {k: v for k, v in seen.items() if v}
@@ -169,7 +171,7 @@ def caps(text: str) -> str:
 
 
 @pytest.mark.parametrize(("sets", "seen"), [row[1:] for row in SETS], ids=[row[0] for row in SETS])
-def test_roots_capabilities(runtime, bundle, sets, seen):
+def test_root_has_the_capabilities_of_the_configuration(runtime, bundle, sets, seen):
     made = bundle(STATUS, {"process.capabilities": sets})
     if sets is None:
         made.edit({"process": {k: v for k, v in made.config["process"].items() if v is not None}})
@@ -226,7 +228,7 @@ def test_a_capability_missing_from_a_required_set_is_a_warning(
     ]
 
 
-def test_ambient_ones_that_are_not_inheritable_are_silently_dropped(runtime, bundle):
+def test_ambient_capabilities_that_are_not_inheritable_are_silently_dropped(runtime, bundle):
     """`runc spec` writes such sets, and runc does not warn either."""
     sets = {**dict.fromkeys(("bounding", "permitted", "effective", "ambient"), KILL)}
     done = runtime.output(bundle(STATUS, {"process.capabilities": sets}))
@@ -298,7 +300,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "words"), REFUSED, ids=lambda value: str(value)[:50])
-def test_what_cannot_be_applied_is_an_error_that_names_it(runtime, bundle, changes, words):
+def test_a_property_that_cannot_be_applied_is_named(runtime, bundle, changes, words):
     assert words in runtime.fails(bundle("", changes))
     assert runtime.ids() == []
 

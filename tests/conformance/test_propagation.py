@@ -39,7 +39,7 @@ ROOT = {
 
 
 @pytest.mark.parametrize("option", ROOT)
-def test_the_roots_propagation(runtime, bundle, option):
+def test_the_root_has_the_configured_propagation(runtime, bundle, option):
     """config-linux.md, Rootfs Mount Propagation; the host's mounts are shared."""
     changes = {"linux.rootfsPropagation": option} if option else {}
     made = bundle("cat /proc/self/mountinfo", changes)
@@ -47,7 +47,9 @@ def test_the_roots_propagation(runtime, bundle, option):
 
 
 @pytest.mark.parametrize("option", ["rshared", "rslave", "rprivate", "runbindable"])
-def test_the_roots_propagation_leaves_that_of_the_mounts(runtime, bundle, host_mount, option):
+def test_the_roots_propagation_leaves_that_of_the_mounts_unchanged(
+    runtime, bundle, host_mount, option
+):
     """config.md, Linux mount options: each mount has its own propagation option."""
     words = ("shared", "private", "unbindable")
     binds = [
@@ -113,7 +115,7 @@ def host_sees(folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("option", "arrives"), [("rslave", True), ("rshared", True), ("rprivate", False)]
 )
-def test_what_the_host_mounts_later_arrives_by_propagation(
+def test_later_mounts_of_the_host_arrive_by_propagation(
     runtime, bundle, host_mount, option, arrives
 ):
     script = (
@@ -130,7 +132,7 @@ def test_what_the_host_mounts_later_arrives_by_propagation(
 
 
 @pytest.mark.parametrize(("root", "arrives"), [("rshared", True), ("rslave", False)])
-def test_what_the_container_mounts_reaches_the_host_only_if_all_is_shared(
+def test_mounts_of_the_container_reach_the_host_only_if_everything_is_shared(
     runtime, bundle, host_mount, root, arrives
 ):
     script = (

@@ -28,7 +28,7 @@ def without_terminal(made, *args: str):
     return made
 
 
-def test_run_on_a_terminal(runtime, spec_bundle):
+def test_the_configuration_of_runc_spec_runs_on_a_terminal(runtime, spec_bundle):
     with Typed(runtime.command("run", "-b", spec_bundle.path, runtime.new_id())) as typed:
         typed.until("# ")
         typed.type(b"hostname; stty size; tty; id -u; touch /x\r")
@@ -43,7 +43,7 @@ def test_a_terminal_bundle_does_not_run_without_a_terminal(runtime, spec_bundle)
     assert "neither standard input nor standard output is one" in said
 
 
-def test_create_and_every_other_verb_on_a_terminal(runtime, spec_bundle):
+def test_every_verb_works_with_the_configuration_of_runc_spec(runtime, spec_bundle):
     id = runtime.new_id()
     with console_socket(spec_bundle.path) as (path, listener):
         runtime.ok("create", "-b", spec_bundle.path, "--console-socket", path, id)
@@ -71,7 +71,7 @@ ls /proc/keys /sys/firmware 2>/dev/null; cat /proc/keys | wc -c; hostname; ls /d
 """
 
 
-def test_what_its_program_sees(runtime, spec_bundle):
+def test_the_program_of_runc_spec_has_its_limits_and_capabilities(runtime, spec_bundle):
     out = runtime.output(without_terminal(spec_bundle, "sh", "-c", SEEN)).out
     assert "CapEff:\t0000000020000420" in out
     assert "NoNewPrivs:\t1" in out
@@ -83,7 +83,7 @@ def test_what_its_program_sees(runtime, spec_bundle):
     )
 
 
-def test_runc_and_pycontain_show_the_same(runtime, spec_bundle):
+def test_runc_and_pycontain_show_the_program_the_same(runtime, spec_bundle):
     """
     What differs by design is left out: cgroup mounts (runc uses v1 where it exists), masks, and
     ignored signals, which only pycontain resets.

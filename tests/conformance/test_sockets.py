@@ -48,7 +48,7 @@ def test_the_sockets_of_systemd_come_with_their_names_before_preserved_descripto
     assert activate(command, "LISTEN_FDNAMES=web:db") == "2 1 1 web:db\n6\nextra\n"
 
 
-def test_so_they_do_for_a_container_that_is_created_and_started_later(runtime, bundle, activate):
+def test_sockets_of_systemd_reach_a_container_that_is_started_later(runtime, bundle, activate):
     made, id = bundle(f"{{ {SHOW}; }} >/tmp/shown"), runtime.new_id()
     command = runtime.command("create", "--bundle", made.path, "--preserve-fds", "1", id)
     assert activate(command, "LISTEN_FDNAMES=web:db") == ""
@@ -59,7 +59,9 @@ def test_so_they_do_for_a_container_that_is_created_and_started_later(runtime, b
 
 @pytest.mark.parametrize("names", [["LISTEN_FDNAMES=web:db"], []])
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_configurations_own_values_give_way_to_them(runtime, bundle, activate, names, shared):
+def test_variables_for_sockets_replace_those_of_the_configuration(
+    runtime, bundle, activate, names, shared
+):
     """Podman writes them with 1 as the pid, which is right only in a new pid namespace."""
     made = bundle(SHOW.removesuffix("; cat <&5"), {"process.env": ["PATH=/bin", *OWN]})
     if shared:
@@ -77,7 +79,7 @@ def test_an_engine_can_pass_sockets_by_preserved_descriptors_alone(runtime, bund
     assert activate(command, activated='exec "$@"') == "7 9 1 old\n6\nextra\n"
 
 
-def test_the_sockets_are_those_of_the_container_not_of_an_exec(runtime, bundle, activate):
+def test_exec_gets_no_sockets_of_systemd(runtime, bundle, activate):
     container = runtime.started(bundle("sleep 100"))
     words = ["sh", "-c", "echo $LISTEN_FDS$LISTEN_PID$LISTEN_FDNAMES; ls /proc/self/fd | tail -n1"]
     shown = activate(runtime.command("exec", container, *words), "LISTEN_FDNAMES=web:db")
@@ -85,7 +87,7 @@ def test_the_sockets_are_those_of_the_container_not_of_an_exec(runtime, bundle, 
 
 
 @pytest.mark.parametrize("count", ["-1", "two", "9" * 5000])
-def test_a_count_of_sockets_that_is_none_counts_as_no_sockets(runtime, bundle, activate, count):
+def test_an_invalid_count_of_sockets_counts_as_none(runtime, bundle, activate, count):
     made = bundle("echo $LISTEN_FDS.")
     command = runtime.command("run", "--bundle", made.path, runtime.new_id())
     assert activate(command, f"LISTEN_FDS={count}") == ".\n"

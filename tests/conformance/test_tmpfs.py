@@ -45,11 +45,11 @@ def full(request, bundle):
         (["ro", "mode=711"], "711 3:4"),
     ],
 )
-def test_options_win_over_the_directory_that_is_covered(runtime, full, options, found):
+def test_options_of_a_tmpfs_win_over_the_covered_directory(runtime, full, options, found):
     assert runtime.output(full(*options)).out == f"{found}\n"
 
 
-def test_what_is_covered_keeps_its_mode_on_the_host(runtime, full):
+def test_a_directory_covered_by_a_tmpfs_keeps_its_mode_on_the_host(runtime, full):
     made = full("mode=1777", "uid=8")
     runtime.output(made)
     seen = (made.rootfs / "full").stat()
@@ -58,16 +58,14 @@ def test_what_is_covered_keeps_its_mode_on_the_host(runtime, full):
 
 @pytest.mark.parametrize("options", [[], ["tmpcopyup"], [LONG]])
 @pytest.mark.parametrize("path", ["/new", "/new/er"])
-def test_on_a_mount_point_that_is_made_for_it_the_kernels_default_holds(
-    runtime, bundle, options, path
-):
+def test_a_tmpfs_on_a_new_mount_point_has_the_kernels_default_mode(runtime, bundle, options, path):
     mount = {"destination": path, "type": "tmpfs", "options": options}
     made = bundle(f"stat -c '%a %u:%g' {path}", {"mounts": [*MOUNTS, mount]})
     assert runtime.output(made, umask=0o077).out == "1777 0:0\n"
 
 
 @pytest.mark.parametrize(("mode", "status"), [(["mode=1777"], 0), ([], 1)])
-def test_a_user_can_write_to_one_that_is_open_to_all(runtime, bundle, mode, status):
+def test_a_user_can_write_to_a_tmpfs_that_is_open_to_all(runtime, bundle, mode, status):
     """What `podman run --user 1000 --tmpfs /work` asks for; without the mode it is closed."""
     mount = {"destination": "/work", "type": "tmpfs", "options": ["tmpcopyup", *mode]}
     made = bundle("touch /work/new", {"mounts": [*MOUNTS, mount]})
@@ -76,7 +74,7 @@ def test_a_user_can_write_to_one_that_is_open_to_all(runtime, bundle, mode, stat
     assert runtime.run(made).status == status
 
 
-def test_its_owner_can_write_to_one_that_the_image_gives_him(runtime, bundle):
+def test_the_owner_of_the_covered_directory_can_write_to_the_tmpfs(runtime, bundle):
     mount = {"destination": "/work", "type": "tmpfs"}
     made = bundle("touch /work/new", {"mounts": [*MOUNTS, mount]})
     made.edit({"process.user": {"uid": 1000, "gid": 1000}, "process.capabilities": {}})

@@ -47,7 +47,7 @@ def link(pid: int | str, name: str) -> str:
 # --- the namespace and its owner -----------------------------------------------------------------
 
 
-def test_ids_are_mapped_as_listed_and_root_inside_is_not_root_outside(runtime, mapped):
+def test_ids_are_mapped_as_listed_and_the_containers_root_is_not_the_hosts(runtime, mapped):
     made = mapped("id; cat /proc/self/uid_map /proc/self/gid_map; sleep 100")
     id = runtime.started(made)
     runtime.wait_for_text(id, "gid=0")
@@ -59,7 +59,7 @@ def test_ids_are_mapped_as_listed_and_root_inside_is_not_root_outside(runtime, m
     assert [line.split() for line in maps] == [["0", str(FIRST), str(SIZE)]] * 2
 
 
-def test_several_mappings_and_a_user_that_is_not_root(runtime, mapped):
+def test_several_mappings_apply_to_a_user_that_is_not_root(runtime, mapped):
     mappings = [
         MAPPING | {"size": 1000},
         {"containerID": 1000, "hostID": 12345, "size": 1},
@@ -93,7 +93,7 @@ def test_all_new_namespaces_belong_to_the_user_namespace(runtime, mapped):
     ]  # fmt: skip
 
 
-def test_a_process_with_all_capabilities_can_have_all_in_it(runtime, mapped):
+def test_a_process_can_have_all_capabilities_in_its_user_namespace(runtime, mapped):
     from pycontain.spec.names import CAPABILITIES
 
     sets = dict.fromkeys(("bounding", "effective", "permitted", "inheritable"), list(CAPABILITIES))
@@ -101,7 +101,7 @@ def test_a_process_with_all_capabilities_can_have_all_in_it(runtime, mapped):
     assert set(runtime.output(made).words[1:-2:2]) == {EVERY_CAPABILITY}
 
 
-def test_every_type_of_namespace_is_new(runtime, mapped):
+def test_every_type_of_namespace_can_be_new_with_a_user_namespace(runtime, mapped):
     listed = [*NAMESPACES, {"type": "time"}]
     script = "for n in pid net ipc uts mnt cgroup user time; do readlink /proc/self/ns/$n; done"
     made = mapped(script, {"linux.namespaces": listed})
@@ -179,7 +179,7 @@ def test_the_kernels_file_systems_can_be_mounted_and_their_paths_protected(runti
     ]  # fmt: skip
 
 
-def test_the_terminal_is_its_users_with_the_group_of_terminals(runtime, mapped):
+def test_the_terminal_belongs_to_the_user_and_the_group_of_terminals(runtime, mapped):
     script = "tty; stat -c '%u:%g %a' $(tty) /dev/console; echo x >/dev/console"
     made = mapped(script, {"process.terminal": True, "process.user": {"uid": 7, "gid": 7}})
     command = ["script", "-qec", shlex.join(runtime.command("run", "-b", made.path, "t"))]
@@ -187,7 +187,7 @@ def test_the_terminal_is_its_users_with_the_group_of_terminals(runtime, mapped):
     assert done.stdout.split() == ["/dev/pts/0", "7:5", "620", "7:5", "620", "x"]
 
 
-def test_a_rootfs_that_only_the_mapped_root_can_reach(runtime, mapped):
+def test_a_rootfs_that_only_the_mapped_root_can_reach_is_used(runtime, mapped):
     made = mapped("echo content >/file; cat /file")
     private = made.path / "private"
     private.mkdir(mode=0o700)
@@ -197,7 +197,9 @@ def test_a_rootfs_that_only_the_mapped_root_can_reach(runtime, mapped):
     assert runtime.output(made).out == "content\n"
 
 
-def test_a_rootfs_and_sources_that_only_the_hosts_root_can_reach(runtime, mapped, tmp_path):
+def test_a_rootfs_and_sources_that_only_the_hosts_root_can_reach_are_used(
+    runtime, mapped, tmp_path
+):
     source = tmp_path / "secret/source"
     source.mkdir(parents=True)
     (source / "file").write_text("bound")
@@ -264,17 +266,17 @@ def test_restrictions_of_a_bound_mount_are_kept_and_locked(runtime, mapped, host
 @pytest.mark.parametrize(
     "kind", ["net.ipv4.ip_forward", "kernel.msgmax", "user.max_ipc_namespaces"]
 )
-def test_a_sysctl_of_the_containers_namespaces(runtime, mapped, kind):
+def test_a_sysctl_of_the_containers_namespaces_is_set(runtime, mapped, kind):
     made = mapped(f"sysctl -n {kind}", {"linux.sysctl": {kind: "1"}})
     assert runtime.output(made).out == "1\n"
 
 
-def test_the_domain_name_as_a_sysctl(runtime, mapped):
+def test_the_domain_name_can_be_set_by_its_sysctl(runtime, mapped):
     made = mapped("sysctl -n kernel.domainname", {"linux.sysctl": {"kernel.domainname": "there"}})
     assert runtime.output(made).out == "there\n"
 
 
-def test_a_sysctl_where_the_pid_namespace_is_the_hosts(runtime, mapped):
+def test_a_sysctl_is_set_although_the_pid_namespace_is_the_hosts(runtime, mapped):
     listed = [entry for entry in NAMESPACES if entry["type"] != "pid"]
     mounts = [mount for mount in MOUNTS if mount["type"] != "proc"]
     proc = {"destination": "/proc", "source": "/proc", "options": ["rbind"]}
@@ -298,7 +300,7 @@ def test_standard_streams_can_be_opened_by_name(runtime, mapped):
     assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
 
 
-def test_limits_and_oom_score(runtime, mapped):
+def test_limits_and_oom_score_are_set_in_a_user_namespace(runtime, mapped):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.prlimit(0, resource.RLIMIT_NOFILE, (min(soft, hard), hard))
     changes = {
@@ -324,7 +326,7 @@ def test_a_hard_limit_is_raised_by_the_hosts_root(runtime, mapped):
         assert runtime.fails(made).startswith("pycontain: hard limits: prlimit: process.rlimits[0]")
 
 
-def test_scheduling_that_only_the_hosts_root_may_set(runtime, mapped):
+def test_scheduling_that_only_the_hosts_root_may_set_is_set(runtime, mapped):
     changes = {
         "process.scheduler": {"policy": "SCHED_OTHER", "nice": -5},
         "process.ioPriority": {"class": "IOPRIO_CLASS_RT", "priority": 3},
@@ -339,7 +341,7 @@ def test_scheduling_that_only_the_hosts_root_may_set(runtime, mapped):
 
 
 @pytest.mark.parametrize("process", [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}])
-def test_exec_has_the_limits_that_it_asks_for(runtime, mapped, process):
+def test_exec_has_the_limits_that_it_requests(runtime, mapped, process):
     id = runtime.started(mapped("sleep 100"))
     made = mapped("ulimit -n; ulimit -Hn", {"process.rlimits": [process]})
     (made.path / "process.json").write_text(json.dumps(made.config["process"]))
@@ -363,7 +365,7 @@ def test_a_cgroup_that_belongs_to_the_containers_user_can_be_divided(runtime, ma
     assert runtime.output(made).out.endswith("::/inner\n")
 
 
-def test_a_system_call_filter_with_and_without_no_new_privileges(runtime, mapped):
+def test_a_filter_is_loaded_with_and_without_no_new_privileges(runtime, mapped):
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
@@ -402,7 +404,7 @@ def test_hooks_run_where_the_specification_says(runtime, mapped, public):
     assert lines[1][1:] == ["0", str(FIRST), str(SIZE)]
 
 
-def test_with_chroot_instead_of_pivot_root(runtime, mapped):
+def test_a_user_namespace_works_with_chroot_instead_of_pivot_root(runtime, mapped):
     assert runtime.output(mapped("ls /bin/sh"), "--no-pivot").out == "/bin/sh\n"
 
 
@@ -424,21 +426,21 @@ def test_exec_enters_the_user_namespace(runtime, mapped):
     assert own.lines == done.lines[2:]
 
 
-def test_exec_as_another_user_of_the_namespace(runtime, mapped):
+def test_exec_runs_as_another_user_of_the_user_namespace(runtime, mapped):
     id = runtime.started(mapped("sleep 100"))
     done = runtime.ok("exec", "--user", "5:6", "--additional-gids", "7", id, "id")
     assert done.out == "uid=5 gid=6 groups=7\n"
     assert "not mapped" in runtime.refuses("exec", "--user", str(SIZE), id, "id")
 
 
-def test_exec_where_the_pid_namespace_is_the_hosts(runtime, mapped):
+def test_exec_enters_although_the_pid_namespace_is_the_hosts(runtime, mapped):
     listed = [entry for entry in NAMESPACES if entry["type"] != "pid"]
     mounts = [mount for mount in MOUNTS if mount["type"] != "proc"]
     id = runtime.started(mapped("sleep 100", {"linux.namespaces": listed, "mounts": mounts}))
     assert runtime.ok("exec", id, "id").out == "uid=0 gid=0\n"
 
 
-def test_exec_with_a_terminal(runtime, mapped):
+def test_the_terminal_of_exec_belongs_to_its_mapped_user(runtime, mapped):
     id = runtime.started(mapped("sleep 100"))
     words = runtime.command("exec", "-t", "-u", "7:7", id, "stat", "-c", "%u:%g:%a", "/dev/pts/0")
     command = ["script", "-qec", shlex.join(words), "/dev/null"]

@@ -39,7 +39,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("what", SCRIPTS)
-def test_the_program_finds_the_same(runtime, bundle, tmp_path, what):
+def test_the_program_finds_the_same_in_a_user_namespace_of_runc(runtime, bundle, tmp_path, what):
     with_sysfs = {"linux.namespaces": KINDS, **MAPPINGS, "mounts": [*MOUNTS, SYSFS]}
     made = bundle_with_user(bundle, SCRIPTS[what], with_sysfs)
     ours = runtime.output(made).lines

@@ -140,7 +140,7 @@ def own_or_new(found: re.Match[str]) -> str:
 
 
 @pytest.mark.parametrize("what", CONFIGURATIONS)
-def test_the_program_sees_the_same(runtime, bundle, what):
+def test_the_program_sees_the_same_after_vfork_and_fork(runtime, bundle, what):
     made = bundle(LOOK, CONFIGURATIONS[what])
     assert shares_memory(made)
     id = runtime.new_id()

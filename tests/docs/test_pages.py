@@ -110,7 +110,7 @@ def shell(tmp_path) -> Iterator[Shell]:
 @pytest.mark.needs_root
 @pytest.mark.needs_busybox
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_page_can_be_pasted_into_a_fresh_shell(shell, page):
+def test_each_page_can_be_pasted_into_a_fresh_shell(shell, page):
     shown = [each for each in examples(page.read_text()) if each.language in ("sh", "python")]
     if page.name != "README.md" and shown:  # the other pages say that pycontain is in the path
         shell.environment["PATH"] = f"{PROJECT}/.venv/bin:{os.environ['PATH']}"

@@ -49,7 +49,7 @@ def tried(trials: Trials, faults: list[Fault]) -> None:
 
 
 @pytest.mark.parametrize("trials", VERBS, indirect=True)
-def test_a_call_that_fails_once(trials):
+def test_a_call_that_fails_once_leaves_nothing_and_is_named(trials):
     tried(
         trials,
         [
@@ -61,7 +61,7 @@ def test_a_call_that_fails_once(trials):
 
 
 @pytest.mark.parametrize("trials", LAUNCHES, indirect=True)
-def test_calls_that_fail_from_one_on(trials):
+def test_calls_that_fail_from_one_moment_on_leave_nothing(trials):
     tried(
         trials,
         [

@@ -24,7 +24,7 @@ def cgroup_of(id: str) -> Path:
     return Path(find_mount()) / id
 
 
-def test_a_cgroup_that_was_removed_is_not_missed(runtime, bundle):
+def test_a_removed_cgroup_does_not_prevent_deletion(runtime, bundle):
     before = look()
     for force in ([], ["--force"]):
         id = runtime.started(bundle("true"))
@@ -35,7 +35,7 @@ def test_a_cgroup_that_was_removed_is_not_missed(runtime, bundle):
     assert look() == before
 
 
-def test_commands_say_what_is_missing_without_it(runtime, bundle, tmp_path):
+def test_commands_report_a_cgroup_that_is_missing(runtime, bundle, tmp_path):
     id = runtime.started(bundle("true"))
     runtime.wait_for_status(id, "stopped")
     wait_until(lambda: removed(cgroup_of(id)), "the cgroup is empty")

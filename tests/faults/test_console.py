@@ -39,7 +39,9 @@ def test_a_console_socket_that_nobody_listens_to_is_an_error(runtime, made, list
 
 @pytest.mark.parametrize("verb", ["create", "run --detach"])
 @pytest.mark.parametrize("peer", ["hangs up", "never accepts", "drops the terminal"])
-def test_a_console_peer_that(runtime, made, listener, verb, peer):
+def test_a_misbehaving_console_peer_leaves_no_half_created_container(
+    runtime, made, listener, verb, peer
+):
     """The container exists all the same, or not at all, and can be deleted."""
     listener.listen(1)
     before, id = look(), runtime.new_id()
@@ -81,7 +83,7 @@ def drop_descriptors(before) -> None:
 
 
 @pytest.mark.parametrize("ends", ["at once", "later"])
-def test_the_callers_terminal_goes_away_in_the_foreground(runtime, made, ends):
+def test_run_ends_when_the_callers_terminal_goes_away(runtime, made, ends):
     """The command ends, one way or the other, and its container with it or at `delete --force`."""
     before, id = look(), runtime.new_id()
     ours, theirs = pty.openpty()

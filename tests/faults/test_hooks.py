@@ -66,7 +66,7 @@ def test_a_create_whose_hook_hangs_is_killed_and_leaves_nothing(runtime, bundle,
 
 
 @pytest.mark.parametrize(("kind", "verb"), [("poststart", "start"), ("poststop", "delete")])
-def test_so_does_the_hook_of_another_command_that_is_killed(runtime, bundle, kind, verb):
+def test_a_hook_ends_with_the_command_that_is_killed(runtime, bundle, kind, verb):
     made, before = with_hook(bundle, kind, HANG), look()
     id = runtime.create(made)
     with subprocess.Popen(runtime.command(verb, id)) as command:
@@ -101,7 +101,7 @@ def test_a_hook_on_the_host_is_killed_with_the_process_that_waits_for_it(tmp_pat
 
 
 @pytest.mark.control
-def test_one_that_is_spawned_as_usual_outlives_it(tmp_path):
+def test_a_naively_spawned_hook_outlives_the_process_that_waits_for_it(tmp_path):
     pid = hook_of_killed(tmp_path, "")  # as in a container, with which it ends
     assert runs(pid)
     os.kill(pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ def moments(trials: Trials, most: int) -> list[Call]:
 
 
 @pytest.mark.parametrize("trials", VERBS, indirect=True)
-def test_a_process_that_is_killed(trials):
+def test_a_process_killed_at_any_moment_leaves_what_can_be_deleted(trials):
     found, calls = [], moments(trials, MOMENTS)
     for call in calls:
         fault = Fault(call.process, call.call, KILL)
@@ -39,7 +39,7 @@ def test_a_process_that_is_killed(trials):
 
 @pytest.mark.parametrize("goes_on", [True, False], ids=["and then goes on", "until the end"])
 @pytest.mark.parametrize("trials", LAUNCHES, indirect=True)
-def test_a_command_that_is_killed_while_its_child_halts(trials, goes_on):
+def test_a_command_killed_while_its_child_halts_leaves_what_can_be_deleted(trials, goes_on):
     found, calls = [], moments(trials, HALTS)
     for call in calls:
         fault = Fault(call.process, call.call, HALT)
@@ -70,7 +70,7 @@ def within(trials: Trials, step: str) -> list[Call]:
 
 @pytest.mark.parametrize("step", ["reserve", "cgroup"])
 @pytest.mark.parametrize("trials", ["run", "create"], indirect=True)
-def test_a_command_that_is_killed_before_its_state_is_complete(trials, step):
+def test_a_command_killed_before_its_state_is_complete_can_be_undone(trials, step):
     """Such as between creating the cgroup and telling in state.json that it did."""
     calls = within(trials, step)
     assert any(call.name == "mkdir" for call in calls)
@@ -79,7 +79,7 @@ def test_a_command_that_is_killed_before_its_state_is_complete(trials, step):
 
 
 @pytest.mark.parametrize("trials", ["create"], indirect=True)
-def test_a_command_that_is_killed_while_it_writes_the_pid_file(trials):
+def test_a_command_killed_while_it_writes_the_pid_file_can_be_undone(trials):
     calls = within(trials, "pid file")
     assert any(call.name == "write" for call in calls)
     found = [trials.complaints(Fault(call.process, call.call, KILL)) for call in calls]

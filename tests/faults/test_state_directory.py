@@ -49,7 +49,7 @@ def read_only(disk: Path, value: bool) -> None:
 
 
 @pytest.mark.parametrize("verb", ["run", "create"])
-def test_nothing_is_created_on_a_full_disk(runtime, bundle, disk, verb):
+def test_no_container_is_created_on_a_full_disk(runtime, bundle, disk, verb):
     made, before = bundle("sleep 100"), look()
     ballast = fill(disk)
     error = runtime.refuses(verb, "-b", made.path, runtime.new_id())
@@ -84,7 +84,7 @@ def test_an_update_that_cannot_be_stored_is_an_error_and_keeps_the_container(
 
 
 @pytest.mark.parametrize("verb", ["run", "create"])
-def test_nothing_is_created_on_a_read_only_disk(runtime, bundle, disk, verb):
+def test_no_container_is_created_on_a_read_only_disk(runtime, bundle, disk, verb):
     made, before = bundle("sleep 100"), look()
     read_only(disk, True)
     try:
@@ -145,7 +145,7 @@ def test_a_creation_whose_state_vanishes_is_undone(runtime, bundle, swept):
     assert look() == before
 
 
-def test_force_is_no_error_for_what_has_vanished(runtime, bundle, swept):
+def test_delete_with_force_succeeds_for_a_state_that_has_vanished(runtime, bundle, swept):
     """Nothing else tells of the container: its processes are the caller's to end, by their pid."""
     id = runtime.started(bundle("sleep 100"))
     shutil.rmtree(runtime.root / id)
@@ -153,7 +153,7 @@ def test_force_is_no_error_for_what_has_vanished(runtime, bundle, swept):
     assert "does not exist" in runtime.refuses("delete", id)
 
 
-def test_a_root_that_has_vanished_is_created_again(runtime, bundle):
+def test_a_state_root_that_has_vanished_is_created_again(runtime, bundle):
     runtime.output(bundle("true"))
     shutil.rmtree(runtime.root)
     runtime.ok("delete", "--force", runtime.new_id())

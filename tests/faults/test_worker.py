@@ -113,7 +113,7 @@ def workers(bundle, tmp_path, monkeypatch, shared_mounts) -> Iterator[Workers]:
     made.shared.memory.close()
 
 
-def test_a_worker_that_is_killed_at_a_step(workers):
+def test_a_worker_killed_at_any_step_leaves_nothing(workers):
     found, calls = [], workers.moments()
     before = look()
     for call in calls:
@@ -125,7 +125,7 @@ def test_a_worker_that_is_killed_at_a_step(workers):
     assert found == []
 
 
-def test_a_worker_that_is_killed_while_its_child_halts(workers):
+def test_a_worker_killed_while_its_child_halts_leaves_nothing(workers):
     found, calls = [], workers.moments()
     before = look()
     for call in calls:
@@ -139,7 +139,7 @@ def test_a_worker_that_is_killed_while_its_child_halts(workers):
         assert found == []
 
 
-def test_what_could_not_be_undone_is_deleted_later(workers, monkeypatch):
+def test_a_container_that_could_not_be_undone_is_deleted_later(workers, monkeypatch):
     """A worker is killed while its child halts, and the first attempt to delete fails."""
     before = look()
     call = next(call for call in workers.calls() if call.detail == "guard")
@@ -165,7 +165,7 @@ def test_what_could_not_be_undone_is_deleted_later(workers, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_containers_of_a_worker_that_is_lost_are_deleted_with_the_program(workers, number):
+def test_containers_of_a_lost_worker_are_deleted_with_the_program(workers, number):
     """Another worker takes them over, which deletes them when the program closes its socket."""
     other = workers.faulty(None)
     other.create()

@@ -47,12 +47,12 @@ def found_inputs() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("path", list(found_inputs()))
-def test_an_input_that_once_failed(path: Path) -> None:
+def test_an_input_that_once_failed_passes(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_inputs_to_start_from_are_accepted(name, monkeypatch) -> None:
+def test_the_seeds_are_accepted(name, monkeypatch) -> None:
     errors: list[Exception] = []
     monkeypatch.setattr(targets, "refused", errors.append)
     for data in SEEDS[name]:
@@ -61,7 +61,7 @@ def test_the_inputs_to_start_from_are_accepted(name, monkeypatch) -> None:
     assert len(errors) == len(reported), errors
 
 
-def test_a_target_fails_when_its_reader_does(monkeypatch) -> None:
+def test_a_target_fails_when_its_reader_does_not_check(monkeypatch) -> None:
     """The control: with a reader that does not check, they are found."""
     monkeypatch.setattr("tests.fuzz.targets.check_resources", lambda new: new.missing)
     with pytest.raises(AttributeError):
@@ -91,14 +91,14 @@ def varied(name: str) -> st.SearchStrategy[bytes]:
 @pytest.mark.parametrize("name", ["config", "process", "resources"])
 @few
 @given(data=st.data())
-def test_json_with_other_values(name, data) -> None:
+def test_json_with_other_values_is_read_or_refused(name, data) -> None:
     TARGETS[name](data.draw(varied(name)))
 
 
 @pytest.mark.parametrize("name", ["config", "process", "resources", "command-line", "state"])
 @few
 @given(data=st.data())
-def test_pieces_of_text(name, data) -> None:
+def test_text_with_changed_parts_is_read_or_refused(name, data) -> None:
     text = data.draw(st.sampled_from(SEEDS[name]))
     start = data.draw(st.integers(0, len(text)))
     length = data.draw(st.integers(0, 9))
@@ -127,7 +127,7 @@ MESSAGES = st.dictionaries(
 @pytest.mark.parametrize("name", ["child-message", "parent-message"])
 @few
 @given(messages=st.lists(MESSAGES, max_size=3))
-def test_messages_of_other_shapes(name, messages) -> None:
+def test_messages_of_other_shapes_are_read_or_refused(name, messages) -> None:
     TARGETS[name](b"".join(json.dumps(message).encode() + b"\n" for message in messages))
 
 
@@ -179,7 +179,7 @@ def test_mutated_configurations_leave_no_part_of_a_container(runtime, bundle) ->
 
 
 @pytest.mark.needs_root
-def test_configurations_that_once_failed(runtime, bundle) -> None:
+def test_configurations_that_once_failed_leave_no_part_of_a_container(runtime, bundle) -> None:
     for path in FOUND.glob(f"{LAUNCHES}/*"):
         for verb in ("run", "create"):
             config = json.loads(path.read_text())

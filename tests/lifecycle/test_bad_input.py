@@ -29,7 +29,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("text", "words"), TEXTS, ids=lambda value: value[:40])
-def test_broken_json(runtime, bundle, text, words):
+def test_broken_json_is_an_error_of_one_line(runtime, bundle, text, words):
     made = bundle()
     (made.path / "config.json").write_bytes(text.encode("latin-1"))
     line = runtime.fails(made)
@@ -90,19 +90,19 @@ def test_a_wrong_value_is_named_by_its_path(runtime, bundle, path, value, words)
 
 
 @pytest.mark.parametrize("command", ["create", "run"])
-def test_a_folder_without_config_json(runtime, tmp_path, command):
+def test_a_bundle_without_config_json_is_named(runtime, tmp_path, command):
     line = runtime.refuses(command, "-b", tmp_path, runtime.new_id())
     assert f"{tmp_path}/config.json does not exist" in line
 
 
-def test_the_name_is_exactly_config_json(runtime, bundle):
+def test_config_json_has_exactly_that_name(runtime, bundle):
     made = bundle("echo ran")
     (made.path / "config.json").rename(made.path / "Config.json")
     assert "config.json does not exist" in runtime.fails(made)
     assert runtime.output(made, "--config", "Config.json").out == "ran\n"
 
 
-def test_a_bundle_that_does_not_exist(runtime):
+def test_a_bundle_that_does_not_exist_is_named(runtime):
     assert "/does/not/exist" in runtime.refuses("run", "-b", "/does/not/exist", runtime.new_id())
 
 
@@ -117,7 +117,7 @@ def test_unknown_properties_are_ignored(runtime, bundle):
     assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
 
 
-def test_null_means_absent(runtime, bundle):
+def test_a_property_that_is_null_counts_as_absent(runtime, bundle):
     changes = {"hooks": None, "annotations": None, "linux.seccomp": None, "domainname": None}
     assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
 
@@ -125,7 +125,7 @@ def test_null_means_absent(runtime, bundle):
 @pytest.mark.parametrize(
     "version", ["1.0.0", "1.0.2-dev", "1.1.0+dev", "1.3.0", "1.0.0-rc5", "1.99.0"]
 )
-def test_versions_of_the_specification(runtime, bundle, version):
+def test_versions_of_the_specification_since_1_0_are_accepted(runtime, bundle, version):
     assert runtime.output(bundle("echo ran", {"ociVersion": version})).out == "ran\n"
 
 
@@ -147,12 +147,12 @@ def test_an_invalid_command_line_is_refused(runtime, words):
     runtime.refuses(*words)
 
 
-def test_preserved_descriptors_must_be_open(runtime, bundle):
+def test_a_preserved_descriptor_that_is_closed_is_refused(runtime, bundle):
     line = runtime.fails(bundle(), "--preserve-fds", "2")
     assert "--preserve-fds = 2" in line
 
 
-def test_run_without_a_process(runtime, bundle):
+def test_run_without_a_process_in_the_configuration_is_refused(runtime, bundle):
     made = bundle()
     config = {key: value for key, value in CONFIG.items() if key != "process"}
     (made.path / "config.json").write_text(json.dumps(config))

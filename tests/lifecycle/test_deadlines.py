@@ -98,13 +98,13 @@ FORKS = {"hooks.startContainer": [{"path": "/bin/true"}]}
 
 
 @pytest.mark.parametrize("step", FORKED)
-def test_a_forked_child_that_hangs_at_a_step(bundle, options, hanging, unchanged, step):
+def test_a_forked_child_that_hangs_at_a_step_times_out(bundle, options, hanging, unchanged, step):
     hanging(step)
     times_out(bundle, options, **FORKS)
 
 
 @pytest.mark.parametrize("step", SHARING)
-def test_a_child_of_vfork_that_hangs_at_a_step(bundle, options, hanging, unchanged, step):
+def test_a_child_of_vfork_that_hangs_at_a_step_times_out(bundle, options, hanging, unchanged, step):
     hanging(step)
     times_out(bundle, options)
 
@@ -113,11 +113,11 @@ def test_a_child_of_vfork_that_hangs_at_a_step(bundle, options, hanging, unchang
     "kind",
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"],
 )
-def test_a_hook_that_hangs(bundle, options, unchanged, kind):
+def test_a_hook_that_hangs_times_out(bundle, options, unchanged, kind):
     times_out(bundle, options, **{f"hooks.{kind}": [HOOK]})
 
 
-def test_a_poststop_hook_that_hangs(bundle, options, unchanged, capfd):
+def test_a_poststop_hook_that_hangs_is_a_warning(bundle, options, unchanged, capfd):
     began = time.monotonic()
     made = bundle("true", {"hooks.poststop": [HOOK]})
     assert pycontain.run(made.path, timeout=LIMIT, options=options).status == 0
@@ -126,14 +126,14 @@ def test_a_poststop_hook_that_hangs(bundle, options, unchanged, capfd):
     assert left(options) == []
 
 
-def test_what_a_hook_has_started_ends_with_it(bundle, options, unchanged):
+def test_a_process_that_a_hook_has_started_ends_with_the_hook(bundle, options, unchanged):
     script = f"sleep {HANG} & sleep {HANG}"
     times_out(
         bundle, options, **{"hooks.prestart": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
     )
 
 
-def test_a_configuration_that_nobody_writes(bundle, options, unchanged):
+def test_a_configuration_in_a_fifo_without_a_writer_times_out(bundle, options, unchanged):
     made = bundle("true")
     (made.path / "config.json").unlink()
     os.mkfifo(made.path / "config.json")
@@ -142,7 +142,7 @@ def test_a_configuration_that_nobody_writes(bundle, options, unchanged):
             pycontain.run(made.path, *words, timeout=LIMIT, options=options)
 
 
-def test_exec_in_a_container_that_is_stopped_half_way(bundle, options, hanging, unchanged):
+def test_exec_whose_process_hangs_while_it_joins_times_out(bundle, options, hanging, unchanged):
     hanging("join")
     with pycontain.Container(bundle("sleep 1000").path, options=options) as container:
         container.create()
@@ -161,7 +161,7 @@ def stop(pid):
     )
 
 
-def test_a_worker_that_is_stopped(bundle, options, unchanged, pool):
+def test_a_stopped_worker_is_replaced(bundle, options, unchanged, pool):
     """Another takes its place, and its other containers."""
     other = pycontain.Container(bundle("sleep 1000").path, options=options)
     other.create()
@@ -178,7 +178,7 @@ def test_a_worker_that_is_stopped(bundle, options, unchanged, pool):
     other.delete()
 
 
-def test_a_worker_that_is_stopped_while_a_hook_runs(bundle, options, unchanged, pool, tmp_path):
+def test_a_worker_stopped_while_a_hook_runs_times_out(bundle, options, unchanged, pool, tmp_path):
     here = tmp_path / "here"
     script = f"kill -STOP $PPID; echo >{here}; sleep {HANG}"
     hook = {"path": "/bin/sh", "args": ["sh", "-c", script]}
@@ -186,9 +186,7 @@ def test_a_worker_that_is_stopped_while_a_hook_runs(bundle, options, unchanged, 
     assert here.exists()
 
 
-def test_a_container_of_somebody_else_is_not_deleted_with_what_a_stopped_worker_left(
-    runtime, bundle, pool
-):
+def test_only_the_containers_of_a_stopped_worker_are_deleted(runtime, bundle, pool):
     id = runtime.started(bundle("sleep 1000"))
     options = pycontain.Options(root=str(runtime.root))
     pycontain.run(bundle("true").path, options=options)

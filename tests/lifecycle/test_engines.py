@@ -147,7 +147,7 @@ def test_errors_of_several_commands_are_appended(engine):
     assert [text.partition(";")[0] for text in messages] == [NOBODY] * 3
 
 
-def test_warnings_go_to_the_log_too(engine, bundle):
+def test_warnings_are_written_to_the_log(engine, bundle):
     made = bundle("true", {"hooks": {"poststop": [{"path": "/bin/false"}]}})
     sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_MADE_UP"])
     made.edit({"process.capabilities": sets})

@@ -25,7 +25,7 @@ def sh(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("uid", [0, 7])
-def test_the_identity_is_that_of_the_first_process(runtime, bundle, uid):
+def test_exec_has_the_identity_of_the_first_process(runtime, bundle, uid):
     changes = {
         "process.user": {"uid": uid, "gid": 8, "additionalGids": [9], "umask": 0o027},
         "process.capabilities": dict.fromkeys(KINDS, ["CAP_KILL", "CAP_CHOWN"]),
@@ -49,7 +49,7 @@ def test_the_identity_is_that_of_the_first_process(runtime, bundle, uid):
     assert "Seccomp:\t2" in done.out
 
 
-def test_the_filter_applies_with_new_privileges_allowed_too(runtime, bundle):
+def test_the_filter_applies_to_exec_without_no_new_privileges(runtime, bundle):
     changes = {
         "process.noNewPrivileges": False,
         "linux.seccomp": {
@@ -63,7 +63,7 @@ def test_the_filter_applies_with_new_privileges_allowed_too(runtime, bundle):
     assert "NoNewPrivs:\t0" in out
 
 
-def test_it_runs_in_the_containers_pid_namespace_and_root(runtime, bundle):
+def test_exec_runs_in_the_containers_pid_namespace_and_root(runtime, bundle):
     made = bundle(SLEEP)
     id = runtime.started(made)
     done = runtime.ok(
@@ -91,7 +91,7 @@ def test_it_runs_in_the_containers_pid_namespace_and_root(runtime, bundle):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_flags(runtime, bundle, flags, script, words):
+def test_the_flags_of_exec_have_their_effect(runtime, bundle, flags, script, words):
     sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_CHOWN"])
     changes = {"process.capabilities": sets, "process.noNewPrivileges": False}
     id = runtime.started(bundle(SLEEP, changes))
@@ -115,7 +115,7 @@ def test_a_number_is_never_looked_up_as_a_user_name(runtime, bundle):
     assert runtime.ok("exec", "-u", "1000", id, "id", "-u").out == "1000\n"
 
 
-def test_a_process_file(runtime, bundle):
+def test_exec_runs_the_process_of_a_file(runtime, bundle):
     made = bundle(SLEEP)
     id = runtime.started(made)
     process = {
@@ -179,7 +179,7 @@ def unusual_programs(rootfs: Path) -> None:
         (rootfs / "bin" / name).chmod(0o755)
 
 
-def test_exit_statuses_and_messages_of_exec(runtime, bundle):
+def test_exec_reports_why_a_program_did_not_run(runtime, bundle):
     made = bundle(SLEEP)
     unusual_programs(made.rootfs)
     id = runtime.started(made)
@@ -189,7 +189,7 @@ def test_exit_statuses_and_messages_of_exec(runtime, bundle):
         assert done.err.count("\n") == bool(words)
 
 
-def test_exit_statuses_and_messages_of_run(runtime, bundle):
+def test_run_reports_why_a_program_did_not_run(runtime, bundle):
     made = bundle()
     unusual_programs(made.rootfs)
     for args, status, words in STATUSES:
@@ -216,13 +216,13 @@ def test_start_reports_why_the_program_cannot_run_and_leaves_nothing(runtime, bu
     assert runtime.ids() == []
 
 
-def test_exec_itself_fails_with_255(runtime, bundle):
+def test_an_error_of_exec_itself_has_status_255(runtime, bundle):
     assert runtime("exec", "nobody", "true").status == 255
     id = runtime.create(bundle(SLEEP))
     assert runtime("exec", "--env", "NOVALUE", id, "true").status == 255
 
 
-def test_exec_works_in_a_created_container_too(runtime, bundle):
+def test_exec_works_in_a_created_container(runtime, bundle):
     id = runtime.create(bundle(SLEEP))
     assert runtime.ok("exec", id, "echo", "x").out == "x\n"
     assert runtime.state(id)["status"] == "created"
@@ -231,7 +231,7 @@ def test_exec_works_in_a_created_container_too(runtime, bundle):
 # --- streams, signals, cgroups -------------------------------------------------------------------
 
 
-def test_standard_streams_are_the_callers(runtime, bundle):
+def test_the_standard_streams_of_exec_are_the_callers(runtime, bundle):
     id = runtime.started(bundle(SLEEP))
     command = runtime.command("exec", id, *sh("cat; echo err >&2"))
     done = subprocess.run(command, input=b"in" * 100_000, capture_output=True, check=True)
@@ -239,7 +239,7 @@ def test_standard_streams_are_the_callers(runtime, bundle):
     assert done.stderr == b"err\n"
 
 
-def test_detached_it_writes_its_pid_and_keeps_running(runtime, bundle):
+def test_a_detached_exec_writes_its_pid_and_keeps_running(runtime, bundle):
     made = bundle(SLEEP)
     id = runtime.started(made)
     file = made.path / "pid"
@@ -259,7 +259,7 @@ def test_detached_it_writes_its_pid_and_keeps_running(runtime, bundle):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_are_passed_on(runtime, bundle, number):
+def test_exec_forwards_signals(runtime, bundle, number):
     id = runtime.started(bundle(SLEEP))
     script = f"trap 'echo got it; exit 5' {int(number)}; echo up; while :; do sleep .01; done"
     with subprocess.Popen(runtime.command("exec", id, *sh(script)), stdout=subprocess.PIPE) as run:
@@ -283,7 +283,7 @@ def test_a_paused_container_is_entered_only_on_request(runtime, bundle):
     assert run.returncode == 0
 
 
-def test_in_a_cgroup_below_the_containers(runtime, bundle):
+def test_exec_can_run_in_a_cgroup_below_the_containers(runtime, bundle):
     mount = {"destination": "/sys/fs/cgroup", "type": "cgroup2"}
     changes = {
         "mounts": [*CONFIG["mounts"], mount],
@@ -299,13 +299,13 @@ def test_in_a_cgroup_below_the_containers(runtime, bundle):
     assert done.status == 255
 
 
-def test_without_pid_or_mount_namespace(runtime, bundle):
+def test_exec_enters_a_container_without_pid_and_mount_namespaces(runtime, bundle):
     made = bundle(SLEEP, {"linux.namespaces": [{"type": "uts"}], "mounts": []})
     id = runtime.started(made)
     assert runtime.ok("exec", id, "ls", "/").words == ["bin", "dev", "etc", "proc", "sys", "tmp"]
 
 
-def test_preserved_descriptors(runtime, bundle):
+def test_exec_preserves_the_requested_descriptors_alone(runtime, bundle):
     id = runtime.started(bundle(SLEEP))
     file = runtime.folder / "third"
     inner = sh("ls /proc/self/fd; echo hello >&3")
@@ -334,7 +334,7 @@ def test_a_process_without_capabilities_gets_the_containers(runtime, bundle, tmp
     assert runtime.ok("exec", "--process", file, container).words == ["CapEff:", "0" * 16, "5"]
 
 
-def test_a_process_runs_on_the_cpus_it_requests(runtime, bundle, tmp_path):
+def test_exec_runs_on_the_cpus_that_it_requests(runtime, bundle, tmp_path):
     if os.cpu_count() == 1:
         pytest.skip("needs more than one CPU")
     container = runtime.started(bundle("sleep 1000"))
@@ -410,7 +410,7 @@ def programs(runtime, container):
     return [line for line in runtime.ok("ps", container).lines if line.endswith("sleep 1000")]
 
 
-def test_the_pid_is_right_however_late_the_process_is_taken_over(runtime, bundle, tmp_path):
+def test_the_pid_of_an_exec_is_right_however_late_it_is_taken_over(runtime, bundle, tmp_path):
     container = runtime.started(bundle("sleep 2000"))
     file = tmp_path / "pid"
     assert enter(runtime, container, file, "time.sleep(0.3)") == (0, "")
@@ -418,7 +418,7 @@ def test_the_pid_is_right_however_late_the_process_is_taken_over(runtime, bundle
     assert file.read_text() == line.split()[1]
 
 
-def test_a_process_that_was_never_taken_over_does_not_run(runtime, bundle, tmp_path):
+def test_a_process_of_exec_that_was_never_taken_over_does_not_run(runtime, bundle, tmp_path):
     container = runtime.started(bundle("sleep 2000"))
     status, _ = enter(runtime, container, tmp_path / "pid", "os.kill(os.getpid(), 9)")
     assert status == -9

@@ -44,7 +44,7 @@ def is_filtered(cgroup: Cgroup) -> bool:
     return program >= 0
 
 
-def test_it_can_be_reused(runtime, inside, existing):
+def test_an_existing_cgroup_can_be_used_again(runtime, inside, existing):
     for _ in range(3):
         assert runtime.output(inside("echo up")).out == "up\n"
     id = runtime.started(inside("echo up"))
@@ -53,7 +53,7 @@ def test_it_can_be_reused(runtime, inside, existing):
     assert runtime.output(inside("echo up")).out == "up\n"
 
 
-def test_it_can_be_reused_after_a_failed_start(runtime, inside):
+def test_an_existing_cgroup_can_be_used_again_after_a_failed_start(runtime, inside):
     missing = inside("", {"process.args": ["/no/such/program"]})
     assert "no such file or directory" in runtime.fails(missing)
     assert runtime.output(inside("echo up")).out == "up\n"
@@ -77,12 +77,12 @@ def test_forced_delete_kills_all_processes_of_a_running_container(runtime, insid
     assert existing.pids() == []
 
 
-def test_run_kills_the_processes_that_its_container_left(runtime, inside, existing):
+def test_run_kills_the_processes_that_its_container_left_in_the_cgroup(runtime, inside, existing):
     assert runtime.output(inside(LEAVES_ONE, NO_PID_NAMESPACE)).out == "up\n"
     assert existing.pids() == []
 
 
-def test_it_can_be_reused_after_processes_were_killed_in_it(runtime, inside):
+def test_an_existing_cgroup_can_be_used_again_after_processes_were_killed_in_it(runtime, inside):
     for _ in range(2):
         assert runtime.output(inside(LEAVES_ONE, NO_PID_NAMESPACE)).out == "up\n"
     id = runtime.create(inside("echo up"))
@@ -90,14 +90,14 @@ def test_it_can_be_reused_after_processes_were_killed_in_it(runtime, inside):
     assert runtime.output(inside("echo up")).out == "up\n"
 
 
-def test_it_can_be_reused_after_a_container_was_deleted_while_paused(runtime, inside):
+def test_an_existing_cgroup_can_be_used_again_after_a_paused_container(runtime, inside):
     id = runtime.started(inside(STAYS))
     runtime.ok("pause", id)
     runtime.ok("delete", "--force", id)
     assert runtime.output(inside("echo up")).out == "up\n"
 
 
-def test_no_device_filter_remains(runtime, inside, existing):
+def test_no_device_filter_remains_on_an_existing_cgroup(runtime, inside, existing):
     id = runtime.create(inside("echo up"))
     assert is_filtered(existing)
     runtime.ok("delete", "--force", id)

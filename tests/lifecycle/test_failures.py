@@ -292,7 +292,7 @@ FIRST_HOOK = next(n for n, step in enumerate(PLANNED) if isinstance(step, steps.
 
 
 @pytest.mark.parametrize("number", range(len(PLANNED) - 1), ids=NAMES[:-1])
-def test_a_step_that_fails(launch, rich, tmp_path, number):
+def test_a_step_that_fails_is_named_and_undone(launch, rich, tmp_path, number):
     break_step(launch, number)
     error = bring_up(launch, rich, tmp_path)
     assert isinstance(error, StepError)
@@ -303,7 +303,9 @@ def test_a_step_that_fails(launch, rich, tmp_path, number):
 
 
 @pytest.mark.parametrize("number", range(len(PLANNED_VFORK) - 1), ids=NAMES_VFORK[:-1])
-def test_a_step_that_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path, number):
+def test_a_step_that_fails_in_a_child_of_vfork_is_named_and_undone(
+    vfork_launch, vfork, tmp_path, number
+):
     break_step(vfork_launch, number)
     imports = sys.meta_path, sys.path, gc.isenabled()
     error = bring_up(vfork_launch, vfork, tmp_path)
@@ -315,7 +317,9 @@ def test_a_step_that_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path, nu
 
 @pytest.mark.needs_userns
 @pytest.mark.parametrize("number", range(len(PLANNED_MAPPED) - 1), ids=NAMES_MAPPED[:-1])
-def test_a_step_that_fails_in_a_user_namespace(user_launch, user, tmp_path, number):
+def test_a_step_that_fails_in_a_user_namespace_is_named_and_undone(
+    user_launch, user, tmp_path, number
+):
     break_step(user_launch, number)
     error = bring_up(user_launch, user, tmp_path)
     assert isinstance(error, StepError)
@@ -323,7 +327,7 @@ def test_a_step_that_fails_in_a_user_namespace(user_launch, user, tmp_path, numb
 
 
 @pytest.mark.needs_userns
-def test_the_bundle_with_a_user_namespace_is_sound(user_launch):
+def test_the_bundle_with_a_user_namespace_runs(user_launch):
     before = look()
     launching.bring_up(user_launch)
     assert look().processes != before.processes
@@ -333,20 +337,22 @@ def test_the_bundle_with_a_user_namespace_is_sound(user_launch):
 
 
 @pytest.mark.needs_userns
-def test_a_process_between_that_is_killed_leaves_nothing(user_launch, user, tmp_path, monkeypatch):
+def test_an_intermediate_process_that_is_killed_leaves_nothing(
+    user_launch, user, tmp_path, monkeypatch
+):
     monkeypatch.setattr(userns, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(intermediate, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert "died" in str(bring_up(user_launch, user, tmp_path))
 
 
-def test_the_last_step_fails_in_a_child_of_vfork(vfork_launch, vfork, tmp_path):
+def test_an_execve_that_fails_in_a_child_of_vfork_is_reported(vfork_launch, vfork, tmp_path):
     (vfork.rootfs / "bin/program").write_text("garbage")
     error = bring_up(vfork_launch, vfork, tmp_path)
     assert error.fault.step == "execve"
     assert "exec format error" in str(error)
 
 
-def test_an_exception_from_C_in_a_child_of_vfork_names_its_step_too(
+def test_an_exception_from_C_in_a_child_of_vfork_names_its_step(
     vfork_launch, vfork, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(program, "command", lambda *_: (b"/x", (b"a NUL \0 inside",), ()))
@@ -355,7 +361,7 @@ def test_an_exception_from_C_in_a_child_of_vfork_names_its_step_too(
     assert str(error) == "execve: ValueError: embedded null byte"
 
 
-def test_the_vfork_bundle_is_sound(vfork_launch):
+def test_the_vfork_bundle_runs(vfork_launch):
     before = look()
     launching.bring_up(vfork_launch)
     assert look().processes != before.processes
@@ -364,7 +370,7 @@ def test_the_vfork_bundle_is_sound(vfork_launch):
     assert look() == before
 
 
-def test_the_last_step_fails(launch, rich, tmp_path):
+def test_an_execve_that_fails_is_reported(launch, rich, tmp_path):
     (rich.rootfs / "bin/program").write_text("garbage")
     error = bring_up(launch, rich, tmp_path)
     assert error.fault.step == "execve"
@@ -377,7 +383,9 @@ CHILD = [number for number, step in enumerate(PLANNED) if step.side == "child"][
 
 
 @pytest.mark.parametrize("number", CHILD, ids=[NAMES[number] for number in CHILD])
-def test_a_child_that_crashes_in_a_step(launch, rich, tmp_path, number, monkeypatch):
+def test_a_child_that_crashes_in_a_step_is_reported_with_the_step(
+    launch, rich, tmp_path, number, monkeypatch
+):
     victim, perform = all_steps(launch)[number], child_step.perform
 
     def crash_at_the_victim(step, context):
@@ -391,7 +399,7 @@ def test_a_child_that_crashes_in_a_step(launch, rich, tmp_path, number, monkeypa
     assert "by signal 11" in str(error)
 
 
-def test_the_rich_bundle_is_sound(launch, rich, tmp_path):
+def test_the_rich_bundle_runs(launch, rich, tmp_path):
     """Otherwise the tests above would prove little."""
     before = look()
     launching.bring_up(launch)
@@ -403,7 +411,7 @@ def test_the_rich_bundle_is_sound(launch, rich, tmp_path):
     assert ran(rich)[-1] == "poststop"
 
 
-def test_the_first_error_is_reported_even_when_undoing_fails_too(launch, rich, tmp_path, capfd):
+def test_the_first_error_is_reported_even_when_undoing_fails(launch, rich, tmp_path, capfd):
     def fail() -> None:
         raise StepError("is stuck", at="something")
 

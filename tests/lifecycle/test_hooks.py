@@ -62,7 +62,7 @@ def writes(word: str) -> str:
 ALL = {kind: [writes(f"{kind}-1"), writes(f"{kind}-2")] for kind in KINDS}
 
 
-def test_the_whole_order_with_run(runtime, bundle):
+def test_hooks_run_in_their_order_with_run(runtime, bundle):
     made = with_hooks(
         bundle, ALL, "echo program >>/log; while [ ! -e /tmp/go ]; do sleep .01; done"
     )
@@ -84,7 +84,7 @@ def test_the_whole_order_with_run(runtime, bundle):
     assert found.index("startContainer-2") < found.index("program") < found.index("poststop-1")
 
 
-def test_the_whole_order_with_create_start_and_delete(runtime, bundle):
+def test_hooks_run_in_their_order_with_create_start_and_delete(runtime, bundle):
     made = with_hooks(bundle, ALL, "echo program >>/log")
     id = runtime.create(made)
     early = [f"{kind}-{number}" for kind in KINDS[:3] for number in (1, 2)]
@@ -103,7 +103,7 @@ def test_the_whole_order_with_create_start_and_delete(runtime, bundle):
 SHOW = "cat >$ROOT/state-{0}; for n in pid mnt net; do readlink /proc/self/ns/$n; done >$ROOT/ns-{0}; readlink /proc/self/root >>$ROOT/ns-{0}"
 
 
-def test_the_state_that_hooks_receive_and_where_they_run(runtime, bundle):
+def test_hooks_receive_the_state_and_run_in_their_namespaces(runtime, bundle):
     made = with_hooks(bundle, {kind: [SHOW.format(kind)] for kind in KINDS}, "echo up; sleep 100")
     made.edit({"annotations": {"org.example.a": "b"}})
     id = runtime.started(made)
@@ -155,7 +155,7 @@ def test_create_container_hooks_see_the_host_files_and_the_containers_mounts(run
     assert (made.rootfs / "count").read_text() == "1\n"
 
 
-def test_arguments_and_environment_of_a_hook(runtime, bundle):
+def test_a_hook_has_its_own_arguments_and_environment(runtime, bundle):
     made = bundle()
     show = made.script("show", 'echo "$0" "$@" >out; env >>out')
     hook = {"path": str(show), "args": ["zero", "one", "t wo"], "env": ["A=1"]}
@@ -283,7 +283,7 @@ def test_a_startcontainer_hook_has_the_environment_of_the_program(runtime, bundl
     ],
 )
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
-def test_a_hook_that_cannot_be_executed(runtime, bundle, kind, text, words):
+def test_a_hook_that_cannot_be_executed_is_named(runtime, bundle, kind, text, words):
     made = bundle()
     if kind != "startContainer":
         text = f"{made.rootfs}{text}"

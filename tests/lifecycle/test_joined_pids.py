@@ -67,7 +67,7 @@ def inner_pid(pid):
 # --- the process ---------------------------------------------------------------------------------
 
 
-def test_the_recorded_process_is_the_programs_before_and_after_start(runtime, joined, pod):
+def test_the_recorded_process_is_the_program_before_and_after_start(runtime, joined, pod):
     file = runtime.folder / "pid"
     container = runtime.create(joined(f"echo $$; {SLEEP}"), "--pid-file", file)
     pid = runtime.state(container)["pid"]
@@ -82,7 +82,7 @@ def test_the_recorded_process_is_the_programs_before_and_after_start(runtime, jo
     assert (start_time(pid), Path(f"/proc/{pid}/comm").read_text()) == (began, "sleep\n")
 
 
-def test_nothing_else_is_left_of_the_runtime(runtime, joined):
+def test_no_other_process_of_the_runtime_is_left(runtime, joined):
     container = runtime.create(joined(SLEEP))
     pid = runtime.state(container)["pid"]
     assert json.loads(runtime.ok("ps", "-f", "json", container).out) == [pid]
@@ -90,7 +90,7 @@ def test_nothing_else_is_left_of_the_runtime(runtime, joined):
     assert json.loads(runtime.ok("ps", "-f", "json", container).out) == [pid]
 
 
-def test_its_session_is_its_own(runtime, joined):
+def test_the_program_leads_a_session_of_its_own(runtime, joined):
     stat = runtime.output(joined("cat /proc/self/stat; cat /proc/$$/stat")).lines[1]
     pid, _, _, _, group, session, terminal = stat.split()[:7]
     assert (group, session, terminal) == (pid, pid, "0")
@@ -112,14 +112,14 @@ def test_a_created_container_can_be_killed(runtime, joined, signal_):
     runtime.ok("delete", container)
 
 
-def test_it_is_deleted_before_start(runtime, joined):
+def test_a_container_that_joins_pids_can_be_deleted_before_start(runtime, joined):
     container = runtime.create(joined("true"))
     pid = runtime.state(container)["pid"]
     runtime.ok("delete", "--force", container)
     assert start_time(pid) == 0
 
 
-def test_it_can_be_entered_before_and_after_start(runtime, joined):
+def test_exec_enters_joined_pids_before_and_after_start(runtime, joined):
     container = runtime.create(joined(SLEEP))
     namespace = os.readlink(f"/proc/{runtime.state(container)['pid']}/ns/pid")
     look = ("exec", container, "readlink", "/proc/self/ns/pid")
@@ -128,14 +128,14 @@ def test_it_can_be_entered_before_and_after_start(runtime, joined):
     assert runtime.ok(*look).out.strip() == namespace
 
 
-def test_the_namespace_can_be_the_callers_own(runtime, bundle):
+def test_the_joined_pid_namespace_can_be_the_callers_own(runtime, bundle):
     """Named by a path, it is joined, although nothing changes."""
     listed = [{"type": "pid", "path": "/proc/self/ns/pid"}, {"type": "mount"}, {"type": "uts"}]
     made = bundle("readlink /proc/self/ns/pid", {"linux.namespaces": listed})
     assert runtime.output(made).out.strip() == os.readlink("/proc/self/ns/pid")
 
 
-def test_without_a_mount_namespace_too(runtime, bundle, pod):
+def test_a_pid_namespace_is_joined_without_a_mount_namespace(runtime, bundle, pod):
     listed = [{"type": "pid", "path": f"/proc/{pod}/ns/pid"}, {"type": "uts"}]
     made = bundle("ls /", {"linux.namespaces": listed, "mounts": []})
     assert runtime.output(made).words == ["bin", "dev", "etc", "proc", "sys", "tmp"]
@@ -193,7 +193,7 @@ def test_a_runtime_that_is_killed_leaves_no_process(runtime, joined):
 LOOK = "grep -E '^(Cap|Seccomp:|NoNewPrivs|Groups|[UG]id|Sig...:|Umask)' /proc/self/status; pwd; cat /proc/self/oom_score_adj; cat /proc/self/limits; ionice -p $$; cat /proc/self/personality; ls /proc/self/fd; env"
 
 
-def test_it_is_what_it_would_be_in_a_namespace_of_its_own(runtime, joined, bundle):
+def test_the_program_in_joined_pids_is_what_it_is_in_its_own(runtime, joined, bundle):
     changes = {
         "process.user": {"uid": 54322, "gid": 6, "additionalGids": [7, 8], "umask": 0o027},
         "process.capabilities": dict.fromkeys(
@@ -216,7 +216,7 @@ def test_it_is_what_it_would_be_in_a_namespace_of_its_own(runtime, joined, bundl
     assert runtime.output(joined(LOOK, changes)).out == own
 
 
-def test_a_limit_of_processes_counts_nothing_outside(runtime, joined):
+def test_a_limit_of_processes_does_not_count_the_runtime(runtime, joined):
     """The user's only process: what created it is outside of the namespace, and counted too."""
     one = [{"type": "RLIMIT_NPROC", "soft": 1, "hard": 1}]
     user = {"process.user": {"uid": 54321, "gid": 54321}, "process.rlimits": one}
@@ -239,13 +239,15 @@ def test_a_limit_of_processes_counts_nothing_outside(runtime, joined):
     ],
     ids=lambda value: value["policy"] if isinstance(value, dict) else "",
 )
-def test_a_policy_that_is_not_inherited_is_set_too(runtime, joined, scheduler, seen):
+def test_a_scheduling_policy_that_is_not_inherited_is_set_in_joined_pids(
+    runtime, joined, scheduler, seen
+):
     made = joined("", {"process.args": ["cat", "/proc/self/sched"]})
     made.edit({"process.scheduler": scheduler, "process.user": {"uid": 5, "gid": 5}})
     assert re.search(seen, runtime.output(made).out)
 
 
-def test_sockets_of_systemd_are_for_the_pid_inside(runtime, joined):
+def test_sockets_of_systemd_are_for_the_pid_in_the_joined_namespace(runtime, joined):
     made = joined("echo $LISTEN_PID $$ $LISTEN_FDS; ls /proc/self/fd | tail -n1")
     command = runtime.command("run", "--bundle", made.path, runtime.new_id())
     with socket.socket() as listening:
@@ -262,7 +264,7 @@ def test_sockets_of_systemd_are_for_the_pid_inside(runtime, joined):
 
 
 @pytest.mark.parametrize("verb", ["create", "run"])
-def test_the_terminal_is_its_controlling_one(runtime, joined, verb):
+def test_the_terminal_controls_a_program_in_joined_pids(runtime, joined, verb):
     made = joined("trap 'echo interrupted; exit 3' INT; tty; echo up; while :; do sleep .01; done")
     made.edit({"process.terminal": True, "process.user": {"uid": 5, "gid": 5}})
     container = runtime.new_id()
@@ -342,7 +344,7 @@ def test_a_created_container_has_its_filter_and_no_more_capabilities_while_it_wa
 # --- hooks ---------------------------------------------------------------------------------------
 
 
-def test_where_hooks_run_and_what_they_get(runtime, joined, pod):
+def test_hooks_run_in_their_namespaces_when_pids_are_joined(runtime, joined, pod):
     """createContainer hooks have the host's root: they stay where no other container sees them."""
     made = joined("cat /seen; echo $$")
     created = made.script("created", f"cat >{made.rootfs}/created; readlink /proc/self/ns/pid")
@@ -415,7 +417,7 @@ def children():
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
-def test_the_library_runs_creates_and_enters_it(joined, options):
+def test_the_library_runs_creates_and_enters_containers_with_joined_pids(joined, options):
     pycontain.close()
     before = children()
     assert pycontain.run(joined("echo $PPID").path, options=options).stdout == b"0\n"

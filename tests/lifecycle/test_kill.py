@@ -50,7 +50,7 @@ def test_every_spelling_of_every_signal_arrives(runtime, bundle):
     runtime.wait_for_status(id, "stopped")
 
 
-def test_the_default_is_term(runtime, bundle):
+def test_kill_sends_term_by_default(runtime, bundle):
     id = runtime.started(
         bundle("trap 'echo got term; exit' TERM; echo up; while :; do sleep .01; done")
     )
@@ -75,7 +75,7 @@ def test_an_invalid_signal_is_refused(runtime, bundle, spelling):
     assert runtime.state(id)["status"] == "running"
 
 
-def test_signal_0_only_checks(runtime, bundle):
+def test_signal_0_only_checks_that_the_process_exists(runtime, bundle):
     id = runtime.started(bundle("echo up; sleep 100"))
     runtime.ok("kill", id, "0")
     assert runtime.state(id)["status"] == "running"
@@ -89,7 +89,7 @@ while :; do sleep .01; done
 """
 
 
-def test_all_reaches_every_process(runtime, bundle):
+def test_kill_all_reaches_every_process(runtime, bundle):
     id = runtime.started(bundle(FAMILY))
     wait_until(lambda: runtime.printed(id).count("ready") == 2, "both are ready")
     runtime.ok("kill", "--all", id, "USR1")
@@ -97,7 +97,7 @@ def test_all_reaches_every_process(runtime, bundle):
     runtime.wait_for_text(id, "parent got it")
 
 
-def test_without_all_only_the_first_process_gets_it(runtime, bundle):
+def test_kill_without_all_reaches_only_the_first_process(runtime, bundle):
     id = runtime.started(bundle(FAMILY))
     wait_until(lambda: runtime.printed(id).count("ready") == 2, "both are ready")
     runtime.ok("kill", id, "USR1")
@@ -105,7 +105,7 @@ def test_without_all_only_the_first_process_gets_it(runtime, bundle):
     assert "child got it" not in runtime.printed(id)
 
 
-def test_all_kills_what_a_container_without_a_pid_namespace_left(runtime, bundle):
+def test_kill_all_reaches_the_processes_of_a_stopped_container_without_pids(runtime, bundle):
     made = bundle("sleep 100 & echo up", {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
     id = runtime.started(made)
     runtime.wait_for_status(id, "stopped")
@@ -132,7 +132,7 @@ def processes(runtime, id):
     return json.loads(runtime.ok("ps", "--format", "json", id).out)
 
 
-def test_delete_kills_what_a_container_without_a_pid_namespace_left(runtime, bundle):
+def test_delete_kills_the_processes_of_a_container_without_a_pid_namespace(runtime, bundle):
     made = bundle("sleep 100 & echo up", {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
     id = runtime.started(made)
     runtime.wait_for_status(id, "stopped")

@@ -55,7 +55,7 @@ def test_a_container_can_be_created_and_entered(runtime, arranged) -> None:
     runtime.ok("delete", "--force", container)
 
 
-def test_a_child_that_shares_memory_is_in_its_cgroup_too(runtime, arranged) -> None:
+def test_a_child_of_vfork_is_in_its_containers_cgroup(runtime, arranged) -> None:
     made, how = arranged
     made.edit({"process.args": ["grep", "0::", "/proc/self/cgroup"]})
     id = runtime.new_id()
@@ -64,7 +64,9 @@ def test_a_child_that_shares_memory_is_in_its_cgroup_too(runtime, arranged) -> N
     assert done.words == [f"0::{wanted}"]
 
 
-def test_the_library_can_do_so_too(emptied, bundle, tmp_path) -> None:
+def test_the_library_creates_and_enters_containers_where_children_are_killed(
+    emptied, bundle, tmp_path
+) -> None:
     made = bundle("sleep 1000", {"linux.cgroupsPath": f"/{emptied.name}"})
     options = pycontain.Options(root=str(tmp_path / "state"))
     try:

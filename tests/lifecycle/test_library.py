@@ -101,7 +101,7 @@ def test_a_broken_bundle_names_what_is_wrong(tmp_path: Path, options) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"process": 5}', '{"process": {"env": 5}}'])
-def test_a_broken_bundle_is_an_error_of_ours_when_its_program_is_changed(
+def test_a_broken_bundle_with_another_program_is_a_pycontain_error(
     tmp_path: Path, options, text
 ) -> None:
     (tmp_path / "config.json").write_text(text)
@@ -109,7 +109,7 @@ def test_a_broken_bundle_is_an_error_of_ours_when_its_program_is_changed(
         pycontain.run(tmp_path, ["ls"], env={"A": "b"}, options=options)
 
 
-def test_a_program_that_is_not_text_is_an_error_of_ours(bundle: Bundles, options) -> None:
+def test_a_program_that_is_not_text_is_a_pycontain_error(bundle: Bundles, options) -> None:
     made = bundle("sleep 100").path
     with pycontain.Container(made, options=options) as container:
         container.create()
@@ -163,7 +163,7 @@ def test_threads_run_containers_at_once(bundle: Bundles, options) -> None:
     assert left(options) == []
 
 
-def test_descriptors_do_not_pile_up(bundle: Bundles, options) -> None:
+def test_the_library_leaves_no_descriptor_open(bundle: Bundles, options) -> None:
     path = bundle().path
     pycontain.run(path, ["true"], options=options)
     before = descriptors()
@@ -294,7 +294,7 @@ def _worker_size() -> int:
 
 
 @pytest.mark.needs_userns
-def test_a_user_namespace(bundle: Bundles, options) -> None:
+def test_the_library_runs_containers_with_a_user_namespace(bundle: Bundles, options) -> None:
     """The network namespace that a worker makes ahead of time would belong to the host's."""
     script = "id; ip link set lo down && echo down; readlink /proc/self/ns/user"
     made = bundle_with_user(bundle, script)
@@ -311,7 +311,7 @@ def test_a_user_namespace(bundle: Bundles, options) -> None:
 
 
 @pytest.mark.needs_userns
-def test_exec_into_a_user_namespace(bundle: Bundles, options) -> None:
+def test_the_library_enters_a_user_namespace(bundle: Bundles, options) -> None:
     made = bundle_with_user(bundle)
     with pycontain.Container(made.path, ["sleep", "100"], options=options) as container:
         container.create()

@@ -48,7 +48,7 @@ print(json.dumps({"before": before, "after": after, "statuses": sorted(set(statu
 """
 
 
-def test_two_hundred_containers_one_after_the_other(runtime: Runtime, bundle):
+def test_two_hundred_containers_one_after_another_leave_nothing(runtime: Runtime, bundle):
     made = bundle("exit 3")
     package = str(Path(pycontain.__file__).parents[1])
     done = subprocess.run(
@@ -64,7 +64,7 @@ def test_two_hundred_containers_one_after_the_other(runtime: Runtime, bundle):
 
 
 @pytest.mark.parametrize("verb", ["run", "create"])
-def test_fifty_containers_at_once(runtime: Runtime, bundle, verb):
+def test_fifty_containers_at_once_leave_nothing(runtime: Runtime, bundle, verb):
     made = bundle("exit 3")
     ids = [runtime.new_id() for _ in range(50)]
     with (made.path / "errors").open("ab") as errors:

@@ -36,14 +36,14 @@ def check_warnings(err):
         assert line.endswith("; the container runs without this limit")
 
 
-def test_by_default_it_is_an_error_that_names_the_flag(runtime, bundle):
+def test_a_limit_without_a_controller_is_an_error_that_names_the_flag(runtime, bundle):
     line = runtime.fails(bundle("echo up", LIMITS))
     assert NAMED[0] in line
     assert line.endswith("or run without it: --cgroup-missing warn\n")
 
 
 @pytest.mark.parametrize("verb", ["run", "create"])
-def test_with_the_flag_each_limit_is_a_warning(runtime, bundle, verb):
+def test_cgroup_missing_warn_turns_each_limit_into_a_warning(runtime, bundle, verb):
     made = bundle("echo up", LIMITS)
     flags = ["--cgroup-missing", "warn", verb, "-b", made.path]
     container = runtime.new_id()
@@ -60,18 +60,18 @@ def test_an_engine_that_passes_no_flag_sets_a_variable(runtime, bundle):
     check_warnings(done.err)
 
 
-def test_the_flag_is_stronger_than_the_variable(runtime, bundle):
+def test_the_flag_cgroup_missing_is_stronger_than_the_variable(runtime, bundle):
     made = bundle("echo up", LIMITS)
     words = ["--cgroup-missing", "error", "run", "-b", made.path, runtime.new_id()]
     assert NAMED[0] in runtime.refuses(*words, **with_variable("warn"))
 
 
-def test_another_value_of_the_variable_is_refused_by_its_name(runtime):
+def test_another_value_of_the_variable_is_refused_by_name(runtime):
     line = runtime.refuses("list", **with_variable("yes"))
     assert line == f"pycontain: {VARIABLE} = yes is not one of warn, error\n"
 
 
-def test_the_warnings_are_in_the_log_and_on_standard_error(runtime, bundle, tmp_path):
+def test_warnings_of_limits_are_in_the_log_and_on_standard_error(runtime, bundle, tmp_path):
     made = bundle("echo up", LIMITS)
     log = tmp_path / "log"
     flags = ["--log", log, "--log-format", "json", "--cgroup-missing", "warn"]
@@ -82,7 +82,7 @@ def test_the_warnings_are_in_the_log_and_on_standard_error(runtime, bundle, tmp_
     assert [entry["msg"].split()[0] for entry in entries] == NAMED
 
 
-def test_update_warns_too_and_a_limit_without_a_controller_is_applied(runtime, bundle):
+def test_update_warns_of_limits_without_a_controller_and_applies_the_others(runtime, bundle):
     container = runtime.started(bundle("sleep 100"))
     words = ["update", "--memory", "32m", container]
     assert "--cgroup-missing warn" in runtime.refuses(*words)

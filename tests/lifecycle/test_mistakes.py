@@ -61,7 +61,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("changes", "said"), TYPES + VALUES, ids=lambda value: str(value)[:50])
-def test_a_wrong_value(runtime, bundle, changes, said):
+def test_a_wrong_value_is_an_error_with_its_remedy(runtime, bundle, changes, said):
     made = bundle("true")
     config = made.config
     for path, value in changes.items():
@@ -73,25 +73,27 @@ def test_a_wrong_value(runtime, bundle, changes, said):
 
 
 @pytest.mark.parametrize(("mount", "said"), MOUNTS, ids=lambda value: str(value)[:50])
-def test_a_wrong_mount(runtime, bundle, mount, said):
+def test_a_wrong_mount_is_an_error_with_its_remedy(runtime, bundle, mount, said):
     made = bundle("true")
     made.edit({"mounts": [*made.config["mounts"], mount]})
     assert said in runtime.fails(made)
 
 
 @pytest.mark.parametrize(("text", "said"), TEXTS)
-def test_a_configuration_that_is_not_json(runtime, bundle, text, said):
+def test_a_configuration_that_is_not_json_is_an_error_with_its_position(
+    runtime, bundle, text, said
+):
     made = bundle("true")
     (made.path / "config.json").write_text(text)
     assert said in runtime.fails(made)
 
 
 @pytest.mark.parametrize(("words", "said"), WORDS, ids=lambda value: " ".join(value)[:50])
-def test_a_wrong_command_line(runtime, words, said):
+def test_a_wrong_command_line_is_an_error_with_its_remedy(runtime, words, said):
     assert said in runtime.refuses(*words)
 
 
-def test_commands_in_the_wrong_order(runtime, bundle):
+def test_commands_in_the_wrong_order_are_errors_with_their_remedy(runtime, bundle):
     """Each error says what to do next."""
     made = bundle("sleep 1000")
     id = runtime.create(made)
@@ -112,7 +114,7 @@ def test_commands_in_the_wrong_order(runtime, bundle):
         assert said.endswith("container not running; delete it, and create it again\n")
 
 
-def test_the_cgroup_of_a_container_without_one_is_the_callers(runtime, bundle):
+def test_a_container_without_a_cgroup_can_mount_that_of_the_caller(runtime, bundle):
     """Its mount was "bind cgroup: open: does not exist"."""
     mount = {"destination": "/sys/fs/cgroup", "type": "cgroup2"}
     made = bundle("ls /sys/fs/cgroup")

@@ -44,7 +44,7 @@ def subreaper() -> Iterator[None]:
 
 @pytest.mark.parametrize("more", [{}, HOOK], ids=["vfork", "fork"])
 @pytest.mark.parametrize("flags", [(), ("--detach",)], ids=["foreground", "detached"])
-def test_run_fails(runtime, bundle, flags, more):
+def test_run_fails_if_the_child_dies_before_execve(runtime, bundle, flags, more):
     made, before = bundle("true", {**FATAL, **more}), look()
     said = runtime.refuses("run", *flags, "-b", made.path, runtime.new_id())
     assert "before its program ran" in said
@@ -52,7 +52,7 @@ def test_run_fails(runtime, bundle, flags, more):
     assert look() == before
 
 
-def test_start_fails(runtime, bundle, subreaper):
+def test_start_fails_if_the_child_dies_before_execve(runtime, bundle, subreaper):
     before = look()
     id = runtime.create(bundle("true", FATAL))
     assert "died before its program ran" in runtime.refuses("start", id)
@@ -67,7 +67,7 @@ def test_a_program_that_ends_at_once_has_run(runtime, bundle, subreaper):
     runtime.ok("delete", id)
 
 
-def test_the_kernel_tells_of_a_zombie_whether_it_has_executed_anything():
+def test_a_zombie_shows_whether_it_has_executed_anything():
     idle = os.fork()
     if idle == 0:
         os._exit(255)

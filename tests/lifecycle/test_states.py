@@ -49,7 +49,7 @@ def words(command: str, id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_what_the_state_forbids_is_an_error_without_effect(runtime, bundle, state):
+def test_a_command_that_the_state_forbids_is_an_error_without_effect(runtime, bundle, state):
     id = in_state(runtime, bundle, state)
     for command, effects in EFFECTS.items():
         if state not in effects:
@@ -64,7 +64,7 @@ def test_what_the_state_forbids_is_an_error_without_effect(runtime, bundle, stat
 @pytest.mark.parametrize(
     ("command", "state"), [(c, s) for c, effects in EFFECTS.items() for s in effects]
 )
-def test_what_the_state_allows_has_its_effect(runtime, bundle, command, state):
+def test_a_command_that_the_state_allows_has_its_effect(runtime, bundle, command, state):
     id = in_state(runtime, bundle, state)
     runtime.ok(*words(command, id))
     after = EFFECTS[command][state]
@@ -98,7 +98,7 @@ def test_delete_of_a_created_container_kills_it_and_runs_only_the_poststop_hooks
     assert not (made.rootfs / "ran").exists()
 
 
-def test_delete_of_a_created_container_reaches_what_was_executed_in_it(runtime, bundle):
+def test_delete_of_a_created_container_kills_its_processes_of_exec(runtime, bundle):
     """Without a pid namespace, nothing else would end it."""
     made = bundle(SLEEPER, {"linux.namespaces": [{"type": "mount"}, {"type": "uts"}]})
     id = runtime.create(made)
@@ -107,7 +107,7 @@ def test_delete_of_a_created_container_reaches_what_was_executed_in_it(runtime, 
     assert runtime.ids() == []  # and the fixture finds no process that is left
 
 
-def test_of_start_and_delete_at_once_exactly_one_wins(runtime, bundle):
+def test_exactly_one_of_concurrent_start_and_delete_wins(runtime, bundle):
     made = bundle(SLEEPER)
     for _ in range(5):
         id = runtime.create(made)
@@ -244,7 +244,7 @@ def test_a_duplicate_id_is_refused_and_the_first_container_survives(runtime, bun
     assert runtime.state(id) == before
 
 
-def test_of_many_creates_with_one_id_exactly_one_wins(runtime, bundle):
+def test_exactly_one_of_many_creates_with_one_id_wins(runtime, bundle):
     made, id = bundle(SLEEPER), runtime.new_id()
     command = runtime.command("create", "-b", made.path, id)
     racers = [
@@ -272,11 +272,11 @@ def test_list_shows_every_container(runtime, bundle):
     assert all(id in table for id in ids)
 
 
-def test_list_of_nothing(runtime):
+def test_list_without_containers_is_empty(runtime):
     assert json.loads(runtime.ok("list", "-f", "json").out) == []
 
 
-def test_ps_lists_every_process(runtime, bundle):
+def test_ps_lists_every_process_of_the_container(runtime, bundle):
     id = runtime.started(bundle("sleep 100 & sleep 100 & echo up; wait"))
     runtime.wait_for_text(id, "up")
     pids = json.loads(runtime.ok("ps", "--format", "json", id).out)
@@ -332,7 +332,7 @@ def test_events_end_with_the_container(runtime, bundle):
     assert events.returncode == 0
 
 
-def test_update_changes_a_limit_and_remembers_it(runtime, bundle):
+def test_update_changes_and_stores_a_limit(runtime, bundle):
     made = bundle(SLEEPER, {"linux.resources": {"unified": {"cgroup.max.descendants": "3"}}})
     id = runtime.started(made)
     path = Path(f"/proc/{runtime.state(id)['pid']}/cgroup").read_text().split("0::")[1].strip()
@@ -361,7 +361,7 @@ def test_update_refuses_unknown_files_and_broken_json(runtime, bundle):
 # --- broken states -------------------------------------------------------------------------------
 
 
-def test_a_folder_without_state_can_be_deleted_with_force(runtime):
+def test_a_directory_without_state_can_be_deleted_with_force(runtime):
     (runtime.root / "half").mkdir(parents=True)
     assert "delete it with --force" in runtime.refuses("state", "half")
     assert runtime.ok("list", "-q").out == ""

@@ -77,7 +77,7 @@ LOOK = "tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all; stat -c
 
 
 @pytest.mark.parametrize("detached_run", [True, False], ids=["run --detach", "create"])
-def test_the_master_goes_to_the_console_socket(runtime, bundle, detached_run):
+def test_the_console_socket_receives_the_terminals_master(runtime, bundle, detached_run):
     size = {"process.consoleSize": {"height": 33, "width": 111}}
     made = bundle(LOOK, {**TTY, **size, "process.user": {"uid": 5, "gid": 5}})
     id = runtime.new_id()
@@ -99,7 +99,7 @@ def test_the_master_goes_to_the_console_socket(runtime, bundle, detached_run):
 
 
 @pytest.mark.parametrize("uid", [0, 5])
-def test_a_terminal_in_a_dev_that_is_a_read_only_path(runtime, bundle, uid):
+def test_a_terminal_works_in_a_dev_that_is_a_read_only_path(runtime, bundle, uid):
     """The mount point of /dev/console is created before that; the terminal stays root's."""
     user = {"process.user": {"uid": uid, "gid": uid}}
     made = bundle(
@@ -115,7 +115,7 @@ def test_a_terminal_in_a_dev_that_is_a_read_only_path(runtime, bundle, uid):
     os.close(master)
 
 
-def test_it_is_the_controlling_terminal(runtime, bundle):
+def test_the_terminal_is_the_controlling_terminal_of_the_program(runtime, bundle):
     made = bundle("trap 'echo interrupted; exit 3' INT; echo up; while :; do sleep .01; done", TTY)
     with console_socket(made.path) as (path, listener):
         id = runtime.started(made, "--console-socket", path)
@@ -128,7 +128,7 @@ def test_it_is_the_controlling_terminal(runtime, bundle):
     runtime.wait_for_status(id, "stopped")
 
 
-def test_exec_sends_its_terminal_to_the_console_socket_too(runtime, bundle):
+def test_exec_sends_its_terminal_to_the_console_socket(runtime, bundle):
     id = runtime.started(bundle(SLEEP))
     with console_socket(runtime.folder) as (path, listener):
         runtime.ok(
@@ -160,7 +160,7 @@ def test_output_that_is_not_a_terminal_gets_plain_newlines(runtime, bundle, term
     assert (done.status, done.out) == (0, "one\ntwo\n")
 
 
-def test_exec_uses_the_configured_size_too(runtime, bundle, terminal):
+def test_exec_uses_the_configured_terminal_size(runtime, bundle, terminal):
     made = bundle("sleep 100", {"process.consoleSize": {"height": 13, "width": 44}})
     container = runtime.started(made)
     done = runtime.ok("exec", "-t", container, "stty", "size", stdin=terminal)
@@ -181,7 +181,7 @@ CONTRADICTIONS = [
 @pytest.mark.parametrize(
     ("words", "changes", "named"), CONTRADICTIONS, ids=lambda value: str(value)[:50]
 )
-def test_contradictions_are_refused(runtime, bundle, words, changes, named):
+def test_contradictory_terminal_flags_are_refused(runtime, bundle, words, changes, named):
     made = bundle(SLEEP, changes)
     line = runtime.refuses(*words, "-b", made.path, runtime.new_id())
     assert named in line
@@ -196,7 +196,9 @@ EXECS = [
 
 
 @pytest.mark.parametrize(("flags", "from_file", "named", "remedy"), EXECS)
-def test_exec_refuses_them_too(runtime, bundle, flags, from_file, named, remedy):
+def test_exec_refuses_contradictory_terminal_flags(
+    runtime, bundle, flags, from_file, named, remedy
+):
     made = bundle(SLEEP)
     id = runtime.started(made)
     if from_file:
@@ -259,7 +261,7 @@ class Typed:
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
-def test_in_the_foreground_the_two_terminals_are_connected(runtime, bundle, verb):
+def test_in_the_foreground_the_callers_terminal_is_connected(runtime, bundle, verb):
     script = "stty size; trap 'stty size' WINCH; echo up; read x; echo got $x; read y; exit 9"
     if verb == "run":
         command = runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())
@@ -278,7 +280,7 @@ def test_in_the_foreground_the_two_terminals_are_connected(runtime, bundle, verb
         assert termios.tcgetattr(typed.slave) == typed.before, "the outer terminal is restored"
 
 
-def test_a_new_size_reaches_the_program(runtime, bundle):
+def test_a_new_terminal_size_reaches_the_program(runtime, bundle):
     script = "trap 'stty size; exit 0' WINCH; echo up; while :; do sleep .01; done"
     with Typed(runtime.command("run", "-b", bundle(script, TTY).path, runtime.new_id())) as typed:
         typed.until("up")
@@ -297,7 +299,7 @@ def test_control_c_goes_to_the_program_alone(runtime, bundle):
         assert typed.process.wait(LIMIT) == 3
 
 
-def test_all_output_arrives_before_run_exits(runtime, bundle, terminal):
+def test_all_output_of_the_terminal_arrives_before_run_exits(runtime, bundle, terminal):
     made = bundle("seq 20000", TTY)
     done = subprocess.run(
         runtime.command("run", "-b", made.path, runtime.new_id()),
@@ -306,7 +308,9 @@ def test_all_output_arrives_before_run_exits(runtime, bundle, terminal):
     assert done.stdout.split() == [str(number).encode() for number in range(1, 20001)]
 
 
-def test_a_caller_whose_terminal_has_no_size_gets_the_configured_one(runtime, bundle, terminal):
+def test_without_a_size_of_the_callers_terminal_the_configured_one_is_used(
+    runtime, bundle, terminal
+):
     made = bundle("stty size", {**TTY, "process.consoleSize": {"height": 7, "width": 8}})
     assert runtime.output(made, stdin=terminal).words == ["7", "8"]
 
@@ -328,7 +332,7 @@ def test_input_that_is_not_a_terminal_reaches_the_program_and_ends(runtime, bund
     assert "\r\r" not in shown
 
 
-def test_without_a_terminal_the_callers_cannot_be_opened(runtime, bundle):
+def test_a_program_without_a_terminal_cannot_open_the_callers(runtime, bundle):
     """A program in the caller's session could push input into its terminal (CVE-2017-5226)."""
     made = bundle("ps -o pid,sid,tty | cat; tty; (: </dev/tty) || echo none")
     with Typed(runtime.command("run", "-b", made.path, runtime.new_id())) as typed:

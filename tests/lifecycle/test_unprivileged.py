@@ -68,7 +68,7 @@ def refused(done):
     return done.stderr
 
 
-def test_the_remedy_names_the_commands_that_need_no_root():
+def test_the_error_names_the_commands_that_need_no_root():
     *first, last = sorted(WITHOUT)
     named = f"without root work {', '.join(first)} and {last}"
     assert HostError.needs_root("x").fault.remedy.endswith(named)
@@ -76,7 +76,7 @@ def test_the_remedy_names_the_commands_that_need_no_root():
 
 @pytest.mark.parametrize("verb", ["run", "create"])
 @pytest.mark.parametrize("root", ["/run/pycontain", "own"])
-def test_making_a_container(folder, verb, root):
+def test_creating_a_container_without_root_is_refused_with_a_remedy(folder, verb, root):
     """Whether or not the state has a place; what else is wrong does not matter yet."""
     flags = ["--root", root if root[0] == "/" else folder / root]
     line = refused(as_nobody([*COMMAND, *flags, verb, "-b", folder, "c"]))
@@ -84,12 +84,12 @@ def test_making_a_container(folder, verb, root):
 
 
 @pytest.mark.parametrize("words", CONTAINER.values(), ids=CONTAINER)
-def test_the_containers_of_root(folder, words):
+def test_the_containers_of_root_are_refused_to_other_users(folder, words):
     line = refused(as_nobody([*COMMAND, "--root", folder / "roots", *words]))
     assert f"the state in {folder}/roots needs root; use sudo; without root work" in line
 
 
-def test_every_command_is_among_these():
+def test_every_command_is_tried_without_root():
     tried = {"run", "create", *(words[0] for words in CONTAINER.values()), *WITHOUT}
     assert tried == {name for name in table.COMMANDS if not table.COMMANDS[name].refusal}
 
@@ -108,7 +108,7 @@ def test_every_command_is_among_these():
     ],
     ids=" ".join,
 )
-def test_what_needs_no_root_works(folder, words):
+def test_commands_that_need_no_root_work(folder, words):
     done = as_nobody([*COMMAND, *words], cwd=folder)
     assert done.stdout
     assert done.stderr == ""
@@ -122,7 +122,7 @@ def test_spec_writes_to_a_directory_of_the_users_own(folder):
     assert "permission denied" in refused(as_nobody([*COMMAND, "spec", "-b", "/"]))
 
 
-def test_vm_emulates_and_names_the_way_to_the_device(folder):
+def test_vm_without_root_emulates_and_says_how_to_use_kvm(folder):
     pytest.importorskip("unicorn")
     done = as_nobody([*COMMAND, "vm", "run", "--engine", "emulate", "real"])
     assert done.stdout == "hello from real mode\n"
@@ -138,13 +138,13 @@ except pycontain.HostError as error:
 """
 
 
-def test_the_library_says_the_same(folder):
+def test_the_library_without_root_raises_the_same_error(folder):
     done = as_nobody([sys.executable, "-c", LIBRARY, folder, folder / "own"], cwd="/")
     assert done.stdout.startswith("making a container needs root; use sudo; without root work")
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
-def test_root_without_the_capability_is_told_which(runtime, bundle):
+def test_root_without_a_capability_gets_an_error_that_names_it(runtime, bundle):
     command = runtime.command("run", "-b", bundle().path, runtime.new_id())
     done = subprocess.run(
         ["setpriv", "--bounding-set", "-sys_admin", *command],

@@ -329,7 +329,7 @@ def test_a_worker_that_recovers_without_its_program_deletes_its_containers(
     assert made.wait() == 128 + signal.SIGKILL
 
 
-def test_after_a_crash_its_containers_still_end_with_the_program(bundle, tmp_path, crashing):
+def test_the_containers_of_a_crashed_worker_end_with_the_program(bundle, tmp_path, crashing):
     options = Options(root=str(tmp_path / "state"))
     made = pycontain.Container(bundle("sleep 100").path, options=options)
     made.create()
