@@ -230,9 +230,16 @@ def _bind(path: str, recursive: bool, step: steps.MountStep, context: Context) -
     target = _bind_point(path, is_directory(tree.fd), step.target, context.inside)
     _refuse_root(target, step, context)
     _refuse_fake_proc(target, _is_whole_proc(tree.fd), step, context)
+    set_attributes(tree, step)
+    _attach(tree, target, step, context)
+
+
+def set_attributes(tree: Tree, step: steps.MountStep, *, keep: bool = False) -> None:
+    """Give a bind mount its attributes: those listed and, with keep, all that its source has."""
+    if isinstance(step, steps.MountBind) and step.unlisted and not keep:
+        tree.clear_unless_locked(step.unlisted)
     tree.set(step.on, step.off)
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
-    _attach(tree, target, step, context)
 
 
 def _source(path: str, recursive: bool, step: steps.MountStep, context: Context) -> Tree:
@@ -268,8 +275,7 @@ def _replace_root(step: steps.MountBind, context: Context) -> None:
     if not is_directory(tree.fd):
         why = "is a file, not a directory, and cannot become the root"
         raise StepError(why, at=step.source, errno=errno.ENOTDIR)
-    tree.set(step.on, step.off)
-    tree.set(step.recursive_on, step.recursive_off, recursive=True)
+    set_attributes(tree, step)
     context.shares_root = os.path.samestat(os.fstat(tree.fd), os.fstat(open_host("/")))
     old = context.inside.fd
     Tree(old).propagate(c.MS_SLAVE, recursive=True)  # so that nothing is unmounted on the host

@@ -80,6 +80,25 @@ class Tree:
         if on or off:
             calls.mount_setattr(self.fd, set=on, clear=off, recursive=recursive)
 
+    def clear_unless_locked(self, attributes: int) -> None:
+        """
+        Switch off those of these attributes (MOUNT_ATTR_*) that may be.
+
+        A user namespace cannot take from a mount what it got from the one above:
+        mount_namespaces(7), Restrictions. One call for each is needed only there.
+        """
+        try:
+            return self.set(0, attributes)
+        except KernelError as error:
+            if error.errno != errno.EPERM:
+                raise
+        for one in _each(attributes):
+            try:
+                self.set(0, one)
+            except KernelError as error:
+                if error.errno != errno.EPERM:
+                    raise
+
     def propagate(self, kind: int, *, recursive: bool = False) -> None:
         """Set the propagation: MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE."""
         calls.mount_setattr(self.fd, propagation=kind, recursive=recursive)
@@ -99,6 +118,15 @@ class Tree:
     def attach(self, target: int, at: str = "") -> None:
         """Mount this on the file that target is open on."""
         calls.move_mount(self.fd, target, at)
+
+
+def _each(attributes: int) -> Iterator[int]:
+    """Each attribute; the mode of the access times is one."""
+    if attributes & c.MOUNT_ATTR__ATIME:
+        yield c.MOUNT_ATTR__ATIME
+    for bit in range(32):
+        if attributes & ~c.MOUNT_ATTR__ATIME & 1 << bit:
+            yield 1 << bit
 
 
 def proc_context(pids: int) -> int:

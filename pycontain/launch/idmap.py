@@ -9,7 +9,7 @@ from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, StepError
 from ..init.process import give_streams as give
 from ..init.process import raise_limit
-from ..init.rootfs import open_host
+from ..init.rootfs import open_host, set_attributes
 from ..kernel import calls, userns
 from ..kernel import const as c
 from ..kernel.files import read_bytes
@@ -80,7 +80,12 @@ def prepare_mounts(step: idmap.PrepareMounts, launch: Launch) -> None:
 
 
 def _prepare(mount: MountStep, step: idmap.PrepareMounts, launch: Launch) -> None:
-    """With all its attributes, which a process in a user namespace cannot take back."""
+    """
+    With all its attributes, which a process in a user namespace cannot take back.
+
+    For a user namespace those of the source are kept: it could not clear them itself, since they
+    are locked in its mount namespace. mount_namespaces(7), Restrictions.
+    """
     if isinstance(mount, steps.MountBind):
         path, recursive = mount.source, mount.recursive
     else:
@@ -89,8 +94,7 @@ def _prepare(mount: MountStep, step: idmap.PrepareMounts, launch: Launch) -> Non
     tree = _clone(mount.why, path, recursive, step, launch)
     if isinstance(mount, steps.MountBind) and mount.maps:
         _map_ids(tree, mount, launch)
-    tree.set(mount.on, mount.off)
-    tree.set(mount.recursive_on, mount.recursive_off, recursive=True)
+    set_attributes(tree, mount, keep=bool(step.rootfs))
 
 
 def _clone(key: str, path: str, recursive: bool, step: idmap.PrepareMounts, launch: Launch) -> Tree:

@@ -57,10 +57,23 @@ SUPERBLOCK = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nom
 # iversion is now up to each file system).
 IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
 
+# What a bind mount takes from its source unless a flag is listed, but for the access times.
+_INHERITED = (
+    c.MOUNT_ATTR_RDONLY
+    | c.MOUNT_ATTR_NOSUID
+    | c.MOUNT_ATTR_NODEV
+    | c.MOUNT_ATTR_NOEXEC
+    | c.MOUNT_ATTR_NOSYMFOLLOW
+)
+_TIMES_ON = frozenset(("noatime", "relatime", "strictatime", "nodiratime"))
+
 # What a mount without options of its file system has anyway.
 _OFF = ("async", "nolazytime", "nomand")
 
 KINDS = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap")
+
+# What mount(8) knows as a flag, of this mount alone.
+_FLAGS = frozenset((*ATTRIBUTES, *SUPERBLOCK, *IGNORED)) - {"defaults"}
 
 OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *IGNORED, *KINDS)
 
@@ -86,6 +99,7 @@ class _Words:
         self.propagation: tuple[tuple[int, bool], ...] = ()
         self.kinds: set[str] = set()
         self.data: tuple[str, ...] = ()
+        self.listed = frozenset(word for word in options if word in _FLAGS)
         for word in options:
             self._take(word)
 
@@ -112,6 +126,23 @@ class _Words:
         """
         unused = () if data else tuple(word for word in self.data if word not in _OFF)
         return unused if copies else unused + tuple(self.kinds & {"tmpcopyup"})
+
+    def unlisted(self) -> int:
+        """
+        The attributes of its source that a bind mount does not keep.
+
+        As with mount(8) and runc, a list of flags is the whole list, even if it is only "rw";
+        without one, the source's are kept. Access times are a list of their own: "ro" keeps them.
+        """
+        if not self.listed:
+            return 0
+        found = _INHERITED
+        if self.listed & _TIMES_ON:
+            found |= c.MOUNT_ATTR_NODIRATIME | c.MOUNT_ATTR__ATIME
+        decided = self.on | self.off
+        if decided & c.MOUNT_ATTR__ATIME:
+            decided |= c.MOUNT_ATTR__ATIME
+        return found & ~decided
 
     def attributes(self) -> dict[str, int]:
         return {
@@ -281,6 +312,7 @@ def _bind(
         maps=maps,
         ids=ids,
         readonly_later=late,
+        unlisted=words.unlisted(),
         propagation=words.propagation,
         ignored=words.ignored(),
         **attributes,

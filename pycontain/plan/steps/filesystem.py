@@ -83,6 +83,7 @@ class MountBind(MountStep):
     source: str
     recursive: bool
     readonly_later: bool = False
+    unlisted: int = 0  # attributes of the source to switch off, except those locked
     maps: str = ""  # "idmap", "ridmap" with its submounts, "" if ids are not mapped
     ids: Ids | None = None  # how they are; None as in the user namespace
 
