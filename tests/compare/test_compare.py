@@ -50,7 +50,7 @@ def test_the_memory_of_child_processes_counts():
     assert more.program < 20 << 20
 
 
-def test_what_cannot_be_executed_is_named():
+def test_a_program_that_cannot_be_executed_is_named():
     with pytest.raises(ProgramError, match="/missing cannot be executed"):
         run(["/missing"], ["/missing"])
 
@@ -78,7 +78,7 @@ def test_each_environment_is_measured_or_says_why_not(real):
             assert one.figures["exit"].median >= one.figures["first output"].median > 0
 
 
-def test_the_environments_are_interleaved_with_progress(real):
+def test_runs_in_the_environments_are_interleaved_with_progress(real):
     found, steps = real
     present = [column.name for column in found.columns if not column.missing]
     assert [step[2].split(":")[0] for step in steps[: len(present)]] == present
@@ -98,7 +98,7 @@ def test_the_program_sees_what_its_environment_shows(real):
         assert sees["vm"]["mounts"] == "none"
 
 
-def test_the_record_is_json(real):
+def test_the_record_of_a_comparison_is_json(real):
     record = json.loads(json.dumps(real[0].record()))
     assert record["runs"] == 2
     assert record["units"]["exit"] == "ms"
@@ -134,7 +134,7 @@ def test_the_table_has_a_row_for_each_quantity_and_question(made_up):
     assert table[-4] == ["kernel", "Linux <5>", "Linux <5>", "Linux <5>", ""]
 
 
-def test_the_page_stands_alone_and_escapes_what_it_shows(made_up):
+def test_the_page_of_a_comparison_stands_alone_and_is_escaped(made_up):
     pytest.importorskip("matplotlib")
     text = page.page(made_up)
     assert "<file>" not in text

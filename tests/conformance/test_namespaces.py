@@ -359,7 +359,7 @@ def test_joining_a_namespace_of_the_host_to_change_it_is_refused(
     assert changed in line
 
 
-def test_without_a_uts_namespace_the_hosts_names_are_seen(runtime, bundle):
+def test_the_hosts_uts_namespace_can_be_joined_without_a_hostname(runtime, bundle):
     listed = [{"type": "mount"}, {"type": "uts", "path": "/proc/self/ns/uts"}]
     changes = {"hostname": "", "linux.namespaces": listed}
     assert runtime.output(bundle("hostname", changes)).words == [os.uname().nodename]

@@ -102,7 +102,7 @@ def pieces(file, pid, overlap):
             begin += (1 << 24) - overlap
 
 
-def test_it_has_no_memory_but_its_orders():
+def test_a_bare_process_has_no_memory_but_its_code_and_orders():
     secret = SECRET.encode()
     made = Made(waiting)
     try:
@@ -115,7 +115,7 @@ def test_it_has_no_memory_but_its_orders():
     assert (said, status) == (b"", 7)
 
 
-def test_a_forked_process_has_all_of_it():
+def test_a_forked_process_has_all_memory_of_its_parent():
     """The naive way: what a test of memory finds if it is there."""
     secret = SECRET.encode()
     reader, writer = os.pipe()
@@ -132,14 +132,14 @@ def test_a_forked_process_has_all_of_it():
     assert len(mappings(os.getpid())) > 20
 
 
-def test_its_command_line_and_environment_are_empty():
+def test_a_bare_process_has_no_command_line_and_environment():
     made = Made(waiting)
     for name in ("cmdline", "environ"):
         assert Path(f"/proc/{made.pid}/{name}").read_bytes() == b""
     made.go()
 
 
-def test_it_ends_with_its_creator_and_the_parent():
+def test_a_bare_process_ends_with_its_creator():
     """An end of file is less than it wants to read; that has no text."""
     assert Made(waiting).end() == (b"", 255)
 
@@ -154,7 +154,7 @@ def test_a_call_that_fails_is_reported_with_its_errno():
     }
 
 
-def test_a_result_that_is_too_small_is_a_failure_too():
+def test_a_result_that_is_too_small_is_a_failure():
     def order(orders, _):
         orders.call(c.SYS_write, 1, orders.string(b""), 0, least=1, text=failure())
 
@@ -199,7 +199,7 @@ def test_more_arguments_than_execve_takes_are_refused():
         orders.spawn(signal.SIGCHLD)
 
 
-def test_what_it_is_sent_can_go_into_its_environment(tmp_path):
+def test_bytes_sent_to_a_bare_process_can_go_into_its_environment(tmp_path):
     """As a pid does that only its parent knows: sd_listen_fds(3)."""
     out = tmp_path / "out"
 
@@ -215,14 +215,14 @@ def test_what_it_is_sent_can_go_into_its_environment(tmp_path):
     assert out.read_text() == "123\n"
 
 
-def test_the_kernel_has_written_its_pid_by_the_time_it_runs():
+def test_the_pid_of_a_bare_process_is_known_when_it_runs():
     made = Made(waiting)
     assert made.pid > 0
     assert Path(f"/proc/{made.pid}").exists()
     made.go()
 
 
-def test_it_cannot_write_to_the_memory_in_which_its_pid_is():
+def test_a_bare_process_cannot_write_to_the_memory_of_its_pid():
     made = Made(waiting)
     page = int(bare.ffi.cast("uintptr_t", bare.ffi.from_buffer(_bare.page())))
     assert not any(int(line[0].split("-")[0], 16) <= page < int(line[0].split("-")[1], 16)
@@ -247,14 +247,14 @@ def runs(script, seconds=None):
 
 
 @pytest.mark.parametrize("seconds", [None, 60])
-def test_it_waits_for_a_program_and_continues(seconds, tmp_path):
+def test_a_bare_process_waits_for_a_program_and_continues(seconds, tmp_path):
     made = Made(runs(f"touch {tmp_path}/ran", seconds))
     assert made.end() == (b"", 3)
     assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 9", 9 << 8), ("kill -KILL $$", 9)])
-def test_a_program_that_fails_is_the_end(script, status):
+def test_a_program_that_fails_ends_the_bare_process(script, status):
     said, code = Made(runs(script)).end()
     assert code == 255
     assert json.loads(said)["errno"] == f"{status:05}"
@@ -274,7 +274,7 @@ def test_a_program_that_runs_too_long_is_killed_with_what_it_has_started(tmp_pat
 # --- how it is built -----------------------------------------------------------------------------
 
 
-def test_its_code_refers_to_nothing_outside_of_what_is_copied():
+def test_the_code_of_a_bare_process_refers_to_nothing_but_itself():
     """The compiler may put constants elsewhere, which the process would not have."""
     command = ["objdump", "-d", "-j", "bare", _bare.__file__]
     try:
@@ -311,7 +311,7 @@ def elsewhere():
 
 
 @pytest.mark.needs_root
-def test_before_linux_6_17_a_proc_is_opened_by_a_process_inside(elsewhere):
+def test_before_linux_6_17_a_process_in_the_namespace_opens_proc(elsewhere):
     context = procfs.context_from_inside(elsewhere)
     calls.fsconfig(context, c.FSCONFIG_CMD_CREATE)
     tree = calls.fsmount(context, 0)

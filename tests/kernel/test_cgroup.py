@@ -90,7 +90,7 @@ def start_child() -> Iterator[Callable[[Cgroup], Child]]:
         child.end()
 
 
-def test_what_was_created_is_removed_with_the_cgroups_above(cgroup: Cgroup) -> None:
+def test_a_created_cgroup_is_removed_with_the_cgroups_above_it(cgroup: Cgroup) -> None:
     below = Cgroup(cgroup.mount, f"{cgroup.path}/pod/web")
     below.create()
     assert below.made == (cgroup.path, f"{cgroup.path}/pod", f"{cgroup.path}/pod/web")
@@ -99,7 +99,7 @@ def test_what_was_created_is_removed_with_the_cgroups_above(cgroup: Cgroup) -> N
     assert not os.path.exists(cgroup.directory)
 
 
-def test_an_existing_cgroup_stays(cgroup: Cgroup) -> None:
+def test_an_existing_cgroup_is_not_removed(cgroup: Cgroup) -> None:
     os.mkdir(cgroup.directory)
     cgroup.create()
     assert cgroup.made == ()
@@ -152,7 +152,9 @@ def test_a_child_starts_in_the_cgroup(
     assert cgroup.pids() == [child.pid]
 
 
-def test_a_process_can_be_moved_in(cgroup: Cgroup, start_child: Callable[[Cgroup], Child]) -> None:
+def test_a_process_can_be_moved_into_a_cgroup(
+    cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
+) -> None:
     cgroup.create()
     child = start_child(Cgroup(cgroup.mount, ""))
     cgroup.enter(child.pid)
@@ -170,7 +172,7 @@ def test_a_cgroup_with_processes_is_refused(
     assert os.path.isdir(cgroup.directory)
 
 
-def test_a_frozen_cgroup_is_refused_and_so_is_one_below_it(cgroup: Cgroup) -> None:
+def test_a_frozen_cgroup_and_one_below_it_are_refused(cgroup: Cgroup) -> None:
     cgroup.create()
     cgroup.freeze()
     with pytest.raises(StateError, match="is frozen"):
@@ -235,7 +237,7 @@ def test_an_existing_empty_cgroup_can_be_cleared_and_used_again(
     assert child.answered(30), "the kernel killed it when it was created"
 
 
-def test_clearing_an_existing_cgroup_kills_what_is_in_it_and_below(
+def test_clearing_an_existing_cgroup_kills_the_processes_in_it_and_below(
     cgroup: Cgroup, start_child: Callable[[Cgroup], Child]
 ) -> None:
     inner = cgroup.below("made/by/the/container")

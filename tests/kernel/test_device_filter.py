@@ -118,7 +118,7 @@ def test_detaching_leaves_the_filters_of_others(cgroup: Cgroup) -> None:
     assert errno_inside(cgroup, opening("/dev/null")) == errno.EPERM
 
 
-def test_cgroups_below_are_filtered_too(cgroup: Cgroup) -> None:
+def test_a_filter_applies_to_the_cgroups_below(cgroup: Cgroup) -> None:
     attach(cgroup.fd, program([NOTHING]))
     below = cgroup.below("inner")
     os.mkdir(below.directory)
@@ -142,7 +142,7 @@ def test_an_error_contains_the_verifiers_message() -> None:
         bpf.load(c.BPF_PROG_TYPE_CGROUP_DEVICE, endless, b"pycontain")
 
 
-def test_no_descriptor_is_left_open(cgroup: Cgroup) -> None:
+def test_the_device_filter_leaves_no_descriptor_open(cgroup: Cgroup) -> None:
     cgroup.fd  # noqa: B018
     before = os.listdir("/proc/self/fd")
     attach(cgroup.fd, program([NOTHING]))

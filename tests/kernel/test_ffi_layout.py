@@ -143,7 +143,7 @@ def test_every_structure_is_laid_out_as_in_c(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_cc
-def test_every_number_is_that_of_the_headers(tmp_path: Path) -> None:
+def test_every_number_of_the_kernel_is_that_of_its_header(tmp_path: Path) -> None:
     ours = numbers()
     assert len(ours) > 100
     assert in_c(list(ours), tmp_path) == ours
@@ -156,7 +156,7 @@ def test_system_call_numbers_of_other_architectures_are_the_generic_ones(tmp_pat
 
 
 @pytest.mark.needs_cc
-def test_what_no_header_knows_has_no_value(tmp_path: Path) -> None:
+def test_a_number_without_a_header_has_no_value(tmp_path: Path) -> None:
     assert in_c(["sizeof(struct open_how)", "RESOLVE_BENEATH"], tmp_path) == {
         "sizeof(struct open_how)": 24,
         "RESOLVE_BENEATH": 8,

@@ -80,7 +80,7 @@ def test_a_clone_is_a_mount_of_its_own(tmp_path, attach):
     ("kind", "shown"),
     [(c.MS_SHARED, {"shared"}), (c.MS_PRIVATE, set()), (c.MS_UNBINDABLE, {"unbindable"})],
 )
-def test_propagation(target, attach, kind, shown):
+def test_the_propagation_of_a_mount_is_set(target, attach, kind, shown):
     attach(Tree.new("tmpfs"))
     tree = Tree(os.open(target, os.O_PATH))
     tree.propagate(kind)
@@ -88,7 +88,7 @@ def test_propagation(target, attach, kind, shown):
     assert mounted()[str(target)].propagation == shown
 
 
-def test_reconfigure_changes_the_file_system(target, attach):
+def test_reconfiguring_changes_the_options_of_the_file_system(target, attach):
     attach(Tree.new("tmpfs", ("size=64k",)))
     tree = Tree(os.open(target, os.O_PATH))
     tree.reconfigure(("size=128k", "ro"), str(target))
@@ -116,7 +116,7 @@ def test_an_error_contains_the_file_systems_own_message(option, message):
     assert "tmpfs" in str(caught.value)
 
 
-def test_a_failure_leaves_no_descriptor_open():
+def test_a_failed_mount_leaves_no_descriptor_open():
     before = sorted(os.listdir("/proc/self/fd"))
     for kind, options in (("nofs", ()), ("tmpfs", ("sise=1",)), ("overlay", ("lowerdir=/none",))):
         with pytest.raises(KernelError):

@@ -40,13 +40,13 @@ def where(fd: int) -> str:
 
 
 @pytest.mark.parametrize("path", ["/a/b", "a/b", "./a//b", "/../../a/b", "a/../a/b", "a/b/."])
-def test_spellings_of_one_file(root, place, path):
+def test_all_spellings_of_a_path_open_the_same_file(root, place, path):
     (place / "root/a/b").mkdir(parents=True)
     assert where(root.open(path)) == f"{place}/root/a/b"
 
 
 @pytest.mark.parametrize("path", ["", "/", ".", "..", "/../.."])
-def test_spellings_of_the_root_itself(root, place, path):
+def test_all_spellings_of_the_root_open_the_root(root, place, path):
     assert where(root.open(path)) == f"{place}/root"
 
 
@@ -70,7 +70,7 @@ def test_a_link_out_of_the_root_does_not_lead_out(root, place, name):
     assert sorted(os.listdir(place / "outside")) == ["secret"]
 
 
-def test_an_absolute_link_means_a_path_inside(root, place):
+def test_an_absolute_link_starts_at_the_root(root, place):
     (place / "root/real").mkdir()
     (place / "root/link").symlink_to("/real")
     assert where(root.open("/link")) == f"{place}/root/real"
@@ -92,7 +92,7 @@ def test_find_returns_none_for_a_missing_file(root, place):
     assert root.find("file", os.O_PATH | os.O_DIRECTORY) is None
 
 
-def test_other_errors_are_raised_with_the_path(root, place):
+def test_errors_of_a_lookup_have_the_path(root, place):
     (place / "root/loop").symlink_to("loop")
     with pytest.raises(KernelError) as caught:
         root.find("loop")
@@ -115,7 +115,7 @@ def test_make_directory_creates_what_is_missing(root, place):
     assert (place / "root/d/file").stat().st_mode & 0o777 == 0o644
 
 
-def test_the_target_of_a_dangling_link_is_created_inside_the_root(root, place):
+def test_the_target_of_a_dangling_link_is_created_in_the_root(root, place):
     (place / "root/var").mkdir()
     (place / "root/var/run").symlink_to("../run")
     (place / "root/abs").symlink_to("/made/here")
@@ -141,7 +141,7 @@ def test_an_error_on_the_way_names_the_requested_path(root, place):
     assert caught.value.fault.at == "/file/below"
 
 
-def test_make_file(root, place):
+def test_make_file_creates_a_file_and_its_directories_once(root, place):
     fd = root.make_file("/a/file")
     assert not is_directory(fd)
     assert where(fd) == f"{place}/root/a/file"
@@ -152,21 +152,21 @@ def test_make_file(root, place):
     assert where(root.make_file("/a")) == f"{place}/root/a"
 
 
-def test_make_file_follows_a_dangling_link_inside_the_root(root, place):
+def test_make_file_follows_a_dangling_link_in_the_root(root, place):
     (place / "root/link").symlink_to(place / "outside/new")
     made = root.make_file("/link")
     assert where(made) == f"{place}/root{place}/outside/new"
     assert not (place / "outside/new").exists()
 
 
-def test_parent(root, place):
+def test_parent_creates_the_directory_and_returns_the_last_name(root, place):
     fd, name = root.parent("/x/y/z/")
     assert (where(fd), name) == (f"{place}/root/x/y", "z")
     fd, name = root.parent("/z")
     assert (where(fd), name) == (f"{place}/root", "z")
 
 
-def test_no_descriptor_is_left_open(root, place):
+def test_a_failed_lookup_leaves_no_descriptor_open(root, place):
     (place / "root/link").symlink_to("/a/b")
     before = sorted(os.listdir("/proc/self/fd"))
     os.close(root.make_directory("/link/c/d"))
@@ -220,7 +220,7 @@ def test_a_link_that_leads_out_of_a_trusted_mount_is_followed_from_the_root(root
         assert where(root.open(f"/m/{name}")) == f"{place}/root/target"
 
 
-def test_dots_are_resolved_by_the_kernel(root, place, mount):
+def test_dots_in_a_path_are_resolved_by_the_kernel(root, place, mount):
     root.remember("/m", mount, trusted=True)
     (place / "root/a").mkdir()
     assert where(root.open("/a/../m/sub")) == f"{place}/root/m/sub"
@@ -273,7 +273,9 @@ def test_a_path_that_changed_once_is_looked_up_again(root, place, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EINTR])
-def test_an_error_does_not_count_as_a_missing_file(root, place, mount, monkeypatch, number):
+def test_an_error_of_a_lookup_does_not_count_as_a_missing_file(
+    root, place, mount, monkeypatch, number
+):
     """A path would otherwise stay unmasked where something covers a trusted mount."""
     root.remember("/m", mount, trusted=True)
     real = calls.try_openat2

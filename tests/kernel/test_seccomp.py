@@ -58,7 +58,7 @@ if os.uname().machine != "x86_64":
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else str(value),
 )
-def test_each_action_does_what_its_name_says(action: dict[str, object], outcome: int) -> None:
+def test_each_action_has_the_outcome_of_its_name(action: dict[str, object], outcome: int) -> None:
     default = "SCMP_ACT_KILL_PROCESS" if outcome == 0 else "SCMP_ACT_ALLOW"
     policy = profile({"names": ["getpid"], **action}, TO_END, defaultAction=default)
     assert verdict(policy, GETPID) == outcome
@@ -112,7 +112,7 @@ def test_comparisons_of_different_arguments_must_all_hold() -> None:
     assert [verdict(policy, GETPID, *args) for args in ((1, 11), (1, 10), (2, 11))] == [77, 0, 0]
 
 
-def test_of_comparisons_of_the_same_argument_one_must_hold() -> None:
+def test_one_of_several_comparisons_of_the_same_argument_must_hold() -> None:
     either = [arg(0, "EQ", 1), arg(0, "EQ", 2)]
     policy = profile(
         rule("getpid", action="SCMP_ACT_ERRNO", errnoRet=77, args=either),
@@ -186,11 +186,11 @@ def test_a_32_bit_call_is_checked_by_its_32_bit_number(int80: Callable[[int], in
 
 
 @pytest.mark.parametrize("flag", plan.FLAGS)
-def test_the_kernel_accepts_every_flag(flag: str) -> None:
+def test_the_kernel_accepts_every_flag_of_seccomp(flag: str) -> None:
     assert verdict(profile(defaultAction="SCMP_ACT_ALLOW", flags=[flag]), GETPID) == 0
 
 
-def test_without_a_listener_the_kernel_refuses_the_flag_that_is_left_out() -> None:
+def test_without_a_listener_the_kernel_refuses_the_omitted_flag() -> None:
     def act() -> int:
         calls.prctl(38, 1, name="PR_SET_NO_NEW_PRIVS")
         try:
@@ -253,7 +253,7 @@ RUNCS = [
 
 
 @pytest.mark.parametrize("given", [{}, {"defaultErrnoRet": 77}, {"defaultErrnoRet": errno.ENOSYS}])
-def test_runc_decides_as_we_do(tmp_path: Path, given: dict[str, object]) -> None:
+def test_runc_and_pycontain_decide_alike(tmp_path: Path, given: dict[str, object]) -> None:
     for tool in ("runc", "unshare", "cc"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}")
@@ -322,7 +322,7 @@ def test_an_architecture_of_another_byte_order_is_named_by_its_path() -> None:
         seccomp.to_bpf(given)
 
 
-def test_a_missing_library_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_libseccomp_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp, "_LIBRARY", "libseccomp.so.0")
     with pytest.raises(HostError, match=r"libseccomp.so.0 cannot be loaded; install libseccomp"):
         seccomp.to_bpf(profile())

@@ -57,7 +57,9 @@ def test_a_profile_is_compiled_once(cache: Cache) -> None:
     assert cache.file().stat().st_mode & 0o7777 == 0o600
 
 
-def test_a_hit_does_not_load_the_library(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hit_in_the_cache_does_not_load_libseccomp(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = profile(rule("read"))
     program = cache.program(policy)
     monkeypatch.setattr(seccomp, "_LIBRARY", "libseccomp.so.0")
@@ -66,7 +68,7 @@ def test_a_hit_does_not_load_the_library(cache: Cache, monkeypatch: pytest.Monke
         cache.program(profile(rule("write")))
 
 
-def test_a_damaged_file_is_replaced(cache: Cache) -> None:
+def test_a_damaged_file_of_the_cache_is_replaced(cache: Cache) -> None:
     policy = profile(rule("read"))
     program = cache.program(policy)
     whole = cache.file().read_bytes()
@@ -119,7 +121,7 @@ def test_a_symbolic_link_is_not_followed(cache: Cache, tmp_path: Path) -> None:
         cache.program(profile(rule("read")))
 
 
-def test_another_libseccomp_compiles_the_program_again(
+def test_another_version_of_libseccomp_compiles_the_program_again(
     cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = profile(rule("read"))

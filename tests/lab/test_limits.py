@@ -57,7 +57,7 @@ def test_memory_max_kills_the_hog_but_not_its_parent(runtime: Runtime) -> None:
     assert done.returncode == 0
 
 
-def test_without_a_limit_the_same_hog_survives(runtime: Runtime) -> None:
+def test_without_memory_max_the_hog_survives(runtime: Runtime) -> None:
     done = runtime.run(runtime.bundle(f"{HOG}; echo status $?; {EVENTS}"))
     assert "status 0" in done.stdout, done.stderr
 
@@ -194,7 +194,7 @@ def test_update_reads_resources_from_its_input(runtime: Runtime) -> None:
     assert container.read("pids.max") == "40"
 
 
-def test_an_update_affects_a_running_process(runtime: Runtime) -> None:
+def test_update_limits_a_running_process(runtime: Runtime) -> None:
     container = runtime.start(runtime.bundle(SPIN))
     container.wait_for("up")
     runtime("update", "--cpu-period", "100000", "--cpu-quota", "10000", container.name)

@@ -63,7 +63,7 @@ def test_a_share_of_a_processor_is_held(run: Run) -> None:
     assert result.value < 0.4 * 3  # of the three seconds; starting is not counted
 
 
-def test_two_runs_at_once_have_a_cgroup_each() -> None:
+def test_each_of_two_concurrent_runs_has_a_cgroup() -> None:
     with pycontain.Pool(2, memory="100M", timeout=120) as pool, ThreadPoolExecutor(2) as threads:
         hog = threads.submit(pool.run, MEMORY)
         good = threads.submit(pool.run, f"import time\n{TOUCH}\ntime.sleep(5); 1")

@@ -82,7 +82,7 @@ def test_setup_waits_for_others_that_do_the_same(installed):
     installed.assert_listed()
 
 
-def test_a_first_use_that_was_killed_leaves_nothing_that_is_used(installed):
+def test_an_archive_of_a_killed_first_use_is_not_used(installed):
     killed = subprocess.Popen([installed.command, "--version"], stdout=subprocess.DEVNULL)
     while not installed.archives and killed.poll() is None:
         pass  # the archive is half written
@@ -119,7 +119,7 @@ def later(wheel, folder):
     return path, f"pycontain version {new}"
 
 
-def test_after_an_upgrade_and_a_downgrade_nothing_of_before_is_used(installed, wheel, tmp_path):
+def test_after_an_upgrade_and_a_downgrade_no_old_archive_is_used(installed, wheel, tmp_path):
     call(installed.command, "setup")
     after, version = later(wheel, tmp_path)
     for file, expected in ((after, version), (wheel, VERSION)):
@@ -133,7 +133,7 @@ def test_after_an_upgrade_and_a_downgrade_nothing_of_before_is_used(installed, w
 # --- what belongs to somebody else ---------------------------------------------------------------
 
 
-def test_another_user_gets_an_archive_of_his_own_and_changes_nothing(installed, home):
+def test_another_user_gets_an_archive_of_their_own(installed, home):
     before = installed.command.read_text()
     assert first_line(as_nobody(installed, "--version", home=home).stdout) == VERSION
     assert installed.command.read_text() == before
@@ -145,7 +145,7 @@ def test_another_user_gets_an_archive_of_his_own_and_changes_nothing(installed, 
     assert as_nobody(installed, "--version", home=home, check=False).returncode != 0
 
 
-def test_an_archive_in_a_place_that_others_can_write_to_is_neither_made_nor_read(installed, home):
+def test_no_archive_is_written_to_or_read_from_a_directory_open_to_others(installed, home):
     as_nobody(installed, "--version", home=home)
     [found] = home.glob(".cache/pycontain/code/**/archive-*")
     found.parent.chmod(0o777)
@@ -156,7 +156,7 @@ def test_an_archive_in_a_place_that_others_can_write_to_is_neither_made_nor_read
     assert as_nobody(installed, "--version", home=home, check=False).returncode != 0
 
 
-def test_setup_names_what_it_may_not_change(installed, home):
+def test_setup_names_the_program_that_it_may_not_change(installed, home):
     printed = as_nobody(installed, "setup", home=home).stdout
     assert f"left {installed.command} as it is: it belongs to another user" in printed
 
@@ -180,7 +180,7 @@ def test_root_leaves_nothing_in_a_users_environment(installed):
     assert "/var/cache/pycontain/code/" in printed
 
 
-def test_it_works_where_nothing_can_be_written(installed):
+def test_the_program_works_on_a_read_only_file_system(installed):
     printed = privately(
         'mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; mount -t tmpfs none /var/cache;'
         '"$2" --version; "$2" setup; mount -o remount,ro /var/cache; "$2" --version',
@@ -203,7 +203,7 @@ def install_elsewhere(wheel, where, *flags, **environment):
     return Environment(where, package.parent)
 
 
-def test_it_works_in_a_users_own_packages(wheel, tmp_path):
+def test_the_program_works_in_a_users_own_packages(wheel, tmp_path):
     own = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     made = install_elsewhere(wheel, tmp_path / ".local", "--user", **own)
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_it_works_in_a_users_own_packages(wheel, tmp_path):
     made.assert_listed()
 
 
-def test_it_works_for_the_whole_system(wheel):
+def test_the_program_works_when_installed_for_the_whole_system(wheel):
     printed = privately(
         'mount -t tmpfs none /usr/local; PIP_BREAK_SYSTEM_PACKAGES=1 "$@" >/dev/null;'
         "cd /; for each in 1 2; do /usr/local/bin/pycontain --version; done;"

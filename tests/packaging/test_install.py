@@ -57,7 +57,7 @@ def source():
     }
 
 
-def test_a_staged_installation_works_where_it_is_unpacked(place, source):
+def test_a_staged_installation_works_after_it_is_moved_to_its_prefix(place, source):
     """In a mount namespace in which the staged directories are in their place."""
     (place / "usr/local/share/man").mkdir(parents=True)
     (place / "usr/local/share/man/empty").touch()
@@ -114,7 +114,7 @@ def test_an_installation_is_fast_at_once_and_replaced_by_the_next(place):
     assert os.listdir(place) == []
 
 
-def test_a_failure_leaves_nothing(place):
+def test_a_failed_installation_leaves_nothing(place):
     command = (sys.executable, "-B", "-m", "release.install", "install", "--prefix", place / "p")
     offline = {**PIP, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"}
     done = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, check=False)
@@ -122,7 +122,7 @@ def test_a_failure_leaves_nothing(place):
     assert os.listdir(place) == []
 
 
-def test_something_else_at_its_place_is_not_removed(place):
+def test_a_directory_that_is_no_installation_is_not_replaced_or_removed(place):
     (place / "lib/pycontain").mkdir(parents=True)
     (place / "lib/pycontain/precious").touch()
     for action in ("install", "uninstall"):

@@ -12,7 +12,7 @@ from tests.packaging.conftest import ROOT, built
 LEFT_OUT = {".ci/run"}
 
 
-def test_it_has_every_file_of_the_source():
+def test_the_source_distribution_has_every_file_of_the_source():
     done = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -23,6 +23,6 @@ def test_it_has_every_file_of_the_source():
     assert set(done.stdout.splitlines()) - packed == LEFT_OUT
 
 
-def test_it_has_nothing_that_was_compiled():
+def test_the_source_distribution_has_no_compiled_file():
     with tarfile.open(built("*.tar.gz")) as file:
         assert not [name for name in file.getnames() if name.endswith((".so", ".pyc"))]

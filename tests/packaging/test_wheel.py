@@ -30,7 +30,9 @@ def interpreter(request):
     return path
 
 
-def test_one_wheel_works_in_an_empty_environment_of(interpreter, wheel, tmp_path, bundle, runtime):
+def test_one_wheel_works_in_an_empty_environment_of_each_python(
+    interpreter, wheel, tmp_path, bundle, runtime
+):
     """The command, a container, exec and the library; then nothing is left of it."""
     made = environment(tmp_path / "env", interpreter)
     before = made.files
@@ -62,12 +64,12 @@ def in_containers(made, box, runtime):
     assert call(made.path / "bin/python", "-c", LIBRARY, box.path) == "0 5\n"
 
 
-def test_the_wheel_is_for_all_of_them_and_for_every_distribution(wheel):
+def test_the_wheel_is_for_every_python_and_distribution(wheel):
     assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
     assert wheel.name.split("-")[4].startswith("manylinux_2_34_")
 
 
-def test_it_has_what_is_needed_and_nothing_else(wheel):
+def test_the_wheel_has_the_needed_files_and_no_others(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
     assert {"pycontain/py.typed", "pycontain/kernel/_vfork.abi3.so"} <= set(names)

@@ -40,7 +40,7 @@ def test_a_container_whose_directory_is_lost_is_noticed(runtime, bundle, monkeyp
     sweep(before)
 
 
-def test_output_that_is_not_ours_is_noticed() -> None:
+def test_unexpected_output_is_noticed() -> None:
     assert [*complaints_about_output(["delete", "x"], 1, "", "pycontain: no\n")] == []
     assert [*complaints_about_output(["delete", "x"], 1, "", "Traceback (most\n")] != []
     assert [*complaints_about_output(["delete", "x"], None, "", "")] == ["it hangs"]

@@ -69,7 +69,7 @@ def test_no_function_recurses_over_foreign_data(name):
     assert found <= BOUNDED.get(name, {}).keys()
 
 
-def test_there_are_modules():
+def test_the_modules_to_check_are_found():
     assert {"init/copying.py", "kernel/root.py", *BOUNDED} <= set(MODULES)
 
 
@@ -83,5 +83,5 @@ def test_there_are_modules():
         ("def close(fd): os.close(fd)", set()),
     ],
 )
-def test_recursion_is_detected(text, found):
+def test_the_rule_detects_recursion(text, found):
     assert set(recursive(text)) == found

@@ -88,13 +88,13 @@ def test_no_path_is_resolved_before_the_pivot(name):
 
 
 @pytest.mark.parametrize(("name", "function"), sorted(OF_THE_HOST))
-def test_exceptions_are_functions_that_exist(name, function):
+def test_exceptions_to_the_rule_are_functions_that_exist(name, function):
     tree = ast.parse((PACKAGE / name).read_text())
     assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize(("name", "function"), sorted(OF_DESCRIPTORS))
-def test_exceptions_are_still_used(name, function):
+def test_exceptions_to_the_rule_are_needed(name, function):
     assert f"os.{function}(" in (PACKAGE / name).read_text()
 
 
@@ -125,5 +125,5 @@ BREAKS = [
 
 
 @pytest.mark.parametrize(("text", "wrong"), BREAKS)
-def test_the_rule_detects_violations(text, wrong):
+def test_the_rule_for_rootfs_paths_detects_violations(text, wrong):
     assert bool(list(violations(ast.parse(text), "init/rootfs.py"))) == wrong

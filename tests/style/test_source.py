@@ -115,16 +115,16 @@ def functions(path):
 every_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
 
 
-def test_there_are_sources():
+def test_the_sources_to_check_are_found():
     assert PACKAGE / "errors.py" in SOURCES
 
 
 @every_source
-def test_imports_go_down(path):
+def test_imports_go_down_the_layers(path):
     assert list(broken_layers(path)) == []
 
 
-def test_every_folder_has_its_layer():
+def test_every_package_has_its_layer():
     folders = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in SOURCES}
     assert folders <= LAYERS.keys()
 

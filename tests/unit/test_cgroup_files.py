@@ -83,7 +83,7 @@ def test_a_controller_that_v1_holds_is_named_with_its_hierarchy(
     )
 
 
-def test_io_is_blkio_in_v1(mount: Path, tmp_path: Path) -> None:
+def test_the_controller_io_is_named_blkio_in_v1(mount: Path, tmp_path: Path) -> None:
     populate(mount, cgroup__controllers="")
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(V1.replace("memory", "blkio"))
@@ -100,7 +100,7 @@ def test_an_unknown_controller_is_named(cgroup: Cgroup) -> None:
     assert caught.value.fault.at == "linux.resources.unified[nonsense.max]"
 
 
-def test_a_missing_controller_can_be_a_warning_and_what_is_there_is_written(cgroup: Cgroup) -> None:
+def test_a_missing_controller_can_be_a_warning_and_other_limits_are_written(cgroup: Cgroup) -> None:
     populate(Path(cgroup.directory), memory__max="")
     warnings: list[str] = []
     options = Options(cgroup_missing="warn", warn=warnings.append)
@@ -114,7 +114,9 @@ def test_a_missing_controller_can_be_a_warning_and_what_is_there_is_written(cgro
     ]
 
 
-def test_what_v2_has_but_does_not_accept_stays_an_error(cgroup: Cgroup) -> None:
+def test_a_file_that_the_kernel_lacks_is_an_error_even_if_controllers_may_be_missing(
+    cgroup: Cgroup,
+) -> None:
     options = Options(cgroup_missing="warn")
     with pytest.raises(HostError, match=r"this kernel has no .*/memory.high"):
         cgroup.write(files(resources(unified={"memory.high": "1"})), options.without_limit)
@@ -158,7 +160,7 @@ def test_without_a_cgroup_every_limit_is_refused_by_name() -> None:
 # --- update ------------------------------------------------------------------------------------
 
 
-def test_an_update_keeps_what_it_does_not_name() -> None:
+def test_an_update_keeps_the_limits_that_it_does_not_name() -> None:
     old = resources(
         memory={"limit": 8192, "reservation": 1024},
         cpu={"quota": 50_000, "period": 20_000},
@@ -269,6 +271,6 @@ def test_statistics_have_the_format_of_runcs_events(cgroup: Cgroup) -> None:
     assert cgroup.oom_kills() == 2
 
 
-def test_a_cgroup_without_controllers_has_no_statistics_of_them(cgroup: Cgroup) -> None:
+def test_a_cgroup_without_controllers_has_statistics_of_the_cpu_alone(cgroup: Cgroup) -> None:
     assert set(stats(cgroup)) == {"cpu"}
     assert cgroup.oom_kills() is None

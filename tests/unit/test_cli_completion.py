@@ -99,34 +99,34 @@ every_shell = pytest.mark.parametrize("shell", ["bash", "zsh", "fish"], indirect
 
 
 @every_shell
-def test_it_completes_commands(shell):
+def test_completion_finds_commands(shell):
     shown = shell("pycontain s")
     assert {"start", "state", "spec", "setup"} <= shown
     assert not {"ps", "kill"} & shown  # nor are they in the descriptions
 
 
 @every_shell
-def test_it_completes_flags_of_a_command_and_those_before_it(shell):
+def test_completion_finds_global_flags_and_those_of_the_command(shell):
     shown = shell("pycontain run --no-")
     assert {"--no-pivot", "--no-new-keyring", "--no-subreaper"} <= shown
     assert {"--log", "--log-format"} <= shell("pycontain --lo")
 
 
 @every_shell
-def test_it_completes_values_of_flags_and_arguments(shell):
+def test_completion_finds_values_of_flags_and_arguments(shell):
     assert {"table", "json"} <= shell("pycontain list --format ")
     assert {"bash", "zsh", "fish"} <= shell("pycontain --log-format json completion ")
 
 
 @every_shell
-def test_it_completes_containers_below_the_root_given(shell, tmp_path):
+def test_completion_finds_containers_below_the_given_root(shell, tmp_path):
     shown = shell(f"pycontain --root {tmp_path}/state state we")
     assert {"web-1", "web-2"} <= shown
     assert "db" not in shown
 
 
 @every_shell
-def test_it_completes_directories_for_a_bundle(shell, tmp_path):
+def test_completion_finds_directories_for_a_bundle(shell, tmp_path):
     for name in ("bundle-a", "bundle-b"):
         (tmp_path / name).mkdir()
     (tmp_path / "bundle-c").touch()
@@ -135,7 +135,7 @@ def test_it_completes_directories_for_a_bundle(shell, tmp_path):
     assert "bundle-c" not in shown
 
 
-def test_the_command_prints_the_script(capfd):
+def test_the_command_completion_prints_the_script(capfd):
     for name, script in completion.SHELLS.items():
         assert fast.main(["completion", name]) == 0
         assert capfd.readouterr().out == script()
@@ -144,7 +144,7 @@ def test_the_command_prints_the_script(capfd):
 
 
 @pytest.mark.parametrize("name", completion.SHELLS)
-def test_each_script_has_every_command_and_flag(name):
+def test_each_completion_script_has_every_command_and_flag(name):
     script = completion.SHELLS[name]()
     for command in table.COMMANDS.values():
         assert command.name in script

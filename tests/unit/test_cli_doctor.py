@@ -61,7 +61,7 @@ def unreaped_children():
 
 
 @pytest.mark.needs_root
-def test_the_probes_change_nothing_on_the_host():
+def test_the_probes_of_the_doctor_change_nothing_on_the_host():
     def host():
         with open("/proc/self/mountinfo") as file:
             spaces = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "time")}
@@ -81,7 +81,7 @@ def test_the_probes_change_nothing_on_the_host():
         (errno.EPERM, "denied", "grant CAP_SYS_ADMIN"),
     ],
 )
-def test_a_refused_call_is_reported_with_its_remedy(monkeypatch, number, status, remedy):
+def test_a_refused_system_call_is_reported_with_its_remedy(monkeypatch, number, status, remedy):
     def refuse(*_):
         raise KernelError.of("clone3", number)
 
@@ -92,7 +92,7 @@ def test_a_refused_call_is_reported_with_its_remedy(monkeypatch, number, status,
     assert finding.remedy.startswith(remedy)
 
 
-def test_what_a_user_may_not_do_is_denied_not_missing(monkeypatch):
+def test_calls_that_a_user_may_not_make_are_denied_not_missing(monkeypatch):
     monkeypatch.setattr(doctor, "_unshare", lambda flag: errno.EPERM)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     [alone, others] = doctor.namespaces()

@@ -94,7 +94,7 @@ def test_a_log_that_cannot_be_opened_is_an_error_before_anything_is_done(tmp_pat
     assert (found.out, found.err) == ("", f"pycontain: log: {path} does not exist\n")
 
 
-def test_then_standard_error_is_the_log_in_json_if_that_was_asked_for(tmp_path, capfd):
+def test_an_unusable_json_log_is_reported_as_json_on_standard_error(tmp_path, capfd):
     assert fast.main(["--log", str(tmp_path), "--log-format=json", "list"]) == 1
     assert json.loads(capfd.readouterr().err)["msg"] == f"log: {tmp_path} is a directory"
 
@@ -112,7 +112,7 @@ def test_a_log_that_vanishes_later_does_not_hide_the_error(tmp_path, capfd):
     assert lines == [f"pycontain: log: {path} does not exist", "pycontain: x is wrong"]
 
 
-def test_a_fifo_that_nobody_reads_is_an_error_and_no_wait(tmp_path, capfd):
+def test_a_log_in_a_fifo_without_a_reader_is_an_error_at_once(tmp_path, capfd):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     assert fast.main(["--log", str(path), "list"]) == 1
@@ -120,7 +120,7 @@ def test_a_fifo_that_nobody_reads_is_an_error_and_no_wait(tmp_path, capfd):
     assert capfd.readouterr().err == said
 
 
-def test_a_fifo_that_is_read_is_a_log(tmp_path):
+def test_a_fifo_with_a_reader_can_be_the_log(tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -129,7 +129,7 @@ def test_a_fifo_that_is_read_is_a_log(tmp_path):
     os.close(reader)
 
 
-def test_a_fifo_whose_reader_sleeps_is_not_waited_for(tmp_path):
+def test_a_log_in_a_fifo_does_not_wait_for_its_reader(tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK)

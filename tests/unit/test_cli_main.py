@@ -95,7 +95,7 @@ def test_a_fault_is_one_line_and_sets_the_exit_status(runtime, capfd):
     )
 
 
-def test_an_unexpected_error_is_one_line_too_and_debug_shows_where(runtime, capfd):
+def test_an_unexpected_error_is_one_line_and_debug_shows_where(runtime, capfd):
     def start(options, id):
         raise TypeError("oops")
 

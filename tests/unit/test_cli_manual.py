@@ -10,7 +10,7 @@ from pycontain.cli import manual, table
 PAGES = manual.pages("2026-01-31")
 
 
-def test_there_is_a_page_for_the_program_and_each_command():
+def test_the_manual_has_a_page_for_the_program_and_each_command():
     names = ["pycontain.1", *(f"pycontain-{name}.1" for name in table.COMMANDS)]
     assert list(PAGES) == names
 
@@ -33,12 +33,12 @@ def output(*words):
     return done.stdout
 
 
-def test_mandoc_finds_nothing_to_complain_about(folder):
+def test_mandoc_accepts_every_page(folder):
     assert output("mandoc", "-Tlint", *map(str, sorted(folder.iterdir()))) == ""
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_man_shows_everything_without_a_warning(folder, name):
+def test_man_shows_every_page_without_a_warning(folder, name):
     shown = output("man", "--warnings", "-E", "UTF-8", "-l", str(folder / name))
     command = table.COMMANDS[name[10:-2]] if "-" in name else None
     flags = command.flags if command else table.GLOBALS
@@ -47,7 +47,7 @@ def test_man_shows_everything_without_a_warning(folder, name):
     assert (command.help.split()[-1] if command else "pycontain-exec(1)") in shown
 
 
-def test_a_page_has_what_whatis_looks_for(folder):
+def test_a_manual_page_has_the_line_that_whatis_looks_for(folder):
     said = output("lexgrog", str(folder / "pycontain.1"), str(folder / "pycontain-kill.1"))
     assert "pycontain - run containers from OCI bundles" in said
     assert "pycontain-kill - send a signal to a container" in said
@@ -61,5 +61,5 @@ def test_a_page_has_what_whatis_looks_for(folder):
         ("--flag", "\\-\\-flag"),
     ],
 )
-def test_text_is_shown_as_it_is(text, expected):
+def test_the_manual_shows_text_unchanged(text, expected):
     assert manual._paragraph(text) == expected

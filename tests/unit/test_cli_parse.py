@@ -129,7 +129,7 @@ def test_the_global_flags_of_engines_are_understood():
         ("kill --all -- c1 9", {"all": True, "signal": "9"}),
     ],
 )
-def test_a_flag_is_read_as_go_reads_it(line, values):
+def test_a_flag_is_read_as_by_go(line, values):
     assert parsed(line)[1] == {"id": "c1", **values}
 
 
@@ -158,7 +158,7 @@ def test_arguments_after_the_id_of_ps_are_passed_to_ps():
 
 
 @pytest.mark.parametrize("command", [one.name for one in table.COMMANDS.values() if one.calls])
-def test_help_works_without_the_required_arguments(command):
+def test_help_needs_no_arguments_of_the_command(command):
     assert fast.parse(table.COMMANDS[command], ["--help"]) is None
     assert fast.parse(table.COMMANDS[command], ["-h"]) is None
 

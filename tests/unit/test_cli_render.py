@@ -55,7 +55,7 @@ def screen(monkeypatch):
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 132, 4096])
 @pytest.mark.parametrize("what", SHOWN)
-def test_every_value_is_shown_whole_and_fits(screen, what, width):
+def test_every_value_of_a_table_is_shown_whole_and_fits(screen, what, width):
     shown = screen(what, width)
     assert max(map(len, shown.splitlines())) <= width
     letters = sorted("".join(shown.split()))
@@ -82,6 +82,6 @@ def test_an_id_is_never_folded_in_a_table(screen):
     assert rows[1].startswith(CONTAINERS[0]["id"])
 
 
-def test_no_container_is_a_heading_alone(screen, monkeypatch):
+def test_a_list_without_containers_is_a_heading_alone(screen, monkeypatch):
     monkeypatch.setitem(SHOWN, "list", lambda: render.containers([]))
     assert screen("list", 80).split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]

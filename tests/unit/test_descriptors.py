@@ -44,7 +44,7 @@ def interrupted(monkeypatch) -> list[int]:
     return closed
 
 
-def test_all_are_closed_and_the_first_error_is_raised(interrupted):
+def test_all_descriptors_are_closed_and_the_first_error_is_raised(interrupted):
     owner = Owner(opened(), opened())
     fds = [owner.first, owner.second]
     with pytest.raises(InterruptedError):
@@ -53,12 +53,12 @@ def test_all_are_closed_and_the_first_error_is_raised(interrupted):
     assert (owner.first, owner.second) == (-1, -1)
 
 
-def test_what_an_object_has_not_is_not_closed(interrupted):
+def test_an_attribute_without_a_descriptor_is_not_closed(interrupted):
     descriptors.close_owned(Owner(-1, -1), "first", "second")
     assert interrupted == []
 
 
-def test_a_replaced_descriptor_is_the_owners_although_closing_the_last_one_fails(interrupted):
+def test_a_new_descriptor_is_owned_although_closing_the_old_one_fails(interrupted):
     owner = Owner(opened(), -1)
     fd = opened()
     with pytest.raises(InterruptedError):
@@ -123,7 +123,7 @@ def test_a_close_that_is_interrupted_is_not_repeated(interrupted, name):
         os.fstat(fd)
 
 
-def test_nor_is_that_of_a_directory():
+def test_an_interrupted_close_of_a_directory_is_not_repeated():
     closed: list[int] = []
 
     def close_and_fail(fd: int) -> None:
@@ -147,7 +147,7 @@ def closed_in_place(source: str) -> Iterator[str]:
                 yield text
 
 
-def test_nothing_in_the_source_closes_an_attribute_itself():
+def test_the_source_closes_owned_descriptors_only_through_its_functions():
     found = [
         (name_of(path), text) for path in SOURCES for text in closed_in_place(path.read_text())
     ]

@@ -22,7 +22,7 @@ from pycontain.errors import (
 from pycontain.lean import jsontext
 
 
-def test_a_line_has_all_parts_in_order() -> None:
+def test_the_line_of_an_error_has_all_parts_in_order() -> None:
     error = StepError(
         "is not a directory", step="mount", call="open_tree", at="/srv", value="x", remedy="make it"
     )
@@ -40,7 +40,7 @@ def test_a_line_has_all_parts_in_order() -> None:
         ({"remedy": "fix it"}, "is wrong; fix it"),
     ],
 )
-def test_unknown_parts_are_omitted(parts: dict[str, str], line: str) -> None:
+def test_unknown_parts_of_an_error_are_omitted(parts: dict[str, str], line: str) -> None:
     assert str(SpecError("is wrong", **parts)) == line
 
 
@@ -81,7 +81,7 @@ def test_the_innermost_step_is_kept() -> None:
     assert error.in_step("create").fault.step == "mount"
 
 
-def test_a_record_has_the_parts_that_are_set_and_a_json_form() -> None:
+def test_the_record_of_a_fault_has_the_parts_that_are_set_as_json() -> None:
     record = KernelError.of("mount", errno.EBUSY, "/proc").fault.record()
     assert record == {
         "why": "device or resource busy",

@@ -57,19 +57,19 @@ def test_an_account_is_found(root: int, text: str, expected: Account) -> None:
 
 
 @pytest.mark.parametrize("text", ["bob", "ann:nobodys", "huge", "4294967295", "-1", "１"])
-def test_what_the_files_do_not_have_is_refused(root: int, text: str) -> None:
+def test_an_unknown_account_is_refused(root: int, text: str) -> None:
     with pytest.raises(UsageError, match="is not in /etc/"):
         account(root, text)
 
 
-def test_without_files_numbers_are_enough(tmp_path: Path) -> None:
+def test_without_account_files_numbers_are_accepted(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_PATH)
     assert account(fd, "") == Account()
     assert account(fd, "5:6") == Account(uid=5, gid=6)
     os.close(fd)
 
 
-def test_a_link_leads_only_to_files_of_the_root(folder: Path, root: int) -> None:
+def test_a_link_in_place_of_an_account_file_stays_in_the_root(folder: Path, root: int) -> None:
     outside = folder.parent / "passwd"
     outside.write_text("bob:x:5:5::/:\n")
     (folder / "etc/passwd").unlink()
@@ -83,14 +83,16 @@ def test_a_link_leads_only_to_files_of_the_root(folder: Path, root: int) -> None
 
 
 @pytest.mark.control
-def test_the_same_link_leads_a_path_outside(folder: Path) -> None:
+def test_a_naive_path_follows_the_link_out_of_the_root(folder: Path) -> None:
     (folder.parent / "passwd").write_text("bob:x:5:5::/:\n")
     (folder / "etc/passwd").unlink()
     (folder / "etc/passwd").symlink_to("../../passwd")
     assert "bob" in (folder / "etc/passwd").read_text()
 
 
-def test_what_is_no_ordinary_file_is_refused_at_once(folder: Path, root: int) -> None:
+def test_an_account_file_that_is_not_a_regular_file_is_refused_at_once(
+    folder: Path, root: int
+) -> None:
     (folder / "etc/passwd").unlink()
     os.mkfifo(folder / "etc/passwd")
     with pytest.raises(UsageError, match="is not an ordinary file of at most 1 MiB"):

@@ -33,7 +33,7 @@ def test_a_name_has_a_transport_and_an_absolute_path(name: str, expected: str) -
 @pytest.mark.parametrize(
     "name", ["", "busybox", "busybox:1", "oci:", "http://x", "sha256:abc", "sha256:../../../etc/x"]
 )
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_an_invalid_image_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         checked(name)
 
@@ -60,7 +60,7 @@ def index(place: Path, *digests: str) -> None:
     (place / "index.json").write_text(json.dumps({"manifests": entries}))
 
 
-def test_the_configuration_is_that_of_the_only_manifest(place: Path) -> None:
+def test_the_configuration_of_an_image_is_that_of_its_only_manifest(place: Path) -> None:
     config = {"os": "linux", "config": {"Cmd": ["a"], "Labels": {"x": "y"}, "User": "ann"}}
     manifest = put(place, {"config": {"digest": put(place, config)}})
     index(place, manifest)

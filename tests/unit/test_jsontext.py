@@ -50,7 +50,7 @@ def test_pretty_writes_what_the_json_package_writes_and_loads_reads_it(value: ob
 
 @few
 @given(VALUES, st.sampled_from([None, 1, "\t"]))
-def test_spacing_does_not_matter(value: object, indent: int | str | None) -> None:
+def test_spacing_in_json_does_not_matter(value: object, indent: int | str | None) -> None:
     assert jsontext.loads(f" \n{json.dumps(value, indent=indent)}\r\n\t ") == value
 
 
@@ -122,7 +122,7 @@ def test_the_json_package_is_not_imported_for_valid_text() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"[1]", b"null", b"{", b"\xff", b'{"a": 1e999}', b"[" * 9999]
 )
-def test_what_is_no_object_is_a_value_error(data):
+def test_json_that_is_not_an_object_is_a_value_error(data):
     with pytest.raises(ValueError):
         jsontext.object_of(data)
 

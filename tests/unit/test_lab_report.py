@@ -65,7 +65,7 @@ def write(path: Path, **outcomes: str) -> Path:
     return path
 
 
-def test_what_one_place_skips_another_must_run(tmp_path: Path) -> None:
+def test_a_test_skipped_in_one_place_must_run_in_another(tmp_path: Path) -> None:
     host = write(tmp_path / "host.xml", one="passed", two="skipped", three="skipped")
     lab = write(tmp_path / "lab.xml", two="failed")
     text, whole = capabilities.report([host, lab])

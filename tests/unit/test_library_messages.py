@@ -59,7 +59,7 @@ def test_a_message_arrives_with_its_descriptors(ends):
         (REPLIES, {**REPLY, "more": 1}), (REPLIES, EXEC),
     ],
 )  # fmt: skip
-def test_another_message_is_an_error_and_leaves_no_descriptor(ends, shapes, message):
+def test_an_unexpected_message_is_an_error_and_leaves_no_descriptor(ends, shapes, message):
     before = os.listdir("/proc/self/fd")
     send(ends[0], message, [0, 1])
     with pytest.raises(StateError, match="is not a message of the library"):
@@ -68,7 +68,7 @@ def test_another_message_is_an_error_and_leaves_no_descriptor(ends, shapes, mess
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 8, b"\1\0\0\0{", b"\2\0\0\0\xff\xff", b"\4\0\0\0null"])
-def test_what_is_no_message_is_an_error(ends, data):
+def test_bytes_that_are_no_message_are_an_error(ends, data):
     ends[0].sendall(data)
     with pytest.raises(StateError, match="is not a message of the library"):
         receive(ends[1], REQUESTS, 3)

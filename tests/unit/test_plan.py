@@ -12,7 +12,7 @@ from tests.unit.plans import FULL, HOOK, PROCESS, config, find, joined, names, p
 from tests.unit.spec_configs import MINIMAL, edited
 
 
-def test_the_smallest_container():
+def test_the_smallest_container_has_these_steps():
     assert names(plan_of({**MINIMAL, **PROCESS})) == [
         "reserve", "cgroup", "device filter", "spawn", "record", "guard", "keyring", "open root",
         "devices", "links", "chroot", "session", "cwd", "bounding set", "user", "capabilities",
@@ -148,23 +148,23 @@ def runnable(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("what", VFORK)
-def test_when_the_child_shares_memory(what):
+def test_the_child_shares_memory_with_these_properties(what):
     assert why_fork(runnable(VFORK[what])) == ""
 
 
 @pytest.mark.parametrize(("reason", "changes"), FORK)
-def test_when_the_child_is_forked(reason, changes):
+def test_the_child_is_forked_for_the_stated_reason(reason, changes):
     assert reason in why_fork(runnable(changes))
 
 
-def test_each_reason_to_fork_has_its_case():
+def test_each_reason_to_fork_is_tested():
     tested = {reason for reason, _ in FORK} | {"before the program runs", "`start`"}
     for why, _ in vfork.REASONS:
         assert sum(reason in why for reason in tested) == 1, why
 
 
 @pytest.mark.parametrize(("earlier", "later"), ORDER, ids=lambda name: name)
-def test_the_order(earlier, later):
+def test_each_step_comes_before_the_steps_that_depend_on_it(earlier, later):
     found = names(plan_of(FULL, pid_file="/p"))
     assert found.index(earlier) < found.index(later)
 
@@ -229,7 +229,7 @@ def test_an_empty_name_is_ignored(names):
     assert not any(isinstance(step, steps.SetHostname) for step in plan.steps)
 
 
-def test_one_name_of_two_can_be_empty():
+def test_the_domain_name_can_be_empty_when_the_host_name_is_not():
     found = find(plan_of({**config(), "hostname": "a", "domainname": ""}), steps.SetHostname)
     assert (found.hostname, found.domainname) == ("a", "")
 
@@ -371,7 +371,9 @@ OWN = [{"type": kind} for kind in ("mount", "cgroup")]
         (5, RW, [OWN[0], {"type": "cgroup", "path": "/ns"}], False),
     ],
 )
-def test_when_the_cgroup_is_delegated_to_the_user(uid, mount, namespaces, delegated):
+def test_the_cgroup_is_delegated_only_if_the_user_can_write_to_it(
+    uid, mount, namespaces, delegated
+):
     made = edited(config(namespaces=namespaces), "mounts", [mount])
     plan = plan_of(edited(made, "process.user", {"uid": uid, "gid": 0}))
     assert ("cgroup owner" in names(plan)) == delegated

@@ -96,14 +96,14 @@ rules_of_devices = st.builds(
     st.integers(1, 7),
 )
 @example([rule(True), rule(False, "c", 1, 3, "w")], "c", 1, 3, READ | WRITE)
-def test_the_program_decides_according_to_the_rules(
+def test_the_device_filter_decides_according_to_the_rules(
     rules: list[DeviceRule], kind: str, major: int, minor: int, access: int
 ) -> None:
     got = run(program(rules), kind, major, minor, access)
     assert got == model(rules, kind, major, minor, access)
 
 
-def test_nothing_is_allowed_by_default() -> None:
+def test_no_device_is_allowed_by_default() -> None:
     assert run(program([]), "c", 1, 3, READ) == 0
 
 
@@ -155,7 +155,7 @@ def test_many_rules_do_not_need_longer_jumps() -> None:
     ],
     ids=str,
 )
-def test_an_invalid_rule_is_refused(wrong: DeviceRule, at: str) -> None:
+def test_an_invalid_device_rule_is_refused(wrong: DeviceRule, at: str) -> None:
     with pytest.raises(SpecError) as caught:
         program([wrong])
     assert caught.value.fault.at == at

@@ -126,7 +126,7 @@ def test_without_a_user_namespace_only_mounts_that_map_ids_are_prepared():
         (["rbind"], {}, ""),
     ],
 )
-def test_how_a_mount_maps_ids(options, mappings, maps):
+def test_a_mount_maps_ids_according_to_its_options_and_mappings(options, mappings, maps):
     mount = {"destination": "/data", "source": "/srv", "options": options, **mappings}
     bind = the(plan_of(edited(CONFIG, "mounts[1]", mount)), steps.MountBind)
     assert (bind.maps, bind.ids is not None) == (maps, bool(mappings))

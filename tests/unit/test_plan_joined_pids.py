@@ -25,19 +25,19 @@ def test_the_program_enters_a_joined_pid_namespace_as_late_as_possible():
     assert found[entered + 3] == "record"
 
 
-def test_so_does_the_program_of_exec():
+def test_the_program_of_exec_enters_joined_pids_as_late_as_possible():
     found = [step.name for step in joined(FULL["process"], pid_file="/p")]
     assert found.index("join") < found.index("user") < found.index("enter")
     assert found[found.index("enter") + 1 :] == ["take over", "scheduler", "pid file", "execve"]
 
 
-def test_hooks_with_the_hosts_root_run_before_children_are_in_it():
+def test_hooks_with_the_hosts_root_run_before_children_enter_joined_pids():
     made = edited(config(namespaces=PIDS), "hooks", {"createContainer": HOOK})
     found = names(plan_of(made))
     assert found.index("container hooks") < found.index("join pids") < found.index("pivot")
 
 
-def test_nothing_changes_for_a_pid_namespace_of_its_own():
+def test_a_new_pid_namespace_needs_no_steps_for_joined_pids():
     found = names(plan_of(FULL))
     assert not {"enter", "take over", "join pids"} & set(found)
 
@@ -80,7 +80,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize(("seccomp", "passes"), PASSING, ids=str)
-def test_a_filter_is_loaded_inside_only_if_it_forbids_what_enters(seccomp, passes):
+def test_a_filter_that_forbids_entering_is_loaded_after_it(seccomp, passes):
     """That needs CAP_SYS_ADMIN there, until it is loaded; not with noNewPrivileges."""
     linux = {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", **seccomp}, "namespaces": PIDS}
     made = edited(config(**linux), "process", {**PROCESS["process"], "capabilities": {}})
@@ -99,7 +99,7 @@ def test_a_filter_is_loaded_inside_only_if_it_forbids_what_enters(seccomp, passe
     assert names(later).index("enter") < names(later).index("seccomp")
 
 
-def test_a_terminal_is_made_the_controlling_one_inside():
+def test_a_terminal_becomes_the_controlling_one_in_the_joined_namespace():
     made = edited(config(namespaces=PIDS), "process.terminal", True)
     plan = plan_of(made)
     assert not find(plan, steps.OpenTerminal).control

@@ -29,14 +29,14 @@ def tmpfs(*options: str) -> Any:
     return one({"destination": "/x", "type": "tmpfs", "options": list(options)})
 
 
-def test_the_three_kinds():
+def test_a_mount_is_a_bind_mount_a_remount_or_a_file_system():
     bind = {"destination": "/x", "source": "/y", "options": ["bind"]}
     assert isinstance(one(bind), steps.MountBind)
     assert isinstance(one({**bind, "options": ["bind", "remount"]}), steps.Remount)
     assert isinstance(tmpfs(), steps.MountFilesystem)
 
 
-def test_every_mount_names_its_place_in_the_configuration():
+def test_every_mount_has_its_path_in_the_configuration():
     made, _ = planned({"destination": "/a", "type": "tmpfs"}, {"destination": "/b", "type": "proc"})
     assert [step.why for step in made] == ["mounts[0]", "mounts[1]"]
 
@@ -59,7 +59,7 @@ def test_a_bind_mount_becomes_the_root_and_read_only_later(destination):
     assert mounts.root_propagation([step]) == c.MS_PRIVATE
 
 
-def test_what_the_root_covers_is_read_only_at_once():
+def test_mounts_that_the_root_covers_are_read_only_at_once():
     """It cannot be changed any more when everything is created."""
     bind = {"destination": "/", "source": "/s", "options": ["bind", "ro"]}
     early = {"destination": "/run", "type": "tmpfs", "options": ["ro"]}
@@ -126,7 +126,7 @@ def test_options_joined_by_commas_are_split_as_by_mount_2():
     assert tmpfs('context="a,b"').options == ('context="a,b"',)
 
 
-def test_the_superblock_is_read_only_too_unless_it_is_filled_later():
+def test_the_superblock_is_read_only_unless_it_is_filled_later():
     assert one({"destination": "/x", "type": "sysfs", "options": ["ro"]}).options == ("ro",)
     assert tmpfs("ro").options == ()
     assert (tmpfs("ro").on, tmpfs("ro").readonly_later) == (0, True)

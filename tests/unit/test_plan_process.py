@@ -15,7 +15,7 @@ from tests.unit.spec_configs import edited
 # --- capabilities --------------------------------------------------------------------------------
 
 
-def test_only_what_the_host_has_is_granted_and_the_rest_is_a_warning():
+def test_only_capabilities_of_the_host_are_granted_and_others_are_a_warning():
     facts = Facts(last_capability=40, permitted=1 << 5, bounding=1 << 5)
     names = ["CAP_KILL", "CAP_CHOWN", "CAP_NEW"]
     sets = dict.fromkeys(("bounding", "permitted", "effective"), names)
@@ -41,7 +41,7 @@ def test_inheritable_capabilities_must_be_in_the_bounding_set():
 
 
 @pytest.mark.parametrize("kind", ["bounding", "permitted", "inheritable", "effective", "ambient"])
-def test_there_is_one_warning_for_a_name_in_whatever_sets(kind):
+def test_a_capability_in_several_sets_has_one_warning(kind):
     for kinds in ([kind], ["bounding", "permitted", "inheritable", "effective", "ambient"]):
         sets = dict.fromkeys(kinds, ["CAP_CHOWN", "CAP_NEW"])
         plan = plan_of(
@@ -79,7 +79,7 @@ def limited(**changes: Any) -> Plan:
     return plan_of(made)
 
 
-def test_what_the_runtime_itself_needs_is_limited_last():
+def test_limits_that_would_stop_the_runtime_are_set_last():
     plan = limited()
     early, late = limits_set(plan)
     assert early == ("cwd", ["RLIMIT_NOFILE 1048576:2097152"], "hard limits")

@@ -30,16 +30,16 @@ class Named(Point):
         return f"{self.name} at {self.x}{self.UNIT}"
 
 
-def test_fields_are_given_by_name_or_take_their_default() -> None:
+def test_fields_of_a_record_are_given_by_name_or_take_their_default() -> None:
     assert (Point(x=1).x, Point(x=1).y, Point(x=1, y=2).y) == (1, 0, 2)
 
 
-def test_a_missing_field_is_named() -> None:
+def test_a_missing_field_of_a_record_is_named() -> None:
     with pytest.raises(TypeError, match="Point needs 'x'"):
         Point(y=1)
 
 
-def test_an_unknown_field_is_named() -> None:
+def test_an_unknown_field_of_a_record_is_named() -> None:
     with pytest.raises(TypeError, match="Point has no z"):
         Point(x=1, z=2)
 
@@ -101,7 +101,7 @@ def test_a_class_constant_is_not_a_field() -> None:
         Named(x=1, name="a", UNIT="cm")
 
 
-def test_replace_does_not_change_the_original() -> None:
+def test_replace_does_not_change_the_original_record() -> None:
     first = Named(x=1, name="a")
     second = first.replace(x=2)
     assert type(second) is Named
@@ -115,7 +115,7 @@ def test_the_repr_evaluates_to_an_equal_record() -> None:
     assert eval(repr(Named(x=1, name="a"))) == Named(x=1, name="a")
 
 
-def test_the_base_has_no_fields() -> None:
+def test_the_base_record_has_no_fields() -> None:
     assert Record() == Record()
     assert Record().fields() == {}
 

@@ -100,7 +100,9 @@ def writes(**parts: object) -> list[tuple[str, str]]:
     ],
     ids=str,
 )
-def test_limits_become_files(limits: dict[str, object], written: list[tuple[str, str]]) -> None:
+def test_limits_become_files_of_the_cgroup(
+    limits: dict[str, object], written: list[tuple[str, str]]
+) -> None:
     assert writes(**limits) == written
 
 
@@ -140,7 +142,9 @@ def test_limits_become_files(limits: dict[str, object], written: list[tuple[str,
     ],
     ids=str,
 )
-def test_what_cannot_be_converted_is_refused_by_name(limits: dict[str, object], at: str) -> None:
+def test_a_limit_that_cannot_be_converted_is_refused_by_name(
+    limits: dict[str, object], at: str
+) -> None:
     with pytest.raises(SpecError) as caught:
         files(resources(**limits))
     assert caught.value.fault.at == at
@@ -193,7 +197,7 @@ def test_only_limits_without_effect_are_optional() -> None:
 
 
 @given(st.integers(0, 2**64 - 1))
-def test_weights_are_in_range_and_rise_with_shares(shares: int) -> None:
+def test_cpu_weights_are_in_range_and_rise_with_shares(shares: int) -> None:
     assert 1 <= weight_of_shares(shares) <= weight_of_shares(shares + 1) <= 10_000
 
 

@@ -72,7 +72,9 @@ def test_a_tracers_message_has_sixteen_bits_and_is_eperm_unless_given() -> None:
         ),
     ],
 )
-def test_an_invalid_value_is_refused_with_its_path(given: dict[str, object], line: str) -> None:
+def test_an_invalid_value_of_a_seccomp_profile_is_refused_with_its_path(
+    given: dict[str, object], line: str
+) -> None:
     with pytest.raises(SpecError) as caught:
         profile(**given)
     assert str(caught.value).startswith(line)
@@ -100,7 +102,7 @@ def test_comparisons_of_the_same_argument_become_rules_of_their_own() -> None:
     )
 
 
-def test_the_key_changes_with_the_program_and_with_nothing_else() -> None:
+def test_the_key_of_a_profile_changes_only_with_its_program() -> None:
     base = profile(syscalls=[rule("read")])
     assert seccomp.key(base) == seccomp.key(profile(syscalls=[rule("read")]))
     assert seccomp.key(base) == seccomp.key(profile(syscalls=[rule("read")], flags=[]))
@@ -115,7 +117,7 @@ def test_the_key_changes_with_the_program_and_with_nothing_else() -> None:
     assert len({seccomp.key(other) for other in [base, *others]}) == 1 + len(others)
 
 
-def test_every_number_is_the_c_headers() -> None:
+def test_every_number_of_seccomp_is_that_of_the_c_headers() -> None:
     # <seccomp.h> before 2.6 lacks some architectures, which <linux/audit.h> has by other names.
     audit = {
         "SCMP_ARCH_LOONGARCH64": "AUDIT_ARCH_LOONGARCH64",

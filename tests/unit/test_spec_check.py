@@ -237,7 +237,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize(("path", "value"), ALLOWED, ids=[f"{p}={v!r}"[:60] for p, v in ALLOWED])
-def test_what_engines_write_and_the_kernel_accepts_is_allowed(path, value) -> None:
+def test_values_that_engines_write_and_the_kernel_accepts_are_allowed(path, value) -> None:
     assert problems_of(edited(FULL, path, value)) == []
 
 
@@ -267,7 +267,7 @@ def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, 
 
 
 @pytest.mark.parametrize("path", ["netDevices", "mountLabel"])
-def test_what_is_not_built_is_refused_with_a_remedy(path) -> None:
+def test_an_unsupported_property_is_refused_with_a_remedy(path) -> None:
     value = {"netDevices": {"eth0": {"name": "eth1"}}, "mountLabel": "label"}[path]
     (error,) = problems_of(edited(MINIMAL, f"linux.{path}", value))
     assert error.fault.why.endswith("which is not built yet")
@@ -283,7 +283,7 @@ def test_check_raises_the_first_of_all_problems() -> None:
         check.check(spec)
 
 
-def test_check_accepts_what_has_no_problem() -> None:
+def test_check_accepts_a_configuration_without_problems() -> None:
     check.check(parse.parse(json.dumps(FULL)))
 
 

@@ -47,35 +47,35 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("chosen", [{}, EVERYTHING], ids=["nothing chosen", "everything chosen"])
-def test_a_configuration_has_no_problem(chosen: dict[str, object]) -> None:
+def test_a_default_configuration_has_no_problem(chosen: dict[str, object]) -> None:
     assert check.problems(parse.parse(jsontext.dumps(made(**chosen)))) == []
 
 
-def test_the_command_and_the_root_are_those_given() -> None:
+def test_a_default_configuration_has_the_given_command_and_root() -> None:
     config = made(readonly=True)
     assert config["process"]["args"] == ["true"]
     assert config["root"] == {"path": "/srv/root", "readonly": True}
 
 
-def test_capabilities_are_fewer_than_dockers() -> None:
+def test_the_default_capabilities_are_fewer_than_dockers() -> None:
     sets = capabilities()
     assert set(sets["bounding"]) < set(DOCKERS["process"]["capabilities"]["bounding"])
     assert sets["bounding"] == sets["effective"] == sets["permitted"]
     assert sets.keys() == {"bounding", "effective", "permitted"}
 
 
-def test_no_program_gains_privileges() -> None:
+def test_no_program_gains_privileges_by_default() -> None:
     assert made()["process"]["noNewPrivileges"] is True
 
 
-def test_what_docker_hides_or_makes_readonly_is_hidden_or_readonly() -> None:
+def test_paths_that_docker_masks_or_makes_read_only_are_so_by_default() -> None:
     linux = made()["linux"]
     assert set(linux["maskedPaths"]) >= set(DOCKERS["linux"]["maskedPaths"])
     covered = {*linux["readonlyPaths"], *linux["maskedPaths"]}
     assert covered >= set(DOCKERS["linux"]["readonlyPaths"])
 
 
-def test_what_docker_divides_is_divided() -> None:
+def test_namespaces_that_docker_creates_are_created_by_default() -> None:
     def kinds(config: dict) -> set[str]:
         return {entry["type"] for entry in config["linux"]["namespaces"]}
 
@@ -93,11 +93,11 @@ def test_mounts_of_the_kernels_file_systems_are_as_restricted_as_dockers() -> No
         assert set(own["options"]) >= set(mount["options"]) & restrictions, own
 
 
-def test_no_limit_is_set_unless_chosen() -> None:
+def test_no_limit_is_set_by_default() -> None:
     assert made()["linux"]["resources"] == {"devices": [{"allow": False, "access": "rwm"}]}
 
 
-def test_limits_become_resources() -> None:
+def test_given_limits_become_resources() -> None:
     resources = made(memory=1 << 28, cpus=1.5, pids=64)["linux"]["resources"]
     assert resources["memory"] == {"limit": 1 << 28, "swap": 1 << 28}
     assert resources["cpu"] == {"quota": 150_000, "period": 100_000}

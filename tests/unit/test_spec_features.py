@@ -16,15 +16,15 @@ def document():
     return features.features(MOUNT_OPTIONS)
 
 
-def test_the_document_is_the_golden_one() -> None:
+def test_the_features_are_those_of_the_golden_document() -> None:
     assert document() == json.loads(GOLDEN.read_text())
 
 
-def test_nothing_in_the_document_is_null() -> None:
+def test_no_value_of_the_features_is_null() -> None:
     assert "null" not in GOLDEN.read_text()
 
 
-def test_the_versions_at_both_ends_are_accepted() -> None:
+def test_the_oldest_and_newest_versions_of_the_features_are_accepted() -> None:
     for name in ("ociVersionMin", "ociVersionMax"):
         config = edited(MINIMAL, "ociVersion", document()[name])
         assert check.problems(parse.parse(json.dumps(config))) == []
@@ -34,13 +34,13 @@ def problems_with(path, value):
     return check.problems(parse.parse(json.dumps(edited(MINIMAL, path, value))))
 
 
-def test_every_namespace_in_the_document_is_accepted() -> None:
+def test_every_namespace_of_the_features_is_accepted() -> None:
     namespaces = document()["linux"]["namespaces"]
     listed = [{"type": kind, "path": "/x" if kind == "user" else ""} for kind in namespaces]
     assert problems_with("linux.namespaces", listed) == []
 
 
-def test_what_is_listed_for_seccomp_is_accepted_and_notification_is_not() -> None:
+def test_seccomp_accepts_what_the_features_list_and_no_notification() -> None:
     seccomp = document()["linux"]["seccomp"]
     for action in seccomp["actions"]:
         assert problems_with("linux.seccomp", {"defaultAction": action}) == []
@@ -54,7 +54,7 @@ def test_what_is_listed_for_seccomp_is_accepted_and_notification_is_not() -> Non
         assert problems_with("linux.seccomp", {**profile, "syscalls": [rule]}) == []
 
 
-def test_every_hook_in_the_document_is_one_of_the_configuration() -> None:
+def test_every_hook_of_the_features_is_accepted() -> None:
     for kind in document()["hooks"]:
         (error,) = problems_with(f"hooks.{kind}", [{"path": "relative"}])
         assert error.fault.at == f"hooks.{kind}[0].path"

@@ -87,7 +87,7 @@ BROKEN: list[tuple[str, object, str, str]] = [
 @pytest.mark.parametrize(
     ("path", "value", "at", "words"), BROKEN, ids=lambda value: str(value)[:60]
 )
-def test_an_error_names_the_place_and_the_problem(path, value, at, words):
+def test_an_error_of_a_mapping_names_its_path_and_the_problem(path, value, at, words):
     found = {error.fault.at: str(error) for error in problems_of(edited(CONFIG, path, value))}
     assert words in found[at or path]
 

@@ -74,14 +74,14 @@ def test_a_sysctl_of_the_host_is_refused(name) -> None:
     assert "belongs to the host" in str(error)
 
 
-def test_the_host_name_has_a_property_of_its_own() -> None:
+def test_the_host_name_as_a_sysctl_is_refused() -> None:
     (error,) = errors("kernel.hostname", ["uts"])
     assert 'set "hostname" instead' in str(error)
 
 
 @pytest.mark.parametrize("key", ["hostname", "domainname"])
 @pytest.mark.parametrize("separator", "./")
-def test_a_name_that_contradicts_its_property_is_an_error_with_both(key, separator) -> None:
+def test_a_sysctl_that_contradicts_its_property_is_an_error_that_shows_both(key, separator) -> None:
     name = f"kernel{separator}{key}"
     (error,) = errors_of({name: "a"}, ["uts"], **{key: "b"})
     assert str(error) == (f'linux.sysctl[{name}] = "a" contradicts {key} = "b"; keep one of them')
@@ -108,12 +108,12 @@ def test_two_names_of_one_sysctl_must_not_contradict_each_other() -> None:
     ["net/../kernel/core_pattern", "net.//.kernel.core_pattern", "net/./../kernel/core_pattern",
      "fs/mqueue/../../kernel/core_pattern", "user/../kernel/core_pattern"],
 )  # fmt: skip
-def test_a_name_cannot_leave_its_namespace(name) -> None:
+def test_the_name_of_a_sysctl_cannot_leave_its_namespace(name) -> None:
     (error,) = errors(name, ["network", "ipc", "user"])
     assert "not the name of a sysctl" in str(error)
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", "net.", "net..x", "/net/x", "net//x", "net/."])
-def test_a_name_with_an_empty_part_is_refused(name) -> None:
+def test_a_sysctl_with_an_empty_part_in_its_name_is_refused(name) -> None:
     (error,) = errors(name, ["network"])
     assert "not the name of a sysctl" in str(error)

@@ -85,7 +85,7 @@ def test_empty_text_equals_leaving_out_and_nothing_else_that_is_empty_text_is_va
         assert empty == (f"here.{key}", "is required but empty")
 
 
-def test_these_are_all_the_records_of_a_configuration() -> None:
+def test_the_tests_cover_every_record_of_a_configuration() -> None:
     found, left = set(), ["Spec"]
     while left:
         name = left.pop()
@@ -139,7 +139,7 @@ def test_a_configuration_that_leaves_everything_empty_is_the_minimal_one() -> No
 
 
 @pytest.mark.parametrize("linux", [{}, {"linux": None}, {"linux": {"resources": None}}])
-def test_limits_that_are_updated_are_stored_where_nothing_was(tmp_path, linux) -> None:
+def test_updated_limits_are_stored_where_none_were(tmp_path, linux) -> None:
     directory = StateDir(str(tmp_path / "root"), "x")
     directory.reserve()
     directory.save_config(json.dumps({**MINIMAL, **linux}))

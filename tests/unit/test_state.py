@@ -39,7 +39,7 @@ def test_a_state_is_read_as_it_was_written(directory):
     assert os.listdir(directory.path) == ["state.json"]
 
 
-def test_later_changes_are_added(directory):
+def test_later_changes_are_added_to_a_state(directory):
     directory.save(STATE.replace(pid=0, start_time=0))
     assert directory.load() == STATE.replace(pid=0, start_time=0)
     directory.open_process()
@@ -58,7 +58,7 @@ def test_an_id_can_be_reserved_only_once(directory, tmp_path):
         reserved(str(tmp_path / "root"), "c")
 
 
-def test_only_the_owner_has_access(directory, tmp_path):
+def test_only_the_owner_has_access_to_a_state(directory, tmp_path):
     directory.save(STATE)
     modes = [
         path.stat().st_mode & 0o777
@@ -107,7 +107,7 @@ def test_a_broken_process_file_is_named(directory, text):
         directory.load()
 
 
-def test_remove_deletes_everything_and_releases_the_lock(directory, tmp_path):
+def test_remove_deletes_the_state_and_releases_the_lock(directory, tmp_path):
     directory.save(STATE)
     directory.save_config("{}")
     for fd in directory.make_fifos():
@@ -117,7 +117,7 @@ def test_remove_deletes_everything_and_releases_the_lock(directory, tmp_path):
     reserved(str(tmp_path / "root"), "c").unlock()
 
 
-def test_the_lock_keeps_others_out(directory, tmp_path):
+def test_the_lock_of_a_state_is_exclusive(directory, tmp_path):
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -158,7 +158,7 @@ def test_locking_a_directory_that_was_deleted_meanwhile_is_an_error(directory, t
         pass
 
 
-def test_without_waiting_lock_returns_whether_it_has_the_lock(directory, tmp_path):
+def test_lock_without_waiting_returns_whether_it_was_acquired(directory, tmp_path):
     other = StateDir.open(str(tmp_path / "root"), "c")
     assert not other.lock(wait=False)
     directory.unlock()
@@ -207,7 +207,7 @@ def test_the_fifos_connect_the_child_and_start(directory):
         os.close(fd)
 
 
-def test_the_ids_of_a_root(tmp_path):
+def test_the_ids_of_a_root_are_its_directories(tmp_path):
     assert ids(str(tmp_path / "nothing")) == []
     for name in ("b", "a", ".seccomp"):
         (tmp_path / name).mkdir()
@@ -217,14 +217,14 @@ def test_the_ids_of_a_root(tmp_path):
 
 
 @pytest.mark.parametrize("id", ["a", "A.b", "_", "+x", "-x", "0" * 255])
-def test_good_ids(id):
+def test_a_valid_id_is_accepted(id):
     check_id(id)
 
 
 @pytest.mark.parametrize(
     "id", ["", ".", "..", ".x", "a/b", "a b", "a\n", "ä", "a\0", "a" * 256, "a%"]
 )
-def test_bad_ids(id):
+def test_an_invalid_id_is_refused(id):
     with pytest.raises(StateError, match="id"):
         check_id(id)
 
@@ -249,7 +249,7 @@ def test_the_start_time_is_found_after_a_name_with_brackets_and_spaces(tmp_path)
         child.kill()
 
 
-def test_a_file_that_is_not_text_is_an_error(tmp_path):
+def test_a_file_of_the_state_that_is_not_text_is_an_error(tmp_path):
     (tmp_path / "x").write_bytes(b"\xff")
     with pytest.raises(Exception, match="is not UTF-8 text"):
         read_text(str(tmp_path / "x"))

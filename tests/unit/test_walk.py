@@ -107,7 +107,7 @@ def test_times_are_in_the_order_in_which_steps_began_and_do_not_overlap(monkeypa
         (ValueError("odd"), StepError, "there: ValueError: odd"),
     ],
 )
-def test_what_a_step_raises_names_the_step(error, kind, line):
+def test_an_error_raised_in_a_step_names_the_step(error, kind, line):
     def fail(step):
         raise error
 

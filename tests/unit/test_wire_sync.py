@@ -20,7 +20,7 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
     child.close()
 
 
-def test_messages_arrive_one_by_one_and_in_order(ends):
+def test_messages_of_the_child_arrive_one_by_one_and_in_order(ends):
     parent, child = ends
     for number in range(3):
         child.send({"done": [[f"step {number}", number]]})
@@ -125,7 +125,7 @@ def test_over_fifos_steps_are_not_counted():
     fifo.close()
 
 
-def test_descriptors_are_closed_on_execve_and_only_once(ends):
+def test_descriptors_of_the_protocol_are_closed_on_execve_and_only_once(ends):
     parent, child = ends
     assert not any(os.get_inheritable(fd) for fd in parent.fds | child.fds)
     assert len(parent.fds | child.fds) == 6
@@ -179,7 +179,7 @@ def test_a_hook_that_fails_is_described_by_its_wait_status(ends, status, words):
     assert said == f"hooks: error running x hook #0: /hook {words}"
 
 
-def test_it_gets_its_pid_as_text_for_two_purposes(ends):
+def test_the_child_receives_its_pid_as_text_with_two_paddings(ends):
     parent, child = ends
     sync.let_run(parent, 17)
     assert os.read(child.reader, 100) == b"17".ljust(12, b"\0") + b"17".ljust(12)
@@ -202,7 +202,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("line", [b'{"go": true}', b'{"alive": true}'])
-def test_what_another_may_say_is_no_message_of_a_child_at_work(ends, line):
+def test_a_message_of_another_process_is_not_one_of_a_child_at_work(ends, line):
     assert "is not a message of a child" in raised(ends, line + b"\n")
 
 
@@ -212,7 +212,7 @@ def test_an_error_of_a_child_is_one_line_whatever_it_writes(ends):
 
 
 @pytest.mark.parametrize("line", FORGED)
-def test_what_is_not_in_the_protocol_is_an_error_and_names_no_process(ends, line):
+def test_a_message_outside_of_the_protocol_is_an_error(ends, line):
     """Whoever can inspect a process inside can let it send anything."""
     assert "is not a message of the protocol" in raised(ends, line + b"\n")
 
