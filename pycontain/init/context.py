@@ -31,6 +31,7 @@ class Context:
     cgroup         the directory of the container's cgroup
     console        where the terminal's master is sent; -1 without a terminal
     seccomp        the compiled system call filter
+    listener       of the system call filter, once that is loaded
     kept           more descriptors that are needed until the end
     hook_state     the state that hooks get, without status and pid
     root           the root file system, from the step that binds it
@@ -51,9 +52,9 @@ class Context:
 
     __slots__ = (
         "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state", "ids",
-        "kept", "late", "namespaces", "network", "orders", "place", "preserved", "program", "root",
-        "seccomp", "shared_pid", "shares_root", "stage", "start", "target", "trees",
-        "turns",
+        "kept", "late", "listener", "namespaces", "network", "orders", "place", "preserved",
+        "program", "root", "seccomp", "shared_pid", "shares_root", "stage", "start", "target",
+        "trees", "turns",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
@@ -69,6 +70,7 @@ class Context:
         self.console = -1
         self.preserved = 0
         self.seccomp = b""
+        self.listener = -1
         self.kept: tuple[int, ...] = ()
         self.hook_state: dict[str, object] = {}
         self.root: Root | None = None

@@ -102,10 +102,10 @@ class _Process:
         self._call(c.SYS_setsid, text=_failure("setsid", name))
         if step.terminal:
             self._call(c.SYS_ioctl, 0, c.TIOCSCTTY, 0, text=_failure("ioctl TIOCSCTTY", name))
-        if step.privileged is not None:
-            loading, capabilities = step.privileged
-            self._load_filter(loading)
-            self._set_capabilities(capabilities)
+        if step.filter_ is not None:
+            self._load_filter(step.filter_)
+        if step.capabilities is not None:
+            self._set_capabilities(step.capabilities)
         command = self._command()
         reader = self.entrance.reader
         self._call(c.SYS_read, reader, self.pid, PID_SIZE, least=1)

@@ -217,8 +217,8 @@ def check_directory(path: str) -> None:
 
 @child_step(steps.LoadSeccomp)
 def load_seccomp(step: steps.LoadSeccomp, context: Context) -> None:
-    """Install the filter that the parent compiled."""
-    calls.seccomp_filter(context.seccomp, step.flags)
+    """Install the filter that the parent compiled; the descriptor of its listener is kept."""
+    context.listener = calls.seccomp_filter(context.seccomp, step.flags)
 
 
 @child_step(steps.SetRlimits)

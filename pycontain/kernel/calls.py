@@ -45,6 +45,7 @@ _rt_sigaction = _shape("long(*)(long, int, const void *, void *, size_t)")
 _pivot_root = _shape("long(*)(long, const char *, const char *)")
 _close_range = _shape("long(*)(long, unsigned int, unsigned int, unsigned int)")
 _pidfd_send_signal = _shape("long(*)(long, int, int, void *, unsigned int)")
+_pidfd_getfd = _shape("long(*)(long, int, int, unsigned int)")
 _seccomp = _shape("long(*)(long, unsigned int, unsigned int, void *)")
 _bpf = _shape("long(*)(long, int, void *, unsigned int)")
 _statx = _shape("long(*)(long, int, const char *, int, unsigned int, void *)")
@@ -112,6 +113,11 @@ def setns(fd: int, kind: int, at: str = "") -> None:
 def namespace_type(fd: int) -> int:
     """The CLONE_NEW* flag of a namespace that fd is open on. ioctl_ns(2)."""
     return ioctl(fd, c.NS_GET_NSTYPE, 0, "NS_GET_NSTYPE")
+
+
+def descriptor_of(pidfd: int, fd: int) -> int:
+    """A duplicate of a descriptor of another process (5.6). pidfd_getfd(2)."""
+    return _checked(_pidfd_getfd(c.SYS_pidfd_getfd, pidfd, fd, 0), "pidfd_getfd")
 
 
 def send_signal(pidfd: int, number: int) -> None:
@@ -450,7 +456,11 @@ def new_session_keyring() -> None:
 
 
 def seccomp_filter(program: bytes, flags: int) -> int:
-    """Install a BPF program (an array of struct sock_filter). seccomp(2)."""
+    """
+    Install a BPF program (an array of struct sock_filter). seccomp(2).
+
+    Returns a descriptor if the flags ask for a listener, otherwise 0.
+    """
     code = ffi.from_buffer(program)
     filters = ffi.new("struct sock_fprog *")
     filters.len = len(program) // ffi.sizeof("struct sock_filter")

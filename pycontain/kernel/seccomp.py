@@ -177,9 +177,12 @@ def _enosys_for_newer(library: Any, profile: Profile) -> bytes:
 
     The author of the profile could not know those calls, and programs that try a new call before
     an old one only fall back on ENOSYS (runc#2151, moby#42680). A default action that allows
-    calls, or already is ENOSYS, does not need this; a tracer handles new calls itself.
+    calls, or already is ENOSYS, does not need this; a tracer or an agent
+    handles new calls itself.
     """
-    permissive = (c.SECCOMP_RET_ALLOW, c.SECCOMP_RET_LOG, c.SECCOMP_RET_TRACE)
+    permissive = (
+        c.SECCOMP_RET_ALLOW, c.SECCOMP_RET_LOG, c.SECCOMP_RET_TRACE, c.SECCOMP_RET_USER_NOTIF,
+    )  # fmt: skip
     if profile.default & c.SECCOMP_RET_ACTION_FULL in permissive or profile.default == _ENOSYS:
         return b""
     names = {_encoded(name) for _, names, _ in profile.rules for name in names}

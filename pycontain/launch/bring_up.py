@@ -15,6 +15,7 @@ from .recover import death, ending
 
 TYPE_CHECKING = False
 _RARE = ("user namespace", "mappings", "sources")  # of `steps.idmap`: the first of a plan
+_LISTENS = "listener socket"  # of `steps.notify`
 
 if TYPE_CHECKING:
     from ..errors import StepError
@@ -66,6 +67,8 @@ def _walk(launch: Launch) -> None:
     first, *rest = launch.turns
     if any(step.name in _RARE for step in first.steps):
         from . import idmap  # noqa: F401 -- its steps
+    if any(step.name == _LISTENS for step in first.steps):
+        from . import notify  # noqa: F401 -- its steps
 
     def perform(step: Step) -> None:
         parent_step.perform(step, launch)
@@ -109,6 +112,8 @@ class _ForkedChild(Peer):
             if self.inside:
                 self._await("end")  # of what it reports to us
             return
+        if _loads_listener(turn.steps[-1]):
+            return  # its next system call may wait for the agent: see `launch.notify`
         for word in ("exec", "end") if planned.Execute in kinds else ("done",):
             self._await(word)
         if planned.Execute in kinds and never_executed(self.launch.child.pid):
@@ -131,3 +136,8 @@ class _ForkedChild(Peer):
         begun = sync.steps_begun(self.channel)
         how = ending(ended) if ended else "died"
         return death(f"{how} before {event}", ours[begun - 1] if begun else "")
+
+
+def _loads_listener(step: Step) -> bool:
+    flag = c.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    return isinstance(step, planned.LoadSeccomp) and bool(step.flags & flag)

@@ -74,6 +74,8 @@ def import_rare_steps(turns: Sequence[Turn]) -> None:
                 from ..kernel import sockets, tty  # noqa: F401
             case steps.EnterPids():
                 from ..init import joined_pids  # noqa: F401
+            case steps.LoadSeccomp(flags=flags) if flags & c.SECCOMP_FILTER_FLAG_NEW_LISTENER:
+                from ..init import notify  # noqa: F401
             case steps.JoinPids():
                 from ..kernel import procfs  # noqa: F401
             case steps.MountFilesystem(copy_up=True):

@@ -69,10 +69,12 @@ class Launch:
     cgroup      the cgroup that the child is created in
     target      a pidfd of the process whose namespaces are joined, -1 for none
     caller      on whose behalf
+    joined      the public state of the container whose namespaces are joined
 
     Set by the steps:
 
     console     the socket that receives the terminal's master, -1 for none
+    agent       the socket that receives the listener of the system call filter, -1 for none
     seccomp     the compiled system call filter
     namespaces  CLONE_NEW* -> descriptor, of those to join
     trees       detached mounts that were prepared: JSON path or device's path -> descriptor
@@ -91,13 +93,16 @@ class Launch:
         cgroup: Cgroup | NoCgroup,
         target: int = -1,
         caller: Caller | None = None,
+        joined: dict[str, object] | None = None,
     ) -> None:
         self.options = options
         self.turns = turns
         self.cgroup = cgroup
         self.target = target
         self.caller = caller or Caller()
+        self.joined = joined or {}
         self.console = -1
+        self.agent = -1
         self.seccomp = b""
         self.namespaces: dict[int, int] = {}
         self.trees: dict[str, int] = {}
@@ -196,8 +201,13 @@ class Launch:
         """The host's uid for one of the container's. Raises StepError for one without."""
         return uid if self.ids is None else self.ids.uid(uid)
 
+    def public_state(self) -> dict[str, object]:
+        """The container's state, for the agent of a system call filter."""
+        return self.joined
+
     def close_copy(self) -> None:
         """Close, in the child, what only the parent needs."""
+        close_owned(self, "agent")
 
     def close_what_the_child_has(self) -> None:
         """Close the parent's copies of what the child was given."""
@@ -231,7 +241,7 @@ class Launch:
             self._child.close_channel()
         if self.entrance is not None:
             self.entrance.close()
-        close_owned(self, "target")
+        close_owned(self, "target", "agent")
         self.cgroup.close()
 
 
@@ -280,8 +290,13 @@ class ContainerLaunch(Launch):
         context.start = self.start_fifos
         context.hook_state = public_state(self.state, "creating", 0)
 
+    def public_state(self) -> dict[str, object]:
+        """The container's state while it is created."""
+        return public_state(self.state, "creating", self.child.pid)
+
     def close_copy(self) -> None:
         """Close, in the child, the lock of the state directory, or the child would keep it held."""
+        super().close_copy()
         self.directory.close_copy()
 
     def close_what_the_child_has(self) -> None:

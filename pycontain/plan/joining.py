@@ -40,7 +40,7 @@ def build(
     affinity = wanted.execCPUAffinity
     made: list[steps.Step] = []
     if profile is not None:
-        made.append(steps.CompileSeccomp(profile=profile, why="linux.seccomp"))
+        made += process.filter_steps(profile)
     made += [
         *_spawn_steps(wanted, request, mapped),
         steps.Guard(preserve_fds=request.preserve_fds, why="the container may hold hostile code"),

@@ -126,7 +126,7 @@ class _Builder:
             wanted = self.linux.resources
             made += _cgroup_steps(wanted, self.linux.cgroupsPath)
         if self.profile is not None:
-            made.append(steps.CompileSeccomp(profile=self.profile, why="linux.seccomp"))
+            made += process.filter_steps(self.profile)
         made += self.namespaces.open_steps()
         if self.request.cgroup:
             made += self._give_cgroup()

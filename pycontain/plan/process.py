@@ -50,6 +50,32 @@ def filter_profile(linux: Linux) -> Profile | None:
     return profile(linux.seccomp)
 
 
+def filter_steps(profile: Profile) -> list[steps.Step]:
+    """What the parent prepares for the filter."""
+    made: list[steps.Step] = [steps.CompileSeccomp(profile=profile, why="linux.seccomp")]
+    if profile.listener:
+        from .steps.notify import ConnectListener
+
+        made.append(ConnectListener(path=profile.listener, why="linux.seccomp.listenerPath"))
+    return made
+
+
+def _load_steps(profile: Profile) -> list[steps.Step]:
+    """Load the filter; its listener is sent before the child goes on."""
+    made: list[steps.Step] = [steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp")]
+    if profile.listener:
+        from .steps.notify import CloseListener
+
+        made += [_send_step(profile), CloseListener(why="linux.seccomp.listenerPath")]
+    return made
+
+
+def _send_step(profile: Profile) -> steps.Step:
+    from .steps.notify import SendListener
+
+    return SendListener(metadata=profile.metadata, why="linux.seccomp.listenerPath")
+
+
 def _scheduler_steps(process: Process) -> list[steps.SetScheduler]:
     wanted = process.scheduler
     if wanted is None:
@@ -102,7 +128,7 @@ def identity_steps(
     made: list[steps.Step] = []
     privileged = _loads_privileged(process, profile, inside)
     if profile is not None and not process.noNewPrivileges and not privileged:
-        made.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
+        made += _load_steps(profile)
     sets = process.capabilities or Capabilities(at="process.capabilities")
     made.append(
         steps.BoundCapabilities(
@@ -143,6 +169,8 @@ def _loads_privileged(process: Process, profile: Profile | None, inside: bool) -
     """Whether a filter must be loaded, with CAP_SYS_ADMIN, inside of the pid namespace."""
     if profile is None or process.noNewPrivileges or not inside:
         return False
+    if profile.listener:
+        return True  # of the process that the parent can find
     calls = (*_CALLS_TO_ENTER, *(("ioctl",) if process.terminal else ()))
     return not (
         all(_lets_pass(profile, call) for call in calls) and _lets_pass(profile, "clone", _ENTERING)
@@ -184,6 +212,8 @@ def become_steps(
                 args=process.args, env=process.env, why="a missing program fails early"
             )
         )
+    if profile is not None and profile.listener and process.noNewPrivileges and not inside:
+        made += _load_steps(profile)  # not after `start`: this parent sends the listener
     return made
 
 
@@ -193,16 +223,23 @@ def enter_steps(process: Process, facts: Facts, profile: Profile | None) -> list
 
     They can see that one, and inspect it if they may (ptrace(2)), from its first moment.
     """
-    privileged = None
-    if profile is not None and _loads_privileged(process, profile, inside=True):
-        filter_ = steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp")
-        privileged = filter_, _capabilities(process, facts)
+    filter_, capabilities = None, None
+    if profile is not None:
+        privileged = _loads_privileged(process, profile, inside=True)
+        if privileged or profile.listener:
+            filter_ = steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp")
+        if privileged:
+            capabilities = _capabilities(process, facts)
     enter = steps.EnterPids(
-        terminal=process.terminal, privileged=privileged, why="there are others in it"
+        terminal=process.terminal,
+        filter_=filter_,
+        capabilities=capabilities,
+        why="there are others in it",
     )
     return [
         enter,
         steps.TakeOver(why="only the kernel is believed"),
+        *([_send_step(profile)] if profile is not None and profile.listener else ()),
         *_scheduling_outside(process),
     ]
 
@@ -242,7 +279,7 @@ def last_steps(
 ) -> tuple[list[steps.Step], list[steps.Step]]:
     """What is left after `start`: (before the startContainer hooks, after them)."""
     before: list[steps.Step] = []
-    if profile is not None and process.noNewPrivileges:
+    if profile is not None and process.noNewPrivileges and not profile.listener:
         before.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
     execute = steps.Execute(
         args=process.args,

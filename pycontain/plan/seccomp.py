@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 
 from ..errors import SpecError
+from ..kernel import const as c
 from ..lean.record import Record
 from ..spec.names import SECCOMP_ACTIONS as ACTIONS
 from ..spec.names import SECCOMP_ARCHS as ARCHITECTURES
 from ..spec.names import SECCOMP_FLAGS as FLAGS
 from ..spec.names import SECCOMP_OPERATORS as OPERATORS
+from ..spec.seccomp_rules import notifies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 # below the kernel's MAX_ERRNO, which is 4095.
 _LARGEST_ERRNO = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
 
-# Affects how a listener's notifications are waited for. Without SCMP_ACT_NOTIFY, which spec.check
-# refuses, there is no listener, and the kernel rejects the flag alone with EINVAL.
+# Affects how a listener's notifications are waited for. Without SCMP_ACT_NOTIFY there is no
+# listener, and the kernel rejects the flag alone with EINVAL.
 _NEEDS_LISTENER = FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
 
 # What runc and crun do when the profile has no list of flags (an empty list is honoured): the
@@ -46,12 +48,16 @@ class Profile(Record):
     flags          SECCOMP_FILTER_FLAG_* for seccomp(2)
     rules          (action, names of system calls, comparisons); a rule applies when all of its
                    comparisons (argument, operator, value, second value) hold
+    listener       the socket of the agent that SCMP_ACT_NOTIFY asks, "" without
+    metadata       what is sent to it besides
     """
 
     default: int
     architectures: tuple[int, ...]
     flags: int
     rules: tuple[Rule, ...]
+    listener: str = ""
+    metadata: str = ""
 
 
 def profile(seccomp: records.Seccomp) -> Profile:
@@ -61,6 +67,7 @@ def profile(seccomp: records.Seccomp) -> Profile:
     Raises SpecError for an unknown architecture or flag, an errno that the action does not take or
     that is too large, and for an argument index that no system call has.
     """
+    listens = notifies(seccomp)
     return Profile(
         default=_action(
             seccomp.defaultAction, seccomp.defaultErrnoRet, f"{seccomp.at}.defaultErrnoRet"
@@ -69,8 +76,10 @@ def profile(seccomp: records.Seccomp) -> Profile:
             _known(ARCHITECTURES, name, f"{seccomp.at}.architectures[{index}]")
             for index, name in enumerate(seccomp.architectures)
         ),
-        flags=_flags(seccomp),
+        flags=_flags(seccomp, listens),
         rules=tuple(rule for given in seccomp.syscalls for rule in _rules(given)),
+        listener=(listens and seccomp.listenerPath) or "",
+        metadata=seccomp.listenerMetadata or "",
     )
 
 
@@ -93,13 +102,15 @@ def _known(table: dict[str, int], name: str, at: str) -> int:
     return table[name]
 
 
-def _flags(seccomp: records.Seccomp) -> int:
-    if seccomp.flags is None:
-        return _FLAGS_WHEN_ABSENT
-    bits = 0
-    for index, name in enumerate(seccomp.flags):
+def _flags(seccomp: records.Seccomp, listens: bool) -> int:
+    bits = _FLAGS_WHEN_ABSENT if seccomp.flags is None else 0
+    for index, name in enumerate(seccomp.flags or ()):
         bits |= _known(FLAGS, name, f"{seccomp.at}.flags[{index}]")
-    return bits & ~_NEEDS_LISTENER
+    if not listens:
+        return bits & ~_NEEDS_LISTENER
+    if bits & c.SECCOMP_FILTER_FLAG_TSYNC:  # both return a value: seccomp(2), TSYNC_ESRCH
+        bits |= c.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+    return bits | c.SECCOMP_FILTER_FLAG_NEW_LISTENER
 
 
 def _action(name: str, number: int | None, at: str) -> int:

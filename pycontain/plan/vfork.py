@@ -62,6 +62,10 @@ def _filters_early(found: Circumstances) -> bool:
     return found.profile is not None and not found.process.noNewPrivileges
 
 
+def _listens(found: Circumstances) -> bool:
+    return found.profile is not None and bool(found.profile.listener)
+
+
 def _joins_pids(found: Circumstances) -> bool:
     return c.CLONE_NEWPID in found.namespaces.joined
 
@@ -92,6 +96,7 @@ REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
     ("the out-of-memory killer prefers it, and would kill the parent, too", _is_preferred_victim),
     ("RLIMIT_FSIZE keeps it from writing the state", _cannot_write),
     ("a system call filter could kill it half-way", _filters_early),
+    ("the parent sends the listener of its filter to an agent", _listens),
     ("it creates the program's process in the joined pid namespace", _joins_pids),
     ("another process, in the user namespace, creates it", _has_user_namespace),
     ("a process that shares memory cannot enter a time namespace", _has_time_namespace),

@@ -19,6 +19,7 @@ from ..plan.process import warnings
 from ..spec.check import check_process
 from ..spec.parse import parse, read_text
 from ..spec.records import Capabilities, Linux, Process, User
+from ..state.record import public_state
 from . import console
 from .foreground import stay
 from .handle import Handle
@@ -185,7 +186,10 @@ def _launch(
     for warning in warnings(wanted, facts):
         options.warn(warning)
     cgroup = _cgroup(container, request.cgroup)
-    return Launch(options, turns, cgroup=cgroup, target=container.pidfd(), caller=caller)
+    joined = public_state(container.state, status, container.state.pid)
+    return Launch(
+        options, turns, cgroup=cgroup, target=container.pidfd(), caller=caller, joined=joined
+    )
 
 
 def _cgroup(container: Handle, below: str) -> Cgroup | NoCgroup:

@@ -8,15 +8,12 @@ features-linux.md.
 
 from __future__ import annotations
 
-from . import names, unbuilt
+from . import names
 from .records import HOOK_KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-# Changes how the kernel waits for the answer to a notification: no effect without SCMP_ACT_NOTIFY.
-_IDLE_FLAG = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+    from collections.abc import Iterable
 _NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 
 
@@ -51,13 +48,9 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
 def _seccomp() -> dict[str, object]:
     return {
         "enabled": True,
-        "actions": sorted(_built(names.SECCOMP_ACTIONS, unbuilt.SECCOMP_ACTIONS)),
+        "actions": sorted(names.SECCOMP_ACTIONS),
         "operators": sorted(names.SECCOMP_OPERATORS),
         "archs": sorted(names.SECCOMP_ARCHS),
         "knownFlags": sorted(names.SECCOMP_FLAGS),
-        "supportedFlags": sorted(names.SECCOMP_FLAGS.keys() - {_IDLE_FLAG}),
+        "supportedFlags": sorted(names.SECCOMP_FLAGS),
     }
-
-
-def _built(known: Iterable[str], missing: Mapping[str, str]) -> list[str]:
-    return [name for name in known if name not in missing]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import names, unbuilt
-from .problem import between, each, known, not_built, problem, under
+from . import names
+from .problem import between, each, known, problem, under
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _LARGEST_RETURN = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 0xFFFF}
 
 def problems(seccomp: Seccomp) -> Problems:
     """Everything that is wrong with the profile."""
-    yield from unbuilt.properties(seccomp)
+    yield from _listener(seccomp)
     yield from _action(seccomp, "defaultAction", "defaultErrnoRet")
     for at, arch in each(seccomp, "architectures"):
         yield from known(at, arch, names.SECCOMP_ARCHS)
@@ -25,6 +25,21 @@ def problems(seccomp: Seccomp) -> Problems:
         yield from known(at, flag, names.SECCOMP_FLAGS)
     for rule in seccomp.syscalls:
         yield from _rule(rule)
+
+
+def notifies(seccomp: Seccomp) -> bool:
+    """Whether an agent decides about a system call; otherwise listenerPath has no meaning."""
+    actions = (seccomp.defaultAction, *(rule.action for rule in seccomp.syscalls))
+    return "SCMP_ACT_NOTIFY" in actions
+
+
+def _listener(seccomp: Seccomp) -> Problems:
+    if notifies(seccomp) and not seccomp.listenerPath:
+        remedy = "set it to the socket of the agent that decides"
+        yield problem(under(seccomp, "listenerPath"), "is needed by SCMP_ACT_NOTIFY", remedy)
+    if seccomp.listenerMetadata and not seccomp.listenerPath:
+        remedy = "remove it, or set listenerPath"
+        yield problem(under(seccomp, "listenerMetadata"), "is set without listenerPath", remedy)
 
 
 def _rule(rule: SeccompRule) -> Problems:
@@ -37,9 +52,7 @@ def _rule(rule: SeccompRule) -> Problems:
 
 def _action(record: Located, key: str, errno_key: str) -> Problems:
     action, errno = getattr(record, key), getattr(record, errno_key)
-    if action in unbuilt.SECCOMP_ACTIONS:
-        yield not_built(under(record, key), unbuilt.SECCOMP_ACTIONS[action], action)
-    elif action in _LARGEST_RETURN:
+    if action in _LARGEST_RETURN:
         yield from between(record, errno_key, 0, _LARGEST_RETURN[action])
     elif errno is not None:
         why = f"has no meaning for {action}"

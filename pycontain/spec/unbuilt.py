@@ -12,7 +12,7 @@ from .problem import not_built, under
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .problem import Problems
-    from .records import Linux, Process, Seccomp
+    from .records import Linux, Process
 
 _PROPERTIES = {
     "Process": {"apparmorProfile": "AppArmor", "selinuxLabel": "SELinux"},
@@ -22,19 +22,13 @@ _PROPERTIES = {
         "memoryPolicy": "a memory policy",
         "mountLabel": "SELinux",
     },
-    "Seccomp": {
-        "listenerPath": "seccomp notification",
-        "listenerMetadata": "seccomp notification",
-    },
 }
 
 # The value for no confinement, which Podman writes on hosts without AppArmor.
 _UNCONFINED = {"apparmorProfile": "unconfined"}
 
-SECCOMP_ACTIONS = {"SCMP_ACT_NOTIFY": "seccomp notification"}
 
-
-def properties(record: Process | Linux | Seccomp) -> Problems:
+def properties(record: Process | Linux) -> Problems:
     """The properties of this record that are set but not built."""
     for key, feature in _PROPERTIES[type(record).__name__].items():
         value = getattr(record, key)

@@ -76,7 +76,7 @@ VALUES = [
     ("linux.mountLabel", "x", "linux.mountLabel"),
     ("linux.netDevices", {"eth0": {}}, "network devices"),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_MAYBE"}, "linux.seccomp.defaultAction"),
-    ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "seccomp notification"),
+    ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "linux.seccomp.listenerPath"),
 ]  # fmt: skip
 
 

@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pycontain.init import hooks, joined_pids, main, start  # noqa: F401 -- the child's steps
+from pycontain.init import hooks, joined_pids, main, notify, start  # noqa: F401 -- the child's steps
 from pycontain.launch import (
     bring_up,  # noqa: F401 -- the parent's steps
     idmap,  # noqa: F401
 )
 from pycontain.launch import joined_pids as _  # noqa: F401 -- and the rare ones
+from pycontain.launch import notify as _listeners  # noqa: F401
 from pycontain.plan.walk import child_step, parent_step
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,7 @@ TESTED = {
     ),
     "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),
+    "tests/lifecycle/test_seccomp_notify.py": ("ConnectListener", "SendListener", "CloseListener"),
     "tests/security/test_host_is_out_of_sight.py": ("JoinKeyring",),
     "tests/security/test_imports_are_blocked.py": ("Guard",),
 }  # fmt: skip

@@ -86,16 +86,16 @@ def test_a_filter_that_forbids_entering_is_loaded_after_it(seccomp, passes):
     made = edited(config(**linux), "process", {**PROCESS["process"], "capabilities": {}})
     plan = plan_of(made)
     enter, capabilities = find(plan, steps.EnterPids), find(plan, steps.SetCapabilities)
-    assert (enter.privileged is None) == passes
+    assert (enter.filter_ is None) == (enter.capabilities is None) == passes
     assert ("seccomp" in names(plan)) == passes
     admin = 1 << 21
     assert (capabilities.permitted, capabilities.effective) == (
         (0, 0) if passes else (admin, admin)
     )
     if not passes:
-        assert enter.privileged[1].permitted == 0
+        assert enter.capabilities.permitted == 0
     later = plan_of(edited(made, "process.noNewPrivileges", True))
-    assert find(later, steps.EnterPids).privileged is None
+    assert find(later, steps.EnterPids).filter_ is None
     assert names(later).index("enter") < names(later).index("seccomp")
 
 

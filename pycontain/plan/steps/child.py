@@ -306,20 +306,23 @@ class EnterPids(Step):
     directory, limits and descriptors, besides the two of pipes; of our memory it has nothing. The
     child's steps after this one are its own.
 
-    privileged  the kernel needs CAP_SYS_ADMIN to load a filter without no_new_privs, and the filter
-                forbids what would have to follow: it is loaded inside, and these are the
-                capabilities for the rest. Loading it and giving up that one capability are the
-                first calls after the session
+    filter_       loaded inside, by the first call after the session: it forbids what would have to
+                  follow if it were loaded outside, or the parent must find its listener
+    capabilities  set after that. The kernel needs CAP_SYS_ADMIN to load a filter without
+                  no_new_privs: the process has that one until then
     """
 
     name = "enter"
     terminal: bool = False  # its standard input becomes its controlling terminal
-    privileged: tuple[LoadSeccomp, SetCapabilities] | None = None
+    filter_: LoadSeccomp | None = None
+    capabilities: SetCapabilities | None = None
 
     def what(self) -> str:
         more = ", a controlling terminal" * self.terminal
-        if self.privileged is not None:
-            more += "; load the filter there, with CAP_SYS_ADMIN until then"
+        if self.filter_ is not None:
+            more += "; load the filter there"
+        if self.capabilities is not None:
+            more += ", with CAP_SYS_ADMIN until then"
         return f"create the program's process in the pid namespace, with its own session{more}"
 
 

@@ -1,0 +1,17 @@
+"""The child's step of a filter that asks an agent (SCMP_ACT_NOTIFY)."""
+
+from __future__ import annotations
+
+from ..lean import os
+from ..plan.steps import notify
+from ..plan.walk import child_step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .context import Context
+
+
+@child_step(notify.CloseListener)
+def close_listener(step: notify.CloseListener, context: Context) -> None:
+    """Close the listener, which the agent has by now."""
+    os.close(context.listener)
