@@ -1,5 +1,5 @@
 """
-The flags for a container that is made from an image or a root file system: those of docker-run(1).
+The flags for a container that runs an image or a root file system: those of docker-run(1).
 
 Each is a field of `image.flags.Choices`.
 """
@@ -30,16 +30,16 @@ def flags() -> tuple[Flag, ...]:
         Flag("interactive", "let the program read standard input", short="i"),
         _text("hostname", "host name, the id by default", "NAME"),
         _text("memory", "limit of memory, such as 512m", "BYTES"),
-        _text("cpus", "limit of processor time, in processors such as 1.5", "NUMBER"),
+        _text("cpus", "limit of CPU time, in CPUs, such as 1.5", "NUMBER"),
         Flag("pids", "limit of processes and threads", kind="integer", default=None,
              value="NUMBER"),
-        _text("disk", "keep what is written in memory, up to this size, such as 64m", "BYTES"),
+        _text("disk", "keep written files in memory, up to this size, such as 64m", "BYTES"),
         Flag("read-only", "make the root file system read-only; /run, /tmp and /var/tmp are not"),
         Flag("ro", "the same as --read-only"),
-        Flag("network", "none but a loopback device, or the host's; none by default",
+        Flag("network", "only a loopback device, or the host's network",
              kind="text", default="", value="NETWORK", choices=("none", "host")),
         Flag("cap-add", "add a capability, or ALL", kind="list", default=(), value="CAPABILITY"),
-        Flag("cap-drop", "take a capability away, or ALL", kind="list", default=(),
+        Flag("cap-drop", "remove a capability, or ALL", kind="list", default=(),
              value="CAPABILITY"),
-        Flag("rm", "delete the container when it exits, as without --detach anyway"),
+        Flag("rm", "delete the container when it exits; without --detach it always is"),
     )  # fmt: skip

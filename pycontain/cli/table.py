@@ -99,7 +99,7 @@ class Command(Record):
     request  "module:Record" to put these into first, if the function takes one
     panel    its heading in the help
     prefix   flags end at the first argument, because what follows belongs to another program
-    enters   it puts a process of ours into a container, so the interpreter must be sealed
+    enters   it puts a process of pycontain into a container, so the interpreter must be sealed
     anyone   it works without root privileges
     refusal  why the whole command is refused, if it is not built yet
     """
@@ -161,8 +161,8 @@ GLOBALS = (
         refusal="is not built yet: pycontain creates cgroups itself",
     ),
     Flag(
-        "cgroup-missing", "what a limit is that cgroup v2 cannot apply on this host (pycontain "
-        "only)", kind="text", default="error", value="WHAT", choices=("warn", "error"),
+        "cgroup-missing", "what to do about a limit that cgroup v2 cannot apply on this host "
+        "(pycontain only)", kind="text", default="error", value="WHAT", choices=("warn", "error"),
         variable="PYCONTAIN_CGROUP_MISSING",
     ),
     Flag("version", "show the version and exit", short="v"),
@@ -224,7 +224,7 @@ def _exec_flags() -> tuple[Flag, ...]:
     )  # fmt: skip
 
 
-def _made_flags() -> tuple[Flag, ...]:
+def _image_flags() -> tuple[Flag, ...]:
     from . import image_flags  # only `run` and `spec` have these
 
     return image_flags.flags()
@@ -261,7 +261,7 @@ _REQUEST = "pycontain.plan.request:Request"
 _LIFE, _INSPECT, _MODIFY = "Life cycle", "Inspect", "Modify"
 _HOST, _VM = "Bundles and the host", "Virtual machines"
 
-# by name; each is made when it is asked for, since a command needs none of the others
+# by name; each is created on first use, since a command needs none of the others
 _COMMANDS: dict[str, Callable[[], Command]] = {
     "create": lambda: Command(
         name="create", panel=_LIFE, enters=True, calls="pycontain.runtime.create:create",
@@ -275,9 +275,9 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
     ),
     "run": lambda: Command(
         name="run", panel=_LIFE, enters=True, calls="pycontain.cli.run:run",
-        help="Create and start a container, wait for it and delete it. ID is that of a bundle's"
-        " container; an IMAGE is named with its transport, such as docker://busybox or oci:DIR:TAG,"
-        " and a root file system by --rootfs; these two are followed by the command.",
+        help="Create and start a container, wait for it and delete it. ID is the id of a bundle's"
+        " container, or an image with its transport, such as docker://busybox or oci:DIR:TAG. An"
+        " image or --rootfs may be followed by the command to run.",
         arguments=(
             Argument(name="id", help="id of the container, or image", unless="rootfs"),
             Argument(name="args", help="the program and its arguments", default="", rest=True),
@@ -288,7 +288,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
             Flag("keep", "do not delete the container when it exits"),
             Flag("no-subreaper", "leave orphaned processes to the host's init"),
             Flag("timing", "show how long each step took (pycontain only)"),
-            *_made_flags(),
+            *_image_flags(),
         ),
         prefix=True,
     ),
@@ -372,7 +372,7 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         ),
         prefix=True,
         flags=(
-            *_made_flags(),
+            *_image_flags(),
             _text("bundle", "directory to write it to", "DIR", ".", "b"),
             Flag("rootless", "for a container without root privileges",
                  refusal="is not built yet: pycontain runs as root"),
@@ -385,10 +385,10 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
     ),
     "image": lambda: Command(
         name="image", panel=_HOST, anyone=True, calls="pycontain.cli.image:image",
-        help="Bring images to the cache or remove them (pycontain only).",
+        help="Fetch images into the cache or remove them (pycontain only).",
         arguments=(
             Argument(name="action", help="pull, rm, or prune: remove images without a name, and"
-                     " what interrupted commands have left", choices=("pull", "rm", "prune")),
+                     " remains of interrupted commands", choices=("pull", "rm", "prune")),
             Argument(name="names", help="images, by name or digest", default="", rest=True),
         ),
         flags=(Flag("all", "let prune remove all images that no container uses", short="a"),),
@@ -445,21 +445,23 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
             Flag("interactive", "connect the terminal to the guest's serial port", short="i"),
             Flag("trace", "print each exit with its registers"),
             Flag("stats", "count the exits and measure their time"),
-            Flag("engine", "what executes it", kind="text", default="kvm", value="ENGINE",
+            Flag("engine", "what executes the code", kind="text", default="kvm", value="ENGINE",
                  choices=("kvm", "emulate")),
             _format("table", "json"),
         ),
     ),
     "compare": lambda: Command(
         name="compare", panel=_VM, anyone=True, calls="pycontain.cli.vm:compare",
-        help="Compare a program natively, contained, in a VM and emulated (pycontain only).",
+        help="Run a program natively, in a container, in a VM and emulated, and compare the costs"
+        " (pycontain only).",
         arguments=(
             Argument(name="program", help="a static program and its arguments, after --",
                      default="", rest=True),
         ),
         flags=(
-            Flag("runs", "number of runs of each, in turn", kind="integer", default=5, value="N"),
-            _text("html", "HTML page with charts to write", "FILE"),
+            Flag("runs", "number of runs in each environment", kind="integer", default=5,
+                 value="N"),
+            _text("html", "file to write an HTML page with charts to", "FILE"),
             _format("table", "json"),
         ),
     ),

@@ -124,7 +124,7 @@ def memory(text: str, at: str) -> int:
         return 0
     found = size(text, at)
     if not found:
-        raise UsageError("is no room at all", at=at, value=text, remedy="write 512m, 2g or bytes")
+        raise UsageError("is not positive", at=at, value=text, remedy="write 512m, 2g or bytes")
     return found
 
 

@@ -54,7 +54,7 @@ def read(layout: str, name: str) -> tuple[str, str]:
     index = _object(_file(os.path.join(layout, "index.json")), name)
     entries = index.get("manifests")
     if not isinstance(entries, list) or len(entries) != 1:
-        raise HostError("does not hold exactly one image", at=name)
+        raise HostError("does not contain exactly one image", at=name)
     digest = _digest(entries[0], name)
     manifest = _object(_blob(layout, digest, name), name)
     return digest, _blob(layout, _digest(manifest.get("config"), name), name)
@@ -102,7 +102,7 @@ def _file(path: str) -> str:
 def _blob(layout: str, digest: str, name: str) -> str:
     data = read_bytes(os.path.join(layout, "blobs", "sha256", digest.removeprefix(_DIGEST)))
     if _DIGEST + hashlib.sha256(data).hexdigest() != digest:
-        raise HostError("holds a file that does not match its digest", at=name, value=digest)
+        raise HostError("contains a file that does not match its digest", at=name, value=digest)
     return data.decode(errors="replace")
 
 

@@ -83,7 +83,7 @@ class Until:
         if self.signals in ready:
             raise self.interruption()
         if left is not None and (most is None or left <= most):
-            raise Timeout("has run out", at="the time that was given")
+            raise Timeout("has expired", at="the time limit")
         return False
 
     def interruption(self) -> Interrupted:

@@ -78,7 +78,7 @@ class Record(metaclass=_RecordType):
             raise TypeError(f"{type(self).__name__} has no {unknown}")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} is read-only: make a new one to set {name}")
+        raise AttributeError(f"{type(self).__name__} is read-only: use replace() to set {name}")
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.fields() == other.fields()

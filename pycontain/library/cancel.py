@@ -53,7 +53,7 @@ class Limit(Until):
     def check(self) -> None:
         """Raises Timeout when the time is over, and Interrupted when the call is cancelled."""
         if self.left == 0:
-            raise Timeout("has run out", at="the time that was given")
+            raise Timeout("has expired", at="the time limit")
         if self._cancelled:
             raise self.interruption()
 

@@ -280,7 +280,9 @@ class Container:
     ) -> Callable[[Callable[[bytes], None], Cancel | None], Call]:
         """How a Stream makes its call, with a function that takes the output."""
         if "stdout" in streams:
-            raise UsageError("is what is iterated over", at="stdout", remedy="leave it out")
+            raise UsageError(
+                "is the stream that is iterated over", at="stdout", remedy="leave it out"
+            )
         arguments.seconds(timeout)
         return lambda take, cancel: self._call(timeout, {**streams, "stdout": take}, cancel)
 

@@ -94,7 +94,7 @@ class Worker:
         except StateError as error:
             raise WorkerLostError(error) from None
         except TimeoutError:
-            raise WorkerLostError(Timeout("has run out", at="the time that was given")) from None
+            raise WorkerLostError(Timeout("has expired", at="the time limit")) from None
         except Interrupted as error:
             raise WorkerLostError(error) from None
         finally:
@@ -106,7 +106,7 @@ class Worker:
         except (TypeError, ValueError) as error:
             for fd in fds:
                 os.close(fd)
-            wrong = StateError(f"has sent what is none of its messages: {error}", at="the worker")
+            wrong = StateError(f"has sent an invalid message: {error}", at="the worker")
             raise WorkerLostError(wrong) from None
 
     def _await(self, until: Until) -> None:

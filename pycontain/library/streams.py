@@ -273,5 +273,5 @@ def _descriptor(stream: int, target: object) -> int:
             "an open file, a descriptor or a function"
         )  # fmt: skip
         raise UsageError(
-            "is of no use here", at=_NAMES[stream], value=repr(target), remedy=f"give {kinds}"
+            "cannot be used here", at=_NAMES[stream], value=repr(target), remedy=f"give {kinds}"
         ) from None

@@ -116,7 +116,9 @@ def _accesses(rule: DeviceRule) -> int:
     access = "rwm" if rule.access is None else rule.access
     letters = set(access)
     if not letters or letters - set(_ACCESSES):
-        raise SpecError("is not made of r, w and m", at=f"{rule.at}.access", value=repr(access))
+        raise SpecError(
+            "has other letters than r, w and m", at=f"{rule.at}.access", value=repr(access)
+        )
     return sum(_ACCESSES[letter] for letter in letters)
 
 

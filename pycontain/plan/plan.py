@@ -359,7 +359,7 @@ class _Builder:
         if self.bound:
             from .steps.idmap import RemoveDevices
 
-            created.append(RemoveDevices(count=len(self.bound), why="they are mounted"))
+            created.append(RemoveDevices(count=len(self.bound), why="the mounts keep the devices"))
         created += hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
         created.append(steps.Announce(why="runtime.md, Lifecycle 6"))
         if self.request.separate_start:

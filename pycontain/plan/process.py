@@ -194,7 +194,7 @@ def become_steps(
 
     read_only runs once the working directory exists, while mounting is still permitted.
     takes_files: files among its streams are given to the user, as pipes always are.
-    inside: `enter_steps` follow, since there are others in its pid namespace.
+    inside: `enter_steps` follow, since other processes are in its pid namespace.
     mapped: it is in a user namespace, where CPU scheduling may only be restrained.
     """
     made: list[steps.Step] = [
@@ -234,11 +234,11 @@ def enter_steps(process: Process, facts: Facts, profile: Profile | None) -> list
         terminal=process.terminal,
         filter_=filter_,
         capabilities=capabilities,
-        why="there are others in it",
+        why="other processes are in it",
     )
     return [
         enter,
-        steps.TakeOver(why="only the kernel is believed"),
+        steps.TakeOver(why="the pid must come from the kernel"),
         *([_send_step(profile)] if profile is not None and profile.listener else ()),
         *_scheduling_outside(process),
     ]

@@ -13,7 +13,7 @@ _CAP_SYS_ADMIN = 21  # capabilities(7)
 def check_rights() -> None:
     """Raises HostError unless this process may make mounts, namespaces and cgroups."""
     if os.geteuid() != 0 and not read_facts().permitted >> _CAP_SYS_ADMIN & 1:
-        raise HostError.needs_root("making a container")
+        raise HostError.needs_root("creating a container")
 
 
 def read_facts() -> Facts:

@@ -7,7 +7,7 @@ Sandboxes for untrusted code: what `pycontain.Sandbox` and `pycontain.Pool` are 
     image        an image instead
     files        the files of a sandbox, from outside
     namespace    the mounts that the containers of a sandbox share
-    network      a list of places that it may connect to
+    network      a list of HOST:PORT that it may connect to
     watch        one run: its output, its limits, its end
     result       how a run ended
     log          what ran

@@ -65,7 +65,7 @@ class Copy:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended, with its server or because it could not begin."""
+        """Whether it has ended, with its server or because it could not start."""
         poll = select.poll()
         poll.register(self.watch.ended, select.POLLIN)
         return bool(poll.poll(0))
@@ -75,7 +75,7 @@ class Copy:
         self.watch.begin(request(code, stdin))
 
     def to_end(self, collect: Sequence[str]) -> SandboxResult:
-        """Watch it until it has ended. Raises PycontainError if it could not begin."""
+        """Watch it until it has ended. Raises PycontainError if it could not start."""
         self.watch.serve()
         result = self.watch.result(*self._report(self.watch.ended))
         found = {}
@@ -93,7 +93,7 @@ class Copy:
             return 137, 9, 0
         words = text.split(" ")
         if len(words) != 2 or not all(word.isdecimal() for word in words):
-            raise PycontainError(f"could not begin: {text}", at="a run in the pool")
+            raise PycontainError(f"could not start: {text}", at="a run in the pool")
         self._reported = True
         status, peak = map(int, words)
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0

@@ -49,9 +49,9 @@ class Network:
     """
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        """Raises UsageError for what is not a place, KernelError, OSError."""
+        """Raises UsageError for an entry that is not HOST:PORT, KernelError, OSError."""
         if isinstance(allowed, str):
-            raise UsageError("is not a list of places", at="network", value=repr(allowed))
+            raise UsageError("is not a list of HOST:PORT", at="network", value=repr(allowed))
         self.allowed = [_place(entry) for entry in allowed]
         self._places = threading.BoundedSemaphore(_CONNECTIONS)
         self._error: BaseException | None = None
@@ -176,7 +176,9 @@ def _place(entry: str) -> tuple[str, int]:
         host, port = _split(entry)
     except (ValueError, AttributeError):
         remedy = 'write "example.org:443"'
-        raise UsageError("is not a place", at="network", value=repr(entry), remedy=remedy) from None
+        raise UsageError(
+            "is not HOST:PORT", at="network", value=repr(entry), remedy=remedy
+        ) from None
     return host, port
 
 

@@ -48,7 +48,7 @@ class Pool:
     memory, cpus, pids, disk, open_files, timeout, cpu, output
               the limits of each run (`sandbox.limits`); None for the default, 0 for none
 
-    Raises HostError if the interpreter does not get ready, UsageError for an impossible limit.
+    Raises HostError if the interpreter does not become ready, UsageError for an impossible limit.
     """
 
     def __init__(

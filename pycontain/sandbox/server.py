@@ -56,7 +56,7 @@ class Server:
         env: Mapping[str, str],
         held: Held,
     ) -> None:
-        """Raises HostError if it does not get ready, with what it has printed."""
+        """Raises HostError if it does not become ready, with its output."""
         self.held = held
         self.runs = 0
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ class Server:
         if ready != b"ready":
             printed = os.pread(self._printed, 1 << 16, 0).decode(errors="replace").strip()
             why = printed.splitlines()[-1] if printed else "it has ended"
-            raise HostError(f"does not get ready: {why}", at="the interpreter of the pool")
+            raise HostError(f"did not become ready: {why}", at="the interpreter of the pool")
 
     @property
     def alive(self) -> bool:

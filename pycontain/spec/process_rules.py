@@ -118,7 +118,7 @@ def cpus(text: str) -> tuple[int, ...]:
         begin = int(first)
         end = int(last) if dash else begin
         if not 0 <= begin <= end < _MOST_CPUS:
-            raise ValueError(f"{part} is no range of CPUs")
+            raise ValueError(f"{part} is not a range of CPUs")
         found.update(range(begin, end + 1))
     return tuple(sorted(found))
 

@@ -40,7 +40,10 @@ def problems(resources: Resources) -> Problems:
 
 def _device_rule(rule: DeviceRule) -> Problems:
     if not set(rule.access or "") <= set("rwm"):
-        why, remedy = "is not made of r, w and m", 'use letters of "rwm", or leave it out for all'
+        why, remedy = (
+            "has other letters than r, w and m",
+            'use letters of "rwm", or leave it out for all',
+        )
         yield problem(under(rule, "access"), why, remedy, rule.access)
     yield from between(rule, "major", -1, 2**12 - 1)  # -1 is any
     yield from between(rule, "minor", -1, 2**20 - 1)

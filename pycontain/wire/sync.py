@@ -207,7 +207,7 @@ def await_pid(channel: Channel) -> int:
     if isinstance(content, PycontainError):
         raise content
     if word != "pid":
-        raise StepError("is not a message of a process between", value=word)
+        raise StepError("is not a message of an intermediate process", value=word)
     [(_, pid)] = content
     return pid
 

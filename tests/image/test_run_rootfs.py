@@ -125,7 +125,7 @@ def test_a_failure_of_pycontain_itself_has_status_125(runtime: Runtime, rootfs: 
         (("--rootfs", "/", "--bundle", "b", "sh"), "--bundle is for bundles"),
         (("--rootfs", "/", "--disk", "1m", "sh"), "--disk is only for images"),
         (("--rootfs", "/", "--cpus", "some", "sh"), "--cpus = some is not a number"),
-        (("--rootfs", "/", "--memory", "0", "sh"), "--memory = 0 is no room at all"),
+        (("--rootfs", "/", "--memory", "0", "sh"), "--memory = 0 is not positive"),
         (("--rootfs", "/", "--pids", "0", "sh"), "--pids = 0 is less than 1"),
         (("--rootfs", "/", "-v", "data:/x", "sh"), "--volume = data:/x is not a volume"),
         (("--rootfs", "/", "-v", "/nosuch:/x", "sh"), "--volume = /nosuch does not exist"),

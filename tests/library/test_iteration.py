@@ -138,6 +138,6 @@ def test_a_failed_start_is_an_error_of_the_first_line(bundle: Bundles, options, 
 
 
 def test_a_stream_refuses_another_destination_for_its_output(bundle: Bundles, options) -> None:
-    with pytest.raises(pycontain.UsageError, match="stdout is what is iterated over"):
+    with pytest.raises(pycontain.UsageError, match="stdout is the stream that is iterated over"):
         pycontain.stream(bundle().path, options=options, stdout=1)
     assert isinstance(pycontain.stream(bundle().path, options=options), Stream)

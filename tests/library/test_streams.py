@@ -148,11 +148,11 @@ open({options.root!r} + "/../seen", "w").write(f"{{first.stdout}}{{again.stdout}
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"stdout": "file"}, "stdout = 'file' is of no use here"),
-        ({"stdout": True}, "stdout = True is of no use here"),
+        ({"stdout": "file"}, "stdout = 'file' cannot be used here"),
+        ({"stdout": True}, "stdout = True cannot be used here"),
         ({"stdin": 12345}, "stdin = 12345 is not an open descriptor"),
         ({"stdin": io.BytesIO(b"x")}, "stdin = .* give bytes"),
-        ({"stderr": 1.5}, "stderr = 1.5 is of no use here"),
+        ({"stderr": 1.5}, "stderr = 1.5 cannot be used here"),
         ({"max_output": -1}, "max_output = -1 is not a number of bytes"),
         ({"max_output": 1.5}, "max_output = 1.5 is not a number of bytes"),
         ({"overflow": "drop"}, "overflow = 'drop' is not"),

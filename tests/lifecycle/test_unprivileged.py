@@ -80,7 +80,9 @@ def test_creating_a_container_without_root_is_refused_with_a_remedy(folder, verb
     """Whether or not the state has a place; what else is wrong does not matter yet."""
     flags = ["--root", root if root[0] == "/" else folder / root]
     line = refused(as_nobody([*COMMAND, *flags, verb, "-b", folder, "c"]))
-    assert "making a container needs root; use sudo; without root work compare, completion" in line
+    assert (
+        "creating a container needs root; use sudo; without root work compare, completion" in line
+    )
 
 
 @pytest.mark.parametrize("words", CONTAINER.values(), ids=CONTAINER)
@@ -140,7 +142,7 @@ except pycontain.HostError as error:
 
 def test_the_library_without_root_raises_the_same_error(folder):
     done = as_nobody([sys.executable, "-c", LIBRARY, folder, folder / "own"], cwd="/")
-    assert done.stdout.startswith("making a container needs root; use sudo; without root work")
+    assert done.stdout.startswith("creating a container needs root; use sudo; without root work")
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 

@@ -1,4 +1,4 @@
-"""A list of places that a sandbox may connect to, shown by servers on this host's loopback device."""
+"""A list of hosts that a sandbox may connect to, shown by servers on this host's loopback device."""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ class TestRecipe:
             '[project.optional-dependencies]\ndev = ["PyTest>=8", "mypy>=1"]\n'
         )
         monkeypatch.setattr(recipe, "PROJECT", tmp_path)
-        assert recipe.requirements() == ["PyTest>=8", "cffi>=2", "hypothesis", "unicorn"]
+        required = recipe.requirements()
+        assert {"PyTest>=8", "cffi>=2", "hypothesis"} <= set(required)
+        assert not {"pytest", "mypy>=1"} & set(required)
 
     def test_the_key_follows_the_requirements(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = recipe.key()

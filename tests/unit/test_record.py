@@ -51,7 +51,7 @@ def test_fields_cannot_be_given_by_position() -> None:
 
 def test_a_record_is_read_only() -> None:
     point = Point(x=1)
-    with pytest.raises(AttributeError, match="Point is read-only: make a new one to set x"):
+    with pytest.raises(AttributeError, match=r"Point is read-only: use replace\(\) to set x"):
         point.x = 2
     with pytest.raises(AttributeError, match="read-only"):
         point.z = 2

@@ -122,7 +122,7 @@ RULES = [
     # control groups
     ("linux.cgroupsPath", "/a/../b", "", "contains .."),
     ("linux.cgroupsPath", "..", "", "contains .."),
-    ("linux.resources.devices[0].access", "rx", "", "not made of r, w and m"),
+    ("linux.resources.devices[0].access", "rx", "", "has other letters than r, w and m"),
     ("linux.resources.devices[1].major", -2, "", "between -1 and 4095"),
     ("linux.resources.devices[1].minor", 2**20, "", "between -1 and 1048575"),
     ("linux.resources.memory.limit", -2, "", "between -1 and"),
