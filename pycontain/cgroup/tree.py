@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENODEV)  # ENODEV: the file is open, its cgroup removed
 
-# Enabled wherever they are available, for `events` and the count of OOM kills.
-ACCOUNTING = ("cpu", "io", "memory", "pids")
-
 
 class Cgroup:
     """
@@ -82,18 +79,18 @@ class Cgroup:
 
     # creation and removal
 
-    def create(
-        self, wanted: Iterable[str] = (), before: Callable[[tuple[str, ...]], object] | None = None
-    ) -> None:
+    def create(self, before: Callable[[tuple[str, ...]], object] | None = None) -> None:
         """
-        Create the cgroup and those above it, with these controllers enabled.
+        Create the cgroup and those above it, with all controllers that can be enabled.
+
+        As with runc, also those without a limit: `events` counts, and `update` may limit later.
 
         before  called with what `made` will be, before anything is created; again for each attempt
 
         Raises StateError for a cgroup that is frozen or already has processes in it.
         """
         try:
-            self._make({*wanted, *ACCOUNTING}, before, retries=10)
+            self._make(before, retries=10)
             self._check_fit()
             self._inode = os.fstat(self.fd).st_ino
         except BaseException:
@@ -113,10 +110,8 @@ class Cgroup:
         except FileNotFoundError:
             return False
 
-    def _make(
-        self, wanted: set[str], before: Callable[[tuple[str, ...]], object] | None, retries: int
-    ) -> None:
-        above = ""
+    def _make(self, before: Callable[[tuple[str, ...]], object] | None, retries: int) -> None:
+        above, wanted = "", set(controllers.of(self.mount))
         if before is not None:
             before((*sorted({*self.made, *self._missing()}, key=len),))
         try:
@@ -128,7 +123,7 @@ class Cgroup:
             if error.errno != errno.ENOENT or not retries:
                 raise
             # another container's delete removed one above
-            self._make(wanted, before, retries - 1)
+            self._make(before, retries - 1)
 
     def _missing(self) -> Iterator[str]:
         """The paths, of this cgroup and those above it, that do not exist."""

@@ -176,6 +176,7 @@ _CONSOLE_SOCKET = _text(
 _PIDFD_SOCKET = _text("pidfd-socket", "Unix socket that receives a pidfd of the process", "SOCKET")
 _PID_FILE = _text("pid-file", "file to write the process id to", "FILE")
 _PRESERVE_FDS = _count("preserve-fds", "number of descriptors to pass on, from 3 up", default=0)
+_REGEX = Flag("regex", "take ID as a regular expression for the ids of containers (crun)")
 _DETACH = Flag("detach", "do not wait for the process to exit", short="d")
 
 
@@ -309,12 +310,15 @@ _COMMANDS: dict[str, Callable[[], Command]] = {
         arguments=(
             _ID, Argument(name="signal", help="name or number of the signal", default="SIGTERM"),
         ),
-        flags=(Flag("all", "signal all processes of the container", short="a"),),
+        flags=(
+            Flag("all", "signal all processes of the container", short="a"),
+            _REGEX,
+        ),
     ),
     "delete": lambda: Command(
         name="delete", panel=_LIFE, calls="pycontain.runtime.delete:delete",
         help="Delete a container that was not started or has stopped.", arguments=(_ID,),
-        flags=(Flag("force", "kill it first if it is still running", short="f"),),
+        flags=(Flag("force", "kill it first if it is still running", short="f"), _REGEX),
     ),
     "state": lambda: Command(
         name="state", panel=_INSPECT, calls="pycontain.runtime.state:state",

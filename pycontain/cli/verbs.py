@@ -11,6 +11,7 @@ import sys
 
 from ..errors import HostError, UsageError
 from ..lean import jsontext
+from ..options import Options
 from ..units import duration
 from . import limits
 
@@ -18,12 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..options import Options
-
 
 def list_containers(options: Options, *, format: str, quiet: bool) -> str | Iterator[str] | None:
-    """Every container below the root."""
+    """Every container below the root. Raises UsageError if one was given that does not exist."""
     from ..runtime.list import list_containers
+
+    if options.root != Options().root and not os.path.isdir(options.root):
+        raise UsageError("does not exist", at="--root", value=options.root)
 
     containers = list_containers(options)
     if quiet:

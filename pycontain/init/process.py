@@ -167,9 +167,24 @@ def set_affinity(step: steps.SetAffinity, context: Context) -> None:
 @child_step(steps.SetScheduler)
 def set_scheduler(step: steps.SetScheduler, context: Context) -> None:
     """CPU scheduling."""
-    calls.sched_setattr(
-        step.policy, step.flags, step.nice, step.priority, step.runtime, step.deadline, step.period
-    )
+    schedule(step)
+
+
+def schedule(step: steps.SetScheduler, pid: int = 0) -> None:
+    """Set the CPU scheduling of a process, 0 for this one. Raises KernelError."""
+    try:
+        calls.sched_setattr(
+            step.policy, step.flags, step.nice, step.priority, step.runtime, step.deadline,
+            step.period, pid,
+        )  # fmt: skip
+    except KernelError as error:
+        error.fault.at = error.fault.at or step.why
+        if error.errno == errno.EPERM:  # sched(7): a deadline is a promise of all CPUs together
+            error.fault.remedy = (
+                "leave linux.resources.cpu.cpus out: SCHED_DEADLINE cannot be restricted to some"
+                " CPUs; realtime policies need CAP_SYS_NICE, too"
+            )
+        raise
 
 
 @child_step(steps.SetIoPriority)

@@ -12,6 +12,7 @@ from ..cgroup.devices import attach
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, StateError
+from ..init.process import schedule
 from ..kernel import calls
 from ..kernel.files import start_time
 from ..kernel.safe_path import Directory
@@ -49,7 +50,7 @@ def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
     path = resolve(step.path, launch.directory.id, own())
     state = launch.state.replace(mount=mount, cgroup=path)
     cgroup = Cgroup(mount, path)
-    cgroup.create(step.controllers, lambda made: launch.directory.draft(state.replace(made=made)))
+    cgroup.create(lambda made: launch.directory.draft(state.replace(made=made)))
     launch.cgroup = cgroup
     launch.on_undo(cgroup.clear)  # the child may have forked
     launch.state = state.replace(made=cgroup.made)
@@ -142,11 +143,7 @@ def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
 @parent_step(steps.SetSchedulerOutside)
 def set_scheduler(step: steps.SetSchedulerOutside, launch: Launch) -> None:
     """CPU scheduling of a child that may not be permitted to set its own."""
-    wanted = step.wanted
-    calls.sched_setattr(
-        wanted.policy, wanted.flags, wanted.nice, wanted.priority, wanted.runtime,
-        wanted.deadline, wanted.period, launch.child.pid,
-    )  # fmt: skip
+    schedule(step.wanted, launch.child.pid)
 
 
 @parent_step(steps.RunHooks)

@@ -170,18 +170,18 @@ def _switched(on: int, off: int, more_on: int, more_off: int) -> tuple[int, int]
 
 
 def mount_steps(
-    mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool
+    mounts: tuple[Mount, ...], bundle: str, own_cgroup: bool, rootfs: str
 ) -> tuple[list[steps.Step], tuple[str, ...]]:
     """
     One step for each mount, in order, and the targets that become read-only later.
 
-    own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
+    rootfs: its path on the host. own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
     Raises SpecError for a mount that contradicts itself.
     """
-    targets = [plain(mount.destination) for mount in mounts]
+    targets = [_inside(mount.destination, rootfs) for mount in mounts]
     made = [
-        _step(mount, bundle, own_cgroup, hidden=_is_hidden(index, targets))
-        for index, mount in enumerate(mounts)
+        _step(mount, target, bundle, own_cgroup, hidden=_is_hidden(index, targets))
+        for index, (mount, target) in enumerate(zip(mounts, targets, strict=True))
     ]
     later = tuple(
         step.target
@@ -221,9 +221,21 @@ def plain(path: str) -> str:
     return os.path.normpath("/" + path.lstrip("/"))
 
 
-def _step(mount: Mount, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps.Step:
+def _inside(destination: str, rootfs: str) -> str:
+    """
+    A mount's target inside the container.
+
+    One that begins with the rootfs's own path on the host is meant to be inside, as runc takes it:
+    Kubernetes has written such.
+    """
+    path = plain(destination)
+    if rootfs != "/" and f"{path}/".startswith(f"{rootfs}/"):
+        return plain(path[len(rootfs) :])
+    return path
+
+
+def _step(mount: Mount, target: str, bundle: str, own_cgroup: bool, *, hidden: bool) -> steps.Step:
     words = _Words(mount.options)
-    target = plain(mount.destination)
     binds = bool(words.kinds & {"bind", "rbind"})
     remounts = "remount" in words.kinds
     if target == "/" and (remounts or not binds):

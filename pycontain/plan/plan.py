@@ -85,14 +85,14 @@ class _Builder:
         self.own_mounts = self.namespaces.has(c.CLONE_NEWNS)
         own_cgroup = c.CLONE_NEWCGROUP in self.namespaces.new
         self.mounts, self.read_only_later = mounts.mount_steps(
-            spec.mounts, request.bundle, own_cgroup
+            spec.mounts, request.bundle, own_cgroup, rootfs
         )
         self.devices = devices.device_steps(
             linux.devices, self.mounts, bound=self.namespaces.has_user
         )
         self.bound = devices.bound_nodes(self.devices)
         protected = [mounts.plain(path) for path in linux.readonlyPaths]
-        self.protected = tuple(path for path in protected if path != "/")
+        self.protected = tuple(path for path in dict.fromkeys(protected) if path != "/")
         if "/" in protected or (spec.root is not None and spec.root.readonly):
             self.read_only_later = (*dict.fromkeys((*self.read_only_later, "/")),)
 
@@ -277,8 +277,8 @@ class _Builder:
         if self.protected:
             made.append(steps.ProtectPaths(paths=self.protected, why="linux.readonlyPaths"))
         if linux.maskedPaths:
-            masked = tuple(map(mounts.plain, linux.maskedPaths))  # written as mount targets are
-            made.append(steps.MaskPaths(paths=masked, why="linux.maskedPaths"))
+            masked = dict.fromkeys(map(mounts.plain, linux.maskedPaths))  # as mount targets are
+            made.append(steps.MaskPaths(paths=tuple(masked), why="linux.maskedPaths"))
         return made
 
     def _require_missing(self) -> list[steps.Step]:
@@ -409,10 +409,7 @@ def _cgroup_steps(wanted: Resources | None, path: str | None) -> list[steps.Step
         from . import resources
 
         settings = resources.files(wanted)
-    controllers = tuple(sorted({setting.controller for setting in settings}))
-    made: list[steps.Step] = [
-        steps.MakeCgroup(path=path, controllers=controllers, why="linux.cgroupsPath")
-    ]
+    made: list[steps.Step] = [steps.MakeCgroup(path=path, why="linux.cgroupsPath")]
     if settings:
         made.append(steps.LimitCgroup(settings=settings, why="linux.resources"))
     rules = wanted.devices if wanted else ()

@@ -32,6 +32,7 @@ def delete(
     id: str,
     *,
     force: bool = False,
+    regex: bool = False,
     state: State | None = None,
     until: Until = FOREVER,
 ) -> None:
@@ -43,9 +44,14 @@ def delete(
     A cgroup that existed before the container is kept, but the processes left in it are killed.
     state is read unless the caller, having created the container, passes it. `until` bounds the
     wait for other commands and for poststop hooks.
+    With regex, the id is a regular expression, and each container that it matches is removed.
     Raises StateError for a container that does not exist (unless force) or is running or paused,
     and Timeout if, with force, another command keeps it locked.
     """
+    if regex:
+        from .matching import for_each
+
+        return for_each(options, id, lambda one: delete(options, one, force=force))
     try:
         directory = _lock_by_force(options, id, until) if force else None
         container = Handle(options, id, lock=True, state=state, directory=directory)

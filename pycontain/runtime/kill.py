@@ -14,16 +14,22 @@ if TYPE_CHECKING:
     from ..options import Options
 
 
-def kill(options: Options, id: str, signal: str = "SIGTERM", *, all: bool = False) -> None:
+def kill(
+    options: Options, id: str, signal: str = "SIGTERM", *, all: bool = False, regex: bool = False
+) -> None:
     """
     Send a signal, by name or number, to the first process of a container, or to all.
 
     Raises StateError for a container that is neither created nor running, UsageError for an
     unknown signal. Only SIGKILL can be sent to a container that is still being created, to end a
-    create that hangs. Without a pid namespace of the container's own, SIGKILL is sent to all its
+    create that hangs. With regex, the id is a regular expression. Without a pid namespace of the container's own, SIGKILL is sent to all its
     processes: with one, they would end with the first.
     """
     number = signal_number(signal)
+    if regex:
+        from .matching import for_each
+
+        return for_each(options, id, lambda one: kill(options, one, signal, all=all))
     container = Handle(options, id)
     if all:
         _signal_all(container, number)

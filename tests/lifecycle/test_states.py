@@ -273,6 +273,7 @@ def test_list_shows_every_container(runtime, bundle):
 
 
 def test_list_without_containers_is_empty(runtime):
+    runtime.root.mkdir(mode=0o700)
     assert json.loads(runtime.ok("list", "-f", "json").out) == []
 
 

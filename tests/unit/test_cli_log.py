@@ -101,7 +101,7 @@ def test_an_unusable_json_log_is_reported_as_json_on_standard_error(tmp_path, ca
 
 def test_a_log_that_can_be_opened_is_created_at_once(tmp_path):
     path = tmp_path / "log"
-    assert fast.main(["--root", str(tmp_path / "root"), "--log", str(path), "list"]) == 0
+    assert fast.main(["--root", str(tmp_path), "--log", str(path), "list"]) == 0
     assert path.read_text() == ""
 
 

@@ -42,10 +42,10 @@ def test_the_version_is_printed_in_the_lines_that_engines_parse(capfd):
 
 
 def test_a_verb_gets_the_options_and_its_flags(runtime):
-    def kill(options, id, signal, all):
+    def kill(options, id, signal, all, regex):
         shown = Options(root="/r", cgroup_manager="disabled", debug=True, warn=options.warn)
         assert options == shown
-        assert (id, signal, all) == ("c1", "KILL", True)
+        assert (id, signal, all, regex) == ("c1", "KILL", True, False)
 
     runtime("kill", kill)
     line = "--root /r --debug --cgroup-manager disabled kill --all c1 KILL"

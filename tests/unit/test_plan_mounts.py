@@ -17,7 +17,7 @@ from pycontain.spec.parse import parse
 
 def planned(*wanted: dict[str, Any], own_cgroup: bool = True) -> tuple[list[Any], tuple[str, ...]]:
     config = {"ociVersion": "1.2.0", "root": {"path": "r"}, "mounts": list(wanted)}
-    return mounts.mount_steps(parse(json.dumps(config)).mounts, "/bundle", own_cgroup)
+    return mounts.mount_steps(parse(json.dumps(config)).mounts, "/bundle", own_cgroup, "/bundle/r")
 
 
 def one(mount: dict[str, Any], **how: bool) -> Any:
@@ -142,7 +142,7 @@ def test_every_read_only_tmpfs_becomes_read_only_later_unless_it_is_hidden():
     """Links in the image can lead to it from anywhere, such as /var/run to /run."""
     run = {"destination": "/run", "type": "tmpfs", "options": ["ro"]}
     config = {"ociVersion": "1.2.0", "root": {"path": "r"}, "mounts": [run, run]}
-    made, later = mounts.mount_steps(parse(json.dumps(config)).mounts, "/bundle", True)
+    made, later = mounts.mount_steps(parse(json.dumps(config)).mounts, "/bundle", True, "/bundle/r")
     assert [(step.readonly_later, bool(step.on)) for step in made] == [(False, True), (True, False)]
     assert later == ("/run",)
 

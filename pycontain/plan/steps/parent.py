@@ -26,11 +26,9 @@ class MakeCgroup(ParentStep):
 
     name = "cgroup"
     path: str | None
-    controllers: tuple[str, ...]
 
     def what(self) -> str:
-        with_ = f" with {', '.join(self.controllers)}" if self.controllers else ""
-        return f"create the cgroup {self.path or 'named after the id'}{with_}"
+        return f"create the cgroup {self.path or 'named after the id'}"
 
 
 class LimitCgroup(ParentStep):
