@@ -175,7 +175,9 @@ def mount_steps(
     """
     One step for each mount, in order, and the targets that become read-only later.
 
-    rootfs: its path on the host. own_cgroup: the container has a cgroup namespace of its own, in which cgroup2 can be mounted.
+    own_cgroup  the container has a cgroup namespace of its own, in which cgroup2 can be mounted
+    rootfs      its path on the host
+
     Raises SpecError for a mount that contradicts itself.
     """
     targets = [_inside(mount.destination, rootfs) for mount in mounts]

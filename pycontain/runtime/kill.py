@@ -22,14 +22,16 @@ def kill(
 
     Raises StateError for a container that is neither created nor running, UsageError for an
     unknown signal. Only SIGKILL can be sent to a container that is still being created, to end a
-    create that hangs. With regex, the id is a regular expression. Without a pid namespace of the container's own, SIGKILL is sent to all its
-    processes: with one, they would end with the first.
+    create that hangs. Without a pid namespace of the container's own, SIGKILL is sent to all its
+    processes: with one, they would end with the first. With regex, the id is a regular expression,
+    and the signal is sent to each container that it matches.
     """
     number = signal_number(signal)
     if regex:
         from .matching import for_each
 
-        return for_each(options, id, lambda one: kill(options, one, signal, all=all))
+        for_each(options, id, lambda one: kill(options, one, signal, all=all))
+        return
     container = Handle(options, id)
     if all:
         _signal_all(container, number)

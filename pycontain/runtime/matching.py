@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from ..errors import PycontainError, StateError, UsageError, fault_of
 from ..state.directory import ids
 
@@ -21,17 +19,19 @@ def for_each(options: Options, pattern: str, command: Callable[[str], None]) -> 
     One that fails does not keep it from the others: the first error is raised at the end, more are
     warnings. Raises UsageError for a bad pattern, StateError if no id matches.
     """
+    import re
+
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"is not a regular expression: {error}", value=pattern) from None
-    found = [id for id in ids(options.root) if expression.search(id)]
+    found = [each for each in ids(options.root) if expression.search(each)]
     if not found:
         raise StateError("matches no container", at="--regex", value=pattern)
     failed: PycontainError | None = None
-    for id in found:
+    for each in found:
         try:
-            command(id)
+            command(each)
         except PycontainError as error:
             if failed is not None:
                 options.warn(fault_of(error).line())
