@@ -4,8 +4,8 @@ Running a hook: the same on both sides. config.md, POSIX-platform Hooks.
 The state is passed through a pipe that is filled before the hook runs, so nothing waits for a hook
 that does not read. It is not passed in a file, since a limit of file sizes (RLIMIT_FSIZE) would
 truncate it. The hook's output is read while it runs, and only its end is kept, however much it
-writes. What a hook leaves behind may have its output open for as long as it likes: only the hook is
-waited for, and nobody reads on.
+writes. A process that a hook leaves behind may keep its output open: only the hook is
+waited for, and no more is read.
 """
 
 from __future__ import annotations
@@ -160,12 +160,13 @@ def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
 
 def _spawn_on_host(hook: Hook, streams: tuple[int, int, int], folder: str) -> int:
     """
-    If we are killed, so is the hook: PR_SET_PDEATHSIG, which posix_spawn(3) cannot set.
+    The hook is killed with us: PR_SET_PDEATHSIG, which posix_spawn(3) cannot set.
 
-    Whoever then deletes the container runs the poststop hooks, and must not do so while this one is
-    still at work. The thread that starts it waits for it, so the signal cannot come too early.
+    Another command then deletes the container and runs its poststop hooks, which must not happen
+    while this one runs. The thread that starts it waits for it, so the signal cannot come too
+    early.
     """
-    from .kernel import _vfork  # late: most hooks inside need no C
+    from .kernel import _vfork  # late: most hooks in the container need no C
 
     inherited = tuple(b"%b=%b" % each for each in os.environ.items())
     env = tuple(os.fsencode(entry) for entry in hook.env if "=" in entry) or inherited
@@ -179,7 +180,7 @@ def _spawn_on_host(hook: Hook, streams: tuple[int, int, int], folder: str) -> in
 
 
 def _spawn_inside(hook: Hook, streams: tuple[int, int, int]) -> int:
-    """What is inside ends with the container; a filter that is loaded may forbid prctl(2)."""
+    """A hook in the container ends with it; a loaded filter may forbid prctl(2)."""
     env = (
         dict(entry.split("=", 1) for entry in hook.env if "=" in entry) if hook.env else os.environ
     )

@@ -23,8 +23,8 @@ class Options(Record):
 
     root            where the state of containers is kept
     cgroup_manager  "cgroupfs", or "disabled": containers stay in the caller's cgroup
-    cgroup_missing  what a limit is that no controller of cgroup v2 can apply: an "error", or a
-                    reason to "warn" and to run without it
+    cgroup_missing  what to do about a limit without a controller in cgroup v2: raise an "error", or
+                    "warn" and run without it
     debug           print more
     log             the file that errors and warnings go to, "" for standard error alone
     log_format      "text" or "json"
@@ -43,7 +43,7 @@ class Options(Record):
         """
         Raise the error of a limit that cannot be applied, or warn of it.
 
-        The warning is shown even if there is a log: nobody reads the log of a container that runs.
+        The warning is shown even if there is a log: few read the log of a container that runs.
         """
         if self.cgroup_missing != "warn":
             raise error

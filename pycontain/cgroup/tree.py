@@ -204,7 +204,7 @@ class Cgroup:
         """
         Remove what `create` was about to create when the process was killed.
 
-        No process was put there. One that is in use was made by somebody else just then.
+        No process was put there. One in use was just created by another runtime.
         """
         for path in reversed(self.made):
             if not _rmdir(self.mount + path):
@@ -245,7 +245,7 @@ class Cgroup:
 
     def kill(self) -> None:
         """
-        Kill every process in the cgroup and below it, at once (5.14).
+        Kill every process in the cgroup and below it in one step (5.14).
 
         An empty one is not written to: Linux counts the writes, and since 6.14 it kills a child
         created in a cgroup whose count differs from its parent's (CLONE_INTO_CGROUP).

@@ -28,7 +28,7 @@ def update(
     """
     Apply the old limits with the new ones on top to a cgroup; returns them merged.
 
-    All are written again, as runc does, so that values written by others meanwhile do not stay.
+    All are written again, as runc does, so that values written by others in between do not stay.
     Device rules are merged but not applied (`devices.attach`). Raises StateError for a limit that
     usage has already reached, if `checkBeforeUpdate` is set, and what `resources.files` and
     `Cgroup.write` raise.

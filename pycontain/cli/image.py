@@ -77,7 +77,7 @@ def _shown(image: Image) -> dict[str, object]:
 
 
 def image(_: Options, *, action: str, names: tuple[str, ...], all: bool) -> Iterator[str]:
-    """Bring, remove or prune images; each is told."""
+    """Fetch, remove or prune images, and print each."""
     actions = {"pull": _pull, "rm": _remove}
     if action == "prune":
         if names:

@@ -69,10 +69,10 @@ def place(*, wait: bool = True) -> Iterator[str]:
     """
     The directory for the archive, created if missing; locked, so that one process writes at a time.
 
-    That is the package's own, if that is ours to write to: whoever can change what is above could
-    change the package itself, so that is not checked. Otherwise it is one in our cache, above which
-    nobody else may write. Raises BlockingIOError if it is locked and we should not wait, HostError,
-    KernelError and OSError.
+    That is the package's own, if that is ours to write to: anyone who can change a directory above
+    it could change the package itself, so that is not checked. Otherwise it is one in our cache,
+    above which nobody else may write. Raises BlockingIOError if it is locked and we should not
+    wait, HostError, KernelError and OSError.
     """
     path = archive.inner_folder()
     package = os.path.dirname(path)

@@ -1,11 +1,11 @@
 """
 The program in the launcher's first line: it executes the sealed interpreter, or the ordinary one.
 
-The kernel opens the interpreter of a script with the rights of whoever runs the script, and tries
-no other. So no single path leads root into a directory that others cannot enter, and the others
-elsewhere. This program does: it executes the sealed interpreter, and if that fails, since the
-caller is not root or nothing is sealed yet, the ordinary one. It is a hundred bytes of machine code
-without a C library, so that it takes 0.1 ms; a second Python would take several.
+The kernel opens the interpreter of a script with the rights of the user who runs the script, and
+tries no other. So no single path leads root into a directory that others cannot enter, and the
+others elsewhere. This program does: it executes the sealed interpreter, and if that fails, since
+the caller is not root or nothing is sealed yet, the ordinary one. It is a hundred bytes of machine
+code without a C library, so that it takes 0.1 ms; a second Python would take several.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def write(own: str) -> str:
     The path to name in the first line for an interpreter (an absolute path without links).
 
     The program is written there. Where that is impossible, because it is for x86-64, the line would
-    be too long or the directory belongs to somebody else, the path is the interpreter's own: root
+    be too long or the directory belongs to another user, the path is the interpreter's own: root
     then starts it twice.
     """
     path = os.path.join(_FOLDER, os.path.basename(os.path.dirname(seal.place(own))))

@@ -196,7 +196,7 @@ def _annotations(image: ImageConfig) -> dict[str, str]:
     """
     The image's properties and labels as annotations: conversion.md, Annotation Fields.
 
-    A label replaces a property of that name, as specified; but whoever made the image does not
+    A label replaces a property of that name, as specified; but the author of the image does not
     decide how this runtime isolates it.
     """
     properties = {

@@ -53,7 +53,7 @@ def stack(lower: int, folder: str, limit: int, warn: Callable[[str], None]) -> s
     folder  an empty directory of ours
     limit   bytes of an upper layer in memory, 0 for one in the folder
 
-    Where there is no overlayfs, the root is a copy, and `warn` is told. Raises KernelError.
+    Where there is no overlayfs, the root is a copy, and `warn` is called. Raises KernelError.
     """
     rootfs = os.path.join(folder, _ROOTFS)
     if limit:

@@ -177,7 +177,7 @@ class Store:
         self._remember(name, {"source": source, "image": digest})
         image = self._image(digest, self._names())
         if image is None:
-            raise HostError("was removed meanwhile", at="image", value=name)
+            raise HostError("was removed by another command", at="image", value=name)
         return image
 
     def _unpacked(self, name: str, folder: str) -> str:
@@ -250,7 +250,7 @@ class Store:
         return count
 
     def _removed(self, entry: str, flags: int) -> bool:
-        """Remove a folder or a lock unless somebody holds it; whether it was removed."""
+        """Remove a directory or a lock file unless it is locked; whether it was removed."""
         try:
             fd = os.open(entry, flags, dir_fd=self._directory.fd)
         except FileNotFoundError:

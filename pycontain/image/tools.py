@@ -1,5 +1,5 @@
 """
-The programs that know images: skopeo brings them, umoci unpacks their layers.
+The programs that handle images: skopeo fetches them, umoci unpacks their layers.
 
 Both are packages of Debian, Fedora and others. skopeo checks the digest of everything it copies.
 """

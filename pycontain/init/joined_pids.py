@@ -41,7 +41,7 @@ def join_pids(step: steps.JoinPids, context: Context) -> None:
 
 
 def prepare(context: Context) -> None:
-    """Make room for the orders now: a filter that is loaded later might not allow it."""
+    """Allocate memory for the orders now: a filter that is loaded later might not allow it."""
     context.orders = Orders()
 
 
@@ -177,7 +177,7 @@ class _Process:
         """
         Run hooks one after the other; what they print goes where the program's output goes.
 
-        The state on their standard input ends with the pid, which is put in inside.
+        The state on their standard input ends with the pid, which is added in the namespace.
         """
         state = {**self.context.hook_state, "status": "created"}
         state.pop("pid")

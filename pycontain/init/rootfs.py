@@ -158,8 +158,8 @@ def _mount_aside(target: int, step: steps.MountFilesystem, options: str) -> Tree
     Mount with options that are too long for fsconfig(2), such as an overlay's many layers.
 
     mount(2) takes 4095 bytes of them, and a path: here that of a descriptor, in the host's /proc.
-    It is a directory of a tmpfs that covers the target meanwhile. Nobody else can change anything
-    in there, so what is opened again is what was mounted.
+    It is a directory of a tmpfs that covers the target meanwhile. No other process can change
+    anything there, so what is opened again is what was mounted.
     """
     aside = Tree.new("tmpfs")
     aside.attach(target, step.target)
@@ -283,7 +283,7 @@ def _replace_root(step: steps.MountBind, context: Context) -> None:
     context.root = Root(tree.fd)
     _attach(tree, context.place, step, context)
     # pivot_root(2) refuses a shared root, and nothing in an unbindable one could be made read-only:
-    # what the options say of the root itself is done once it is "/"
+    # options of the root itself are applied once it is "/"
     unbindable = bool(step.propagation) and step.propagation[-1][0] == c.MS_UNBINDABLE
     tree.propagate(c.MS_PRIVATE if unbindable else c.MS_SLAVE)
 

@@ -85,7 +85,7 @@ class Orders:
 
         CLONE_PARENT_SETTID is for a `SharedPid`, which must exist.
 
-        Nothing of this process but the room is inherited, now or by later children: it can only
+        Of this process only the shared memory is inherited, now or by later children: it can only
         exit, or create other bare processes. Raises KernelError.
         """
         orders = self.place(_words((len(self._calls),)) + b"".join(self._calls))

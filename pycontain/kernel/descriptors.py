@@ -67,4 +67,4 @@ def release_lock(fd: int) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_UN)
     except OSError:
-        pass  # it is closed next, which unlocks it as well
+        pass  # it is closed next, which also unlocks it

@@ -34,7 +34,7 @@ def read_bytes(
 
     folder  a descriptor of the directory that path is relative to
     at      the file's name for the error, path if empty
-    until   of a file that somebody else has named and that may be a FIFO, what ends the wait for
+    until   for a file that a caller has named and that may be a FIFO, what ends the wait for
             its writer
 
     Raises KernelError that names the file, and what `until` raises.

@@ -2,9 +2,9 @@
 A proc file system of a pid namespace that this process is not in, before Linux 6.17.
 
 Since 6.17 it is an option, pidns. Until then it shows the namespace of the process that calls
-fsopen(2), which needs CAP_SYS_ADMIN. So one that has nothing but that capability calls it, inside:
-a bare process in an empty root, as root without any other capability. Others there may see it
-during its one system call, and whoever can inspect it (CAP_SYS_PTRACE) could make more of them.
+fsopen(2), which needs CAP_SYS_ADMIN. So a process with only that capability calls it there: a bare
+process in an empty root, as root without any other capability. Others there may see it during its
+one system call, and those that can inspect it (CAP_SYS_PTRACE) could create more of them.
 """
 
 from __future__ import annotations

@@ -142,12 +142,12 @@ class Root:
         return self.open(path) if found is None else found
 
     def parent(self, path: str) -> tuple[int, str]:
-        """The directory that contains a path, created when missing, and the path's last name."""
+        """The directory that contains a path, created if missing, and the path's last name."""
         head, _, name = path.rstrip("/").rpartition("/")
         return self.make_directory(head), name
 
     def make_directory(self, path: str) -> int:
-        """Open a directory, creating it and its parents when missing (0755, whatever the umask)."""
+        """Open a directory, creating it and its parents if missing (0755, whatever the umask)."""
         found = self.find(path, _DIRECTORY)
         return self._make(path) if found is None else found
 

@@ -1,22 +1,22 @@
 """
 Files in places where other users must not decide what a path leads to.
 
-A path is as safe as the directories on its way: whoever can write to one of them can put a link, or
+A path is as safe as its directories: anyone who can write to one of them can put a link, or
 another directory, in the place of the next, also between our check and our use (CVE-2022-21658 was
 such a race). So a directory that we fill and empty is opened step by step from "/", and is ours if
 
-- "/", every directory on the way and the last one belong to root or to us, the effective user: an
-  owner can always permit himself to write;
-- neither group nor others can write to any of them, except that one on the way may be sticky, as
-  /tmp is: only the owners of an entry and of the directory can rename or remove the entry
-  (unlink(2), EPERM), and both are root or we. An ACL cannot permit more than the bits of the
-  group show (acl(5), "Correspondence between ACL entries and file permission bits");
+- "/", every directory of the path and the last one belong to root or to us, the effective user: an
+  owner can always grant write permission;
+- neither group nor others can write to any of them, except that one before the last may be sticky,
+  as /tmp is: only the owners of an entry and of the directory can rename or remove the entry
+  (unlink(2), EPERM), and both are root or we. An ACL cannot permit more than the bits of the group
+  show (acl(5), "Correspondence between ACL entries and file permission bits");
 - the group may write if it is our private one: systems that give each user one set the umask of
   such users to 002 (login.defs(5), USERGROUPS_ENAB). Never root's: many processes have the group 0
   without being root, and root's umask is another;
-- links on the way are in directories that nobody else can write to, and lead through such ones;
-- nothing on the way is a file system mounted right below a sticky directory: a user who mounts one
-  there (fuse(4)) decides which owner it claims to have.
+- links are in directories that nobody else can write to, and lead through such directories;
+- no directory is the root of a file system mounted right below a sticky directory: a user who
+  mounts one there (fuse(4)) decides which owner it reports.
 
 What is done below its descriptor is then done there, whatever happens to the path.
 """

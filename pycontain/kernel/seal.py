@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from os import stat_result
 
 BASE = "/var/lib/pycontain/sealed"
-PROGRAM = "pycontain"  # the interpreter's name in there, which ps(1) shows
-RECORD = "sources"  # a link whose text tells what the copy was made from
+PROGRAM = "pycontain"  # the interpreter's name there, which ps(1) shows
+RECORD = "sources"  # a link whose text is the list of sources
 
 _FLAGS = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV
 
@@ -118,7 +118,7 @@ def ensure() -> None:
 
 def interpreter() -> str:
     """
-    The path of a sealed interpreter, the one that runs this process; made when missing.
+    The path of a sealed interpreter, the one that runs this process; created if missing.
 
     Raises HostError as `ensure`.
     """

@@ -87,7 +87,7 @@ def _real(path: str) -> str:
 
 
 def _below(parent: Directory, path: str, mode: int) -> Directory:
-    """A directory of ours, created when missing. Raises HostError, OSError."""
+    """A directory of ours, created if missing. Raises HostError, OSError."""
     try:
         os.mkdir(os.path.split(path)[1], mode, dir_fd=parent.fd)
     except FileExistsError:
@@ -97,7 +97,7 @@ def _below(parent: Directory, path: str, mode: int) -> Directory:
 
 def _open(parent: Directory, path: str) -> Directory:
     """
-    A directory of ours, which must belong to root: whoever can change it decides what root runs.
+    A directory of ours, which must belong to root: its owner decides what root runs.
 
     Raises HostError, OSError.
     """
@@ -161,7 +161,7 @@ def _mount(own: str, base: Directory, path: str) -> None:
         overlay.attach(target.fd, path)
     finally:
         os.close(overlay.fd)
-    if not is_current(path):  # the process that is started from here would come back for ever
+    if not is_current(path):  # the process that is started from here would seal it again for ever
         calls.umount2(path, _DETACH)
         raise KernelError("keeps changing", at=own)
 

@@ -17,8 +17,8 @@ def connect(path: str) -> int:
     """
     A connection to a listening socket, whose path may be longer than the 107 bytes of unix(7).
 
-    A link at the path's end is followed as `ours.open_named` does. If the queue of connections is
-    full, that is an error, as in runc. Raises KernelError and HostError.
+    A link at the path's end is followed as by `safe_path.open_named`. If the queue of connections
+    is full, that is an error, as in runc. Raises KernelError and HostError.
     """
     socket = _socket.socket(_socket.AF_UNIX, _STREAM | _socket.SOCK_NONBLOCK)
     try:

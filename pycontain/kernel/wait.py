@@ -87,7 +87,7 @@ class Until:
         return False
 
     def interruption(self) -> Interrupted:
-        """The error for the signal, which is not pending any more: a second one counts anew."""
+        """The error for the signal, which is no longer pending: a second one counts again."""
         import sys
 
         number = int.from_bytes(os.read(self.signals, _SIGINFO)[:4], sys.byteorder)

@@ -1,5 +1,5 @@
 """
-A process between this one and a child that is born in a user namespace.
+The intermediate process, which creates a child in a user namespace.
 
 Only a process in a user namespace creates namespaces that belong to it, and none that has entered
 one returns. So another process enters it, together with those to join, becomes its root, and
@@ -8,7 +8,7 @@ the child's parent (CLONE_PARENT). clone(2), setns(2), user_namespaces(7).
 
 What the child will mount was prepared, but a detached mount would keep none of its restrictions:
 those that a mount namespace is created with are locked, as copies of a more privileged one's
-(mount_namespaces(7)). So the process between attaches them first, in a mount namespace of its own.
+(mount_namespaces(7)). So this process attaches them first, in a mount namespace of its own.
 Their place, the stage, covers the rootfs, as the container's root will. The child reaches it as its
 working directory, which the kernel replaces by the copy's, whoever may reach its path.
 """
@@ -42,9 +42,9 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
     """
     Create the child, as `calls.clone3` does: (pid, pidfd) in this process, (0, -1) in the child.
 
-    If the process between is killed at once, it takes the child's place, for `fork.make_child` to
-    see that. Raises StepError if it is killed later, and KernelError if it cannot enter a namespace
-    or create the child.
+    If the intermediate process is killed at once, it takes the child's place, for `fork.make_child`
+    to see that. Raises StepError if it is killed later, and KernelError if it cannot enter a
+    namespace or create the child.
     """
     ours, theirs = sync.Channel.uncounted_pair(launch.caller.until)
     pid, pidfd = calls.clone3(launch.caller.clone_flags, cgroup)
@@ -68,7 +68,7 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
 def _enter_and_create(
     step: steps.Spawn, launch: Launch, context: Context, channel: sync.Channel
 ) -> tuple[int, int]:
-    """In the process between: returns in the child alone."""
+    """In the intermediate process: returns in the child alone."""
     try:
         sync.report_alive(channel)
         # who is in these namespaces may not inspect this process (CVE-2016-9962)

@@ -1,5 +1,5 @@
 """
-What exists only so that commands start fast. To understand containers, skip this room.
+What exists only so that commands start fast. To understand containers, skip this package.
 
 An engine calls its runtime several times for each container, and a container takes 3 ms of kernel
 work, so imports are most of what a command costs. Bare `python3 -IS` starts in 6.5 ms; imports add

@@ -37,7 +37,7 @@ _TIME_TO_ANSWER = 0.6  # seconds for a worker to undo what it did not finish in 
 
 class WorkerLostError(Exception):
     """
-    A worker gave no answer and gives none any more; what it has begun is the caller's to undo.
+    A worker gave no answer and will give none; the caller must undo what it has begun.
 
     error  what to raise after that
     """
@@ -196,8 +196,8 @@ def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Pro
     """
     ended, times, state = reply["ended"], reply.get("times"), reply.get("state")
     warnings = reply["warnings"]
-    assert isinstance(ended, list), "REPLIES say so"
-    assert isinstance(warnings, list), "REPLIES say so"
+    assert isinstance(ended, list), "checked by REPLIES"
+    assert isinstance(warnings, list), "checked by REPLIES"
     reap(ended)
     for text in warnings:
         warn(str(text))
@@ -205,7 +205,7 @@ def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Pro
         raise from_record(reply["fault"])
     if not fds:  # another thread has taken the place of the spare one
         raise WorkerLostError(_full("recvmsg", errno.EMFILE))
-    assert isinstance(times, list), "REPLIES say so"
+    assert isinstance(times, list), "checked by REPLIES"
     entries = tuple(tuple(entry) for entry in times)
     return Process(int(str(reply["pid"])), fds, entries, state_of(state) if state else None)
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1 << 16  # bytes
-_MOST_HELD = 1 << 18  # bytes that a terminal can hold, which does not tell how much it does
+_MOST_HELD = 1 << 18  # bytes that a terminal can hold; how many it holds is unknown
 _END_OF_INPUT = b"\4"  # VEOF, as a terminal begins: termios(3)
 _NAMES = ("stdin", "stdout", "stderr")
 _STDOUT, _DEVNULL = -2, -3  # as in subprocess, whose PIPE, -1, is what we do anyway

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def list_containers(options: Options) -> list[dict[str, object]]:
-    """The states of all containers, sorted by id, without those deleted meanwhile or incomplete."""
+    """The states of all containers by id, without incomplete ones and those just deleted."""
     found = []
     for directory in directories(options.root):
         try:

@@ -1,7 +1,7 @@
 """
 Sandboxes for untrusted code: what `pycontain.Sandbox` and `pycontain.Pool` are made of.
 
-    limits       what a sandbox may use, and what holds it to that on this host
+    limits       what a sandbox may use, and what enforces that on this host
     root         the root file system of python=True: this interpreter and its standard library
     configure    the configuration of a sandbox's containers
     image        an image instead

@@ -124,7 +124,7 @@ def _made_profile() -> Json:
 
 
 def _narrow(config: Json, *, plain_proc: bool) -> None:
-    """Leave out mounts that sandboxes would share, or that tell of the host."""
+    """Leave out mounts that sandboxes would share, or that reveal the host."""
     kept = ("/proc", "/dev", "/dev/pts", "/dev/shm", *(("/sys",) if plain_proc else ()))
     found = config["mounts"]
     assert isinstance(found, list)
@@ -164,7 +164,7 @@ def _join(linux: Json, path: str) -> None:
 
 
 def packages(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[str], list[Json]]:
-    """Where directories of Python packages are seen inside, and their mounts."""
+    """Where the sandbox sees directories of Python packages, and their mounts."""
     paths = [f"/packages/{number}" for number in range(len(folders))]
     return paths, [
         bind(os.path.realpath(folder), path, "ro")

@@ -69,7 +69,7 @@ class Files:
         self._numbers = itertools.count()
 
     def close(self) -> None:
-        """Give the files up; they last until what runs in there has ended."""
+        """Release the files; they last until the processes that use them have ended."""
         close_owned(self, "fd")
 
     @property

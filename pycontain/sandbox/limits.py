@@ -1,7 +1,7 @@
 """
-What a sandbox may use, and what holds it to that on this host.
+What a sandbox may use, and what enforces that on this host.
 
-cgroup v2 holds memory, processors and processes, for everything in a sandbox together. On a hybrid
+cgroup v2 limits memory, processors and processes of a sandbox as a whole. On a hybrid
 host, where a controller belongs to v1, a second line does instead:
 
     memory     the data of each process (RLIMIT_DATA), and a look at all of them every 20 ms

@@ -30,7 +30,7 @@ def noted(
     kind: str, what: bytes, result: SandboxResult, file: str | os.PathLike[str] | None
 ) -> SandboxResult:
     """
-    Log a run; what the sandbox has said is quoted, so that it cannot forge lines.
+    Log a run; text from the sandbox is quoted, so that it cannot forge lines.
 
     Raises Interrupted instead of returning the result if the caller had it ended.
     """

@@ -6,7 +6,7 @@ On it the proxy listens, whose other end is this program: it looks names up and 
 place is on the list. Inside are the usual variables, such as https_proxy, and no rights are needed.
 
 It serves HTTP/1.1 with CONNECT, for whatever runs over TLS, and with absolute addresses for http:
-(RFC 9110, 9.3.6; RFC 9112, 3.2). What is sent to a place that is allowed is not looked at.
+(RFC 9110, 9.3.6; RFC 9112, 3.2). What is sent to an allowed host is not inspected.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Network:
         while self._closing not in dict(watch.poll()):
             try:
                 client, _ = self._listener.accept()
-            except OSError:  # it has gone away meanwhile, or there are too many open files
+            except OSError:  # the client has gone, or there are too many open files
                 continue
             if self._places.acquire(blocking=False):
                 threading.Thread(target=self._handle, args=(client,), daemon=True).start()

@@ -37,7 +37,7 @@ class SandboxResult(Record):
                  the memory controller, otherwise what was seen of them every 20 ms, and of a pool's
                  run what its largest process has used
 
-    value, shown and error are the sandbox's own words: code in there can make them up.
+    value, shown and error come from the sandbox: the code in it can forge them.
     """
 
     status: int

@@ -81,7 +81,7 @@ print(json.dumps(sorted(file for file in files if ".so" in os.path.basename(file
 
 def python_root() -> str:
     """
-    The path of the root file system, which is made when missing, and kept while this program runs.
+    The path of the root file system, which is created if missing, and kept while this program runs.
 
     Raises HostError if others than root could change it, or if the interpreter has no standard
     library beside it.
@@ -98,7 +98,7 @@ _found: dict[str, int] = {}  # its path, and a descriptor with a shared lock
 
 
 def _taken(path: str) -> int:
-    """A descriptor of the root, made when missing, which keeps others from removing it."""
+    """A locked descriptor of the root, created if missing, so that others do not remove it."""
     base = open_directory(BASE, create=True)
     lock = os.open(".", _DIRECTORY, dir_fd=base.fd)
     try:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .limits import Held, Limits
 
-_TIME_TO_START = 60.0  # seconds, in which it imports what it was told to
+_TIME_TO_START = 60.0  # seconds, including the imports
 _FLAGS = "-BISXutf8"
 _MAIN = (
     'import sys; sys.path[:0] = ["/server", "/server/packages"]; '

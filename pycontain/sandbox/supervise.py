@@ -34,7 +34,7 @@ _PIECE = 1 << 16
 _ANSWER = 2 << 20  # bytes of an answer from inside, at most
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 
-# What an uncaught exception in a snippet tells of a limit that only its process has noticed.
+# What an uncaught exception in a snippet reveals of a limit that only its process has noticed.
 _ERRNOS: dict[int, Reason] = {
     errno.ENOSPC: "disk",
     errno.EMFILE: "files",
@@ -202,7 +202,7 @@ class Watch:
             self._look_at_processes()
             self._look_at_memory()
         except KernelError as error:
-            if error.errno not in _GONE:  # it has ended meanwhile
+            if error.errno not in _GONE:  # it has just ended
                 raise
 
     def _look_at_time(self) -> None:
@@ -242,7 +242,7 @@ class Watch:
         return len(head) == 4 and len(self.answer) >= 4 + int.from_bytes(head, "little")
 
     def take_answer(self) -> dict[str, object]:
-        """The answer, which may be anything that code in there has made up."""
+        """The answer, which the code may have forged."""
         if not self.has_answer:
             return {}
         size = int.from_bytes(self.answer[:4], "little")

@@ -111,7 +111,7 @@ def _no_deadline(scheduler: Scheduler) -> Problems:
 
 
 def cpus(text: str) -> tuple[int, ...]:
-    """The numbers of the CPUs in a list such as 0-3,7. Raises ValueError for what is none."""
+    """The numbers of the CPUs in a list such as 0-3,7. Raises ValueError for any other text."""
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")

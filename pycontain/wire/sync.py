@@ -46,11 +46,11 @@ For `create` the parent exits after "created"; the child, or the bare process, t
 FIFOs in the state directory, which replace the pipes, and `start` takes the parent's place. If the
 parent dies, the child reads an end of file and exits.
 
-A child in a user namespace is created by a process between (`launch.between`), which has a pair of
-pipes of its own:
+A child in a user namespace is created by an intermediate process (`launch.intermediate`), with a
+pair of pipes of its own:
 
-    parent                                   the process between
-    ------                                   -------------------
+    parent                                   intermediate process
+    ------                                   --------------------
                       <-  {"alive": true}
                       <-  {"pid": …}         of the child; or {"fault": {…}}
 
@@ -165,7 +165,7 @@ def await_turn(channel: Channel) -> None:
 
 
 def report_pid(channel: Channel, pid: int) -> None:
-    """Report the pid of the child that this process has created (`launch.between`)."""
+    """Report the pid of the child that this process has created (`launch.intermediate`)."""
     channel.send({"pid": pid})
 
 
@@ -199,7 +199,7 @@ def is_alive(channel: Channel) -> bool:
 
 
 def await_pid(channel: Channel) -> int:
-    """The pid that a process between reports; 0 if it ended before. Raises its error."""
+    """The pid that an intermediate process reports; 0 if it ended before. Raises its error."""
     message = channel.receive()
     if message is None:
         return 0

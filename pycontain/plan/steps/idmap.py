@@ -28,7 +28,7 @@ class ReadMappings(ParentStep):
     """
     Which ids of the host the container's are, in a user namespace that exists.
 
-    wanted  what they must be, None for whatever they are
+    wanted  the mappings that it must have, None for any
     """
 
     name = "mappings"
@@ -41,7 +41,7 @@ class ReadMappings(ParentStep):
 
 class PrepareMounts(ParentStep):
     """
-    What is bound is cloned as the host sees it, and its ids are mapped.
+    The sources are cloned as the host sees them, and their ids are mapped.
 
     The container's root may not be permitted to reach it.
 
@@ -74,7 +74,7 @@ class PrepareDevices(ParentStep):
 
 
 class RemoveDevices(ParentStep):
-    """Their files are needed no longer: the container has them mounted."""
+    """Their files are no longer needed: the container has mounted them."""
 
     name = "device names"
     count: int

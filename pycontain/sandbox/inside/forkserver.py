@@ -6,7 +6,7 @@ descriptors, and never gets an answer from here:
 
     control, output, errors    of the snippet (`inside.snippet`)
     report                     receives how the run ended: status and peak, or what failed
-    cgroup                     in which everything of the run is born
+    cgroup                     in which every process of the run is created
     files                      a file system that is mounted nowhere yet
 
 A run is two processes in new namespaces of processes, mounts, System V objects and networks:
@@ -14,8 +14,8 @@ A run is two processes in new namespaces of processes, mounts, System V objects 
     first       mounts /proc and the files, then waits for the second, and reports
     second      drops everything, loads the filter, forgets how it came here, runs the snippet
 
-When the first ends, the kernel kills what is left. It is root without a capability, so that the
-second, another user, can neither signal nor trace it.
+When the first process ends, the kernel kills the others. It is root without a capability, so that
+the second, another user, can neither signal nor trace it.
 
 Runs of one server have the same addresses and the same seed of hash(): they are copies of it.
 """
