@@ -28,14 +28,14 @@ _OLDER = {
         "rt_sigaction": 13, "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251,
         "sched_setattr": 314, "seccomp": 317, "bpf": 321, "statx": 332, "read": 0, "write": 1,
         "close": 3, "ioctl": 16, "execve": 59, "setpgid": 109, "setsid": 112, "capset": 126,
-        "dup3": 292, "prlimit64": 302,
+        "dup3": 292, "prlimit64": 302, "set_mempolicy": 238,
     },
     "aarch64": {
         "setgroups": 159, "setresuid": 147, "setresgid": 149,
         "rt_sigaction": 134, "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30,
         "sched_setattr": 274, "seccomp": 277, "bpf": 280, "statx": 291, "read": 63, "write": 64,
         "close": 57, "ioctl": 29, "execve": 221, "setpgid": 154, "setsid": 157, "capset": 91,
-        "dup3": 24, "prlimit64": 261,
+        "dup3": 24, "prlimit64": 261, "set_mempolicy": 237,
     },
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
@@ -49,6 +49,7 @@ SYS_ioprio_set = _numbers["ioprio_set"]
 SYS_sched_setattr = _numbers["sched_setattr"]
 SYS_seccomp = _numbers["seccomp"]
 SYS_bpf = _numbers["bpf"]
+SYS_set_mempolicy = _numbers["set_mempolicy"]
 SYS_statx = _numbers["statx"]
 # those that only a bare process makes by their numbers (bare.py)
 SYS_read, SYS_write, SYS_close = _numbers["read"], _numbers["write"], _numbers["close"]

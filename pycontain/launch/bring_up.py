@@ -14,8 +14,14 @@ from . import steps as _  # noqa: F401 -- the parent's steps
 from .recover import death, ending
 
 TYPE_CHECKING = False
-_RARE = ("user namespace", "mappings", "sources")  # of `steps.idmap`: the first of a plan
-_LISTENS = "listener socket"  # of `steps.notify`
+# Which modules have the steps that few plans have, by the first of them in a plan.
+RARE = {
+    "user namespace": "idmap",
+    "mappings": "idmap",
+    "sources": "idmap",
+    "listener socket": "notify",
+    "network devices": "netdevices",
+}
 
 if TYPE_CHECKING:
     from ..errors import StepError
@@ -65,10 +71,9 @@ def bring_up_for_master(launch: Launch) -> int:
 
 def _walk(launch: Launch) -> None:
     first, *rest = launch.turns
-    if any(step.name in _RARE for step in first.steps):
-        from . import idmap  # noqa: F401 -- its steps
-    if any(step.name == _LISTENS for step in first.steps):
-        from . import notify  # noqa: F401 -- its steps
+    for step in (step for turn in launch.turns for step in turn.steps):
+        if step.name in RARE:
+            __import__(f"{__package__}.{RARE[step.name]}")
 
     def perform(step: Step) -> None:
         parent_step.perform(step, launch)

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from .launch import Launch
 
 
+# Which modules of `init` have the steps that few plans have.
+RARE = {
+    "close listener": "notify",
+    "memory policy": "memory",
+}
+
+
 class Child:
     """
     A container's first process, as seen by its parent.
@@ -63,6 +70,8 @@ def import_rare_steps(turns: Sequence[Turn]) -> None:
     `init.main` imports the steps that most plans have.
     """
     for step in (step for turn in turns for step in turn.steps):
+        if step.name in RARE:
+            __import__(f"pycontain.init.{RARE[step.name]}")
         match step:
             case steps.RunContainerHooks():
                 import select  # noqa: F401
@@ -74,8 +83,6 @@ def import_rare_steps(turns: Sequence[Turn]) -> None:
                 from ..kernel import sockets, tty  # noqa: F401
             case steps.EnterPids():
                 from ..init import joined_pids  # noqa: F401
-            case steps.LoadSeccomp(flags=flags) if flags & c.SECCOMP_FILTER_FLAG_NEW_LISTENER:
-                from ..init import notify  # noqa: F401
             case steps.JoinPids():
                 from ..kernel import procfs  # noqa: F401
             case steps.MountFilesystem(copy_up=True):

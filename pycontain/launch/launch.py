@@ -74,6 +74,7 @@ class Launch:
     Set by the steps:
 
     console     the socket that receives the terminal's master, -1 for none
+    network     the network namespace that devices were moved to, -1 for none
     agent       the socket that receives the listener of the system call filter, -1 for none
     seccomp     the compiled system call filter
     namespaces  CLONE_NEW* -> descriptor, of those to join
@@ -102,7 +103,7 @@ class Launch:
         self.caller = caller or Caller()
         self.joined = joined or {}
         self.console = -1
-        self.agent = -1
+        self.network = self.agent = -1
         self.seccomp = b""
         self.namespaces: dict[int, int] = {}
         self.trees: dict[str, int] = {}
@@ -207,7 +208,7 @@ class Launch:
 
     def close_copy(self) -> None:
         """Close, in the child, what only the parent needs."""
-        close_owned(self, "agent")
+        close_owned(self, "agent", "network")
 
     def close_what_the_child_has(self) -> None:
         """Close the parent's copies of what the child was given."""
@@ -241,7 +242,7 @@ class Launch:
             self._child.close_channel()
         if self.entrance is not None:
             self.entrance.close()
-        close_owned(self, "target", "agent")
+        close_owned(self, "target", "agent", "network")
         self.cgroup.close()
 
 

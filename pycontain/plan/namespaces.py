@@ -60,6 +60,9 @@ class Namespaces:
             self.changed[c.CLONE_NEWUTS] = "hostname or domainname"
         if linux.sysctl:
             self.changed |= _changed(linux)
+        self.devices = {name: device.name or name for name, device in linux.netDevices.items()}
+        if self.devices:
+            self.changed[c.CLONE_NEWNET] = "netDevices"
         self.ids: Ids | None = None
         if linux.uidMappings:
             from .ids import ids_of
@@ -100,6 +103,14 @@ class Namespaces:
                 assert self.ids is not None, "required by the check"
                 made.append(idmap.MakeUserNamespace(ids=self.ids, why=why))
         return made
+
+    def device_steps(self, *, joined: bool) -> list[steps.Step]:
+        """The parent moves network devices, to a joined namespace while it is open."""
+        if not self.devices or joined != (c.CLONE_NEWNET in self.joined):
+            return []
+        from .steps.netdevices import MoveDevices
+
+        return [MoveDevices(names=self.devices, joined=joined, why="linux.netDevices")]
 
     def spawn(self, *, fork_because: str) -> steps.Spawn:
         """The child is created in the namespaces that clone3 can create."""

@@ -128,6 +128,7 @@ class _Builder:
         if self.profile is not None:
             made += process.filter_steps(self.profile)
         made += self.namespaces.open_steps()
+        made += self.namespaces.device_steps(joined=True)
         if self.request.cgroup:
             made += self._give_cgroup()
         made += self._prepare_sources()
@@ -136,6 +137,7 @@ class _Builder:
         made += connect_steps(self.request.console_socket)
         made.append(self.namespaces.spawn(fork_because=self._why_fork(made)))
         made.append(steps.RecordPid(why="a container can always be deleted"))
+        made += self.namespaces.device_steps(joined=False)
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
         if self.namespaces.has_user:

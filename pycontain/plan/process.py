@@ -104,7 +104,7 @@ def _scheduling_outside(process: Process) -> list[steps.SetSchedulerOutside]:
 
 
 def _inherited_scheduling_steps(process: Process, linux: Linux, mapped: bool) -> list[steps.Step]:
-    """I/O priority and execution domain."""
+    """I/O priority, execution domain and memory policy."""
     made: list[steps.Step] = []
     if (io := process.ioPriority) is not None and not mapped:
         priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
@@ -112,6 +112,10 @@ def _inherited_scheduling_steps(process: Process, linux: Linux, mapped: bool) ->
     if linux.personality is not None:
         persona = PERSONALITIES[linux.personality.domain]
         made.append(steps.SetPersonality(persona=persona, why="linux.personality"))
+    if linux.memoryPolicy is not None:
+        from .memory import policy_step
+
+        made.append(policy_step(linux.memoryPolicy))
     return made
 
 

@@ -66,6 +66,10 @@ def _listens(found: Circumstances) -> bool:
     return found.profile is not None and bool(found.profile.listener)
 
 
+def _moves_devices(found: Circumstances) -> bool:
+    return bool(found.namespaces.devices)
+
+
 def _joins_pids(found: Circumstances) -> bool:
     return c.CLONE_NEWPID in found.namespaces.joined
 
@@ -96,7 +100,8 @@ REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
     ("the out-of-memory killer prefers it, and would kill the parent, too", _is_preferred_victim),
     ("RLIMIT_FSIZE keeps it from writing the state", _cannot_write),
     ("a system call filter could kill it half-way", _filters_early),
-    ("the parent sends the listener of its filter to an agent", _listens),
+    ("the parent sends its listener to an agent", _listens),
+    ("the parent gives it network devices", _moves_devices),
     ("it creates the program's process in the joined pid namespace", _joins_pids),
     ("another process, in the user namespace, creates it", _has_user_namespace),
     ("a process that shares memory cannot enter a time namespace", _has_time_namespace),

@@ -39,7 +39,7 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
-            "netDevices": {"enabled": False},
+            "netDevices": {"enabled": True},
         },
         "annotations": {"run.pycontain.isolations": "namespaces"},
     }

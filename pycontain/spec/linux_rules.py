@@ -25,6 +25,14 @@ def problems(linux: Linux) -> Problems:
         from . import resource_rules
 
         yield from resource_rules.problems(linux.resources)
+    if linux.memoryPolicy is not None:
+        from . import memory_rules
+
+        yield from memory_rules.problems(linux.memoryPolicy)
+    if linux.netDevices:
+        from . import netdevice_rules
+
+        yield from netdevice_rules.problems(linux)
     if linux.seccomp is not None:
         from . import seccomp_rules
 
@@ -50,6 +58,7 @@ def missing_namespaces(spec: Spec, linux: Linux) -> Problems:
         (spec, "mounts", "mount"),
         (spec.root, "readonly", "mount"),
         (linux, "rootfsPropagation", "mount"),
+        (linux, "netDevices", "network"),
     )
     for record, key, kind in needs:
         if record is not None and getattr(record, key) and kind not in listed:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 _PROPERTIES = {
     "Process": {"apparmorProfile": "AppArmor", "selinuxLabel": "SELinux"},
     "Linux": {
-        "netDevices": "moving network devices",
         "intelRdt": "Intel RDT",
-        "memoryPolicy": "a memory policy",
         "mountLabel": "SELinux",
     },
 }

@@ -423,3 +423,42 @@ def test_the_bounding_set_of_the_runtime_is_not_its_permitted_set():
         return facts.permitted >> kill & 1, facts.bounding >> kill & 1
 
     assert in_a_child(drop) == [1, 0]
+
+
+# --- memory policy -------------------------------------------------------------------------------
+
+SHOW_POLICY = "head -n1 /proc/self/numa_maps | cut -d' ' -f2"
+
+
+@pytest.mark.parametrize(
+    ("policy", "shown"),
+    [
+        ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"),
+        ({"mode": "MPOL_PREFERRED", "nodes": "0"}, "prefer:0"),
+        ({"mode": "MPOL_PREFERRED"}, "local"),
+        ({"mode": "MPOL_PREFERRED_MANY", "nodes": "0-0"}, "prefer (many):0"),
+        ({"mode": "MPOL_INTERLEAVE", "nodes": "0"}, "interleave:0"),
+        ({"mode": "MPOL_LOCAL"}, "local"),
+        ({"mode": "MPOL_DEFAULT"}, "default"),
+        ({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}, "bind=static:0"),
+        (
+            {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]},
+            "bind=relative:0",
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_memory_policy_of_the_bundle_is_the_programs(runtime, bundle, policy, shown):
+    if not os.path.exists("/proc/self/numa_maps"):
+        pytest.skip("needs a kernel with NUMA")
+    made = bundle("head -n1 /proc/self/numa_maps; sleep 100", {"linux.memoryPolicy": policy})
+    container = runtime.started(made)
+    runtime.wait_for_text(container, "\n")
+    assert f" {shown} " in runtime.printed(container)
+    assert f" {shown} " in runtime.ok("exec", container, "head", "-n1", "/proc/self/numa_maps").out
+
+
+def test_a_node_that_does_not_exist_is_an_error(runtime, bundle):
+    policy = {"mode": "MPOL_BIND", "nodes": "900"}
+    error = runtime.fails(bundle("true", {"linux.memoryPolicy": policy}))
+    assert "memory policy: set_mempolicy: linux.memoryPolicy invalid argument" in error

@@ -72,9 +72,10 @@ VALUES = [
     ("linux.uidMappings", [{"containerID": 0, "hostID": 0, "size": 1}], "user namespace"),
     ("linux.namespaces", [{"type": "user"}, {"type": "mount"}], "linux.uidMappings"),
     ("linux.intelRdt", {"closID": "x"}, "Intel RDT"),
-    ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "memory policy"),
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "linux.memoryPolicy.nodes"),
     ("linux.mountLabel", "x", "linux.mountLabel"),
-    ("linux.netDevices", {"eth0": {}}, "network devices"),
+    ("linux.netDevices", {"a/b": {}}, "linux.netDevices[a/b]"),
+    ("linux.netDevices", {"pcnone0": {"name": "x y"}}, "linux.netDevices[pcnone0].name"),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_MAYBE"}, "linux.seccomp.defaultAction"),
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "linux.seccomp.listenerPath"),
 ]  # fmt: skip

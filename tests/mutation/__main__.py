@@ -20,16 +20,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
-from pycontain.init import hooks, joined_pids, main, notify, start  # noqa: F401 -- the child's steps
+from pycontain.init import hooks, joined_pids, main, start  # noqa: F401 -- the child's steps
 from pycontain.launch import (
-    bring_up,  # noqa: F401 -- the parent's steps
-    idmap,  # noqa: F401
+    bring_up,
+    child,
 )
-from pycontain.launch import joined_pids as _  # noqa: F401 -- and the rare ones
-from pycontain.launch import notify as _listeners  # noqa: F401
+from pycontain.launch import joined_pids as _  # noqa: F401 -- the parent's
 from pycontain.plan.walk import child_step, parent_step
+
+for module in {*bring_up.RARE.values()}:
+    import_module(f"pycontain.launch.{module}")
+for module in {*child.RARE.values()}:
+    import_module(f"pycontain.init.{module}")
 
 ROOT = Path(__file__).parents[2]
 _FAILED = ("FAILED", "ERROR ")  # how pytest begins the lines of its summary
@@ -62,7 +67,7 @@ TESTED = {
     "tests/conformance/test_process.py": (
         "AdjustOomScore", "StartSession", "SetScheduler", "SetIoPriority", "SetPersonality",
         "EnterDirectory", "SetRlimits", "RaiseRlimits", "BoundCapabilities", "TakeUser",
-        "SetCapabilities", "NoNewPrivileges",
+        "SetCapabilities", "NoNewPrivileges", "SetMemoryPolicy",
     ),
     "tests/conformance/test_user_namespaces.py tests/conformance/test_joined_user_namespaces.py"
     " tests/security/test_user_namespaces.py": (
@@ -71,6 +76,7 @@ TESTED = {
     ),
     "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),
+    "tests/lifecycle/test_network_devices.py": ("MoveDevices",),
     "tests/lifecycle/test_seccomp_notify.py": ("ConnectListener", "SendListener", "CloseListener"),
     "tests/security/test_host_is_out_of_sight.py": ("JoinKeyring",),
     "tests/security/test_imports_are_blocked.py": ("Guard",),

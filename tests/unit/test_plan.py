@@ -114,6 +114,7 @@ VFORK: dict[str, dict[str, Any]] = {
     "a new tmpfs": {"linux.namespaces": [{"type": "mount"}], "mounts": [TMPFS]},
 }
 TIME = "time namespace"
+ASKING = {"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/run/agent"}
 MOUNTS = {"type": "mount"}
 FORK: list[tuple[str, dict[str, Any]]] = [
     ("hooks", {"hooks.prestart": HOOK}),
@@ -125,6 +126,11 @@ FORK: list[tuple[str, dict[str, Any]]] = [
     (TIME, {"linux.namespaces": [{"type": "time"}]}),
     (TIME, {"linux.namespaces": [{"type": "time", "path": "/t"}]}),
     ("filter", {"linux.seccomp": SECCOMP, "process.noNewPrivileges": False}),
+    ("agent", {"linux.seccomp": ASKING, "process.noNewPrivileges": True}),
+    (
+        "network devices",
+        {"linux.namespaces": [{"type": "network"}], "linux.netDevices": {"pcve0": {}}},
+    ),
     ("64 MiB", {"linux.resources": {"memory": {"limit": (64 << 20) - 1}}}),
     ("64 MiB", {"linux.resources": {"unified": {"memory.max": "1000000"}}}),
     ("64 MiB", {"linux.resources": {"unified": {"memory.max": "4M"}}}),

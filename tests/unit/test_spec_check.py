@@ -114,11 +114,28 @@ RULES = [
     ("linux.devices[1].path", "/dev/fuse", "", "a different device in linux.devices[0]"),
     ("linux.devices[2].path", "/dev/fuse", "", "a different device in linux.devices[0]"),
     # what is not built
-    ("linux.netDevices", {"eth0": {}}, "", "network devices, which is not built yet"),
     ("linux.intelRdt", {"closID": "a"}, "", "Intel RDT, which is not built yet"),
     ("linux.intelRdt", {}, "", "Intel RDT"),
-    ("linux.memoryPolicy", {"mode": "MPOL_LOCAL"}, "", "memory policy, which is not built yet"),
     ("linux.mountLabel", "system_u:object_r:container_file_t", "", "SELinux"),
+    # network devices
+    ("linux.netDevices[a/b]", {}, "linux.netDevices[a/b]", "not the name of a network device"),
+    ("linux.netDevices[a%db]", {}, "linux.netDevices[a%db]", "not the name of a network device"),
+    ("linux.netDevices[pcve0]", {"name": "x y"}, "linux.netDevices[pcve0].name", "without spaces"),
+    ("linux.netDevices[pcve0]", {"name": "a" * 16}, "linux.netDevices[pcve0].name", "at most 15"),
+    ("linux.netDevices[pcve0]", {"name": "a%s"}, "linux.netDevices[pcve0].name", "one %d"),
+    ("linux.netDevices", {"pcve0": {"name": "x"}, "pcve1": {"name": "x"}},
+        "linux.netDevices[pcve1].name", "the new name of pcve0, too"),
+    # memory policy
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "linux.memoryPolicy.nodes", "needed by"),
+    ("linux.memoryPolicy", {"mode": "MPOL_BIND", "nodes": "x"}, "linux.memoryPolicy.nodes",
+        "not a list of nodes"),
+    ("linux.memoryPolicy", {"mode": "MPOL_LOCAL", "nodes": "0"}, "linux.memoryPolicy.nodes",
+        "no meaning for MPOL_LOCAL"),
+    ("linux.memoryPolicy", {"mode": "MPOL_LOCAL", "flags": ["MPOL_F"]},
+        "linux.memoryPolicy.flags[0]", "unknown"),
+    ("linux.memoryPolicy",
+        {"mode": "MPOL_LOCAL", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]},
+        "linux.memoryPolicy.flags", "keep one"),
     # control groups
     ("linux.cgroupsPath", "/a/../b", "", "contains .."),
     ("linux.cgroupsPath", "..", "", "contains .."),
@@ -268,9 +285,9 @@ def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, 
     assert problems_of(edited(config, "linux.namespaces[0]", joined)) == []
 
 
-@pytest.mark.parametrize("path", ["netDevices", "mountLabel"])
+@pytest.mark.parametrize("path", ["mountLabel"])
 def test_an_unsupported_property_is_refused_with_a_remedy(path) -> None:
-    value = {"netDevices": {"eth0": {"name": "eth1"}}, "mountLabel": "label"}[path]
+    value = {"mountLabel": "label"}[path]
     (error,) = problems_of(edited(MINIMAL, f"linux.{path}", value))
     assert error.fault.why.endswith("which is not built yet")
     assert error.fault.remedy == "leave it out, or use a runtime that supports it"

@@ -1,0 +1,17 @@
+"""The child's step for linux.memoryPolicy."""
+
+from __future__ import annotations
+
+from ..kernel.mempolicy import set_mempolicy
+from ..plan.steps import memory
+from ..plan.walk import child_step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .context import Context
+
+
+@child_step(memory.SetMemoryPolicy)
+def set_memory_policy(step: memory.SetMemoryPolicy, context: Context) -> None:
+    """What is inherited by the program, and by what it creates."""
+    set_mempolicy(step.mode, step.nodes, step.why)
