@@ -23,7 +23,7 @@ from pycontain.cli import launcher
 from pycontain.lean import archive
 from tests.unit.spec_configs import edited
 
-TOKEN = f"pct{os.getpid()}"
+TOKEN = f"pct{os.getpid()}x"  # no other process's is a part of it
 LIMIT = 60.0
 """Seconds after which a hanging command fails its test."""
 

@@ -9,7 +9,7 @@ FUZZER := $(VENV)/.fuzzer
 .PHONY: faults soak fuzz
 
 faults: root dev ## fail each system call with each error, and kill at each: half an hour
-	$(SUDO) PYCONTAIN_FAULTS=full $(PY) -m pytest -q tests/faults
+	$(SUDO) $(PY) -m tests.faults $(if $(JOBS),--jobs $(JOBS))
 
 soak: root dev ## random commands and faults for SOAK=600 seconds, from SEED
 	$(SUDO) $(PY) -m tests.soak --seconds $(SOAK) $(SEEDED)

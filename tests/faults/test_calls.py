@@ -12,6 +12,7 @@ import errno
 
 import pytest
 
+from tests.faults import figures
 from tests.faults.binding import STEP, Call, Fault
 from tests.faults.sample import FULL, SEED, enough, sample
 from tests.faults.trial import Trials
@@ -35,7 +36,7 @@ def calls_of(trials: Trials, most: int) -> list[Call]:
     return sample(calls, most, trials.verb.words)
 
 
-def tried(trials: Trials, faults: list[Fault]) -> None:
+def tried(trials: Trials, faults: list[Fault], kind: str) -> None:
     """Try them all; fails with what they have shown."""
     found = []
     calls = {(call.process, call.call): call for call in trials.calls}
@@ -43,7 +44,8 @@ def tried(trials: Trials, faults: list[Fault]) -> None:
         call = calls[fault.process, fault.call]
         where = f"{fault}, {call.name} {call.detail!r}"
         found += [f"{where}: {complaint}" for complaint in trials.complaints(fault)]
-    print(f"{trials.faults} faults in {len(trials.calls)} calls, PYCONTAIN_SEED={SEED}")
+    print(f"{len(trials.calls)} calls, PYCONTAIN_SEED={SEED}")
+    figures.add(kind, trials.name, trials.faults)
     assert found == []
     assert enough(trials.faults, len(faults))
 
@@ -57,6 +59,7 @@ def test_a_call_that_fails_once_leaves_nothing_and_is_named(trials):
             for index, call in enumerate(calls_of(trials, ONCE))
             for error in chosen(ERRORS, index)
         ],
+        "failed once",
     )
 
 
@@ -69,4 +72,5 @@ def test_calls_that_fail_from_one_moment_on_leave_nothing(trials):
             for index, call in enumerate(calls_of(trials, FROM_ONE_ON))
             for error in chosen(LASTING, index)
         ],
+        "failed from one on",
     )

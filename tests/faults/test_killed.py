@@ -11,6 +11,7 @@ from __future__ import annotations
 import pytest
 
 from pycontain.runtime import delete
+from tests.faults import figures
 from tests.faults.binding import HALT, KILL, STEP, Call, Fault
 from tests.faults.sample import FULL, enough, sample
 from tests.faults.trial import Trials
@@ -33,6 +34,7 @@ def test_a_process_killed_at_any_moment_leaves_what_can_be_deleted(trials):
     for call in calls:
         fault = Fault(call.process, call.call, KILL)
         found += [f"{fault}, {call.name}: {text}" for text in trials.complaints(fault)]
+    figures.add("killed", trials.name, trials.faults)
     assert found == []
     assert enough(trials.faults, len(calls))
 
@@ -45,6 +47,7 @@ def test_a_command_killed_while_its_child_halts_leaves_what_can_be_deleted(trial
         fault = Fault(call.process, call.call, HALT)
         complaints = trials.complaints_of_killed(fault, goes_on=goes_on)
         found += [f"{fault}, {call.name}: {text}" for text in complaints]
+    figures.add("halted", trials.name, trials.faults)
     assert found == []
     assert enough(trials.faults, len(calls))
 

@@ -25,6 +25,7 @@ from pycontain.library.pool import Pool
 from pycontain.options import Options
 from pycontain.runtime.delete import delete
 from tests.bundles import TOKEN, look
+from tests.faults import figures
 from tests.faults.binding import HALT, KILL, STEP, Call, Fault, Shared
 from tests.faults.sample import FULL, sample
 from tests.faults.trial import LIMIT, sweep, within
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.needs_root
 
 FAULTY = """
 from pycontain.library.worker import serve as serve_soundly
+from tests.faults import figures
 from tests.faults.binding import Fault, Shared, install
 
 def serve():
@@ -122,6 +124,7 @@ def test_a_worker_killed_at_any_step_leaves_nothing(workers):
         assert workers.shared.happened, call
         found += unexpected(call, result)
         found += [f"{call}: {result}: {text}" for text in workers.left(id, before)]
+    figures.add("killed", "library", len(calls))
     assert found == []
 
 
@@ -137,6 +140,7 @@ def test_a_worker_killed_while_its_child_halts_leaves_nothing(workers):
         found += unexpected(call, result)
         found += [f"{call}: {result}: {text}" for text in workers.left(id, before)]
         assert found == []
+    figures.add("halted", "library", len(calls))
 
 
 def test_a_container_that_could_not_be_undone_is_deleted_later(workers, monkeypatch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import faulthandler
+import importlib
 import os
+import pkgutil
 import select
 import shutil
 import signal
@@ -15,19 +17,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pycontain import init, launch, runtime
 from pycontain.cli import fast
 from tests.bundles import Bundle, Bundles, Host, Runtime, look
 from tests.faults import binding
 from tests.faults.binding import Call, Fault
 from tests.faults.verbs import VERBS, furnish, report, spoken
 
-LIMIT = 15.0
+LIMIT = 60.0
 """Seconds after which a command, or a wait for its program, counts as hanging."""
 
 _UNFORESEEN = (
     "Traceback", "AssertionError", "AttributeError", "IndexError", "KeyError", "NameError",
     "TypeError", "UnboundLocalError", "ValueError", "RuntimeError", "RecursionError",
 )  # fmt: skip
+
+
+for package in (init, launch, runtime):  # or else each command that is tried imports them again
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
 
 
 class Ended(NamedTuple):
@@ -42,6 +50,7 @@ class Trials:
 
     def __init__(self, runtime: Runtime, bundles: Bundles, name: str) -> None:
         self.runtime = runtime
+        self.name = name
         self.verb = VERBS[name]
         self.made: Bundle = bundles("", self.verb.changes)
         furnish(self.made, self.verb)
@@ -132,8 +141,8 @@ class Trials:
         found = [] if ended == Ended(0, "") else [f"delete --force: {ended}"]
         self._drain()
         host, left = self.clean
-        within(3, lambda: look()[:3] == host[:3])  # what was killed may take a moment
-        for kind, was, now in zip(host._fields, host, look(), strict=True):
+        seen = settled(host)
+        for kind, was, now in zip(host._fields, host, seen, strict=True):
             # descriptors are this process's own, which runs no command itself
             if now != was and kind != "descriptors":
                 changes = sorted(set(was) ^ set(now))
@@ -233,6 +242,14 @@ def _complaints_about(ended: Ended, fault: Fault) -> Iterator[str]:
 def _difference(wanted: str, found: str) -> str:
     lines = difflib.unified_diff(wanted.splitlines(), found.splitlines(), n=0, lineterm="")
     return "; ".join([*lines][2:])
+
+
+def settled(host: Host, seconds: float = 10) -> Host:
+    """How the host looks, once it is as it was: what was killed may take a moment."""
+    end = time.monotonic() + seconds
+    while (seen := look())[:3] != host[:3] and time.monotonic() < end:
+        time.sleep(0.002)
+    return seen
 
 
 def sweep(before: Host) -> None:
