@@ -213,7 +213,9 @@ class _Parts:
 
 
 def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
-    modules = ["pycontain.cli.fast", "pycontain.cli.log", "pycontain.options"]
+    modules = [
+        f"pycontain.{name}" for name in ("cli.fast", "cli.engine_commands", "cli.log", "options")
+    ]
     if command.enters:
         # how a run usually makes its child, and the others always (`plan.vfork`)
         way = "vfork" if command.name == "run" else "fork"
@@ -252,7 +254,8 @@ def _code_of(source: str) -> CodeType:
     """The code of a source file, stripped."""
     with open(source, "rb") as file:
         tree = ast.parse(file.read(), source)
-    stripped = _Strip().visit(tree)
+    package = os.path.relpath(os.path.dirname(source), os.path.dirname(_FOLDER))
+    stripped = _Strip(package.split(os.sep)).visit(tree)
     flags = __future__.annotations.compiler_flag
     code: CodeType = compile(stripped, source, "exec", flags=flags, dont_inherit=True)
     return code
@@ -262,8 +265,12 @@ class _Strip(ast.NodeTransformer):
     """
     Drops docstrings, annotations of functions, `if TYPE_CHECKING` blocks and future imports.
 
-    Annotations of classes are kept: records get their fields from them.
+    Annotations of classes are kept: records get their fields from them. Imports become absolute,
+    since a relative one is resolved each time.
     """
+
+    def __init__(self, package: list[str]) -> None:
+        self._package = package
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         return self.generic_visit(_without_docstring(node))
@@ -280,8 +287,14 @@ class _Strip(ast.NodeTransformer):
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        """Drop future imports: the compiler gets a flag instead."""
-        return None if node.module == "__future__" else node
+        """Drop future imports, for which the compiler gets a flag instead."""
+        if node.module == "__future__":
+            return None
+        if node.level:
+            above = self._package[: len(self._package) + 1 - node.level]
+            node.module = ".".join((*above, node.module) if node.module else above)
+            node.level = 0
+        return node
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
