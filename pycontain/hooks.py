@@ -39,7 +39,7 @@ def run_all(
     hooks: tuple[Hook, ...],
     kind: str,
     state: Mapping[str, object],
-    folder: str = "",
+    directory: str = "",
     failed: Callable[[HookError], None] | None = None,
     until: Until = FOREVER,
 ) -> None:
@@ -52,7 +52,7 @@ def run_all(
     """
     for number, hook in enumerate(hooks):
         try:
-            run_hook(hook, state, folder, until)
+            run_hook(hook, state, directory, until)
         except HookError as error:
             error.fault.call = f"error running {kind} hook #{number}"
             if failed is None:
@@ -61,12 +61,12 @@ def run_all(
 
 
 def run_hook(
-    hook: Hook, state: Mapping[str, object], folder: str = "", until: Until = FOREVER
+    hook: Hook, state: Mapping[str, object], directory: str = "", until: Until = FOREVER
 ) -> None:
     """
     Run one hook to its end, with the state on its standard input.
 
-    Its working directory is the folder, if given: that of the bundle for hooks on the host, as in
+    Its working directory is the directory, if given: that of the bundle for hooks on the host, as in
     runc. Those inherit none of our caller's descriptors; in the container's first process, some are
     kept for its program.
 
@@ -85,7 +85,7 @@ def run_hook(
         ) from None
     output = _Output()
     try:
-        pid, began = _spawn(hook, stdin, output.writer, folder), time.monotonic()
+        pid, began = _spawn(hook, stdin, output.writer, directory), time.monotonic()
         ended = _wait(pid, output, hook.timeout, until)
         if ended != 0:
             how = _ending(ended, hook, time.monotonic() - began)
@@ -144,7 +144,7 @@ def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:
     return reader, writer
 
 
-def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
+def _spawn(hook: Hook, stdin: int, output: int, directory: str) -> int:
     """
     Start a hook, in a process group of its own, so that what it has started can be killed with it.
 
@@ -152,13 +152,15 @@ def _spawn(hook: Hook, stdin: int, output: int, folder: str) -> int:
     """
     streams = stdin, output, output
     try:
-        return _spawn_on_host(hook, streams, folder) if folder else _spawn_inside(hook, streams)
+        return (
+            _spawn_on_host(hook, streams, directory) if directory else _spawn_inside(hook, streams)
+        )
     except OSError as error:
         why = "does not exist" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
         raise HookError(f"cannot be executed: {why.lower()}", at=hook.path) from None
 
 
-def _spawn_on_host(hook: Hook, streams: tuple[int, int, int], folder: str) -> int:
+def _spawn_on_host(hook: Hook, streams: tuple[int, int, int], directory: str) -> int:
     """
     The hook is killed with us: PR_SET_PDEATHSIG, which posix_spawn(3) cannot set.
 
@@ -171,7 +173,7 @@ def _spawn_on_host(hook: Hook, streams: tuple[int, int, int], folder: str) -> in
     inherited = tuple(b"%b=%b" % each for each in os.environ.items())
     env = tuple(os.fsencode(entry) for entry in hook.env if "=" in entry) or inherited
     words = tuple(os.fsencode(word) for word in hook.args or (hook.path,))
-    place = folder if os.path.isdir(folder) else "."
+    place = directory if os.path.isdir(directory) else "."
     fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return _vfork.start(os.fsencode(hook.path), words, env, streams, fd)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..options import Options
     from .table import Argument, Command, Flag
 
-_FOLDERS, _FILES = ("DIR",), ("FILE", "SOCKET")  # placeholders of values that are paths
+_DIRECTORIES, _FILES = ("DIR",), ("FILE", "SOCKET")  # placeholders of values that are paths
 _GLOBAL = ""  # in place of a command
 
 
@@ -76,7 +76,7 @@ complete -F _pycontain pycontain
 """
 
 _BASH_WORDS = {
-    "folders": 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$current")',
+    "directories": 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$current")',
     "files": 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$current")',
     "containers": (
         'COMPREPLY=($(compgen -W "$(pycontain --root "$root" list --quiet 2>/dev/null)" '
@@ -136,14 +136,14 @@ def _bash_offer(argument: Argument) -> str:
 
 
 def _kind(flag: Flag) -> str:
-    if flag.value in _FOLDERS:
-        return "folders"
+    if flag.value in _DIRECTORIES:
+        return "directories"
     return "files" if flag.value in _FILES else "nothing"
 
 
 def _offered(argument: Argument) -> str:
     """What is offered for an argument, "" for nothing."""
-    named = {"id": "containers", "signal": "signals", "bundle": "folders"}
+    named = {"id": "containers", "signal": "signals", "bundle": "directories"}
     return "choices" if argument.choices else named.get(argument.name, "")
 
 
@@ -185,7 +185,7 @@ fi
 """
 
 _ZSH_ACTIONS = {
-    "folders": "_files -/",
+    "directories": "_files -/",
     "files": "_files",
     "containers": "_pycontain_containers",
     "signals": "_signals -s",
@@ -277,7 +277,7 @@ complete -c pycontain -f
 """
 
 _FISH_WORDS = {
-    "folders": "(__fish_complete_directories)",
+    "directories": "(__fish_complete_directories)",
     "files": "(__fish_complete_path)",
     "containers": "(pycontain --root (__pycontain_root) list --quiet 2>/dev/null)",
     "signals": "(kill -l | string split ' ')",

@@ -65,8 +65,8 @@ def text() -> str:
 
 def write(path: str) -> None:
     """Write the program to this path and pack the package. Raises PycontainError and OSError."""
-    with pack.place() as folder:
-        pack.pack(folder)
+    with pack.place() as directory:
+        pack.pack(directory)
         put(path)
 
 

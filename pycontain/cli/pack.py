@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
     Body = TypeVar("Body", ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
-_FOLDER = os.path.dirname(os.path.dirname(archive.__file__))
+_DIRECTORY = os.path.dirname(os.path.dirname(archive.__file__))
 
 # Prints what one command imports: the modules in the order in which they are completed, and the
 # compiled ones with their files. It is not done for commands that only people use.
@@ -74,20 +74,20 @@ def place(*, wait: bool = True) -> Iterator[str]:
     above which nobody else may write. Raises BlockingIOError if it is locked and we should not
     wait, HostError, KernelError and OSError.
     """
-    path = archive.inner_folder()
+    path = archive.inner_directory()
     package = os.path.dirname(path)
     if os.stat(package).st_uid == os.geteuid() and os.access(package, os.W_OK):
-        folder = _inner(path)
+        directory = _inner(path)
     else:
         path = archive.cache()
-        folder = safe_path.open_directory(path, create=True)
-    lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder.fd)
+        directory = safe_path.open_directory(path, create=True)
+    lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield path
     finally:
         os.close(lock)
-        folder.close()
+        directory.close()
 
 
 def _inner(path: str) -> Directory:
@@ -96,17 +96,17 @@ def _inner(path: str) -> Directory:
         os.mkdir(path)
     except FileExistsError:
         pass
-    folder = Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
-    found = os.fstat(folder.fd)
+    directory = Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+    found = os.fstat(directory.fd)
     if found.st_uid != os.geteuid():
         raise HostError("belongs to another user", at=path, remedy="remove it")
-    os.fchmod(folder.fd, 0o755)  # whatever the umask
-    return folder
+    os.fchmod(directory.fd, 0o755)  # whatever the umask
+    return directory
 
 
-def pack(folder: str) -> str:
+def pack(directory: str) -> str:
     """Pack the package that is running into this directory; returns the path. Raises HostError."""
-    path = f"{folder}/{archive.name()}"
+    path = f"{directory}/{archive.name()}"
     # a new Python, which omits column numbers; with our own path, whatever started this one
     code = (
         f"import sys; sys.path = {_path()!r}; from pycontain.cli.pack import write; write({path!r})"
@@ -123,7 +123,7 @@ def pack(folder: str) -> str:
 
 def _path() -> list[str]:
     """Where we import from; an editable installation is not found by the path."""
-    return [*sys.path, os.path.dirname(_FOLDER)]
+    return [*sys.path, os.path.dirname(_DIRECTORY)]
 
 
 def write(path: str) -> None:
@@ -149,11 +149,11 @@ def write(path: str) -> None:
 
 def _remove_former(path: str) -> None:
     """Remove the archives of other versions for this Python."""
-    folder, name = os.path.split(path)
-    for other in os.listdir(folder):
+    directory, name = os.path.split(path)
+    for other in os.listdir(directory):
         archived = other.startswith("archive") and other.endswith(sys.implementation.cache_tag)
         if archived and other != name:
-            os.unlink(f"{folder}/{other}")
+            os.unlink(f"{directory}/{other}")
 
 
 def _compile_all() -> dict[str, Module]:
@@ -238,15 +238,15 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
 def _sources() -> list[tuple[str, str]]:
     """(module, source file) of the whole package, except the two modules that pack and load it."""
     found = []
-    for folder, _, names in os.walk(_FOLDER):
-        prefix = os.path.relpath(folder, os.path.dirname(_FOLDER)).replace(os.sep, ".")
+    for directory, _, names in os.walk(_DIRECTORY):
+        prefix = os.path.relpath(directory, os.path.dirname(_DIRECTORY)).replace(os.sep, ".")
         for name in names:
             module = f"{prefix}.{name.removesuffix('.py')}".removesuffix(".__init__")
             if name.endswith(".py") and module not in (
                 "pycontain.lean.archive",
                 "pycontain.cli.pack",
             ):
-                found.append((module, os.path.join(folder, name)))
+                found.append((module, os.path.join(directory, name)))
     return found
 
 
@@ -310,8 +310,8 @@ def _without_docstring(node: Body) -> Body:
 
 def main() -> None:
     """Pack into the place for it."""
-    with place() as folder:
-        pack(folder)
+    with place() as directory:
+        pack(directory)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def setup(_: Options) -> Iterator[str]:
 
     Raises HostError that names what is not ours, KernelError and OSError.
     """
-    with pack.place() as folder:
-        yield from _made(folder)
+    with pack.place() as directory:
+        yield from _made(directory)
 
 
 def at_first_use() -> None:
@@ -44,14 +44,14 @@ def at_first_use() -> None:
     The command at hand works in any case, and `pycontain setup` reports what is in the way.
     """
     try:
-        with pack.place(wait=False) as folder:
-            list(_made(folder))
+        with pack.place(wait=False) as directory:
+            list(_made(directory))
     except (PycontainError, OSError):
         pass
 
 
-def _made(folder: str) -> Iterator[str]:
-    archive = pack.pack(folder)
+def _made(directory: str) -> Iterator[str]:
+    archive = pack.pack(directory)
     yield f"wrote {archive}"
     listing = record()
     if listing is None:

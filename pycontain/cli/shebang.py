@@ -16,7 +16,7 @@ import tempfile
 from ..kernel import seal
 from ..lean import archive
 
-_FOLDER = os.path.join(os.path.dirname(__file__), "__pycache__")
+_DIRECTORY = os.path.join(os.path.dirname(__file__), "__pycache__")
 _LINE_LIMIT = 255  # bytes of a script's first line that the kernel reads, execve(2)
 
 # x86-64. A word in capitals is the distance from the next instruction to that text, in 4 bytes.
@@ -52,7 +52,7 @@ def write(own: str) -> str:
     be too long or the directory belongs to another user, the path is the interpreter's own: root
     then starts it twice.
     """
-    path = os.path.join(_FOLDER, os.path.basename(os.path.dirname(seal.place(own))))
+    path = os.path.join(_DIRECTORY, os.path.basename(os.path.dirname(seal.place(own))))
     if os.uname().machine != "x86_64" or not _fits(path):
         return own
     try:
@@ -65,8 +65,8 @@ def write(own: str) -> str:
 def _write(path: str, made: bytes) -> None:
     if _read(path) == made:
         return
-    os.makedirs(_FOLDER, exist_ok=True)
-    number, half = tempfile.mkstemp(dir=_FOLDER)
+    os.makedirs(_DIRECTORY, exist_ok=True)
+    number, half = tempfile.mkstemp(dir=_DIRECTORY)
     with open(number, "wb") as file:
         file.write(made)
         os.fchmod(number, 0o755)

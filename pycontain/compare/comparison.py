@@ -106,10 +106,10 @@ def compare(
     busybox = shutil.which("busybox")
     if not busybox:
         raise HostError("is not installed", at="busybox", remedy="apt install busybox-static")
-    with tempfile.TemporaryDirectory(prefix="pycontain-compare-") as folder:
-        bundle = f"{folder}/bundle"
+    with tempfile.TemporaryDirectory(prefix="pycontain-compare-") as directory:
+        bundle = f"{directory}/bundle"
         os.mkdir(bundle)
-        program = list(program) or _default(busybox, folder)
+        program = list(program) or _default(busybox, directory)
         ways = walls(bundle)
         samples = _measure(ways, _jobs(busybox, program), runs, progress or _silent)
         columns = tuple(_column(way, samples.get(way.name), busybox) for way in ways)
@@ -120,8 +120,8 @@ def _silent(done: int, total: int, what: str) -> None:
     pass
 
 
-def _default(busybox: str, folder: str) -> list[str]:
-    path = f"{folder}/data"
+def _default(busybox: str, directory: str) -> list[str]:
+    path = f"{directory}/data"
     with open(path, "wb") as file:
         file.write(os.urandom(_FILE_SIZE))
     return [busybox, "sha256sum", path]

@@ -32,13 +32,13 @@ class Wall(Record):
     missing: str = ""
 
 
-def walls(folder: str) -> list[Wall]:
-    """All four; folder is an empty directory for the container's bundle."""
+def walls(directory: str) -> list[Wall]:
+    """All four; directory is an empty directory for the container's bundle."""
     return [
         Wall(name="native", command=list),
         Wall(
             name="container",
-            command=lambda program: _container(folder, program),
+            command=lambda program: _container(directory, program),
             missing="" if os.geteuid() == 0 else "needs root",
         ),
         Wall(
@@ -64,14 +64,14 @@ def _inside(engine: str, program: Sequence[str]) -> list[str]:
     return archive.command(sys.executable, "pycontain.compare.engine:main", engine, *program)
 
 
-def _container(folder: str, program: Sequence[str]) -> list[str]:
+def _container(directory: str, program: Sequence[str]) -> list[str]:
     """Write the bundle for this program, and return the command that runs it."""
-    rootfs = f"{folder}/rootfs"
+    rootfs = f"{directory}/rootfs"
     os.makedirs(rootfs, exist_ok=True)
-    with open(f"{folder}/config.json", "w", encoding="utf-8") as file:
+    with open(f"{directory}/config.json", "w", encoding="utf-8") as file:
         file.write(jsontext.dumps(_config(rootfs, program)))
     name = f"compare-{os.getpid()}"
-    words = ("run", "--bundle", folder, name)
+    words = ("run", "--bundle", directory, name)
     return archive.command(_sealed(), archive.PROGRAM, *words)
 
 

@@ -1,13 +1,13 @@
 """
 From an image, or a root file system, to a bundle.
 
-    reference  the names of images: which transport, which place
-    tools      skopeo copies an image, umoci unpacks its layers
-    layout     the configuration in an image, as the OCI image specification has it
-    store      the cache: each image is unpacked once, and never changed
-    accounts   users and groups by name
-    choices    an image's configuration and a person's choices to the settings of `spec.default`
-    layers     what a container writes goes to a layer of its own, above the image
-    folder     the bundle that is made for one container
-    run        all of it, one after the other
+    reference      the names of images: transport and location
+    tools          skopeo copies an image, umoci unpacks its layers
+    layout         the configuration of an image, by the OCI image specification
+    store          the cache: each image is unpacked once, and never changed
+    accounts       users and groups by name
+    flags          from an image's configuration and a user's flags to `spec.default`
+    overlay        the layer above the image that a container writes to
+    container_dir  the bundle of one container
+    run            all of these, in order
 """

@@ -1,12 +1,12 @@
 """
-The folder of one container: the bundle that is made for it, and what it writes.
+The directory of one container: its bundle, and what it writes.
 
     /var/lib/pycontain/containers/    0700
         NAME.XXXXXX/                  locked while a command in the foreground runs it
             record.json               id, state root, digest of the image
             config.json               the configuration: `pycontain state` names this bundle
             files/                    /etc/hosts and others that are mounted into it
-            layers/                   what it writes (see `layers`)
+            layers/                   what it writes (see `overlay`)
             output                    what it prints, if it is detached
 
 A command in the foreground removes it at the end. That of a detached container is removed by a
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
     from ..kernel.safe_path import Directory
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Folder:
-    """A new folder for a container of this id. Raises StateError for what is no id."""
+class ContainerDir:
+    """A new directory for the container of this id. Raises StateError for an invalid id."""
 
     def __init__(self, id: str, root: str, image: str) -> None:
         check_id(id)
         self._parent = _parent()
         self.path = tempfile.mkdtemp(prefix=f"{id}.", dir=place())
-        self._lock = os.open(self.path, _FOLDER)
+        self._lock = os.open(self.path, _OPEN_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.write("record.json", jsontext.dumps({"id": id, "root": root, "image": image}))
 
@@ -55,7 +55,7 @@ class Folder:
             file.write(text)
         return path
 
-    def directory(self, name: str) -> str:
+    def make_directory(self, name: str) -> str:
         """Make an empty directory; returns its path."""
         path = os.path.join(self.path, name)
         os.mkdir(path, 0o700)
@@ -69,23 +69,23 @@ class Folder:
 
 
 def place() -> str:
-    """Where the folders are."""
+    """Where the directories are."""
     return os.path.join(store.home(), "containers")
 
 
 def removal(path: str) -> dict[str, object]:
-    """The hook that removes a folder, as in config.json."""
+    """The hook that removes a directory, as in config.json."""
     return {"path": "/bin/rm", "args": ["rm", "-rf", "--one-file-system", path]}
 
 
 def records() -> Iterator[tuple[str, dict[str, str]]]:
-    """The path and the record of each folder that is complete."""
+    """The path and the record of each directory that is complete."""
     parent = _parent()
     for name in sorted(os.listdir(f"/proc/self/fd/{parent.fd}")):
         path = os.path.join(place(), name)
         try:
             found = jsontext.loads(read_bytes(os.path.join(path, "record.json")).decode())
-        except (KernelError, ValueError):  # being made, or being removed
+        except (KernelError, ValueError):  # being created or removed
             continue
         assert isinstance(found, dict)
         yield path, found
@@ -101,7 +101,7 @@ def users(digest: str) -> list[str]:
 
 
 def remove_left() -> int:
-    """Remove the folders of containers that do not exist any more; returns how many."""
+    """Remove the directories of containers that do not exist any more; returns how many."""
     count = 0
     parent = _parent()
     for path, record in records():
@@ -114,7 +114,7 @@ def remove_left() -> int:
 def _is_left(path: str, record: dict[str, str]) -> bool:
     """Whether neither a command runs the container, nor does it have a state."""
     try:
-        fd = os.open(path, _FOLDER)
+        fd = os.open(path, _OPEN_DIRECTORY)
     except FileNotFoundError:
         return False
     try:

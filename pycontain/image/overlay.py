@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UPPER, _WORK, _ROOTFS = "upper", "work", "rootfs"
 # Device nodes of an image are not for use: the container's are in /dev, a mount of its own.
 _ATTRIBUTES = c.MOUNT_ATTR_NODEV
@@ -35,33 +35,35 @@ def own_mounts() -> None:
 
     Raises KernelError.
     """
-    directory = os.getcwd()
+    before = os.getcwd()
     calls.unshare(c.CLONE_NEWNS)
-    slash = os.open("/", _FOLDER)
+    slash = os.open("/", _OPEN_DIRECTORY)
     try:
         Tree(slash).propagate(c.MS_SLAVE, recursive=True)
     finally:
         os.close(slash)
-    os.chdir(directory)
+    os.chdir(before)
 
 
-def stack(lower: int, folder: str, limit: int, warn: Callable[[str], None]) -> str:
+def stack(lower: int, directory: str, limit: int, warn: Callable[[str], None]) -> str:
     """
     Put a layer for one container over an image; returns the path of its root.
 
-    lower   a descriptor of the image's root
-    folder  an empty directory of ours
-    limit   bytes of an upper layer in memory, 0 for one in the folder
+    lower      a descriptor of the image's root
+    directory  an empty directory of ours
+    limit      bytes of an upper layer in memory, 0 for one in the directory
 
     Where there is no overlayfs, the root is a copy, and `warn` is called. Raises KernelError.
     """
-    rootfs = os.path.join(folder, _ROOTFS)
+    rootfs = os.path.join(directory, _ROOTFS)
     if limit:
-        _mount(Tree.new("tmpfs", (f"size={limit}", "mode=700"), _ATTRIBUTES), folder)
+        _mount(Tree.new("tmpfs", (f"size={limit}", "mode=700"), _ATTRIBUTES), directory)
     for name in (_UPPER, _WORK, _ROOTFS):
-        os.mkdir(os.path.join(folder, name), 0o700)
+        os.mkdir(os.path.join(directory, name), 0o700)
     root = os.fstat(lower)
-    upper, work = (os.open(os.path.join(folder, name), _FOLDER) for name in (_UPPER, _WORK))
+    upper, work = (
+        os.open(os.path.join(directory, name), _OPEN_DIRECTORY) for name in (_UPPER, _WORK)
+    )
     try:
         os.chown(f"/proc/self/fd/{upper}", root.st_uid, root.st_gid)
         os.chmod(f"/proc/self/fd/{upper}", root.st_mode & 0o7777)
@@ -87,7 +89,7 @@ def _overlay(lower: int, upper: int, work: int) -> Tree:
 
 
 def _mount(tree: Tree, place: str) -> None:
-    target = os.open(place, _FOLDER)
+    target = os.open(place, _OPEN_DIRECTORY)
     try:
         tree.attach(target, place)
     finally:
@@ -96,7 +98,7 @@ def _mount(tree: Tree, place: str) -> None:
 
 
 def _copy(lower: int, rootfs: str) -> None:
-    target = os.open(rootfs, _FOLDER)
+    target = os.open(rootfs, _OPEN_DIRECTORY)
     try:
         tools.copy_tree(lower, target)
         tree = Tree.clone(target, at=rootfs)
@@ -106,9 +108,9 @@ def _copy(lower: int, rootfs: str) -> None:
         os.close(target)
 
 
-def unstack(folder: str) -> None:
+def unstack(directory: str) -> None:
     """Detach the mounts of `stack` from this process's namespace; the container keeps its own."""
-    for place in (os.path.join(folder, _ROOTFS), folder):
+    for place in (os.path.join(directory, _ROOTFS), directory):
         try:
             calls.umount2(place, c.MNT_DETACH | c.UMOUNT_NOFOLLOW)
         except KernelError as error:

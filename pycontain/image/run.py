@@ -10,9 +10,9 @@ from ..kernel.descriptors import close_locked
 from ..lean import jsontext
 from ..runtime.run import run as run_bundle
 from ..spec.default import configuration
-from . import container_dir as folders
+from . import container_dir
 from . import overlay
-from .container_dir import Folder
+from .container_dir import ContainerDir
 from .flags import arguments, memory, settings
 from .store import Store
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     OnTiming = Callable[[Times], None] | None
 
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{}\n"
 
 
@@ -38,7 +38,7 @@ def rootfs_configuration(choices: Choices, hostname: str) -> dict[str, object]:
     if not os.path.isdir(path):
         why = "is not a directory" if os.path.exists(path) else "does not exist"
         raise UsageError(why, at="--rootfs", value=choices.rootfs)
-    root = os.open(path, _FOLDER)
+    root = os.open(path, _OPEN_DIRECTORY)
     try:
         chosen = settings(choices, root, hostname)
     finally:
@@ -59,10 +59,10 @@ def run(
     request = request.replace(id=choices.name or os.urandom(6).hex())
     if name:
         return _run_image(options, Store().get(name), request, choices, on_timing)
-    folder = Folder(request.id, os.path.abspath(options.root), "")
-    with _removed(folder, request):
+    directory = ContainerDir(request.id, os.path.abspath(options.root), "")
+    with _removed(directory, request):
         config = rootfs_configuration(choices, request.id)
-        return _run(options, folder, config, request, choices, on_timing)
+        return _run(options, directory, config, request, choices, on_timing)
 
 
 def _run_image(
@@ -71,34 +71,34 @@ def _run_image(
     limit = memory(choices.disk, "--disk")
     with ExitStack() as at_end:
         at_end.callback(close_locked, Store().use(image))
-        folder = Folder(request.id, os.path.abspath(options.root), image.digest)
-        at_end.enter_context(_removed(folder, request))
+        directory = ContainerDir(request.id, os.path.abspath(options.root), image.digest)
+        at_end.enter_context(_removed(directory, request))
         overlay.own_mounts()  # before: the kernel takes no layer from another mount namespace
-        lower = os.open(image.rootfs, _FOLDER)
+        lower = os.open(image.rootfs, _OPEN_DIRECTORY)
         at_end.callback(os.close, lower)
-        mounts = _files(folder, choices.hostname or request.id, choices.network)
+        mounts = _files(directory, choices.hostname or request.id, choices.network)
         chosen = settings(choices, lower, request.id, image.config, mounts)
         args = arguments(choices, image.config)
-        place = folder.directory("layers")
+        place = directory.make_directory("layers")
         at_end.callback(overlay.unstack, place)
         root = overlay.stack(lower, place, limit, options.warn)
         config = configuration(root, args, chosen)
-        return _run(options, folder, config, request, choices, on_timing)
+        return _run(options, directory, config, request, choices, on_timing)
 
 
 def _run(
     options: Options,
-    folder: Folder,
+    directory: ContainerDir,
     config: dict[str, object],
     request: Request,
     choices: Choices,
     on_timing: OnTiming,
 ) -> int | str:
     if _stays(request):
-        config["hooks"] = {"poststop": [folders.removal(folder.path)]}
-    folder.write("config.json", jsontext.pretty(config) + "\n")
-    with _streams(folder, request, choices):
-        status = run_bundle(options, request.replace(bundle=folder.path), on_timing)
+        config["hooks"] = {"poststop": [container_dir.removal(directory.path)]}
+    directory.write("config.json", jsontext.pretty(config) + "\n")
+    with _streams(directory, request, choices):
+        status = run_bundle(options, request.replace(bundle=directory.path), on_timing)
     return request.id if request.detach else status
 
 
@@ -124,19 +124,19 @@ def _stays(request: Request) -> bool:
 
 
 @contextmanager
-def _removed(folder: Folder, request: Request) -> Iterator[None]:
-    """Remove the folder afterwards, unless the container stays."""
+def _removed(directory: ContainerDir, request: Request) -> Iterator[None]:
+    """Remove the directory afterwards, unless the container stays."""
     try:
         yield
     except BaseException:
-        folder.remove()
+        directory.remove()
         raise
     if not _stays(request):
-        folder.remove()
+        directory.remove()
 
 
 @contextmanager
-def _streams(folder: Folder, request: Request, choices: Choices) -> Iterator[None]:
+def _streams(directory: ContainerDir, request: Request, choices: Choices) -> Iterator[None]:
     """
     The program's standard streams, in the place of this process's own for a while.
 
@@ -148,7 +148,7 @@ def _streams(folder: Folder, request: Request, choices: Choices) -> Iterator[Non
         if not (choices.interactive or choices.tty):
             _put(os.open(os.devnull, os.O_RDONLY), 0)
         if request.detach:
-            path = os.path.join(folder.path, "output")
+            path = os.path.join(directory.path, "output")
             output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(output, 1)
             _put(output, 2)
@@ -163,10 +163,10 @@ def _put(fd: int, target: int) -> None:
     os.close(fd)
 
 
-def _files(folder: Folder, hostname: str, network: str) -> tuple[dict[str, object], ...]:
+def _files(directory: ContainerDir, hostname: str, network: str) -> tuple[dict[str, object], ...]:
     """The files below /etc that say where the container is, as images expect of an engine."""
     texts = {"hosts": _HOSTS.format(hostname), "hostname": f"{hostname}\n"}
-    paths = {name: folder.write(f"files/{name}", text) for name, text in texts.items()}
+    paths = {name: directory.write(f"files/{name}", text) for name, text in texts.items()}
     if network == "host":
         hosts = {name: f"/etc/{name}" for name in ("hosts", "resolv.conf")}
         paths.update((name, path) for name, path in hosts.items() if os.path.exists(path))

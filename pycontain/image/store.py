@@ -12,7 +12,7 @@ The cache of images: each is copied and unpacked once, and never changed afterwa
                 record.json       digest, size in bytes, when it was unpacked
                 rootfs/           its root file system
             new.XXXXXX/           an image that is not complete, or is being removed
-        containers/               see `folder`
+        containers/               see `container_dir`
 
 An image becomes visible by one rename, when it is complete. Every directory must be ours
 (kernel/safe_path.py).
@@ -49,7 +49,7 @@ _UNFINISHED = "new."
 _NAMES = "names.json"
 _LOCK = ".lock"
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Image(Record):
@@ -76,7 +76,7 @@ class Image(Record):
 
 
 def home() -> str:
-    """Where images and the folders of containers are, for this user."""
+    """Where images and the directories of containers are, for this user."""
     if os.geteuid() == 0:
         return "/var/lib/pycontain"
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
@@ -170,8 +170,8 @@ class Store:
         """The image whose manifest where it comes from has the digest `source`."""
         same = [entry for entry in self._names().values() if entry["source"] == source]
         if not same or self._image(same[0]["image"], {}) is None:
-            with self._unfinished() as folder:
-                digest = self._unpacked(name, folder)
+            with self._unfinished() as directory:
+                digest = self._unpacked(name, directory)
         else:
             digest = same[0]["image"]
         self._remember(name, {"source": source, "image": digest})
@@ -180,9 +180,9 @@ class Store:
             raise HostError("was removed by another command", at="image", value=name)
         return image
 
-    def _unpacked(self, name: str, folder: str) -> str:
-        """Copy and unpack an image in a folder; it becomes visible at the end. Its digest."""
-        copied, made = os.path.join(folder, "layout"), os.path.join(folder, "image")
+    def _unpacked(self, name: str, directory: str) -> str:
+        """Copy and unpack an image in a directory; it becomes visible at the end. Its digest."""
+        copied, made = os.path.join(directory, "layout"), os.path.join(directory, "image")
         tools.copy(name, copied)
         digest, text = layout.read(copied, name)
         layout.check_machine(layout.parsed(digest, text), name)
@@ -209,7 +209,7 @@ class Store:
         Raises StateError if it has been removed.
         """
         try:
-            fd = os.open(image.path, _FOLDER)
+            fd = os.open(image.path, _OPEN_DIRECTORY)
         except FileNotFoundError:
             raise _missing(image) from None
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -224,7 +224,7 @@ class Store:
 
         users: the ids of the containers that use it. Raises StateError if there are any.
         """
-        fd = os.open(image.path, _FOLDER)
+        fd = os.open(image.path, _OPEN_DIRECTORY)
         try:
             if users or not _try_lock(fd):
                 who = f"container {users[0]}" if users else "a container that is starting"
@@ -233,8 +233,8 @@ class Store:
             with self._locked_names() as names:
                 for name in image.names:
                     names.pop(name, None)
-            with self._unfinished() as folder:
-                os.rename(image.path, os.path.join(folder, "image"))
+            with self._unfinished() as directory:
+                os.rename(image.path, os.path.join(directory, "image"))
         finally:
             close_locked(fd)
 
@@ -243,7 +243,7 @@ class Store:
         count = 0
         with self._guard():
             for entry in os.listdir(self._listed()):
-                if entry.startswith(_UNFINISHED) and self._removed(entry, _FOLDER):
+                if entry.startswith(_UNFINISHED) and self._removed(entry, _OPEN_DIRECTORY):
                     count += 1
                 elif entry.endswith(_LOCK):
                     self._removed(entry, _FILE)
@@ -271,15 +271,15 @@ class Store:
 
     @contextmanager
     def _unfinished(self) -> Iterator[str]:
-        """A folder, locked, that is removed afterwards."""
+        """A directory, locked, that is removed afterwards."""
         with self._guard():
-            folder = tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.path)
-            fd = os.open(folder, _FOLDER)
+            directory = tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.path)
+            fd = os.open(directory, _OPEN_DIRECTORY)
             fcntl.flock(fd, fcntl.LOCK_EX)
         try:
-            yield folder
+            yield directory
         finally:
-            tools.remove_tree(os.path.basename(folder), self._directory.fd)
+            tools.remove_tree(os.path.basename(directory), self._directory.fd)
             close_locked(fd)
 
     @contextmanager

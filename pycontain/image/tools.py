@@ -44,14 +44,16 @@ def copy_tree(source: int, target: int) -> None:
     _run(command, "the root file system", pass_fds=(source, target))
 
 
-def remove_tree(name: str, folder: int) -> None:
-    """Remove a directory in a folder and all that is in it, however deep. Raises HostError."""
-    _run(("rm", "-rf", "--one-file-system", f"/proc/self/fd/{folder}/{name}"), name, (folder,))
+def remove_tree(name: str, directory: int) -> None:
+    """Remove a directory in a directory and all that is in it, however deep. Raises HostError."""
+    _run(
+        ("rm", "-rf", "--one-file-system", f"/proc/self/fd/{directory}/{name}"), name, (directory,)
+    )
 
 
-def size(folder: str) -> int:
-    """The bytes in all files below a folder. Raises HostError."""
-    return int(_run(("du", "-sb", "--", folder), folder).split()[0])
+def size(directory: str) -> int:
+    """The bytes in all files below a directory. Raises HostError."""
+    return int(_run(("du", "-sb", "--", directory), directory).split()[0])
 
 
 def tell(text: str) -> None:

@@ -43,13 +43,13 @@ def make_devices(step: steps.MakeDevices, context: Context) -> None:
         if hosts:
             _require_device(node, context.inside)
             continue
-        folder, _, name = node.path.rpartition("/")
-        if folder not in directories:
-            directories[folder] = _device_folder(folder, dev, context.inside)
+        parent, _, name = node.path.rpartition("/")
+        if parent not in directories:
+            directories[parent] = _device_directory(parent, dev, context.inside)
         if node.path in context.trees:
-            _bind_device(node, directories[folder], name, Tree(context.trees[node.path]))
+            _bind_device(node, directories[parent], name, Tree(context.trees[node.path]))
         else:
-            _make_device(node, directories[folder], name)
+            _make_device(node, directories[parent], name)
     for directory in directories.values():
         os.close(directory)
     os.umask(old)
@@ -78,7 +78,7 @@ def _require_device(node: steps.DeviceNode, inside: Root) -> None:
         )
 
 
-def _device_folder(path: str, dev: Root | None, inside: Root) -> int:
+def _device_directory(path: str, dev: Root | None, inside: Root) -> int:
     if dev is not None and is_below(path, "/dev"):
         return dev.make_directory(path.removeprefix("/dev"))
     return inside.make_directory(path)

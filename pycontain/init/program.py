@@ -44,8 +44,8 @@ def find_program(step: steps.FindProgram, context: Context) -> None:
 
 def _search(name: str, path: str, root: Root) -> str:
     denied = 0
-    for folder in path.split(":"):
-        candidate = os.path.join(folder or ".", name)
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
         problem = _problem(candidate, root) if name else errno.ENOENT
         if not problem:
             return candidate

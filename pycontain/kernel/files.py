@@ -27,12 +27,12 @@ def read_text(path: str, until: Until | None = None) -> str:
 
 
 def read_bytes(
-    path: str, folder: int | None = None, at: str = "", until: Until | None = None
+    path: str, directory: int | None = None, at: str = "", until: Until | None = None
 ) -> bytes:
     """
     A whole file, as bytes.
 
-    folder  a descriptor of the directory that path is relative to
+    directory  a descriptor of the directory that path is relative to
     at      the file's name for the error, path if empty
     until   for a file that a caller has named and that may be a FIFO, what ends the wait for
             its writer
@@ -41,7 +41,7 @@ def read_bytes(
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if until is not None else 0)
     try:
-        fd = os.open(path, flags, dir_fd=folder)
+        fd = os.open(path, flags, dir_fd=directory)
     except OSError as error:
         raise KernelError.of("open", error.errno or 0, at or path) from None
     try:

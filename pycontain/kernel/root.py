@@ -224,9 +224,9 @@ class Root:
         raise KernelError.of("open", errno.ELOOP, path)
 
 
-def is_below(path: str, folder: str) -> bool:
-    """Whether an absolute path is that of a folder or below it, compared as text."""
-    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
+def is_below(path: str, directory: str) -> bool:
+    """Whether an absolute path is that of a directory or below it, compared as text."""
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def _identity(fd: int) -> tuple[int, int]:

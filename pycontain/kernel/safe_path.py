@@ -134,9 +134,9 @@ def open_named(path: str, flags: int, mode: int = 0o666) -> int:
         if not (flags & os.O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode)):
             return fd
         os.close(fd)
-    folder, name = os.path.split(path)
+    directory, name = os.path.split(path)
     try:
-        above = open_directory(folder)
+        above = open_directory(directory)
     except HostError as error:
         why = f"is a link that another user could have put there: {error}"
         raise HostError(why, at=path, remedy="name the file itself") from None

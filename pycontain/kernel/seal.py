@@ -52,10 +52,10 @@ def is_sealed() -> bool:
     return name.startswith(f"{BASE}/") and is_current(os.path.dirname(name))
 
 
-def is_current(folder: str) -> bool:
+def is_current(directory: str) -> bool:
     """Whether a sealed copy is mounted here, and none of its sources has changed since."""
     try:
-        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -102,16 +102,16 @@ def _open(parent: Directory, path: str) -> Directory:
     Raises HostError, OSError.
     """
     try:
-        folder = Directory(os.open(os.path.split(path)[1], _DIRECTORY, dir_fd=parent.fd))
+        directory = Directory(os.open(os.path.split(path)[1], _DIRECTORY, dir_fd=parent.fd))
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
         raise HostError("is not a directory", at=path, remedy="remove it") from None
-    found = os.fstat(folder.fd)
+    found = os.fstat(directory.fd)
     replaceable = safe_path.writable_by_others(found) and not found.st_mode & _STICKY
     if found.st_uid != 0 or replaceable:
         raise HostError("can be changed by others than root", at=path, remedy="remove it")
-    return folder
+    return directory
 
 
 def _detach_former(home: Directory) -> None:
@@ -133,10 +133,10 @@ def _detach_former(home: Directory) -> None:
 def _remove_stale(base: Directory) -> None:
     """Detach the copies of files that have changed, and forget interpreters that are gone."""
     for name in os.listdir(base.fd):
-        folder = f"{BASE}/{name}"
-        while _is_ours(base, name) and not is_current(folder):
-            calls.umount2(folder, _DETACH)
-        if not os.path.exists(source(f"{folder}/{PROGRAM}")):
+        directory = f"{BASE}/{name}"
+        while _is_ours(base, name) and not is_current(directory):
+            calls.umount2(directory, _DETACH)
+        if not os.path.exists(source(f"{directory}/{PROGRAM}")):
             try:
                 os.rmdir(name, dir_fd=base.fd)
             except OSError:
@@ -195,23 +195,23 @@ def _fill(tree: int, own: str) -> None:
     """Create the two layers in a new file system."""
     os.mkdir("empty", 0o700, dir_fd=tree)
     os.mkdir("files", 0o700, dir_fd=tree)
-    folder = Directory(os.open("files", _DIRECTORY, dir_fd=tree))
-    program = _create(folder, PROGRAM)
+    directory = Directory(os.open("files", _DIRECTORY, dir_fd=tree))
+    program = _create(directory, PROGRAM)
     try:
         entries = [_copy(own, program)]
         name, offset = _needed_library(own)
         if name:
-            entries.append(_add_library(folder, _find_library(own, name)))
+            entries.append(_add_library(directory, _find_library(own, name)))
             redirected = f"$ORIGIN/{_LIBRARY}".encode()
             os.pwrite(program, redirected.ljust(len(name), b"\0"), offset)
     finally:
         os.close(program)
-    os.symlink("//".join(entries), RECORD, dir_fd=folder.fd)
+    os.symlink("//".join(entries), RECORD, dir_fd=directory.fd)
 
 
-def _create(folder: Directory, name: str) -> int:
+def _create(directory: Directory, name: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return os.open(name, flags, 0o500, dir_fd=folder.fd)
+    return os.open(name, flags, 0o500, dir_fd=directory.fd)
 
 
 def _copy(path: str, target: int) -> str:
@@ -261,8 +261,8 @@ def _find_library(own: str, name: str) -> str:
     raise KernelError(f"needs {name}, which the loader does not find", at=own)
 
 
-def _add_library(folder: Directory, path: str) -> str:
-    fd = _create(folder, _LIBRARY)
+def _add_library(directory: Directory, path: str) -> str:
+    fd = _create(directory, _LIBRARY)
     try:
         return _copy(path, fd)
     finally:

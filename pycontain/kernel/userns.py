@@ -38,29 +38,29 @@ class _Keeper:
         self.namespace = namespace
         self.until = until
         ready, self.writer = os.pipe2(os.O_CLOEXEC)
-        self.reader, told = os.pipe2(os.O_CLOEXEC)
+        self.reader, answers = os.pipe2(os.O_CLOEXEC)
         pid, self.pidfd = _clone(c.CLONE_NEWUSER if namespace < 0 else 0)
         if pid == 0:
-            self._keep(ready, told)
-        self.folder = f"/proc/{pid}"
+            self._keep(ready, answers)
+        self.directory = f"/proc/{pid}"
         os.close(ready)
-        os.close(told)
+        os.close(answers)
 
-    def _keep(self, ready: int, told: int) -> None:
+    def _keep(self, ready: int, answers: int) -> None:
         try:
             close_owned(self, "reader", "writer")  # or it would hold its pipe open itself
             if self.namespace >= 0:
                 take_root(_NOBODY, _NOBODY)  # the ids of its root are not known yet
                 calls.setns(self.namespace, c.CLONE_NEWUSER)
-            os.write(told, b"0")
+            os.write(answers, b"0")
             os.read(ready, 1)  # nothing: until the other end is closed
         except KernelError as error:
-            os.write(told, str(error.errno).encode())
+            os.write(answers, str(error.errno).encode())
         finally:
             os._exit(0)
 
     def __enter__(self) -> str:
-        """Its folder in /proc. Raises KernelError if it is not inside, and what `until` raises."""
+        """Its directory in /proc. Raises KernelError if it cannot enter it, and as `until`."""
         try:
             self.until.wait(self.reader)
             number = int(os.read(self.reader, 16) or errno.ESRCH)
@@ -69,7 +69,7 @@ class _Keeper:
         except BaseException:
             self.__exit__()
             raise
-        return self.folder
+        return self.directory
 
     def __exit__(self, *_: object) -> None:
         close_owned(self, "reader", "writer")
@@ -95,13 +95,13 @@ def user_namespace(uids: Map, gids: Map, at: tuple[str, str], until: Until) -> i
 
     Raises KernelError, and what `until` raises.
     """
-    with _Keeper(until) as folder:
+    with _Keeper(until) as directory:
         for name, mapped, place in (("uid_map", uids, at[0]), ("gid_map", gids, at[1])):
-            _write_map(f"{folder}/{name}", mapped, place)
+            _write_map(f"{directory}/{name}", mapped, place)
         try:
-            return os.open(f"{folder}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"{directory}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise KernelError.of("open", error.errno or 0, f"{folder}/ns/user") from None
+            raise KernelError.of("open", error.errno or 0, f"{directory}/ns/user") from None
 
 
 def _write_map(file: str, mapped: Map, at: str) -> None:
@@ -126,13 +126,13 @@ def mappings(namespace: int, until: Until) -> tuple[Map, Map]:
 
     Raises KernelError, and what `until` raises.
     """
-    with _Keeper(until, namespace) as folder:
-        return mappings_of(folder)
+    with _Keeper(until, namespace) as directory:
+        return mappings_of(directory)
 
 
-def mappings_of(folder: str) -> tuple[Map, Map]:
-    """Those of the process with this folder in /proc, as seen from here. Raises KernelError."""
-    return _read_map(f"{folder}/uid_map"), _read_map(f"{folder}/gid_map")
+def mappings_of(directory: str) -> tuple[Map, Map]:
+    """Those of the process with this directory in /proc, as seen from here. Raises KernelError."""
+    return _read_map(f"{directory}/uid_map"), _read_map(f"{directory}/gid_map")
 
 
 def _read_map(file: str) -> Map:

@@ -75,15 +75,15 @@ def _take_listener(launch: Launch) -> int:
 
 def _find(pid: int) -> int:
     """The number of a process's listener, -1 without one: the child has no other."""
-    folder = f"/proc/{pid}/fd"
+    directory = f"/proc/{pid}/fd"
     try:
-        for name in os.listdir(folder):
-            if os.readlink(f"{folder}/{name}") == _LINK:
+        for name in os.listdir(directory):
+            if os.readlink(f"{directory}/{name}") == _LINK:
                 return int(name)
     except (FileNotFoundError, ProcessLookupError):
         pass  # closed meanwhile, or the process has ended
     except PermissionError as error:
-        raise KernelError.of("readlink", error.errno or 0, folder) from None
+        raise KernelError.of("readlink", error.errno or 0, directory) from None
     return -1
 
 

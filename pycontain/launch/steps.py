@@ -148,7 +148,7 @@ def set_scheduler(step: steps.SetSchedulerOutside, launch: Launch) -> None:
 
 @parent_step(steps.RunHooks)
 def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
-    """Run hooks on the host; the bundle's folder is their working directory."""
+    """Run hooks on the host; the bundle's directory is their working directory."""
     from .. import hooks
 
     launch.hooks_ran = True

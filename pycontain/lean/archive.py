@@ -60,7 +60,7 @@ def file() -> str:
 
     It is in the package's byte code cache, unless there is one in the user's cache alone.
     """
-    inside = f"{inner_folder()}/{name()}"
+    inside = f"{inner_directory()}/{name()}"
     return inside if _exists(inside) or not _exists(path := f"{cache()}/{name()}") else path
 
 
@@ -71,7 +71,7 @@ def name() -> str:
     return f"archive-{__version__}.{sys.implementation.cache_tag}"
 
 
-def inner_folder() -> str:
+def inner_directory() -> str:
     """The package's own directory for the archive."""
     return f"{_PACKAGE}lean/__pycache__"
 
@@ -115,7 +115,7 @@ sys.exit({function}())
 
 def beginning(path: str = "pass") -> str:
     """Source code that loads the archive and sets `usable`: whether it could. path as in `boot`."""
-    folder, _, last = file().rpartition("/")
+    directory, _, last = file().rpartition("/")
     return f"""\
 import gc, marshal, posix, sys
 from _frozen_importlib_external import MAGIC_NUMBER
@@ -128,10 +128,10 @@ for stream in 0, 1, 2:  # if one is closed, the next file opened would take its 
 {path}
 try:
     flags = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW
-    folder = posix.open({folder!r}, flags | posix.O_DIRECTORY)
-    file = posix.open({last!r}, flags | posix.O_NONBLOCK, dir_fd=folder)
-    found = posix.fstat(file), posix.fstat(folder)
-    posix.close(folder)
+    directory = posix.open({directory!r}, flags | posix.O_DIRECTORY)
+    file = posix.open({last!r}, flags | posix.O_NONBLOCK, dir_fd=directory)
+    found = posix.fstat(file), posix.fstat(directory)
+    posix.close(directory)
     owners = 0, posix.geteuid(), posix.stat({__file__!r}).st_uid
     usable = found[0].st_mode & 0o170000 == 0o100000 and posix.read(file, 4) == MAGIC_NUMBER
     for status in found:
@@ -279,8 +279,8 @@ def _is_current(source: str, mtime: int, size: int) -> bool:
 
 def _is_ours(extension: str) -> bool:
     """Whether a compiled module's file belongs to the current environment."""
-    folder = extension.rpartition("/")[0]
-    return folder in sys.path or folder.startswith(_PACKAGE)
+    directory = extension.rpartition("/")[0]
+    return directory in sys.path or directory.startswith(_PACKAGE)
 
 
 def _paths(source: str) -> list[str]:

@@ -27,9 +27,9 @@ def fsdecode(name: str | bytes) -> str:
     return name.decode(errors="surrogateescape") if isinstance(name, bytes) else name
 
 
-def makedirs(folder: str, mode: int = 0o777) -> None:
+def makedirs(directory: str, mode: int = 0o777) -> None:
     """Create a directory and its parents, where missing. Raises OSError."""
-    missing = [folder]
+    missing = [directory]
     while missing:
         try:
             mkdir(missing[-1], mode if len(missing) == 1 else 0o777)  # noqa: F405

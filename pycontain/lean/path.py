@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from os import stat_result
 
 
-def join(folder: str, *names: str) -> str:
+def join(directory: str, *names: str) -> str:
     """Join paths; an absolute one discards those before it."""
-    path = folder
+    path = directory
     for name in names:
         if name.startswith("/") or not path:
             path = name

@@ -42,7 +42,7 @@ class Request(ProcessRequest):
     """
     What create and run take.
 
-    bundle          the folder of the bundle
+    bundle          the directory of the bundle
     config          another file than its config.json
     no_pivot        change the root without pivot_root(2)
     no_new_keyring  keep the caller's session keyring

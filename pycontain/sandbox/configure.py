@@ -163,12 +163,12 @@ def _join(linux: Json, path: str) -> None:
             namespace["path"] = path
 
 
-def packages(folders: Sequence[str | os.PathLike[str]]) -> tuple[list[str], list[Json]]:
+def packages(directories: Sequence[str | os.PathLike[str]]) -> tuple[list[str], list[Json]]:
     """Where the sandbox sees directories of Python packages, and their mounts."""
-    paths = [f"/packages/{number}" for number in range(len(folders))]
+    paths = [f"/packages/{number}" for number in range(len(directories))]
     return paths, [
-        bind(os.path.realpath(folder), path, "ro")
-        for folder, path in zip(folders, paths, strict=True)
+        bind(os.path.realpath(directory), path, "ro")
+        for directory, path in zip(directories, paths, strict=True)
     ]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Kind = Literal["file", "directory", "link", "other"]
 
-FOLDERS = ("work", "tmp", "shm")
+DIRECTORIES = ("work", "tmp", "shm")
 _READ = 64 << 20  # bytes of a file, at most
 _ENTRIES = 10_000  # of a directory, at most
 _BYTES_A_FILE = 4096  # so many inodes as pages: empty files are not free, either
@@ -61,7 +61,7 @@ class Files:
         self.fd = Tree.new("tmpfs", options, _ATTRIBUTES, source="sandbox").fd
         self.uid = uid
         self.size = size
-        for name in FOLDERS:
+        for name in DIRECTORIES:
             os.mkdir(name, dir_fd=self.fd)
             os.chmod(name, 0o700, dir_fd=self.fd)  # whatever the umask
             os.chown(name, uid, uid, dir_fd=self.fd)

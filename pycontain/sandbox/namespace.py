@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PLACE = "/var/lib/pycontain/files"
 ROOT = f"{PLACE}/root"
 _OURS = ("dev", "proc", "run", "sys", "tmp", "work", "packages")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ATTRIBUTES = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV
 
 
@@ -84,12 +84,12 @@ class Namespace:
 def _show(rootfs: str) -> None:
     """Mount each entry of a root file system in a directory of ours, which has more entries."""
     try:
-        source = os.open(rootfs, _FOLDER)
+        source = os.open(rootfs, _OPEN_DIRECTORY)
     except OSError as error:
         raise HostError(reason(error.errno or 0), at="rootfs", value=rootfs) from None
     os.mkdir(ROOT)
     os.chmod(ROOT, 0o755)
-    target = os.open(ROOT, _FOLDER)
+    target = os.open(ROOT, _OPEN_DIRECTORY)
     try:
         for name in _OURS:
             os.mkdir(name, 0o755, dir_fd=target)

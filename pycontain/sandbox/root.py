@@ -198,7 +198,7 @@ def _copy_library(target: str) -> None:
             _write(f"{target}/{name}", text.replace(prefix, b"/usr"))
 
 
-def _compile(made: str, folder: str) -> None:
+def _compile(made: str, directory: str) -> None:
     """
     Compile a directory of the new root, under the names that its files have inside.
 
@@ -206,7 +206,7 @@ def _compile(made: str, folder: str) -> None:
     """
     flags = ["-q", "-q", "-j", "0", "-s", made, "-p", "/"]  # a module that is broken stays as it is
     subprocess.run(
-        [_interpreter(), "-IS", "-m", "compileall", *flags, made + folder],
+        [_interpreter(), "-IS", "-m", "compileall", *flags, made + directory],
         stdin=subprocess.DEVNULL,
         check=False,
     )
@@ -237,10 +237,10 @@ def _place(library: str) -> str:
 
 def _other_names(library: str) -> list[str]:
     """The links beside a library that lead to it: programs name it by one, such as libz.so.1."""
-    folder = os.path.dirname(library)
-    with os.scandir(folder) as entries:
+    directory = os.path.dirname(library)
+    with os.scandir(directory) as entries:
         links = [entry.name for entry in entries if entry.is_symlink()]
-    return [name for name in links if os.path.realpath(f"{folder}/{name}") == library]
+    return [name for name in links if os.path.realpath(f"{directory}/{name}") == library]
 
 
 def _copy_loader(made: str) -> None:

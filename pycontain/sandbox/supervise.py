@@ -301,10 +301,10 @@ class Watch:
 
     def _reason(self, status: int, number: int, answer: dict[str, object]) -> Reason:
         """Why it ended by itself."""
-        told = _told(answer)
-        if told:
-            self.hits.add(told)
-            return told
+        limit = _limit_noticed(answer)
+        if limit:
+            self.hits.add(limit)
+            return limit
         if number == signal.SIGXCPU:
             self.hits.add("cpu")
             return "cpu"
@@ -322,7 +322,7 @@ def request(code: bytes, stdin: bytes) -> bytes:
     return b"%d %d\n" % (len(code), len(stdin)) + code + stdin
 
 
-def _told(answer: dict[str, object]) -> Reason | None:
+def _limit_noticed(answer: dict[str, object]) -> Reason | None:
     """The limit that an uncaught exception is about."""
     if answer.get("kind") == "MemoryError":
         return "memory"

@@ -116,7 +116,7 @@ def test_any_change_of_the_interpreter_is_noticed(field):
 def program(victim, folder, monkeypatch):
     """The program file that the launcher writes for this interpreter."""
     monkeypatch.setattr(seal, "own", lambda: str(victim))
-    monkeypatch.setattr(shebang, "_FOLDER", str(folder))
+    monkeypatch.setattr(shebang, "_DIRECTORY", str(folder))
     path = folder / "pycontain"
     path.write_text(launcher.text())
     path.chmod(0o755)
@@ -320,12 +320,12 @@ def test_an_interpreter_that_is_gone_is_named(folder):
 
 @x86_64
 def test_without_a_directory_for_the_seal_the_first_line_names_the_interpreter(monkeypatch):
-    monkeypatch.setattr(shebang, "_FOLDER", "/proc/nowhere")
+    monkeypatch.setattr(shebang, "_DIRECTORY", "/proc/nowhere")
     assert shebang.write("/usr/bin/python3") == "/usr/bin/python3"
 
 
 @x86_64
 @pytest.mark.parametrize("name", ["with space", "x" * 200])
 def test_a_first_line_that_the_kernel_cannot_read_is_not_written(name, folder, monkeypatch):
-    monkeypatch.setattr(shebang, "_FOLDER", f"{folder}/{name}")
+    monkeypatch.setattr(shebang, "_DIRECTORY", f"{folder}/{name}")
     assert shebang.write("/usr/bin/python3") == "/usr/bin/python3"

@@ -257,7 +257,7 @@ def test_a_naive_check_is_of_another_dev_than_the_one_that_is_filled(
     made, swapped_after_the_check, monkeypatch
 ):
     monkeypatch.setattr(
-        devices, "_device_folder", lambda path, dev, inside: inside.make_directory(path)
+        devices, "_device_directory", lambda path, dev, inside: inside.make_directory(path)
     )
     in_a_child(swapped_after_the_check)
     assert os.listdir(made.rootfs / "host/net") == ["fuse"]

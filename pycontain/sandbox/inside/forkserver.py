@@ -55,8 +55,8 @@ def serve() -> NoReturn:
     sys.path += sys.argv[1].split(":") if sys.argv[1] else []
     for name in sys.argv[2:]:
         __import__(name)
-    for folder in ("/server/packages", "/server/pycontain"):
-        calls.umount2(folder, c.MNT_DETACH)  # everything that is needed is loaded
+    for directory in ("/server/packages", "/server/pycontain"):
+        calls.umount2(directory, c.MNT_DETACH)  # everything that is needed is loaded
     sys.path[:] = [path for path in sys.path if not path.startswith("/server")]
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # so that nothing must be waited for
