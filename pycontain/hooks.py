@@ -66,9 +66,9 @@ def run_hook(
     """
     Run one hook to its end, with the state on its standard input.
 
-    Its working directory is the directory, if given: that of the bundle for hooks on the host, as in
-    runc. Those inherit none of our caller's descriptors; in the container's first process, some are
-    kept for its program.
+    directory is its working directory, if given: the bundle, for hooks on the host, as in runc.
+    Those inherit none of our caller's descriptors; in the container's first process, some are kept
+    for its program.
 
     Raises HookError with its path, how and when it ended and the tail of its output, if it cannot
     be started, exits with a status other than 0 or runs longer than its timeout (seconds), and if

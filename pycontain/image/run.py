@@ -10,8 +10,7 @@ from ..kernel.descriptors import close_locked
 from ..lean import jsontext
 from ..runtime.run import run as run_bundle
 from ..spec.default import configuration
-from . import container_dir
-from . import overlay
+from . import container_dir, overlay
 from .container_dir import ContainerDir
 from .flags import arguments, memory, settings
 from .store import Store
