@@ -254,7 +254,7 @@ def _code_of(source: str) -> CodeType:
     """The code of a source file, stripped."""
     with open(source, "rb") as file:
         tree = ast.parse(file.read(), source)
-    package = os.path.relpath(os.path.dirname(source), os.path.dirname(_FOLDER))
+    package = os.path.relpath(os.path.dirname(source), os.path.dirname(_DIRECTORY))
     stripped = _Strip(package.split(os.sep)).visit(tree)
     flags = __future__.annotations.compiler_flag
     code: CodeType = compile(stripped, source, "exec", flags=flags, dont_inherit=True)
