@@ -15,6 +15,7 @@ TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell bash zsh fish man-db mandoc \
 	skopeo umoci golang-github-containers-common
 BENCH_PACKAGES := runc crun bubblewrap time
+SUITES         ?= bullseye trixie sid
 
 # $(call need,PACKAGES): quietly install the missing packages, or print which ones to install.
 define need
@@ -30,7 +31,7 @@ define need
 	  echo "cannot install (needs root or sudo):" $$missing >&2; exit 1; }; }
 endef
 
-.PHONY: help root run test mutate test-unit lint rootfs rootfs-debian bench docs install clean dev \
+.PHONY: help root run test mutate test-unit lint rootfs rootfs-debian bench pythons docs install clean dev \
 	packages test-packages bench-packages ffi
 
 help: ## list the targets
@@ -67,6 +68,11 @@ rootfs: packages ## create the busybox root file system and the demo bundle
 rootfs-debian: packages ## create a minimal Debian root file system
 	$(call need,debootstrap)
 	@$(SUDO) rootfs/make.sh debian
+
+pythons: root dev ## run sandboxes with the Pythons of other Debian releases [SUITES="bullseye trixie sid"]
+	$(call need,mmdebstrap)
+	@for suite in $(SUITES); do $(SUDO) rootfs/make.sh python $$suite || exit 1; done
+	$(SUDO) $(PY) -m pytest tests/sandbox/test_pythons.py
 
 docs: dev packages ## build the documentation: build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet

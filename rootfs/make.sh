@@ -3,6 +3,8 @@
 #
 #   rootfs/make.sh busybox   a root file system of busybox alone, from the package busybox-static
 #   rootfs/make.sh debian    a minimal Debian, by debootstrap
+#   rootfs/make.sh python SUITE
+#                            a Debian that has its Python alone, by mmdebstrap
 #   rootfs/make.sh demo      a bundle on the busybox root that shows what a container sees
 #
 # Prints the folder's path. An existing root file system is reused.
@@ -44,6 +46,24 @@ make_debian() {
     echo "$root"
 }
 
+# Unpacked without running anything of it, so an unstable suite that does not install serves, too.
+make_python() {
+    root=$cache/rootfs/python-$1
+    if [ ! -e "$root/usr/bin/python3" ]; then
+        command -v mmdebstrap >/dev/null || { echo "rootfs: mmdebstrap is missing: apt-get install mmdebstrap" >&2; exit 1; }
+        fresh=$(mktemp -d "$cache/rootfs/python-$1.XXXXXX")
+        trap 'rm -rf "$fresh"' EXIT
+        mmdebstrap --quiet --variant=extract --include=python3 \
+            --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
+            --aptopt='Acquire::Check-Valid-Until "false"' "$1" "$fresh" >&2
+        chroot "$fresh" /usr/bin/python3 -m compileall -q -j 2 /usr/lib >/dev/null || true
+        chmod 755 "$fresh"
+        mv -T "$fresh" "$root"
+        trap - EXIT
+    fi
+    echo "$root"
+}
+
 # The bundle's root is the shared busybox one, mounted read-only so that the demo can't change it.
 make_demo() {
     bundle=$cache/bundles/demo
@@ -56,8 +76,9 @@ make_demo() {
 mkdir -p "$cache/rootfs"
 case ${1:-} in
 busybox | debian | demo) "make_$1" ;;
+python) make_python "${2:?which Debian}" ;;
 *)
-    echo "usage: $0 busybox | debian | demo" >&2
+    echo "usage: $0 busybox | debian | python SUITE | demo" >&2
     exit 2
     ;;
 esac

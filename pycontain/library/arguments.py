@@ -6,10 +6,47 @@ import os
 from collections.abc import Sequence
 
 from ..errors import UsageError
+from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypedDict
+
+    from ..options import Options
+    from .streams import StreamArguments
+
+    class ContainerArguments(TypedDict, total=False):
+        """What a Container takes; `pycontain.run` says what each means."""
+
+        shell: bool
+        env: Mapping[str, str] | None
+        cwd: str | os.PathLike[str]
+        id: str
+        options: Options | None
+
+    class RunArguments(ContainerArguments, StreamArguments, total=False):
+        """What `run`, `run_async` and `stream` take."""
+
+    class ExecArguments(StreamArguments, total=False):
+        """What `Container.exec`, `exec_async` and `exec_stream` take."""
+
+        shell: bool
+        env: Mapping[str, str] | None
+        cwd: str | os.PathLike[str]
+        user: str | int
+        tty: bool | tuple[int, int]
+
+
+class Program(Record):
+    """A further program in a container: see `Container.exec`."""
+
+    shell: bool = False
+    env: Mapping[str, str] | None = None
+    cwd: str | os.PathLike[str] = ""
+    user: str | int = ""
+    tty: bool | tuple[int, int] = False
+
 
 LONGEST = 2_000_000  # seconds: poll(2) counts milliseconds in an int
 _SHOWN = 60  # characters of a value in an error

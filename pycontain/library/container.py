@@ -25,6 +25,7 @@ from ..runtime.start import start
 from ..runtime.update import update
 from ..spec.parse import document
 from . import arguments
+from .arguments import Program
 from .call import Call
 from .cancel import Limit
 from .pool import Pool, WorkerLostError, reap
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self, Unpack
 
     from ..result import Reason, Result
+    from .arguments import ExecArguments
     from .cancel import Cancel
     from .messages import Message
     from .pool import Worker
@@ -150,19 +152,14 @@ class Container:
         self,
         args: Sequence[str] | str,
         *,
-        shell: bool = False,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] = "",
-        user: str | int = "",
-        tty: bool | tuple[int, int] = False,
         timeout: float | None = None,
-        **streams: Unpack[StreamArguments],
+        **given: Unpack[ExecArguments],
     ) -> Result:
         """
         Run another program in the container, to its end.
 
-        args, env, cwd, timeout and streams are as for `run`; what is not given is as for the
-        container's own program.
+        args, timeout, shell, env, cwd and the streams are as for `run`; what is not given is as for
+        the container's own program.
 
         user  "UID", "UID:GID", or names that /etc/passwd and /etc/group of the container have
         tty   give it a terminal, of so many (rows, columns) if they are given: stdin is typed into
@@ -171,25 +168,20 @@ class Container:
         After a timeout only the program itself is killed, not what it has started: that runs until
         the container ends. Raises StateError if the container is not running.
         """
-        call = self._call(timeout, streams)
-        return self._exec(call, self._exec_request(args, shell, env, cwd, user, tty))
+        request, streams = self._exec_request(args, given)
+        return self._exec(self._call(timeout, streams), request)
 
     async def exec_async(
         self,
         args: Sequence[str] | str,
         *,
-        shell: bool = False,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] = "",
-        user: str | int = "",
-        tty: bool | tuple[int, int] = False,
         timeout: float | None = None,
-        **streams: Unpack[StreamArguments],
+        **given: Unpack[ExecArguments],
     ) -> Result:
         """Like `exec`, in an asyncio task; cancelling it kills the program at once."""
         from .aio import in_thread
 
-        request = self._exec_request(args, shell, env, cwd, user, tty)
+        request, streams = self._exec_request(args, given)
         return await in_thread(
             lambda cancel: self._exec(self._call(timeout, streams, cancel), request)
         )
@@ -198,16 +190,11 @@ class Container:
         self,
         args: Sequence[str] | str,
         *,
-        shell: bool = False,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] = "",
-        user: str | int = "",
-        tty: bool | tuple[int, int] = False,
         timeout: float | None = None,
-        **streams: Unpack[StreamArguments],
+        **given: Unpack[ExecArguments],
     ) -> Stream:
         """Like `exec`, to iterate over the program's output: see the function `stream`."""
-        request = self._exec_request(args, shell, env, cwd, user, tty)
+        request, streams = self._exec_request(args, given)
         return Stream(
             self._streaming(timeout, streams),
             lambda call: self._begin_exec(call, request),
@@ -316,23 +303,22 @@ class Container:
             raise lost.error from None
 
     def _exec_request(
-        self,
-        args: Sequence[str] | str,
-        shell: bool,
-        env: Mapping[str, str] | None,
-        cwd: str | os.PathLike[str],
-        user: str | int,
-        tty: bool | tuple[int, int],
-    ) -> Message:
-        words = arguments.command(args, shell)
-        return {
+        self, args: Sequence[str] | str, given: ExecArguments
+    ) -> tuple[Message, StreamArguments]:
+        """The request, and what is left: the streams. Raises UsageError."""
+        program = {key: value for key, value in given.items() if key in Program.FIELDS}
+        streams = {key: value for key, value in given.items() if key not in program}
+        wanted = Program(**program)  # type: ignore[arg-type]
+        words = arguments.command(args, wanted.shell)
+        request: Message = {
             "verb": "exec",
             "args": words or arguments.command((), shell=False),
-            "env": arguments.environment(env),
-            "cwd": arguments.directory(cwd),
-            "user": arguments.user(user),
-            "tty": arguments.terminal(tty),
+            "env": arguments.environment(wanted.env),
+            "cwd": arguments.directory(wanted.cwd),
+            "user": arguments.user(wanted.user),
+            "tty": arguments.terminal(wanted.tty),
         }
+        return request, streams  # type: ignore[return-value]
 
     def _config(self, until: Until) -> str:
         """The text of the configuration, "" for the bundle's own."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from .container import Container
+from .streams import Wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Unpack
 
-    from ..options import Options
     from ..result import Result
+    from .arguments import RunArguments
     from .stream import Stream
     from .streams import StreamArguments
 
@@ -20,19 +21,14 @@ def run(
     bundle: str | os.PathLike[str],
     args: Sequence[str] | str | None = None,
     *,
-    shell: bool = False,
-    env: Mapping[str, str] | None = None,
-    cwd: str | os.PathLike[str] = "",
     timeout: float | None = None,
-    id: str = "",
-    options: Options | None = None,
-    **streams: Unpack[StreamArguments],
+    **given: Unpack[RunArguments],
 ) -> Result:
     """
     Run a bundle to its end, and leave nothing behind.
 
-    args        a list of words, or, with shell, one line for the container's /bin/sh; by default,
-                the command of the configuration
+    args        a list of words; by default, the command of the configuration
+    shell       True if args is one line for the container's /bin/sh
     env         added to the environment of the configuration
     cwd         the working directory, instead of that of the configuration
     timeout     seconds for all of it, hooks included
@@ -57,7 +53,7 @@ def run(
     PycontainErrors. What else ends the call, such as KeyboardInterrupt or an error of a function
     that takes output, ends the container, too.
     """
-    made = Container(bundle, args, shell=shell, env=env, cwd=cwd, id=id, options=options)
+    made, streams = _made(bundle, args, given)
     with made as container:
         return container.run(timeout=timeout, **streams)
 
@@ -66,13 +62,8 @@ async def run_async(
     bundle: str | os.PathLike[str],
     args: Sequence[str] | str | None = None,
     *,
-    shell: bool = False,
-    env: Mapping[str, str] | None = None,
-    cwd: str | os.PathLike[str] = "",
     timeout: float | None = None,
-    id: str = "",
-    options: Options | None = None,
-    **streams: Unpack[StreamArguments],
+    **given: Unpack[RunArguments],
 ) -> Result:
     """
     Like `run`, in an asyncio task, with a thread of its own until the container is deleted.
@@ -80,7 +71,7 @@ async def run_async(
     Cancelling the task ends the container at once; the task ends when nothing is left of it.
     Functions that take output are called in that thread.
     """
-    made = Container(bundle, args, shell=shell, env=env, cwd=cwd, id=id, options=options)
+    made, streams = _made(bundle, args, given)
     async with made as container:
         return await container.run_async(timeout=timeout, **streams)
 
@@ -89,13 +80,8 @@ def stream(
     bundle: str | os.PathLike[str],
     args: Sequence[str] | str | None = None,
     *,
-    shell: bool = False,
-    env: Mapping[str, str] | None = None,
-    cwd: str | os.PathLike[str] = "",
     timeout: float | None = None,
-    id: str = "",
-    options: Options | None = None,
-    **streams: Unpack[StreamArguments],
+    **given: Unpack[RunArguments],
 ) -> Stream:
     """
     Run a bundle, and iterate over the lines (bytes) of its standard output as they come.
@@ -108,5 +94,14 @@ def stream(
     `async with` and `async for` work, too. The arguments are those of `run`; what is printed on
     standard error is captured, if nothing else is said. See Stream.
     """
-    made = Container(bundle, args, shell=shell, env=env, cwd=cwd, id=id, options=options)
+    made, streams = _made(bundle, args, given)
     return made.run_stream(timeout=timeout, **streams)
+
+
+def _made(
+    bundle: str | os.PathLike[str], args: Sequence[str] | str | None, given: RunArguments
+) -> tuple[Container, StreamArguments]:
+    """The container, and what is left of the arguments: the streams."""
+    streams = {key: value for key, value in given.items() if key in Wanted.FIELDS}
+    rest = {key: value for key, value in given.items() if key not in streams}
+    return Container(bundle, args, **rest), streams  # type: ignore[arg-type, return-value]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 
-from .cancel import Cancel
+from .lines import LineIterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
 
     from ..result import Result
     from .call import Call
+    from .cancel import Cancel
 
-_LONGEST = 1 << 20  # bytes of a line
 
-
-class Stream:
+class Stream(LineIterator):
     """
     The lines (bytes) of a program's standard output, as they come.
 
@@ -38,50 +35,10 @@ class Stream:
         result: Callable[[Call], Result],
         end: Callable[[Call], None],
     ) -> None:
+        super().__init__()
         self.result: Result | None = None
         self._make, self._begin, self._result_of, self._end = call, begin, result, end
         self._call: Call | None = None
-        self._cancel: Cancel | None = None
-        self._output = _Lines()  # of its own, so that no cycle keeps this object
-        self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self._next()
-        if line is None:
-            raise StopIteration
-        return line
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        from .aio import to_end
-
-        await to_end(self.close, kind)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        from .aio import in_thread
-
-        if self._output.lines:
-            return self._output.lines.popleft()
-        if self._cancel is None and not self._closed:
-            self._cancel = Cancel()
-        line = await in_thread(lambda _: self._next(), self._cancel)
-        if line is None:
-            raise StopAsyncIteration
-        return line
 
     def __del__(self) -> None:
         if not sys.is_finalizing():  # then the worker deletes the container
@@ -122,24 +79,3 @@ class Stream:
         elif not self._output.flush():
             self.result = self._result_of(self._call)
             self.close()
-
-
-class _Lines:
-    """Divides output into lines."""
-
-    def __init__(self) -> None:
-        self.lines: deque[bytes] = deque()
-        self.rest = b""
-
-    def __call__(self, piece: bytes) -> None:
-        *lines, self.rest = (self.rest + piece).split(b"\n")
-        self.lines += [line + b"\n" for line in lines]
-        if len(self.rest) > _LONGEST:
-            self.flush()
-
-    def flush(self) -> bool:
-        """Make a line of what has no end yet; returns whether there was any."""
-        rest, self.rest = self.rest, b""
-        if rest:
-            self.lines.append(rest)
-        return bool(rest)

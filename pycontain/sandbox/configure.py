@@ -23,22 +23,13 @@ if TYPE_CHECKING:
     Json = dict[str, object]
 
 HOSTNAME = "sandbox"
+MOST_PACKAGES = 10  # directories, for which a root file system has mount points
 _TAKES_SPACE_UNCOUNTED = ("memfd_create", "memfd_secret", "msgget", "semget", "shmget")
 _REACHES_OTHERS = ("name_to_handle_at", "process_vm_readv", "process_vm_writev", "ptrace")
 _DENIED = frozenset((*_TAKES_SPACE_UNCOUNTED, *_REACHES_OTHERS, "personality", "syslog"))
 
 # What a pool's first process needs: mounts, namespaces and users of its children.
 SERVER_CAPABILITIES = ("NET_ADMIN", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN")
-
-_FIRST_USER = 0x7000_0000  # above what distributions and container engines give out
-_USERS_EACH = 256  # of a program, whose pid is below 2^22
-
-
-def user(slot: int) -> int:
-    """A user id that only one sandbox of this program has: RLIMIT_NPROC counts by user."""
-    if not 0 <= slot < _USERS_EACH:
-        raise UsageError("are too many sandboxes at once", value=str(slot + 1))
-    return _FIRST_USER + os.getpid() * _USERS_EACH + slot
 
 
 def configuration(
@@ -164,7 +155,14 @@ def _join(linux: Json, path: str) -> None:
 
 
 def packages(directories: Sequence[str | os.PathLike[str]]) -> tuple[list[str], list[Json]]:
-    """Where the sandbox sees directories of Python packages, and their mounts."""
+    """Where directories of Python packages are seen inside, and their mounts. Raises UsageError."""
+    if isinstance(directories, (str, bytes)):
+        raise UsageError("is not a list of directories", at="packages", value=repr(directories))
+    if len(directories) > MOST_PACKAGES:
+        raise UsageError(f"has more than {MOST_PACKAGES} directories", at="packages")
+    for directory in directories:
+        if not os.path.isdir(directory):
+            raise UsageError("is not a directory", at="packages", value=os.fspath(directory))
     paths = [f"/packages/{number}" for number in range(len(directories))]
     return paths, [
         bind(os.path.realpath(directory), path, "ro")

@@ -21,6 +21,7 @@ from ..lean.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Literal
 
     Kind = Literal["file", "directory", "link", "other"]
@@ -127,6 +128,16 @@ class Files:
         if len(found) > _ENTRIES:
             raise StateError(f"has more than {_ENTRIES} entries", at=path)
         return sorted(found, key=lambda entry: entry.name)
+
+    def collected(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """The content of those of these files that exist."""
+        found = {}
+        for path in paths:
+            try:
+                found[path] = self.read(path)
+            except (KernelError, StateError):
+                continue  # no such file was written
+        return found
 
     def _regular(self, path: str) -> int:
         """A file for reading; opening what is not regular could wait or have effects."""

@@ -6,9 +6,9 @@ import os
 import select
 import socket
 
-from ..errors import KernelError, PycontainError, StateError
+from ..errors import PycontainError
 from ..library import forks
-from . import configure
+from . import users
 from .files import Files
 from .supervise import Watch, request
 
@@ -16,32 +16,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .limits import Limits
     from .result import SandboxResult
     from .server import Server
+    from .setup import Setup
 
 
 class Copy:
     """
     A copy, which waits for its code: its files, cgroup, descriptors and user.
 
-    slot  which of the pool's users it has
+    uid  its user
     """
 
-    def __init__(self, server: Server, limits: Limits, slot: int) -> None:
+    def __init__(self, server: Server, setup: Setup) -> None:
         """Have it made; nothing is waited for. Raises StateError, KernelError."""
-        self.slot = slot
-        uid = configure.user(slot)
-        self.files = Files(limits.disk, uid)
-        self.cgroup = server.cgroup_for_run(limits)
-        self.watch = Watch(limits, server.held, self.files, self.cgroup)
+        self._server = server
+        self.uid = users.take()
+        self.files = Files(setup.limits.disk, self.uid)
+        self._network = setup.network()
+        self.cgroup = server.cgroup_for_run(setup.limits)
+        self.watch = Watch(setup.limits, setup.held, self.files, self.cgroup)
         self.watch.overhead = 1  # the first process
         self._reported = False
         with forks.making:
             theirs = self._channels()
             forks.share(self)
+            joined = setup.joined(self._network)
             try:
-                server.begin(limits, uid, "once", [*theirs, self.cgroup.fd, self.files.fd])
+                given = [*theirs, self.cgroup.fd, self.files.fd, *joined]
+                server.begin(setup.limits, self.uid, "once", given)
             except BaseException:
                 self.close()
                 raise
@@ -70,6 +73,9 @@ class Copy:
         poll.register(self.watch.ended, select.POLLIN)
         return bool(poll.poll(0))
 
+    def await_ready(self) -> None:
+        """Its server has started, and nothing else takes time."""
+
     def start(self, code: bytes, stdin: bytes) -> None:
         """Send the code."""
         self.watch.begin(request(code, stdin))
@@ -78,12 +84,7 @@ class Copy:
         """Watch it until it has ended. Raises PycontainError if it could not start."""
         self.watch.serve()
         result = self.watch.result(*self._report(self.watch.ended))
-        found = {}
-        for path in collect:
-            try:
-                found[path] = self.files.read(path)
-            except (KernelError, StateError):
-                continue  # it has not written such a file
+        found = self.files.collected(collect)
         return result.replace(files=found) if found else result
 
     def _report(self, fd: int) -> tuple[int, int, int]:
@@ -113,3 +114,7 @@ class Copy:
         if not self._reported:
             self.cgroup.kill()
         self.cgroup.close()
+        if self._network is not None:
+            self._network.close()
+        users.give(self.uid)
+        self._server.has_ended(self.cgroup)

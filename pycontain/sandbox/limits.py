@@ -24,6 +24,23 @@ from ..cgroup import controllers, place
 from ..errors import UsageError
 from ..lean.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict, Unpack
+
+    class LimitArguments(TypedDict, total=False):
+        """The fields of `Limits` as callers give them: None for the default, 0 for no limit."""
+
+        memory: str | int | None
+        cpus: float | None
+        pids: int | None
+        disk: str | int | None
+        open_files: int | None
+        timeout: float | None
+        cpu: float | None
+        output: str | int | None
+
+
 DATA = "RLIMIT_DATA"
 _MIB = 1 << 20
 _LEAST_MEMORY = 16 * _MIB  # an interpreter takes about ten
@@ -33,35 +50,31 @@ class Limits(Record):
     """
     What a run may use. 0 means no limit, except for disk.
 
-    memory   bytes, swap included; the files of the sandbox are part of it on cgroup v2
-    cpus     processors' worth of time, such as 1.5
-    pids     processes and threads
-    disk     bytes of files, in /work, /tmp and /dev/shm together
-    files    open files of each process
-    timeout  seconds of wall time
-    cpu      seconds of processor time
-    output   bytes of standard output and standard error together
+    memory      bytes, swap included; the files of the sandbox are part of it on cgroup v2
+    cpus        processors' worth of time, such as 1.5
+    pids        processes and threads
+    disk        bytes of files, in /work, /tmp and /dev/shm together
+    open_files  of each process
+    timeout     seconds of wall time
+    cpu         seconds of processor time
+    output      bytes of standard output and standard error together
     """
 
     memory: int = 256 * _MIB
     cpus: float = 1.0
     pids: int = 64
     disk: int = 64 * _MIB
-    files: int = 256
+    open_files: int = 256
     timeout: float = 30.0
     cpu: float = 0.0
     output: int = 16 * _MIB
 
 
-def limits(**given: str | float | None) -> Limits:
-    """
-    The limits from what a caller has given; None stands for the default.
-
-    Sizes can be texts such as "256M". Raises UsageError.
-    """
+def limits(**given: Unpack[LimitArguments]) -> Limits:
+    """The limits that a caller has given. Sizes can be texts such as "256M". Raises UsageError."""
     default = Limits()
     chosen = {
-        name: _number(name, value, type(getattr(default, name)))
+        name: _number(name, value, type(default.fields()[name]))
         for name, value in given.items()
         if value is not None
     }
@@ -80,7 +93,7 @@ def with_timeout(given: Limits, timeout: float | None) -> Limits:
     return given.replace(timeout=_number("timeout", timeout, float))
 
 
-def _number(name: str, value: str | float, kind: type) -> int | float:
+def _number(name: str, value: object, kind: type) -> int | float:
     if isinstance(value, str):
         return units.size(value, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -124,8 +137,8 @@ class Held:
     def rlimits(self, limits: Limits) -> list[tuple[str, int]]:
         """(name, value) of the limits of each process."""
         found = [("RLIMIT_CORE", 0)]
-        if limits.files:
-            found.append(("RLIMIT_NOFILE", limits.files))
+        if limits.open_files:
+            found.append(("RLIMIT_NOFILE", limits.open_files))
         if limits.cpu:
             found.append(("RLIMIT_CPU", math.ceil(limits.cpu)))
         if "memory" not in self.names and limits.memory:

@@ -23,6 +23,7 @@ from ..kernel import const as c
 from ..kernel.descriptors import close_owned
 from ..kernel.mounts import Tree
 from ..kernel.safe_path import open_directory
+from .configure import MOST_PACKAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _show(rootfs: str) -> None:
     try:
         for name in _OURS:
             os.mkdir(name, 0o755, dir_fd=target)
-        for number in range(10):
+        for number in range(MOST_PACKAGES):
             os.mkdir(f"packages/{number}", 0o755, dir_fd=target)
         with os.scandir(source) as entries:
             for entry in entries:

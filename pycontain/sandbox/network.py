@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PORT = 3128
+# What tells programs of the proxy.
+VARIABLES = dict.fromkeys(
+    ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), f"http://127.0.0.1:{_PORT}"
+)
 _HEAD = 16 << 10  # bytes of a request's first line and fields
 _CONNECTIONS = 64  # at once
 _PATIENCE = 60.0  # seconds without a byte
@@ -42,20 +46,19 @@ class Network:
     """
     A network namespace, and the proxy that listens in it.
 
-    allowed  "HOST:PORT" each; "*.HOST" stands for all names below
+    allowed    the places (`places`)
+    namespace  a descriptor of it
 
     A name that leads to this host itself or to its link (the metadata service of a cloud is there)
     is refused, unless the list has that address or "localhost".
     """
 
-    def __init__(self, allowed: Sequence[str]) -> None:
-        """Raises UsageError for an entry that is not HOST:PORT, KernelError, OSError."""
-        if isinstance(allowed, str):
-            raise UsageError("is not a list of HOST:PORT", at="network", value=repr(allowed))
-        self.allowed = [_place(entry) for entry in allowed]
+    def __init__(self, allowed: Sequence[tuple[str, int]]) -> None:
+        """Raises KernelError, OSError."""
+        self.allowed = allowed
         self._places = threading.BoundedSemaphore(_CONNECTIONS)
         self._error: BaseException | None = None
-        self._namespace = -1
+        self.namespace = -1
         self._listener: socket.socket
         thread = threading.Thread(target=self._make)  # it enters the namespace for good
         thread.start()
@@ -71,20 +74,14 @@ class Network:
             calls.unshare(c.CLONE_NEWNET)
             net.loopback_up()
             self._listener = socket.create_server(("127.0.0.1", _PORT), backlog=_CONNECTIONS)
-            self._namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self.namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         except BaseException as error:
             self._error = error
 
     @property
     def path(self) -> str:
         """The path of the namespace, for the configuration."""
-        return f"/proc/{os.getpid()}/fd/{self._namespace}"
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The variables that tell programs of the proxy."""
-        names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-        return dict.fromkeys(names, f"http://127.0.0.1:{_PORT}")
+        return f"/proc/{os.getpid()}/fd/{self.namespace}"
 
     def close(self) -> None:
         """End the proxy; its connections end with the sandbox's programs."""
@@ -96,7 +93,7 @@ class Network:
     def close_copy(self) -> None:
         """In a forked child: close what belongs to the program."""
         self._listener.close()
-        close_owned(self, "_namespace")
+        close_owned(self, "namespace")
 
     # --- the proxy -----------------------------------------------------------------------------
 
@@ -168,6 +165,21 @@ class Network:
             if port == its_port and (host == allowed or below):
                 return allowed
         return None
+
+
+def places(wanted: Sequence[str] | None) -> list[tuple[str, int]] | None:
+    """
+    The places in a list of "HOST:PORT", where "*.HOST" stands for all names below; None for None.
+
+    Raises UsageError for an entry that is not HOST:PORT.
+    """
+    if wanted is None:
+        return None
+    if isinstance(wanted, str):
+        remedy = 'write ["example.org:443"] or "host"'
+        why = "is not a list of HOST:PORT"
+        raise UsageError(why, at="network", value=repr(wanted), remedy=remedy)
+    return [_place(entry) for entry in wanted]
 
 
 def _place(entry: str) -> tuple[str, int]:

@@ -4,49 +4,99 @@
     with pycontain.Pool(2, imports=["json", "statistics"]) as pool:
         print(pool.run("statistics.mean([1, 2, 6])").value)
 
-Each run is isolated as in a container of its own (`inside.forkserver`), and limited as any sandbox.
-Copies wait ready, isolated and confined, for their code; one is used for one run, and the next is
-made while it runs.
+Each run is isolated as in a container of its own, and limited as any sandbox. What waits for its
+code, isolated and confined, is a copy of one prepared interpreter (`inside.forkserver`), or, with
+an image or a directory, a whole container (`sandbox.prepared`). It is used for one run; the next
+one is made meanwhile.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
-from ..errors import Interrupted, StateError, UsageError
+from ..errors import Interrupted, PycontainError, StateError, UsageError
 from ..library import forks
 from ..library.aio import in_thread, to_end
 from . import log
-from .fork import Copy
-from .limits import Held, limits, with_timeout
+from .limits import with_timeout
+from .prepared import Containers
 from .server import Server
+from .setup import Setup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn, Self
+    from typing import NoReturn, Protocol, Self, Unpack
 
-    from ..cgroup.tree import Cgroup
     from ..library.cancel import Cancel
+    from .files import Files
     from .result import SandboxResult
+    from .setup import SandboxArguments
+    from .supervise import Watch
+
+    class Run(Protocol):
+        """A run that waits for its code."""
+
+        uid: int
+        files: Files
+
+        @property
+        def watch(self) -> Watch:
+            """What it reads and writes, and its limits."""
+
+        @property
+        def has_ended(self) -> bool:
+            """Whether it is of no use any more."""
+
+        def await_ready(self) -> None:
+            """Wait until it has started. Raises HostError if it has failed."""
+
+        def start(self, code: bytes, stdin: bytes) -> None:
+            """Send the code."""
+
+        def to_end(self, collect: Sequence[str]) -> SandboxResult:
+            """Watch it until it has ended."""
+
+        def close(self) -> None:
+            """End it, if it has not ended, and leave nothing."""
+
+    class Source(Protocol):
+        """
+        What makes runs.
+
+        is_slow  whether making and closing one takes so long that a thread does it
+        """
+
+        @property
+        def is_slow(self) -> bool: ...
+
+        @property
+        def is_usable(self) -> bool:
+            """Whether its interpreter is alive, not worn out, and not upgraded since."""
+
+        def make(self) -> Run:
+            """Another run. Raises PycontainError."""
+
+        def retire(self) -> None:
+            """End when what was made has ended."""
+
+        def close(self) -> None:
+            """End, and all that was made."""
+
 
 _TURN = 0.1  # seconds between looks whether a call that waits was cancelled
-_RUNS_OF_A_SERVER = 5000  # its copies share their addresses and the seed of hash()
 
 
 class Pool:
     """
     Runs Python code in copies of a prepared interpreter, up to `size` at once.
 
-    size      how many runs there can be at once; further calls wait
-    imports   modules that the interpreter has imported already
-    packages  directories of the host with further modules, which are seen read-only
-    env       further environment variables
-    record    a file to which a line of JSON is added for each run (`sandbox.log`)
-    memory, cpus, pids, disk, open_files, timeout, cpu, output
-              the limits of each run (`sandbox.limits`); None for the default, 0 for none
+    size     how many runs there can be at once; further calls wait
+    imports  modules that the interpreter has imported already
+
+    Further arguments are those of `Sandbox`, but for the files, which are each run's own. With
+    image or rootfs the interpreter is the first python3 in its PATH, Python 3.8 or later.
 
     Raises HostError if the interpreter does not become ready, UsageError for an impossible limit.
     """
@@ -56,38 +106,38 @@ class Pool:
         size: int = 2,
         *,
         imports: Sequence[str] = (),
-        packages: Sequence[str | os.PathLike[str]] = (),
-        env: Mapping[str, str] | None = None,
-        record: str | os.PathLike[str] | None = None,
-        memory: str | int | None = None,
-        cpus: float | None = None,
-        pids: int | None = None,
-        disk: str | int | None = None,
-        open_files: int | None = None,
-        timeout: float | None = None,
-        cpu: float | None = None,
-        output: str | int | None = None,
+        **given: Unpack[SandboxArguments],
     ) -> None:
-        if not 1 <= size <= 100:
-            raise UsageError("is not between 1 and 100", at="size", value=str(size))
-        self.limits = limits(
-            memory=memory, cpus=cpus, pids=pids, disk=disk, files=open_files,
-            timeout=timeout, cpu=cpu, output=output,
-        )  # fmt: skip
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 100:
+            raise UsageError("is not between 1 and 100", at="size", value=repr(size))
+        if isinstance(imports, (str, bytes)):
+            remedy = f"give [{imports!r}]"
+            raise UsageError(
+                "is no list of names", at="imports", value=repr(imports), remedy=remedy
+            )
+        self._setup = Setup(given)
+        self.limits = self._setup.limits
         self.size = size
-        self._held = Held()
-        self._record = record
-        self._prepared = tuple(imports), tuple(packages), dict(env or {})
+        self._imports = tuple(imports)
         self._turns = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()
-        self._slots = list(range(2 * size))  # of those that run, and of those that are ready
-        self._ready: list[Copy] = []
-        self._spent: list[Cgroup] = []
+        self._ready: list[Run] = []
+        self._coming = 0  # how many are being made for it
+        self._behind: set[threading.Thread] = set()
         self._closed = False
-        self._server = self._new_server()
+        try:
+            self._source: Source = self._new_source()
+        except BaseException:
+            self._setup.close()
+            raise
         forks.share(self)
-        for _ in range(size):
-            self._ready.append(self._copy())
+        try:
+            for _ in range(size):
+                self._ready.append(self._source.make())
+            self._ready[0].await_ready()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +162,10 @@ class Pool:
             self._closed = True
             self._discard_ready()
         forks.unshare(self)
-        self._server.close()
+        self._source.close()
+        for thread in list(self._behind):
+            thread.join()
+        self._setup.close()
 
     def close_copy(self) -> None:
         """In a forked child: the pool is the program's, and closed here."""
@@ -169,79 +222,97 @@ class Pool:
         chosen = with_timeout(self.limits, timeout)
         self._await_turn(cancel)
         try:
-            copy = self._take()
+            run = self._take()
             try:
-                copy.watch.limits = chosen
-                copy.watch.cancel = -1 if cancel is None else cancel.fd
+                run.watch.limits = chosen
+                run.watch.cancel = -1 if cancel is None else cancel.fd
                 for path, content in files.items():
-                    copy.files.write(path, content)
-                copy.start(data, stdin)
-                self._refill()
-                result = copy.to_end(collect)
+                    run.files.write(path, content)
+                run.start(data, stdin)
+                if not self._source.is_slow:
+                    self._refill()
+                result = run.to_end(collect)
             finally:
-                self._give_back(copy)
+                self._give_back(run)
         finally:
             self._turns.release()
-        return log.noted("pool", data, result, self._record)
+        return log.noted("pool", data, result, self._setup.record)
 
     def _await_turn(self, cancel: Cancel | None) -> None:
         while not self._turns.acquire(timeout=_TURN):
             if cancel is not None and cancel.is_set:
                 raise Interrupted("was cancelled", at="the run")
 
-    # --- copies --------------------------------------------------------------------------------
+    # --- what waits ----------------------------------------------------------------------------
 
-    def _take(self) -> Copy:
-        """A copy that is ready, or a new one; a server that has died is replaced."""
+    def _take(self) -> Run:
+        """
+        A run that waits, or a new one.
+
+        An interpreter that has died, that has served long enough, or that was upgraded since is
+        replaced before; what still runs in it goes on.
+        """
         with self._lock:
             if self._closed:
                 raise StateError("is closed", at="the pool")
-            if not self._server.alive or self._server.runs >= _RUNS_OF_A_SERVER:
+            if not self._source.is_usable:
                 self._discard_ready()
-                self._server.close()
-                self._server = self._new_server()
+                self._source.retire()
+                self._source = self._new_source()
             while self._ready:
-                copy = self._ready.pop(0)
-                if not copy.has_ended:
-                    return copy
-                self._drop(copy)
-            return self._copy()
+                run = self._ready.pop(0)
+                if not run.has_ended:
+                    return run
+                run.close()
+            source = self._source
+        return source.make()
 
     def _refill(self) -> None:
-        """Have another copy made, while this thread waits for its run."""
+        """Have another one made."""
         with self._lock:
-            if self._closed or len(self._ready) >= self.size:
+            if self._closed or len(self._ready) + self._coming >= self.size:
                 return
-            try:
-                self._ready.append(self._copy())
-            except StateError:
-                return  # the interpreter has just died: the next call replaces it
-
-    def _give_back(self, copy: Copy) -> None:
-        """Clean up after a copy, and after earlier ones whose processes have now gone."""
-        with self._lock:
-            self._drop(copy)
-            self._spent = [each for each in self._spent if not Server.remove_if_empty(each)]
-
-    def _copy(self) -> Copy:
-        slot = self._slots.pop()
+            self._coming += 1
+            source = self._source
+        made: Run | None = None
         try:
-            return Copy(self._server, self.limits, slot)
-        except BaseException:
-            self._slots.append(slot)
-            raise
+            made = source.make()
+        except PycontainError:
+            pass  # the interpreter has died: the next call replaces it, or says why not
+        with self._lock:
+            self._coming -= 1
+            wanted = not self._closed and source is self._source
+            if made is not None and wanted:
+                self._ready.append(made)
+        if made is not None and not wanted:
+            made.close()
 
-    def _drop(self, copy: Copy) -> None:
-        copy.close()
-        self._slots.append(copy.slot)
-        self._spent.append(copy.cgroup)
+    def _give_back(self, run: Run) -> None:
+        """Throw away what is used up."""
+        if not self._source.is_slow:
+            run.close()
+            return
+        thread = threading.Thread(target=self._replace, args=(run,), name="pycontain")
+        with self._lock:
+            self._behind.add(thread)
+        thread.start()
+
+    def _replace(self, run: Run) -> None:
+        """Throw one away, and have another one made, while the caller has its result."""
+        try:
+            run.close()
+            self._refill()
+        finally:
+            with self._lock:
+                self._behind.discard(threading.current_thread())
 
     def _discard_ready(self) -> None:
         while self._ready:
-            self._drop(self._ready.pop())
+            self._ready.pop().close()
 
-    def _new_server(self) -> Server:
+    def _new_source(self) -> Source:
         began = time.perf_counter()
-        server = Server(*self._prepared, self._held)
+        kind = Containers if self._setup.rootfs else Server
+        made: Source = kind(self._setup, self._imports)
         log.LOGGER.debug("an interpreter is ready after %.3f s", time.perf_counter() - began)
-        return server
+        return made

@@ -30,6 +30,7 @@ from ..errors import HostError
 from ..kernel import calls, elf, seal
 from ..kernel.descriptors import release_lock
 from ..kernel.safe_path import open_directory
+from .configure import MOST_PACKAGES
 
 BASE = "/var/lib/pycontain/roots"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -46,7 +47,7 @@ _LEFT_OUT = (
 )  # fmt: skip
 _EMPTY = (
     "dev", "etc", "proc", "run", "server/pycontain", "server/packages", "sys", "tmp", "work",
-    *(f"packages/{number}" for number in range(10)),
+    *(f"packages/{number}" for number in range(MOST_PACKAGES)),
 )  # fmt: skip
 _ETC = {
     "passwd": "root:x:0:0:root:/:/usr/sbin/nologin\n",
@@ -83,18 +84,32 @@ def python_root() -> str:
     """
     The path of the root file system, which is created if missing, and kept while this program runs.
 
+    It is another one once the interpreter or its standard library were upgraded. If they were moved
+    or removed, it is the last one.
+
     Raises HostError if others than root could change it, or if the interpreter has no standard
     library beside it.
     """
     with _lock:
-        if not _found:
+        try:
             path = f"{BASE}/{_key()}"
+        except FileNotFoundError as error:
+            if not _found:
+                why = "has been moved or removed since this program started"
+                remedy = "start the program again"
+                raise HostError(
+                    why, at="the interpreter", value=str(error.filename), remedy=remedy
+                ) from None
+            return next(reversed(_found))
+        if path not in _found:
             _found[path] = _taken(path)
-        return next(iter(_found))
+        return path
 
 
 _lock = threading.Lock()
-_found: dict[str, int] = {}  # its path, and a descriptor with a shared lock
+_found: dict[str, int] = {}  # paths, each with a descriptor that has a shared lock
+
+_sources: list[str] = []
 
 
 def _taken(path: str) -> int:
@@ -132,8 +147,9 @@ def _remove_unused() -> None:
 
 def _key() -> str:
     """What the copies are made from: files, by their inodes and times, and our own code."""
-    sources = [_interpreter(), f"{_stdlib()}/os.py", _inside(), __file__]
-    entries = [seal.entry(path, os.stat(path)) for path in sources]
+    if not _sources:
+        _sources.extend((_interpreter(), f"{_stdlib()}/os.py", _inside(), __file__))
+    entries = [seal.entry(path, os.stat(path)) for path in _sources]
     return hashlib.sha256("//".join([*entries, sys.version]).encode()).hexdigest()[:16]
 
 
@@ -217,11 +233,14 @@ def _shared_libraries() -> list[str]:
     modules = f"{_stdlib()}/lib-dynload"
     done = subprocess.run(
         [_interpreter(), "-IS", "-c", _PROBE, modules, *_EXPECTED],
-        check=True,
+        check=False,
         capture_output=True,
         stdin=subprocess.DEVNULL,
         cwd="/",
     )
+    if done.returncode:
+        why = "does not run with its standard library alone"
+        raise HostError(why, at="the interpreter", value=_interpreter())
     loaded: list[str] = json.loads(done.stdout)
     return [file for file in loaded if os.path.dirname(file) != modules]
 

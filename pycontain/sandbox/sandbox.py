@@ -8,27 +8,26 @@ import threading
 from ..errors import ProgramError, StateError, UsageError
 from ..library import forks
 from ..library.aio import in_thread, to_end
-from . import configure, log, root
-from .container import Contained
+from . import log, users
 from .files import Files
-from .image import Unpacked
-from .limits import Held, limits, with_timeout
-from .namespace import PLACE, ROOT, Namespace
-from .network import Network
+from .limits import with_timeout
+from .namespace import Namespace
 from .session import Session
+from .setup import Setup
 from .stream import Stream
 from .supervise import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Literal, NoReturn, Self
+    from typing import NoReturn, Self, Unpack
 
     from ..library.cancel import Cancel
+    from .container import Contained
     from .files import Entry
+    from .network import Network
     from .result import SandboxResult
-
-_FLAGS = "-BISXutf8"
+    from .setup import SandboxArguments
 
 
 class Sandbox:
@@ -49,61 +48,34 @@ class Sandbox:
     files     what /work has at the beginning
     packages  directories of the host with Python packages, which are seen read-only
     network   None for a loopback device alone, "host" for the host's network, or a list of the
-              places, "HOST:PORT", that a proxy lets it connect to (`sandbox.network`)
+              places, "HOST:PORT", that a proxy lets it connect to; "*.HOST" stands for all below
     env       further environment variables
     record    a file to which a line of JSON is added for each run (`sandbox.log`)
     memory, cpus, pids, disk, open_files, timeout, cpu, output
-              the limits of each run (`sandbox.limits`); None for the default, 0 for none
+              the limits of each run (`Limits`); None for the default, 0 for none
 
-    Raises UsageError for what cannot be, HostError for what this host does not have.
+    Raises UsageError for what cannot be, HostError for what this host does not have, TypeError for
+    an argument that does not exist.
     """
 
     def __init__(
         self,
         *,
-        image: str | None = None,
-        rootfs: str | os.PathLike[str] | None = None,
-        python: bool | None = None,
         files: Mapping[str, bytes] | None = None,
-        packages: Sequence[str | os.PathLike[str]] = (),
-        network: Literal["host"] | Sequence[str] | None = None,
-        env: Mapping[str, str] | None = None,
-        record: str | os.PathLike[str] | None = None,
-        memory: str | int | None = None,
-        cpus: float | None = None,
-        pids: int | None = None,
-        disk: str | int | None = None,
-        open_files: int | None = None,
-        timeout: float | None = None,
-        cpu: float | None = None,
-        output: str | int | None = None,
+        **given: Unpack[SandboxArguments],
     ) -> None:
-        _require_one(image, rootfs, python)
-        self.limits = limits(
-            memory=memory, cpus=cpus, pids=pids, disk=disk, files=open_files,
-            timeout=timeout, cpu=cpu, output=output,
-        )  # fmt: skip
-        self._image = None if image is None else Unpacked(image)
-        own_root = "" if rootfs is None else os.path.abspath(rootfs)
-        self._own_root = own_root if self._image is None else self._image.rootfs
-        self._env = {**(self._image.env if self._image else {}), **(env or {})}
-        self._packages = packages
-        self._proxy = None if network is None or network == "host" else Network(network)
-        self._network = "host" if network == "host" else "none"
-        if self._proxy is not None:
-            self._network = self._proxy.path
-            self._env = {**self._proxy.env, **self._env}
-        self._record = record
-        self._held = Held()
+        self._setup = Setup(given)
+        self.limits = self._setup.limits
         self._running: set[Contained] = set()
         self._changed = threading.Condition()  # of what runs
-        self._slot = _users.take()
-        self._uid = configure.user(self._slot)
+        self._uid = users.take()
         self._files = Files(self.limits.disk, self._uid)
+        self._proxy: Network | None = None
         self._closed = False
         forks.share(self)
         try:
-            self._mounts = Namespace(self._files, self._own_root)
+            self._proxy = self._setup.network()
+            self._mounts = Namespace(self._files, self._setup.rootfs)
             for path, data in (files or {}).items():
                 self.write(path, data)
         except BaseException:
@@ -151,9 +123,8 @@ class Sandbox:
     def _release(self) -> None:
         forks.unshare(self)
         self._files.close()
-        _users.give(self._slot)
-        if self._image is not None:
-            self._image.close()
+        users.give(self._uid)
+        self._setup.close()
         if self._proxy is not None:
             self._proxy.close()
 
@@ -233,7 +204,9 @@ class Sandbox:
         contained = self._contained(args, env, cwd, timeout)
         self._begin(contained, stdin)
         what = _words(args)
-        return Stream(contained, lambda: self._to_end(contained, b"", "stream", what))
+        return Stream(
+            contained, lambda cancel: self._to_end(contained, b"", "stream", what, cancel)
+        )
 
     def session(self, *, timeout: float | None = None) -> Session:
         """
@@ -241,9 +214,9 @@ class Sandbox:
 
         timeout  seconds of each piece of code, instead of the sandbox's
         """
-        contained = self._contained(self._python("session"), None, "/work", timeout)
+        contained = self._contained(self._setup.python("session"), None, "/work", timeout)
         self._begin(contained, None)
-        return Session(contained, self._record, lambda: self._forget(contained))
+        return Session(contained, self._setup.record, lambda: self._forget(contained))
 
     # --- internals -----------------------------------------------------------------------------
 
@@ -264,7 +237,7 @@ class Sandbox:
         self, code: str | bytes, stdin: bytes, timeout: float | None, cancel: Cancel | None
     ) -> SandboxResult:
         data = code.encode() if isinstance(code, str) else code
-        contained = self._contained(self._python("once"), None, "/work", timeout)
+        contained = self._contained(self._setup.python("once"), None, "/work", timeout)
         self._begin(contained, None)
         return self._to_end(contained, request(data, stdin), "python", data, cancel)
 
@@ -280,24 +253,10 @@ class Sandbox:
             raise UsageError(
                 "is not a list of words", at="args", value=repr(args), remedy='write ["ls", "-l"]'
             )
-        chosen = with_timeout(self.limits, timeout)
-        paths, bound = configure.packages(self._packages)
-        given = {**self._env, **(env or {})}
-        if paths:
-            given.setdefault("PYTHONPATH", ":".join(paths))
-        config = configure.configuration(
-            ROOT if self._own_root else root.python_root(), args, self._uid, chosen, self._held,
-            env=given, cwd=cwd, network=self._network, mounts=[*_own_mounts(), *bound],
-            plain_proc=bool(self._own_root),
+        return self._setup.contained(
+            args, self._uid, with_timeout(self.limits, timeout), self._files, self._mounts,
+            self._proxy, env=env, cwd=cwd,
         )  # fmt: skip
-        return Contained(config, self._mounts, self._files, chosen, self._held)
-
-    def _python(self, mode: str) -> list[str]:
-        """The command that runs `inside.snippet`, which an image does not have as a file."""
-        paths, _ = configure.packages(self._packages)
-        if not self._own_root:
-            return [root.PYTHON, _FLAGS, root.SNIPPET, mode, *paths]
-        return ["python3", _FLAGS, "-c", root.snippet_text(), mode, *paths]
 
     def _begin(self, contained: Contained, stdin: bytes | None) -> None:
         """Begin a run: a program that reads stdin, or without it an interpreter for code."""
@@ -312,7 +271,7 @@ class Sandbox:
                 contained.begin_program(stdin)
         except BaseException as error:
             self._forget(contained)
-            if isinstance(error, ProgramError) and not self._own_root:
+            if isinstance(error, ProgramError) and not self._setup.rootfs:
                 error.fault.remedy = "there is Python alone: give rootfs= or image="
             raise
 
@@ -332,7 +291,7 @@ class Sandbox:
         finally:
             contained.close()
             self._forget(contained)
-        return log.noted(kind, what, result, self._record)
+        return log.noted(kind, what, result, self._setup.record)
 
     def _forget(self, contained: Contained) -> None:
         with self._changed:
@@ -344,48 +303,5 @@ class Sandbox:
         return self._open_files().list(path)
 
 
-def _require_one(
-    image: str | None, rootfs: str | os.PathLike[str] | None, python: bool | None
-) -> None:
-    """Raises UsageError unless at most one root file system was given."""
-    given = [
-        name
-        for name, is_given in (
-            ("image", image is not None), ("rootfs", rootfs is not None), ("python", python),
-        )
-        if is_given
-    ]  # fmt: skip
-    if len(given) > 1:
-        raise UsageError("exclude each other", at=" and ".join(given), remedy="give one of them")
-    if not given and python is False:
-        raise UsageError("leaves no root file system", at="python", value="False")
-
-
-def _own_mounts() -> list[configure.Json]:
-    places = (("work", "/work"), ("tmp", "/tmp"), ("shm", "/dev/shm"))
-    return [configure.bind(f"{PLACE}/{name}", place) for name, place in places]
-
-
 def _words(args: Sequence[str]) -> bytes:
     return os.fsencode(" ".join(args))
-
-
-class _Users:
-    """Which users are taken, by number; the lowest free one is next: configurations recur."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._taken: set[int] = set()
-
-    def take(self) -> int:
-        with self._lock:
-            number = next(n for n in range(len(self._taken) + 1) if n not in self._taken)
-            self._taken.add(number)
-            return number
-
-    def give(self, number: int) -> None:
-        with self._lock:
-            self._taken.discard(number)
-
-
-_users = _Users()

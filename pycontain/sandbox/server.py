@@ -27,15 +27,18 @@ from ..runtime.handle import Handle
 from ..spec.parse import parse
 from . import configure, root
 from .container import Configured
+from .fork import Copy
+from .setup import FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from .limits import Held, Limits
+    from .limits import Limits
+    from .setup import Setup
 
 _TIME_TO_START = 60.0  # seconds, including the imports
-_FLAGS = "-BISXutf8"
+_RUNS = 5000  # of one server: its copies share their addresses and the seed of hash()
 _MAIN = (
     'import sys; sys.path[:0] = ["/server", "/server/packages"]; '
     "from pycontain.sandbox.inside.forkserver import serve; serve()"
@@ -46,29 +49,31 @@ class Server:
     """
     A container with a prepared interpreter.
 
-    runs  how many it has begun
+    runs     how many it has begun
+    is_slow  a copy is made within a millisecond
     """
 
-    def __init__(
-        self,
-        imports: Sequence[str],
-        packages: Sequence[str | os.PathLike[str]],
-        env: Mapping[str, str],
-        held: Held,
-    ) -> None:
+    is_slow = False
+
+    def __init__(self, setup: Setup, imports: Sequence[str]) -> None:
         """Raises HostError if it does not become ready, with its output."""
-        self.held = held
+        self._setup = setup
+        self.held = setup.held
         self.runs = 0
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
+        self._living = 0  # runs that have not been closed
+        self._spent: list[Cgroup] = []
+        self._retired = False
         self._divided: Cgroup | None = None
         self._printed = os.memfd_create("printed", os.MFD_CLOEXEC)
         with forks.making:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             forks.share(self)
-        paths, mounts = configure.packages(packages)
-        args = [root.PYTHON, _FLAGS, "-c", _MAIN, ":".join(paths), *imports]
-        config = configure.server(root.python_root(), args, env, [*_code(), *mounts])
+        self._root = root.python_root()
+        args = [root.PYTHON, FLAGS, "-c", _MAIN, ":".join(setup.paths), *imports]
+        mounts = [*_code(), *setup.packages]
+        config = configure.server(self._root, args, setup.env, mounts)
         self._container = Configured(config)
         try:
             with theirs:
@@ -106,11 +111,47 @@ class Server:
             raise HostError(f"did not become ready: {why}", at="the interpreter of the pool")
 
     @property
-    def alive(self) -> bool:
-        """Whether it runs."""
+    def is_usable(self) -> bool:
+        """Whether it runs, has not served too many, and is still this program's interpreter."""
         watch = select.poll()
         watch.register(self._process.pidfd, select.POLLIN)
-        return not watch.poll(0)
+        if watch.poll(0) or self.runs >= _RUNS:
+            return False
+        return root.python_root() == self._root
+
+    def make(self) -> Copy:
+        """Another copy. Raises StateError, KernelError."""
+        with self._lock:
+            self._living += 1
+        try:
+            return Copy(self, self._setup)
+        except BaseException:
+            self._one_less()
+            raise
+
+    def has_ended(self, cgroup: Cgroup) -> None:
+        """A copy was closed; its cgroup is removed once its processes have gone."""
+        with self._lock:
+            spent, self._spent = [*self._spent, cgroup], []
+        left = [each for each in spent if not self.remove_if_empty(each)]
+        with self._lock:
+            self._spent += left
+        self._one_less()
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._living -= 1
+            is_last = self._retired and not self._living
+        if is_last:
+            self.close()
+
+    def retire(self) -> None:
+        """End once the last copy was closed."""
+        with self._lock:
+            self._retired = True
+            is_idle = not self._living
+        if is_idle:
+            self.close()
 
     def cgroup_for_run(self, limits: Limits) -> Cgroup:
         """A new cgroup with the limits of a run."""

@@ -73,6 +73,8 @@ class Watch:
         self.cancel = -1  # a descriptor that is readable once the caller wants it to end
         self._written = 0
         self._cpu_before = 0.0
+        self._was_full = False  # the files, before it began
+        self._is_full = False  # whether they were seen to be
         self._poll = select.poll()
 
     def begin(self, data: bytes = b"") -> None:
@@ -82,6 +84,7 @@ class Watch:
         self.hits.clear()
         self._written = 0
         self._cpu_before = self.cpu()
+        self._was_full = self._is_full = self.files.is_full
         for _, kept in self.outputs:
             kept.clear()
         if data:
@@ -201,6 +204,7 @@ class Watch:
             self._look_at_time()
             self._look_at_processes()
             self._look_at_memory()
+            self._is_full |= self.files.is_full
         except KernelError as error:
             if error.errno not in _GONE:  # it has just ended
                 raise
@@ -290,8 +294,15 @@ class Watch:
             self.hits.add("memory")
         if "pids" in self.held.names and self._events("pids.events", "max"):
             self.hits.add("pids")
-        if self.files.is_full:
+        if self._has_lacked_room():
             self.hits.add("disk")
+
+    def _has_lacked_room(self) -> bool:
+        """Whether it has filled the files, or says of full ones that they are."""
+        if not (self._is_full or self.files.is_full):
+            return False
+        text = os.strerror(errno.ENOSPC).encode()
+        return not self._was_full or any(text in kept for _, kept in self.outputs)
 
     def _peak(self) -> int:
         try:

@@ -69,7 +69,7 @@ def test_a_child_does_not_keep_a_server_alive() -> None:
                 os.close(ended)
                 os.read(wait, 1)  # until the test has ended
                 os._exit(0)
-            os.write(told, f"{pool._server._process.pid}".encode())
+            os.write(told, f"{pool._source._process.pid}".encode())
             os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)

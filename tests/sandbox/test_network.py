@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import http.server
+import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -90,7 +93,7 @@ def test_a_name_does_not_lead_to_this_host(ports: tuple[int, int], monkeypatch) 
 
 
 def test_a_pattern_allows_the_names_below_a_domain() -> None:
-    policy = network.Network(["*.example.org:443", "[::1]:80"])
+    policy = network.Network(network.places(["*.example.org:443", "[::1]:80"]) or [])
     try:
         assert policy._entry("a.b.example.org", 443)
         assert policy._entry("::1", 80)
@@ -138,3 +141,33 @@ def test_an_invalid_request_ends_the_connection_alone(ports: tuple[int, int], se
 )
 def test_local_and_private_addresses_are_recognized(address: str, near: bool) -> None:
     assert network._is_near(address) is near
+
+
+def test_a_pool_reaches_what_is_allowed(ports: tuple[int, int]) -> None:
+    allowed, other = ports
+    with pycontain.Pool(2, network=[f"localhost:{allowed}"]) as pool:
+        found = pool.run(GET.format(f"localhost:{allowed}/x"))
+        assert found.value == f"{allowed} /x close", found
+        refused = pool.run(GET.format(f"localhost:{other}/"))
+        assert "403" in refused.error
+        direct = f"import socket\nsocket.create_connection(('127.0.0.1', {allowed}), 5)"
+        assert pool.run(direct).error.startswith("ConnectionRefusedError")
+
+
+def test_runs_of_a_pool_do_not_share_a_network() -> None:
+    serve = "import socket, time\ns = socket.create_server(('127.0.0.1', 8099))\ntime.sleep(3)"
+    connect = "import socket\nsocket.create_connection(('127.0.0.1', 8099), 5)"
+    with pycontain.Pool(2, network=["localhost:80"], timeout=60) as pool:
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            serving = threads.submit(pool.run, f"{serve}\n'served'")
+            time.sleep(0.7)
+            assert pool.run(connect).error.startswith("ConnectionRefusedError")
+            assert serving.result().value == "served"
+
+
+def test_a_pool_can_have_the_hosts_network() -> None:
+    code = "import os; os.readlink('/proc/self/ns/net')"
+    with pycontain.Pool(1, network="host") as pool:
+        assert pool.run(code).value == os.readlink("/proc/self/ns/net")
+    with pycontain.Pool(1) as pool:
+        assert pool.run(code).value != os.readlink("/proc/self/ns/net")

@@ -50,7 +50,7 @@ def test_calls_wait_for_their_turn() -> None:
 
 def test_a_server_that_has_died_is_replaced(pool: pycontain.Pool) -> None:
     assert pool.run("1").value == 1
-    os.kill(pool._server._process.pid, 9)
+    os.kill(pool._source._process.pid, 9)
     time.sleep(0.2)
     assert pool.run("2").value == 2
     assert pool.run("3").value == 3
@@ -60,7 +60,7 @@ def test_a_run_whose_server_dies_is_killed(pool: pycontain.Pool) -> None:
     with ThreadPoolExecutor(1) as threads:
         run = threads.submit(pool.run, "import time\ntime.sleep(100)")
         time.sleep(0.5)
-        os.kill(pool._server._process.pid, 9)
+        os.kill(pool._source._process.pid, 9)
         result = run.result(20)
     assert (result.reason, result.status) == ("signal", 137)
     time.sleep(0.2)
@@ -68,13 +68,13 @@ def test_a_run_whose_server_dies_is_killed(pool: pycontain.Pool) -> None:
 
 
 def test_a_server_is_replaced_after_many_runs(monkeypatch) -> None:
-    from pycontain.sandbox import pool as module
+    from pycontain.sandbox import server as module
 
-    monkeypatch.setattr(module, "_RUNS_OF_A_SERVER", 5)
+    monkeypatch.setattr(module, "_RUNS", 5)
     with pycontain.Pool(1) as pool:
-        first = pool._server
+        first = pool._source
         seeds = {pool.run("hash('a')").value for _ in range(8)}
-        assert pool._server is not first
+        assert pool._source is not first
         assert len(seeds) > 1
 
 

@@ -346,3 +346,20 @@ def test_a_program_that_python_alone_does_not_bring_is_an_error_with_the_remedy(
             box.run(["sort", "in.csv"])
     assert "sort" in str(caught.value)
     assert caught.value.fault.remedy == "there is Python alone: give rootfs= or image="
+
+
+def test_full_files_are_blamed_only_for_what_they_have_ended(busybox_root: Path) -> None:
+    with pycontain.Sandbox(rootfs=busybox_root, disk="1M") as box:
+        filling = box.run(["dd", "if=/dev/zero", "of=full", "bs=64k"])
+        assert (filling.reason, filling.hits) == ("disk", ("disk",))
+        assert box.run(["sh", "-c", "exit 3"]).reason == "exit", "it has not written anything"
+        assert box.run(["false"]).hits == ()
+        assert box.run(["sh", "-c", "echo more > more"]).reason == "disk"
+        assert box.run(["rm", "full"]).ok
+        assert box.run(["sh", "-c", "echo more > more; exit 3"]).reason == "exit"
+
+
+def test_what_was_full_only_for_a_moment_is_seen(busybox_root: Path) -> None:
+    fill = "dd if=/dev/zero of=full bs=64k; status=$?; sleep 0.2; rm full; exit $status"
+    with pycontain.Sandbox(rootfs=busybox_root, disk="1M") as box:
+        assert box.run(["sh", "-c", fill]).reason == "disk"

@@ -8,6 +8,7 @@ descriptors, and never gets an answer from here:
     report                     receives how the run ended: status and peak, or what failed
     cgroup                     in which every process of the run is created
     files                      a file system that is mounted nowhere yet
+    network                    a namespace to join, if not a new one
 
 A run is two processes in new namespaces of processes, mounts, System V objects and networks:
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 SOCKET = 0
 _MESSAGE = 1 << 17  # bytes, at most
-_FDS = 6
+_FDS = 7
 _REPORT = 3  # where the first process has it
 _CONTROL = 3  # and the second
 _NAMESPACES = c.CLONE_NEWPID | c.CLONE_NEWNS | c.CLONE_NEWIPC
@@ -71,7 +72,7 @@ def serve() -> NoReturn:
         if not message:
             os._exit(0)
         fds = memoryview(ancillary[0][2]).cast("i").tolist()
-        _fork(jsontext.loads(message.decode()), [*fds, network], filters)
+        _fork(jsontext.loads(message.decode()), [*fds, network], filters)  # one given comes first
         for fd in (*fds, network):
             os.close(fd)
 
@@ -100,7 +101,7 @@ class _Run:
         assert isinstance(request, dict)
         self.request: dict[str, object] = request
         self.control, self.output, self.errors, self.report = fds[:4]
-        self.cgroup, self.files, self.network = fds[4:]
+        self.cgroup, self.files, self.network = fds[4:7]
         self.filters = filters
 
     def fail(self, error: BaseException) -> None:

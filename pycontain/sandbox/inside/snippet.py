@@ -7,9 +7,11 @@ Run Python code that arrives on a socket, and answer how it went.
                                        <-  the length in four bytes, then JSON:
                                            {"value": …, "shown": …, "error": …, "errno": …}
 
-Once (argument "once"), or until the end of file with the variables kept ("session"). This file is
-all of it: it is copied into the root file system, or given to an interpreter of an image as text,
-so it imports only the standard library, and little of that, since each import delays the code.
+The first argument is the mode: "once"; "session", until the end of file with the variables kept; or
+"prepared", once, and "ready" is said when the modules of the further arguments are imported. The
+second one has directories of packages. This file is all of it: it is copied into the root file
+system, or given to an interpreter of an image as text, which may be Python 3.8, so it imports only
+the standard library, and little of that, since each import delays the code.
 """
 
 from __future__ import annotations
@@ -60,6 +62,14 @@ def warm_up() -> None:
     import traceback  # noqa: F401
 
     _run(b"1 + 1", {})
+
+
+def prepare(control: int, names: list[str]) -> None:
+    """Do everything that takes time before the code comes, and say so."""
+    for name in names:
+        __import__(name)
+    warm_up()
+    os.write(control, b"ready")
 
 
 def _new_main() -> dict[str, object]:
@@ -251,5 +261,9 @@ _ENCODE = _json.make_encoder(
 )
 
 if __name__ == "__main__":
-    sys.path += sys.argv[2:]
-    main(take_control(), sys.argv[1])
+    _mode, _paths, *_names = sys.argv[1:]
+    sys.path += _paths.split(":") if _paths else []
+    _control = take_control()
+    if _mode == "prepared":
+        prepare(_control, _names)
+    main(_control, "session" if _mode == "session" else "once")

@@ -1,0 +1,89 @@
+"""Iterating over the lines of a program's output, in threads and in asyncio tasks."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .cancel import Cancel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+_LONGEST = 1 << 20  # bytes of a line
+
+
+class Divided:
+    """Output, divided into lines; one that is longer than 1 MiB comes in parts."""
+
+    def __init__(self) -> None:
+        self.lines: deque[bytes] = deque()
+        self.rest = b""
+
+    def __call__(self, piece: bytes) -> None:
+        *lines, self.rest = (self.rest + piece).split(b"\n")
+        self.lines += [line + b"\n" for line in lines]
+        if len(self.rest) > _LONGEST:
+            self.flush()
+
+    def flush(self) -> bool:
+        """Make a line of what has no end yet; returns whether there was any."""
+        rest, self.rest = self.rest, b""
+        if rest:
+            self.lines.append(rest)
+        return bool(rest)
+
+
+class LineIterator:
+    """What iterates over lines: `close` ends the program, and so does the end of a `with` block."""
+
+    def __init__(self) -> None:
+        self._output = Divided()
+        self._cancel: Cancel | None = None  # of a call that waits for a line
+        self._closed = False
+
+    def close(self) -> None:
+        """End the program, if it runs; there are no more lines."""
+        raise NotImplementedError
+
+    def _next(self) -> bytes | None:
+        """Wait for the next line; None after the last one."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self._next()
+        if line is None:
+            raise StopIteration
+        return line
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        from .aio import to_end
+
+        await to_end(self.close, kind)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        from .aio import in_thread
+
+        if self._output.lines:
+            return self._output.lines.popleft()
+        if self._cancel is None and not self._closed:
+            self._cancel = Cancel()
+        line = await in_thread(lambda _: self._next(), self._cancel)
+        if line is None:
+            raise StopAsyncIteration
+        return line
