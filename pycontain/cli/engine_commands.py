@@ -8,7 +8,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LSM = "is not built yet: pycontain does not set {} labels"
 _REQUEST = "pycontain.plan.request:Request"
 
 
@@ -57,14 +56,8 @@ def _exec_flags() -> tuple[Flag, ...]:
         Flag("no-new-privs", "set no_new_privs: execve grants no privileges"),
         text("cgroup", "cgroup to run in, below the container's", "PATH"),
         Flag("ignore-paused", "run even if the container is paused"),
-        Flag(
-            "process-label", "SELinux label", kind="text", default="", value="LABEL",
-            refusal=_LSM.format("SELinux"),
-        ),
-        Flag(
-            "apparmor", "AppArmor profile", kind="text", default="", value="PROFILE",
-            refusal=_LSM.format("AppArmor"),
-        ),
+        text("process-label", "SELinux label", "LABEL"),
+        text("apparmor", "AppArmor profile", "PROFILE"),
     )  # fmt: skip
 
 

@@ -43,6 +43,12 @@ def resources(flags: dict[str, object]) -> dict[str, object]:
     return dict(tree)
 
 
+def rdt(flags: dict[str, object]) -> dict[str, object]:
+    """The schemata of Intel RDT that these flags set, as in `linux.intelRdt`."""
+    names = {"l3_cache_schema": "l3CacheSchema", "mem_bw_schema": "memBwSchema"}
+    return {name: flags[key] for key, name in names.items() if flags[key]}
+
+
 def _limit(text: str, at: str) -> int:
     """Bytes, or -1 for no limit."""
     return -1 if text == "-1" else size(text, at)

@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_RDT = "is not built yet: pycontain does not manage Intel RDT"
 _CRIU = "is not built yet: pycontain does not work with CRIU"
 _HOST, _VM = "Bundles and the host", "Virtual machines"
 
@@ -44,10 +43,8 @@ def _update_flags() -> tuple[Flag, ...]:
         text("kernel-memory", "ignored: removed from Linux", "BYTES"),
         text("kernel-memory-tcp", "ignored: cgroup v2 has no such limit", "BYTES"),
         count("pids-limit", "maximum number of processes, -1 for no limit"),
-        Flag("l3-cache-schema", "Intel RDT cache share", kind="text", default="", value="SCHEMA",
-             refusal=_RDT),
-        Flag("mem-bw-schema", "Intel RDT memory bandwidth", kind="text", default="", value="SCHEMA",
-             refusal=_RDT),
+        text("l3-cache-schema", "Intel RDT cache share", "SCHEMA"),
+        text("mem-bw-schema", "Intel RDT memory bandwidth", "SCHEMA"),
     )  # fmt: skip
 
 

@@ -87,7 +87,10 @@ def update(options: Options, id: str, *, resources: str, **flags: object) -> Non
     """Change limits, given by a JSON file or else by flags."""
     from ..runtime.update import update
 
-    update(options, id, _resources_of(resources) if resources else limits.resources(flags))
+    if resources:
+        update(options, id, _resources_of(resources))
+    else:
+        update(options, id, limits.resources(flags), limits.rdt(flags))
 
 
 def _resources_of(path: str) -> dict[str, object]:

@@ -82,7 +82,7 @@ def set_hostname(step: steps.SetHostname, context: Context) -> None:
 @child_step(steps.WriteSysctls)
 def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
     """Set kernel parameters through a private /proc, where nothing can mount (CVE-2025-52881)."""
-    proc = Root(_private_proc())
+    proc = Root(private_proc())
     for name, value, at in step.settings:
         try:
             file = proc.open(f"sys/{name}", os.O_WRONLY)
@@ -95,7 +95,7 @@ def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
     os.close(proc.fd)  # masked paths are visible in it
 
 
-def _private_proc() -> int:
+def private_proc() -> int:
     """
     A proc file system that only this process has.
 

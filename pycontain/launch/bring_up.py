@@ -21,6 +21,7 @@ RARE = {
     "sources": "idmap",
     "listener socket": "notify",
     "network devices": "netdevices",
+    "rdt group": "rdt",
 }
 
 if TYPE_CHECKING:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 RARE = {
     "close listener": "notify",
     "memory policy": "memory",
+    "label": "labels",
+    "mount label": "labels",
 }
 
 

@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..cgroup.rdt import Group
     from ..init.context import Context
     from ..kernel.wait import Until
     from ..options import Options
@@ -254,6 +255,7 @@ class ContainerLaunch(Launch):
     state      its state so far
     config     the text of its configuration
     poststop   runs its poststop hooks, until something ends the wait for them
+    rdt        its class of service, once a step has made it
     """
 
     def __init__(
@@ -272,6 +274,7 @@ class ContainerLaunch(Launch):
         self.state = state
         self.config = config
         self.poststop = poststop
+        self.rdt: Group | None = None
         self.start_fifos: Channel | None = None
 
     @property

@@ -12,11 +12,15 @@ class Facts(Record):
     last_capability   the highest capability number of this kernel
     permitted         the runtime's own permitted capabilities, a bit mask
     bounding          the runtime's own bounding set, a bit mask
+    apparmor          whether AppArmor confines programs
+    selinux           whether SELinux does
     """
 
     last_capability: int
     permitted: int
     bounding: int
+    apparmor: bool = False
+    selinux: bool = False
 
     def in_user_namespace(self) -> Facts:
         """As root of a user namespace, which has every capability there: user_namespaces(7)."""

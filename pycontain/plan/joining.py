@@ -45,6 +45,7 @@ def build(
         *_spawn_steps(wanted, request, mapped),
         steps.Guard(preserve_fds=request.preserve_fds, why="the container may hold hostile code"),
         steps.JoinKeyring(why="the caller's keys stay private"),
+        *process.label_steps(wanted, facts),
         steps.JoinProcess(
             flags=flags,
             names=tuple(name for flag, name in FILES.items() if flags & flag),

@@ -87,6 +87,10 @@ class _Builder:
         self.mounts, self.read_only_later = mounts.mount_steps(
             spec.mounts, request.bundle, own_cgroup, rootfs
         )
+        if linux.mountLabel:
+            from . import labels
+
+            self.mounts = labels.mount_steps(self.mounts, linux.mountLabel, spec.annotations, facts)
         self.devices = devices.device_steps(
             linux.devices, self.mounts, bound=self.namespaces.has_user
         )
@@ -113,6 +117,7 @@ class _Builder:
             *self._run_early_hooks(),
             *self._write_sysctls(),
             *self._protect_paths(),
+            *process.label_steps(self.process, self.facts),
             *self.namespaces.join_pids_steps(),
             *self._change_root(),
             *self._set_up_inside(),
@@ -125,6 +130,10 @@ class _Builder:
         if self.request.cgroup:
             wanted = self.linux.resources
             made += _cgroup_steps(wanted, self.linux.cgroupsPath)
+        if self.linux.intelRdt is not None:
+            from .rdt import group_step
+
+            made.append(group_step(self.linux.intelRdt))
         if self.profile is not None:
             made += process.filter_steps(self.profile)
         made += self.namespaces.open_steps()
@@ -138,6 +147,10 @@ class _Builder:
         made.append(self.namespaces.spawn(fork_because=self._why_fork(made)))
         made.append(steps.RecordPid(why="a container can always be deleted"))
         made += self.namespaces.device_steps(joined=False)
+        if self.linux.intelRdt is not None:
+            from .steps.rdt import JoinRdtGroup
+
+            made.append(JoinRdtGroup(why="linux.intelRdt"))
         if (score := self.process.oomScoreAdj) is not None:
             made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
         if self.namespaces.has_user:

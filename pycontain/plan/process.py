@@ -76,6 +76,15 @@ def _send_step(profile: Profile) -> steps.Step:
     return SendListener(metadata=profile.metadata, why="linux.seccomp.listenerPath")
 
 
+def label_steps(process: Process, facts: Facts) -> list[steps.Step]:
+    """What AppArmor and SELinux are told, while the host's /proc is there to tell them."""
+    if not (process.apparmorProfile or process.selinuxLabel):
+        return []
+    from .labels import process_steps
+
+    return process_steps(process, facts)
+
+
 def _scheduler_steps(process: Process) -> list[steps.SetScheduler]:
     wanted = process.scheduler
     if wanted is None:

@@ -79,6 +79,8 @@ class ExecRequest(ProcessRequest):
     env             NAME=VALUE, added to the container's
     user            UID or UID:GID
     cap             more capabilities
+    process_label   SELinux label
+    apparmor        AppArmor profile
     cgroup          the cgroup below the container's that it runs in
     ignore_paused   start it even if the container is paused
     """
@@ -91,6 +93,8 @@ class ExecRequest(ProcessRequest):
     user: str = ""
     additional_gids: tuple[int, ...] = ()
     cap: tuple[str, ...] = ()
+    process_label: str = ""
+    apparmor: str = ""
     no_new_privs: bool = False
     cgroup: str = ""
     ignore_paused: bool = False

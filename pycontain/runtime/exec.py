@@ -96,12 +96,17 @@ def _wanted(request: ExecRequest, spec: Spec, until: Until) -> Process:
 
 
 def _completed(wanted: Process, spec: Spec) -> Process:
-    """A process from a file; as in runc, the container's capabilities are its default."""
+    """A process from a file; capabilities and labels are the container's by default."""
     own = spec.process
     if own is None:
         return wanted
     score = own.oomScoreAdj if wanted.oomScoreAdj is None else wanted.oomScoreAdj
-    return wanted.replace(capabilities=wanted.capabilities or own.capabilities, oomScoreAdj=score)
+    return wanted.replace(
+        capabilities=wanted.capabilities or own.capabilities,
+        oomScoreAdj=score,
+        apparmorProfile=wanted.apparmorProfile or own.apparmorProfile,
+        selinuxLabel=wanted.selinuxLabel or own.selinuxLabel,
+    )
 
 
 def _process(request: ExecRequest, spec: Spec) -> Process:
@@ -117,6 +122,8 @@ def _process(request: ExecRequest, spec: Spec) -> Process:
         user=_user(own.user or User(at="process.user"), request.user, request.additional_gids),
         capabilities=_capabilities(own.capabilities, request.cap),
         noNewPrivileges=own.noNewPrivileges or request.no_new_privs,
+        apparmorProfile=request.apparmor or own.apparmorProfile,
+        selinuxLabel=request.process_label or own.selinuxLabel,
     )
 
 

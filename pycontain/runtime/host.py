@@ -17,12 +17,14 @@ def check_rights() -> None:
 
 
 def read_facts() -> Facts:
-    """Read the capabilities of this thread and of the kernel. proc(5)."""
+    """Read the capabilities of this thread and of the kernel, and its security modules. proc(5)."""
     status = read_bytes("/proc/thread-self/status")
     return Facts(
         last_capability=int(read_bytes("/proc/sys/kernel/cap_last_cap")),
         permitted=_mask(status, b"\nCapPrm:"),
         bounding=_mask(status, b"\nCapBnd:"),
+        apparmor=os.path.exists("/sys/kernel/security/apparmor"),
+        selinux=os.path.exists("/sys/fs/selinux/enforce"),
     )
 
 

@@ -10,7 +10,7 @@ from ..lean.record import Record
 from ..plan.device_filter import DEFAULT_RULES, program
 from ..spec.check import check_resources
 from ..spec.parse import document, parse, read
-from ..spec.records import Linux, Resources
+from ..spec.records import IntelRdt, Linux, Resources
 from .handle import Handle
 
 TYPE_CHECKING = False
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
     from ..options import Options
 
 
-def update(options: Options, id: str, resources: dict[str, object]) -> None:
+def update(
+    options: Options,
+    id: str,
+    resources: dict[str, object],
+    rdt: dict[str, object] | None = None,
+) -> None:
     """
     Apply resources, in the format of `linux.resources`, on top of the current ones.
+
+    rdt has the new schemata of its class of service, in the format of `linux.intelRdt`.
 
     Raises SpecError for invalid resources, StateError for a container that is stopped or has no
     cgroup, HostError for a limit that this host cannot enforce.
@@ -30,6 +37,10 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
     container = Handle(options, id, lock=True)
     with container.directory:
         container.require("created", "running", "paused")
+        if rdt:
+            _update_rdt(container, rdt)
+        if not resources:
+            return
         cgroup = container.cgroup
         if cgroup is None:
             raise StateError("has no cgroup to limit", at="container", value=id)
@@ -40,6 +51,23 @@ def update(options: Options, id: str, resources: dict[str, object]) -> None:
         if new.devices:
             attach(cgroup.fd, program((*new.devices, *DEFAULT_RULES)))
         _remember(container, merged)
+
+
+def _update_rdt(container: Handle, changes: dict[str, object]) -> None:
+    """Write schemata to the class of the container, and store them."""
+    from ..cgroup.rdt import Group
+    from ..plan.rdt import lines_of
+
+    config = document(container.directory.load_config())
+    linux = config["linux"]
+    if not (isinstance(linux, dict) and isinstance(linux.get("intelRdt"), dict)):
+        raise StateError("has no class of service", at="linux.intelRdt", value=container.state.id)
+    changed = read(IntelRdt, changes, "linux.intelRdt")
+    linux["intelRdt"] |= changes
+    whole = read(IntelRdt, linux["intelRdt"], "linux.intelRdt")
+    group = Group(whole.closID or "", container.state.id, monitored=False)
+    group.write(lines_of(changed))
+    container.directory.save_config(jsontext.dumps(config))
 
 
 def _remember(container: Handle, merged: Resources) -> None:

@@ -8,7 +8,7 @@ features-linux.md.
 
 from __future__ import annotations
 
-from . import names
+from . import memory_rules, names
 from .records import HOOK_KINDS
 
 TYPE_CHECKING = False
@@ -35,9 +35,10 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
                 "rdma": True,
             },
             "seccomp": _seccomp(),
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
-            "intelRdt": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+            "memoryPolicy": {"modes": [*memory_rules.MODES], "flags": [*memory_rules.FLAGS]},
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from . import unbuilt
 from .problem import absolute, between, each, keyed, problem, under
 
 TYPE_CHECKING = False
@@ -16,7 +15,10 @@ _NUMBERS = {"major": 2**12 - 1, "minor": 2**20 - 1}  # 12 and 20 bits: makedev(3
 
 def problems(linux: Linux) -> Problems:
     """Everything that is wrong with the Linux part on its own."""
-    yield from unbuilt.properties(linux)
+    if linux.intelRdt is not None:
+        from . import rdt_rules
+
+        yield from rdt_rules.problems(linux.intelRdt)
     yield from _namespaces(linux)
     yield from _time_offsets(linux)
     yield from _devices(linux)

@@ -25,12 +25,6 @@ def problem(at: str, why: str, remedy: str, value: object = None) -> SpecError:
     return SpecError(why, at=at, value="" if value is None else shown(value), remedy=remedy)
 
 
-def not_built(at: str, feature: str, value: object = None) -> SpecError:
-    """The error for a feature of the specification that pycontain does not have yet."""
-    remedy = "leave it out, or use a runtime that supports it"
-    return problem(at, f"asks for {feature}, which is not built yet", remedy, value)
-
-
 def shown(value: object) -> str:
     """A JSON value for an error message: one line, not longer than 60 characters."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import names, unbuilt
+from . import names
 from .problem import absolute, between, each, known, problem, under
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ _MOST_CPUS = 1 << 16  # more than any kernel supports
 
 def problems(process: Process) -> Problems:
     """Everything that is wrong with the process."""
-    yield from unbuilt.properties(process)
     yield from _program(process)
     yield from environment(process)
     if process.user is not None:

@@ -11,6 +11,7 @@ from ..kernel.descriptors import close_all, close_owned, release_lock, replace_o
 from ..kernel.files import read_bytes
 from ..kernel.safe_path import Directory
 from ..lean import jsontext, os
+from . import groups
 from .record import state_of
 
 TYPE_CHECKING = False
@@ -367,7 +368,10 @@ class StateDir:
         try:
             if os.fstat(fd).st_nlink == 0:  # its name may be another directory's by now
                 raise self._missing()
-            for name in os.listdir(fd):
+            names = os.listdir(fd)
+            if groups.NAME in names:
+                groups.remove_groups(fd)
+            for name in names:
                 os.unlink(name, dir_fd=fd)
         finally:
             os.close(fd)

@@ -71,7 +71,7 @@ VALUES = [
     ("linux.rootfsPropagation", "sideways", "linux.rootfsPropagation"),
     ("linux.uidMappings", [{"containerID": 0, "hostID": 0, "size": 1}], "user namespace"),
     ("linux.namespaces", [{"type": "user"}, {"type": "mount"}], "linux.uidMappings"),
-    ("linux.intelRdt", {"closID": "x"}, "Intel RDT"),
+    ("linux.intelRdt", {"closID": "x"}, "resctrl"),
     ("linux.memoryPolicy", {"mode": "MPOL_BIND"}, "linux.memoryPolicy.nodes"),
     ("linux.mountLabel", "x", "linux.mountLabel"),
     ("linux.netDevices", {"a/b": {}}, "linux.netDevices[a/b]"),

@@ -76,6 +76,8 @@ TESTED = {
     ),
     "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),
+    "tests/lifecycle/test_labels.py": ("LabelProcess", "LabelMount"),
+    "tests/lifecycle/test_rdt.py": ("MakeRdtGroup", "JoinRdtGroup"),
     "tests/lifecycle/test_network_devices.py": ("MoveDevices",),
     "tests/lifecycle/test_seccomp_notify.py": ("ConnectListener", "SendListener", "CloseListener"),
     "tests/security/test_host_is_out_of_sight.py": ("JoinKeyring",),

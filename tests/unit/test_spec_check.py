@@ -113,10 +113,10 @@ RULES = [
     ("linux.devices[0].fileMode", 0o200000, "", "between 0 and 65535"),
     ("linux.devices[1].path", "/dev/fuse", "", "a different device in linux.devices[0]"),
     ("linux.devices[2].path", "/dev/fuse", "", "a different device in linux.devices[0]"),
-    # what is not built
-    ("linux.intelRdt", {"closID": "a"}, "", "Intel RDT, which is not built yet"),
-    ("linux.intelRdt", {}, "", "Intel RDT"),
-    ("linux.mountLabel", "system_u:object_r:container_file_t", "", "SELinux"),
+    # Intel RDT
+    ("linux.intelRdt", {"closID": "a/b"}, "linux.intelRdt.closID", "class of service"),
+    ("linux.intelRdt", {"closID": ".."}, "linux.intelRdt.closID", "without /"),
+    ("linux.intelRdt", {"schemata": ["L3"]}, "linux.intelRdt.schemata[0]", "L3:0=ff"),
     # network devices
     ("linux.netDevices[a/b]", {}, "linux.netDevices[a/b]", "not the name of a network device"),
     ("linux.netDevices[a%db]", {}, "linux.netDevices[a%db]", "not the name of a network device"),
@@ -283,14 +283,6 @@ def test_a_property_that_would_change_the_host_needs_its_namespace(path, value, 
     assert problems_of(edited(config, "linux.namespaces[0]", {"type": kind})) == []
     joined = {"type": kind, "path": f"/proc/1/ns/{kind}"}
     assert problems_of(edited(config, "linux.namespaces[0]", joined)) == []
-
-
-@pytest.mark.parametrize("path", ["mountLabel"])
-def test_an_unsupported_property_is_refused_with_a_remedy(path) -> None:
-    value = {"mountLabel": "label"}[path]
-    (error,) = problems_of(edited(MINIMAL, f"linux.{path}", value))
-    assert error.fault.why.endswith("which is not built yet")
-    assert error.fault.remedy == "leave it out, or use a runtime that supports it"
 
 
 def test_check_raises_the_first_of_all_problems() -> None:
