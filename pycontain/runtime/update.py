@@ -39,8 +39,8 @@ def update(
         container.require("created", "running", "paused")
         if rdt:
             _update_rdt(container, rdt)
-        if not resources:
-            return
+            if not resources:
+                return
         cgroup = container.cgroup
         if cgroup is None:
             raise StateError("has no cgroup to limit", at="container", value=id)

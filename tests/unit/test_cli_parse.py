@@ -194,10 +194,6 @@ def test_an_invalid_line_is_refused_with_a_reason(line, sentence):
         "--systemd-cgroup list",
         "--rootless=true list",
         "--cgroup-manager=systemd list",
-        "exec --apparmor profile c1 x",
-        "exec --process-label label c1 x",
-        "update --l3-cache-schema L3:0=f c1",
-        "update --mem-bw-schema MB:0=20 c1",
         "spec --rootless",
         "checkpoint --image-path /i c1",
         "restore --detach --image-path /i --work-path /w c1",
@@ -215,17 +211,10 @@ def test_a_flag_that_is_not_built_is_refused(line):
         "--rootless=false list",
         "--rootless auto list",
         "--cgroup-manager=disabled list",
-        "exec --apparmor= --process-label= c1 x",
     ],
 )
 def test_a_flag_that_is_not_built_may_be_switched_off(line):
     parsed(line)
-
-
-def test_a_flag_that_is_not_built_is_not_passed_to_the_function():
-    values = fast.parse(table.COMMANDS["exec"], ["c1", "true"])
-    assert values is not None
-    assert not {"apparmor", "process_label", "help"} & values.keys()
 
 
 @pytest.mark.parametrize("command", table.COMMANDS.values(), ids=lambda command: command.name)

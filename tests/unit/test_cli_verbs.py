@@ -16,8 +16,8 @@ def updated(monkeypatch):
     """The resources that reach the runtime."""
     found = []
 
-    def update(options, id, resources):
-        found.append(resources)
+    def update(options, id, resources, rdt=None):
+        found.append({**resources, **({"rdt": rdt} if rdt else {})})
 
     stub = ModuleType("pycontain.runtime.update")
     stub.update = update
@@ -44,6 +44,14 @@ def test_the_flags_of_update_become_resources(updated):
             "blockIO": {"weight": 500},
         }
     ]  # fmt: skip
+
+
+def test_the_flags_of_update_become_schemata(updated):
+    assert (
+        fast.main(["update", "--l3-cache-schema", "L3:0=f", "--mem-bw-schema", "MB:0=20", "c1"])
+        == 0
+    )
+    assert updated == [{"rdt": {"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20"}}]
 
 
 def test_update_without_flags_changes_nothing(updated):

@@ -53,8 +53,6 @@ RULES = [
     ("process.env[0]", "", "", "has no ="),
     ("process.env[2]", "=x", "", "no name"),
     ("process.user.umask", 0o1000, "", "between 0 and 511"),
-    ("process.apparmorProfile", "docker-default", "", "AppArmor, which is not built yet"),
-    ("process.selinuxLabel", "system_u:system_r:container_t", "", "SELinux, which is not built"),
     ("process.rlimits[0].type", "RLIMIT_FILES", "", "unknown; use one of RLIMIT_CPU"),
     ("process.rlimits[0].type", "nofile", "", "unknown"),
     ("process.rlimits[1].type", "RLIMIT_NOFILE", "", "already set by process.rlimits[0]"),
