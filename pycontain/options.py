@@ -17,6 +17,10 @@ def to_stderr(text: str) -> None:
     os.write(2, f"pycontain: warning: {text}\n".encode())
 
 
+def nowhere(text: str) -> None:
+    """Drop a detail."""
+
+
 class Options(Record):
     """
     The global options of the command line.
@@ -27,8 +31,9 @@ class Options(Record):
                     "warn" and run without it
     debug           print more
     log             the file that errors and warnings go to, "" for standard error alone
-    log_format      "text" or "json"
+    log_format      "text" or "json"; "" for text in the log, and what people read elsewhere
     warn            called with each warning
+    detail          called with each detail; nothing happens unless debug is set
     """
 
     root: str = "/run/pycontain"
@@ -36,8 +41,9 @@ class Options(Record):
     cgroup_missing: str = "error"
     debug: bool = False
     log: str = ""
-    log_format: str = "text"
+    log_format: str = ""
     warn: Callable[[str], None] = to_stderr
+    detail: Callable[[str], None] = nowhere
 
     def without_limit(self, error: HostError) -> None:
         """

@@ -76,7 +76,8 @@ def _run(words: list[str], settings: Values) -> int:
     if settings["log"]:
         _check_log(settings)
     if settings["debug"]:
-        _log(settings).detail(f"arguments: {' '.join(words)}")
+        said = f"{table.PROGRAM} {table.VERSION}, process {os.getpid()}: {' '.join(words)}"
+        _log(settings).detail(said)
     if settings["version"]:
         return _finish(_version())
     if settings["help"] or rest in ([], ["help"]):
@@ -256,7 +257,7 @@ def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
 
 def call(command: Command, settings: Values, values: Values) -> Result:
     """Import the function behind a command and call it."""
-    from ..options import Options
+    from ..options import Options, nowhere
 
     options = Options(
         root=str(settings["root"]),
@@ -266,11 +267,13 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         log=str(settings["log"]),
         log_format=str(settings["log_format"]),
         warn=lambda text: _log(settings).warning(text),
+        detail=_log(settings).detail if settings["debug"] else nowhere,
     )
     if command.enters and os.geteuid() == 0:
         from ..kernel import seal
 
         seal.ensure()
+        options.detail(f"seal: the interpreter is {os.readlink('/proc/self/exe')}")
     function: Callable[..., Result] = _load(command.calls)
     if command.request:
         return function(options, _load(command.request)(**values))

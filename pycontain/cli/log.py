@@ -2,7 +2,9 @@
 Errors and warnings: to standard error for people, to the file of --log for engines.
 
 Podman and containerd read the log as one JSON object per line and fail on the first broken one, so
-each message is one complete line, written with one write(2) to a file opened for appending.
+each message is one complete line, written with one write(2) to a file opened for appending. As text
+it is runc's: time, level and msg as key=value. Without a file, programs get either of these on
+standard error if they ask for it with --log-format or --debug, people something shorter.
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ _ESCAPES = {
 
 
 class Log:
-    """Where messages go; an empty path is standard error alone, form is "text" or "json"."""
+    """
+    Where messages go.
+
+    path   the file; an empty one is standard error alone
+    form   "json", or "text"; on standard error, an empty one is for people
+    debug  whether details are logged, and the traceback of unexpected errors
+    """
 
     __slots__ = ("debug", "form", "path")
 
@@ -63,12 +71,12 @@ class Log:
     def detail(self, text: str) -> None:
         """Report a detail for debugging, with --debug only."""
         if self.debug:
-            self._put("debug", text, f"pycontain: debug: {one_line(text)}\n")
+            self._put("debug", text, "")
 
     def _put(self, level: str, text: str, for_people: str) -> None:
         if self.path:
             self._to_file(level, text)
-        elif self.form == "json":  # standard error is the log, read by a program
+        elif self.form or self.debug:  # standard error is the log, read by a program
             self._append(_STDERR, level, text)
         else:
             _tell(for_people)

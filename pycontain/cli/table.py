@@ -139,10 +139,10 @@ GLOBALS = (
     text("root", "directory for the state of containers", "DIR", "/run/pycontain"),
     text("log", "file to append errors and warnings to", "FILE"),
     Flag(
-        "log-format", "format of the log", kind="text", default="text", value="FORMAT",
-        choices=("text", "json"),
+        "log-format", "format of the log, text by default; if given, that of standard error, too",
+        kind="text", default="", value="FORMAT", choices=("text", "json"),
     ),
-    Flag("debug", "log details, and the traceback of unexpected errors"),
+    Flag("debug", "log each step, and the traceback of unexpected errors"),
     Flag(
         "systemd-cgroup", "let systemd create the cgroup",
         refusal="is not built yet: pycontain creates cgroups itself",

@@ -43,10 +43,20 @@ def bring_up(launch: Launch) -> None:
     try:
         _walk(launch)
     except BaseException:
+        _tell_details(launch)
         launch.undo()
         raise
+    else:
+        _tell_details(launch)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+def _tell_details(launch: Launch) -> None:
+    if launch.options.debug:
+        from .details import tell
+
+        tell(launch)
 
 
 def bring_up_with_terminal(launch: Launch, process: Process | None, *, detached: bool) -> int:

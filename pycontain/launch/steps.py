@@ -50,6 +50,7 @@ def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
     path = resolve(step.path, launch.directory.id, own())
     state = launch.state.replace(mount=mount, cgroup=path)
     cgroup = Cgroup(mount, path)
+    launch.options.detail(f"cgroup: {cgroup.directory}")
     cgroup.create(lambda made: launch.directory.draft(state.replace(made=made)))
     launch.cgroup = cgroup
     launch.on_undo(cgroup.clear)  # the child may have forked

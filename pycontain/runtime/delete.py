@@ -68,10 +68,13 @@ def delete(
 def destroy(options: Options, container: Handle, until: Until = FOREVER) -> None:
     """Kill what runs, remove cgroup and state, run the poststop hooks."""
     if container.alive:
+        options.detail(f"delete: kill process {container.state.pid}")
         _end(container)
     cgroup = container.cgroup
     if cgroup is not None:
+        options.detail(f"delete: remove the cgroup {cgroup.directory}")
         cgroup.clear()  # without a pid namespace its other processes still run
+    options.detail(f"delete: remove the state {container.directory.path}")
     hooks = _poststop_hooks(options, container, until)
     container.directory.remove()
     hooks()

@@ -58,6 +58,10 @@ class Handle:
             if state is None or not self.directory.tells_of(state):
                 state = self.directory.load()
             self.state = state
+            options.detail(
+                f"container {state.id}: phase {state.phase}, process {state.pid}, cgroup"
+                f" {state.mount}{state.cgroup or ' of the caller'}"
+            )
         except BaseException:
             self.directory.close()
             raise

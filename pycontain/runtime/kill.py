@@ -34,12 +34,14 @@ def kill(
         return
     container = Handle(options, id)
     if all:
+        options.detail(f"kill: signal {number} to all processes of the cgroup")
         _signal_all(container, number)
         return
     if number == _signal.SIGKILL and container.state.shares_pids and _kills_all(container):
         return
     if not (number == _signal.SIGKILL and container.state.phase == "creating" and container.alive):
         container.require("created", "running", "paused")
+    options.detail(f"kill: signal {number} to process {container.state.pid}")
     container.send(number)
 
 

@@ -32,7 +32,9 @@ def start(options: Options, id: str) -> None:
         container.directory.remove_fifos()
         try:
             sync.pass_turn(channel)
+            options.detail(f"start: process {container.state.pid} may continue")
             _see_it_run(channel, container)
+            options.detail("start: its program runs")
         except PycontainError:
             destroy(options, container)
             raise

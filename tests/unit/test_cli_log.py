@@ -169,13 +169,21 @@ SHOWN = "\\x1b]0;title\\x07 \\x7f \\x9b2J \\x00  \\x08 a\ttab"
 def test_control_characters_are_escaped_for_a_terminal(tmp_path, capfd):
     """The text may come from an image: the name of an interpreter, for example."""
     for path in ("", str(tmp_path / "log")):
-        Log(path, "text", debug=False).error(SpecError("is wrong", at="x", value=ESCAPES))
+        Log(path, "", debug=False).error(SpecError("is wrong", at="x", value=ESCAPES))
         assert capfd.readouterr().err == f"pycontain: x = {SHOWN} is wrong\n"
-    Log("", "text", debug=True).warning(f"{ESCAPES}\nnew")
-    Log("", "text", debug=True).detail(f"{ESCAPES}\nnew")
-    assert capfd.readouterr().err == (
-        f"pycontain: warning: {SHOWN} new\npycontain: debug: {SHOWN} new\n"
-    )
+    Log("", "", debug=False).warning(f"{ESCAPES}\nnew")
+    assert capfd.readouterr().err == f"pycontain: warning: {SHOWN} new\n"
+
+
+def test_standard_error_has_runcs_lines_for_those_who_ask_for_text_or_details(capfd):
+    """What people read otherwise would not be parsed: key=value, control characters escaped."""
+    for form, debug in (("text", False), ("", True), ("text", True)):
+        Log("", form, debug=debug).error(SpecError("is wrong", at="x", value=ESCAPES))
+        line = capfd.readouterr().err
+        assert re.fullmatch(rf'time="{RFC_3339.pattern}" level=error msg="x = .* is wrong"\n', line)
+        assert not set(line) & set("\x1b\x07\x9b\x00\r\x08")
+    Log("", "text", debug=True).detail("more")
+    assert 'level=debug msg="more"\n' in capfd.readouterr().err
 
 
 def test_control_characters_are_kept_in_json(tmp_path, capfd):

@@ -213,7 +213,9 @@ class LoadSeccomp(Step):
     flags: int
 
     def what(self) -> str:
-        return "install the system call filter"
+        return (
+            f"install the system call filter (seccomp filter flags: {self.flags})"  # runc's words
+        )
 
 
 class BoundCapabilities(Step):
