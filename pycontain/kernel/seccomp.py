@@ -255,7 +255,7 @@ def compiled(profile: Profile, key: bytes, directory: str, parent: Directory) ->
 
     key        plan.seccomp.key() of the profile
     directory  its path, of which only the name is used; created if missing (0700)
-    parent     the directory that it is in, which is ours (`kernel.ours`)
+    parent     the directory that it is in, which is ours (`kernel.safe_path`)
 
     Files that are damaged, owned by another user, or compiled by another libseccomp are replaced.
 

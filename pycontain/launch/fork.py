@@ -24,6 +24,7 @@ from .launch import ContainerLaunch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from ..plan.walk import Turn
     from .launch import Launch
@@ -75,15 +76,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
         with _Detour(step):
             pid, pidfd = _clone(step, launch, context, cgroup)
             if pid == 0:
-                try:
-                    ours.close()  # or the child itself would hold its pipe open
-                    if launch.entrance is not None:
-                        launch.entrance.channel.close()
-                    launch.close_copy()
-                    sync.report_alive(theirs)
-                    live(launch.turns[1:], context)
-                finally:  # whatever happens, the child must not continue as the parent
-                    os._exit(sync.EXIT_FAILED)
+                _live_as_child(launch, context, ours, theirs)
     except BaseException:
         ours.close()
         theirs.close()
@@ -96,6 +89,21 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
         launch.entrance.theirs.close()
         launch.entrance.expect_from(pid)
     return ours
+
+
+def _live_as_child(
+    launch: Launch, context: Context, parents: sync.Channel, own: sync.Channel
+) -> NoReturn:
+    """Perform the child's steps, without the parent's ends of the pipes."""
+    try:
+        parents.close()  # or the child itself would hold its pipe open
+        if launch.entrance is not None:
+            launch.entrance.channel.close()
+        launch.close_copy()
+        sync.report_alive(own)
+        live(launch.turns[1:], context)
+    finally:  # whatever happens, the child must not continue as the parent
+        os._exit(sync.EXIT_FAILED)
 
 
 def _clone(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> tuple[int, int]:

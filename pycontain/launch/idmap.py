@@ -1,4 +1,4 @@
-"""The parent's steps for user namespaces and id-mapped mounts, in the order of `steps.mapped`."""
+"""The parent's steps for user namespaces and id-mapped mounts, in the order of `steps.idmap`."""
 
 from __future__ import annotations
 

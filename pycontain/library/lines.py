@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from .cancel import Cancel
+from .closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Divided:
         return bool(rest)
 
 
-class LineIterator:
+class LineIterator(Closing):
     """What iterates over lines: `close` ends the program, and so does the end of a `with` block."""
 
     def __init__(self) -> None:
@@ -42,19 +43,9 @@ class LineIterator:
         self._cancel: Cancel | None = None  # of a call that waits for a line
         self._closed = False
 
-    def close(self) -> None:
-        """End the program, if it runs; there are no more lines."""
-        raise NotImplementedError
-
     def _next(self) -> bytes | None:
         """Wait for the next line; None after the last one."""
         raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __iter__(self) -> Self:
         return self
@@ -64,14 +55,6 @@ class LineIterator:
         if line is None:
             raise StopIteration
         return line
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        from .aio import to_end
-
-        await to_end(self.close, kind)
 
     def __aiter__(self) -> Self:
         return self

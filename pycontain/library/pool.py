@@ -79,6 +79,19 @@ class Worker:
 
         Raises the worker's error, and WorkerLostError if it has died or is late.
         """
+        reply, fds = self._exchange(request, streams, until)
+        try:
+            return _started(reply, fds, warn)
+        except (TypeError, ValueError) as error:
+            for fd in fds:
+                os.close(fd)
+            wrong = StateError(f"has sent an invalid message: {error}", at="the worker")
+            raise WorkerLostError(wrong) from None
+
+    def _exchange(
+        self, request: Message, streams: list[int], until: Until
+    ) -> tuple[Message, list[int]]:
+        """The worker's reply, with its descriptors. Raises WorkerLostError."""
         left = until.left
         spare = _spare(self.socket.fileno(), 2 if request.get("tty") else 1)
         try:
@@ -90,24 +103,16 @@ class Worker:
                 _close(spare)
                 reply, fds = receive(self.socket, REPLIES, 2)
         except (BrokenPipeError, ConnectionResetError):
-            reply = None
-        except StateError as error:
+            reply, fds = None, []
+        except (StateError, Interrupted) as error:
             raise WorkerLostError(error) from None
         except TimeoutError:
             raise WorkerLostError(Timeout("has expired", at="the time limit")) from None
-        except Interrupted as error:
-            raise WorkerLostError(error) from None
         finally:
             _close(spare)
         if reply is None:
             raise WorkerLostError(StateError("has died", at="the worker", remedy="call again"))
-        try:
-            return _started(reply, fds, warn)
-        except (TypeError, ValueError) as error:
-            for fd in fds:
-                os.close(fd)
-            wrong = StateError(f"has sent an invalid message: {error}", at="the worker")
-            raise WorkerLostError(wrong) from None
+        return reply, fds
 
     def _await(self, until: Until) -> None:
         """Wait for an answer. Raises Interrupted when the call is cancelled, and TimeoutError."""

@@ -17,7 +17,8 @@ import time
 
 from ..errors import Interrupted, PycontainError, StateError, UsageError
 from ..library import forks
-from ..library.aio import in_thread, to_end
+from ..library.aio import in_thread
+from ..library.closing import Closing
 from . import log
 from .limits import with_timeout
 from .prepared import Containers
@@ -27,7 +28,7 @@ from .setup import Setup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn, Protocol, Self, Unpack
+    from typing import NoReturn, Protocol, Unpack
 
     from ..library.cancel import Cancel
     from .files import Files
@@ -88,7 +89,7 @@ if TYPE_CHECKING:
 _TURN = 0.1  # seconds between looks whether a call that waits was cancelled
 
 
-class Pool:
+class Pool(Closing):
     """
     Runs Python code in copies of a prepared interpreter, up to `size` at once.
 
@@ -138,18 +139,6 @@ class Pool:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        await to_end(self.close, kind)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Pool belongs to one process: make one in each")

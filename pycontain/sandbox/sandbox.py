@@ -7,7 +7,8 @@ import threading
 
 from ..errors import ProgramError, StateError, UsageError
 from ..library import forks
-from ..library.aio import in_thread, to_end
+from ..library.aio import in_thread
+from ..library.closing import Closing
 from . import log, users
 from .files import Files
 from .limits import with_timeout
@@ -20,7 +21,7 @@ from .supervise import request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn, Self, Unpack
+    from typing import NoReturn, Unpack
 
     from ..library.cancel import Cancel
     from .container import Contained
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .setup import SandboxArguments
 
 
-class Sandbox:
+class Sandbox(Closing):
     r"""
     A place for untrusted programs: files in memory, and what runs on them.
 
@@ -81,18 +82,6 @@ class Sandbox:
         except BaseException:
             self._release()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        await to_end(self.close, kind)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Sandbox belongs to one process: make one in each")

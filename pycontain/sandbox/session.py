@@ -6,7 +6,8 @@ import os
 import threading
 
 from ..errors import StateError
-from ..library.aio import in_thread, to_end
+from ..library.aio import in_thread
+from ..library.closing import Closing
 from . import log
 from .limits import with_timeout
 from .supervise import request
@@ -14,14 +15,13 @@ from .supervise import request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
 
     from ..library.cancel import Cancel
     from .container import Contained
     from .result import SandboxResult
 
 
-class Session:
+class Session(Closing):
     """
     An interpreter in a sandbox, for one piece of code after the other.
 
@@ -45,18 +45,6 @@ class Session:
         self._lock = threading.Lock()
         self._last: SandboxResult | None = None
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        await to_end(self.close, kind)
 
     def run(
         self, code: str | bytes, *, stdin: bytes = b"", timeout: float | None = None

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .problem import Located, Problems
     from .rare_records import IdMapping
-    from .records import Linux, Mount, Process, Spec
+    from .records import Linux, Mount, Namespace, Process, Spec
 
 _KEYS = ("uidMappings", "gidMappings")
 _MOST = 340  # lines of a map (Linux 4.15): user_namespaces(7)
@@ -47,7 +47,13 @@ def of_process(process: Process, linux: Linux) -> Problems:
 
 def _of_namespace(linux: Linux) -> Problems:
     listed = {namespace.type: namespace for namespace in linux.namespaces}
-    user = listed.get("user")
+    yield from _given_mappings(linux, listed.get("user"))
+    if "user" in listed:
+        yield from _beside_user(listed)
+
+
+def _given_mappings(linux: Linux, user: Namespace | None) -> Problems:
+    """Mappings must be given for a new user namespace, and only for a user namespace."""
     for key in _KEYS:
         at, given = under(linux, key), getattr(linux, key)
         if given and user is None:
@@ -58,11 +64,14 @@ def _of_namespace(linux: Linux) -> Problems:
             yield problem(at, "is required by the user namespace, but missing", remedy)
         elif given and not _maps(given, 0):
             yield problem(at, "does not map id 0, the container's root", "add a mapping of id 0")
-    if user is None:
-        return
+
+
+def _beside_user(listed: dict[str, Namespace]) -> Problems:
+    """What a user namespace requires of the other namespaces."""
+    user = listed["user"]
     if "mount" not in listed:
         remedy = 'add {"type": "mount"} to linux.namespaces'
-        yield problem(under(user, "type"), "needs a mount namespace, too", remedy, "user")
+        yield problem(under(user, "type"), "also needs a mount namespace", remedy, "user")
     for kind in ("pid", "mount") if not user.path else ():
         if kind in listed and listed[kind].path:
             why = "belongs to another user namespace than the new one, which cannot enter it"

@@ -2,7 +2,7 @@
 What is stored about a container between one command and the next.
 
     ROOT/                    0700, /run/pycontain or --root; nobody else may write to it, nor put
-                             something else in its place (`kernel.ours`)
+                             something else in its place (`kernel.safe_path`)
       .seccomp/              the cache of `kernel.seccomp`
       ID/                    0700; creating it claims the id
         state.json           `record.State` as it was before the process was created;

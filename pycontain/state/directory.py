@@ -49,8 +49,8 @@ def open_root(path: str, *, create: bool = False) -> Directory:
     """
     Open a state root; with create, it and its parents are created if missing.
 
-    Raises HostError if another user could change what is in it (`kernel.ours`) or if only root can
-    enter it, and KernelError.
+    Raises HostError if another user could change what is in it (`kernel.safe_path`) or if only root
+    can enter it, and KernelError.
     """
     try:
         opened = safe_path.open_directory(path, create=create)

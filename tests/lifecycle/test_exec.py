@@ -371,7 +371,7 @@ from pycontain.errors import PycontainError
 from pycontain.runtime.exec import exec_
 from pycontain.options import Options
 from pycontain.plan.request import ExecRequest
-from pycontain.launch import inside
+from pycontain.launch import joined_pids
 from pycontain.plan import steps
 from pycontain.plan.walk import parent_step
 take_over = parent_step.functions[steps.TakeOver]

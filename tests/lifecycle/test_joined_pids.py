@@ -1,8 +1,8 @@
 """
-A container in a pid namespace that others are in, as in a pod whose containers share one.
+A container in a pid namespace with other processes, as in a pod whose containers share one.
 
-Its program's process is created inside at the end (`init.inside`): what must not differ for that.
-The attacks on it are in tests/security/test_first_process_is_closed.py.
+The process of its program is created there at the end (`init.joined_pids`), and must not differ
+otherwise. The attacks on it are in tests/security/test_first_process_is_closed.py.
 """
 
 from __future__ import annotations

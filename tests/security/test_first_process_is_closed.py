@@ -309,7 +309,7 @@ import sys, time
 sys.path += {paths!r}
 from pycontain.cli import fast
 from pycontain.kernel import seal
-from pycontain.launch import inside
+from pycontain.launch import joined_pids
 from pycontain.plan import steps
 from pycontain.plan.walk import parent_step
 seal.ensure = lambda: None

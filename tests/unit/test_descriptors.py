@@ -139,7 +139,7 @@ def test_an_interrupted_close_of_a_directory_is_not_repeated():
 
 
 def closed_in_place(source: str) -> Iterator[str]:
-    """Each os.close of an attribute of self, which `closing` would have reset before."""
+    """Each os.close of an attribute of self, which `descriptors` would have reset before."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.close":
             text = ast.unparse(node.args[0])
