@@ -33,7 +33,7 @@ def flags() -> tuple[Flag, ...]:
         _text("cpus", "limit of CPU time, in CPUs, such as 1.5", "NUMBER"),
         Flag("pids", "limit of processes and threads", kind="integer", default=None,
              value="NUMBER"),
-        _text("disk", "keep written files in memory, up to this size, such as 64m", "BYTES"),
+        _text("disk", "limit what is written over an image to this size, such as 64m", "BYTES"),
         Flag("read-only", "make the root file system read-only; /run, /tmp and /var/tmp are not"),
         Flag("ro", "the same as --read-only"),
         Flag("network", "only a loopback device, or the host's network",

@@ -37,7 +37,7 @@ class Choices(Record):
     rootfs      the root file system's directory; "" for an image
     command     the program and its arguments; () for the image's
     entrypoint  replaces the image's; None to keep it
-    disk        the size of a layer in memory for what the container writes
+    disk        the size of a file system for what the container writes
     """
 
     rootfs: str = ""
@@ -92,7 +92,6 @@ def settings(
     Raises UsageError for a choice that cannot be understood.
     """
     who = account(root, choices.user or (image.user if image else ""))
-    readonly = choices.read_only
     return Settings(
         env=(f"HOME={who.home}", *(image.env if image else ()), *_environment(choices.env)),
         cwd=choices.workdir or (image.cwd if image else "") or "/",
@@ -101,18 +100,14 @@ def settings(
         groups=who.groups,
         terminal=choices.tty,
         hostname=choices.hostname or hostname,
-        readonly=readonly,
+        readonly=choices.read_only,
         network=choices.network or "none",
         memory=memory(choices.memory, "--memory"),
         cpus=_cpus(choices.cpus),
         pids=_pids(choices.pids),
         cap_add=choices.cap_add,
         cap_drop=choices.cap_drop,
-        mounts=(
-            *mounts,
-            *(_scratch(place) for place in (image.volumes if image and readonly else ())),
-            *map(_volume, choices.volume),
-        ),
+        mounts=(*mounts, *map(_volume, choices.volume)),
         masked=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu*/thermal_throttle"))),
         annotations=tuple(_annotations(image).items()) if image else (),
     )
@@ -184,12 +179,6 @@ def _volume_option(word: str, text: str) -> str:
     else:
         why, remedy = "is not an option of a volume", f"use {', '.join((*_WRITABLE, *_FLAGS))}"
     raise UsageError(why, at=f"--volume {text}", value=word, remedy=remedy)
-
-
-def _scratch(place: str) -> dict[str, object]:
-    """A volume of an image whose root is read-only: in memory, filled with what the image has."""
-    options = ["nosuid", "nodev", "tmpcopyup"]
-    return {"destination": place, "type": "tmpfs", "source": "tmpfs", "options": options}
 
 
 def _annotations(image: ImageConfig) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """
 The root file system of one container over that of an image, which stays as it is.
 
-The kernel's overlayfs shows both; what the container writes goes to an upper layer: a directory, or
-a file system in memory of a certain size. The mounts are made in a mount namespace of this process,
-which the container's is a copy of: they vanish with the container, and the host never has them.
+The kernel's overlayfs shows both; what the container writes goes to an upper layer: a directory,
+in a file system of a certain size if that is wanted. The mounts are made in a mount namespace of
+this process, which the container's is a copy of: they vanish with the container, and the host never
+has them.
 
 Source: Documentation/filesystems/overlayfs.rst; mount_namespaces(7).
 """
@@ -13,11 +14,11 @@ from __future__ import annotations
 import errno
 import os
 
-from ..errors import KernelError
+from ..errors import HostError, KernelError
 from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.mounts import Tree
-from . import tools
+from . import disk, tools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ def stack(lower: int, directory: str, limit: int, warn: Callable[[str], None]) -
 
     lower      a descriptor of the image's root
     directory  an empty directory of ours
-    limit      bytes of an upper layer in memory, 0 for one in the directory
+    limit      bytes of a file system for what is written; 0 for no limit but the host's disk
 
     Where there is no overlayfs, the root is a copy, and `warn` is called. Raises KernelError.
     """
     rootfs = os.path.join(directory, _ROOTFS)
     if limit:
-        _mount(Tree.new("tmpfs", (f"size={limit}", "mode=700"), _ATTRIBUTES), directory)
+        _mount(_limited(directory, limit, warn), directory)
     for name in (_UPPER, _WORK, _ROOTFS):
         os.mkdir(os.path.join(directory, name), 0o700)
     root = os.fstat(lower)
@@ -75,6 +76,15 @@ def stack(lower: int, directory: str, limit: int, warn: Callable[[str], None]) -
         os.close(upper)
         os.close(work)
     return rootfs
+
+
+def _limited(directory: str, limit: int, warn: Callable[[str], None]) -> Tree:
+    """A file system of this size: in a file beside the directory, or else in memory."""
+    try:
+        return disk.file_system(f"{directory}.ext4", limit, _ATTRIBUTES)
+    except (HostError, KernelError) as error:
+        warn(f"--disk limits a file system in memory, since a loop device cannot be used: {error}")
+        return Tree.new("tmpfs", (f"size={limit}", "mode=700"), _ATTRIBUTES)
 
 
 def _overlay(lower: int, upper: int, work: int) -> Tree:

@@ -10,7 +10,7 @@ from ..kernel.descriptors import close_locked
 from ..lean import jsontext
 from ..runtime.run import run as run_bundle
 from ..spec.default import configuration
-from . import container_dir, overlay
+from . import container_dir, overlay, volumes
 from .container_dir import ContainerDir
 from .flags import arguments, memory, settings
 from .store import Store
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     OnTiming = Callable[[Times], None] | None
 
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_LEAST_DISK = 1 << 20  # bytes: ext4 and overlayfs need some themselves
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{}\n"
 
 
@@ -67,7 +68,7 @@ def run(
 def _run_image(
     options: Options, image: Image, request: Request, choices: Choices, on_timing: OnTiming
 ) -> int | str:
-    limit = memory(choices.disk, "--disk")
+    limit = _disk(choices.disk)
     with ExitStack() as at_end:
         at_end.callback(close_locked, Store().use(image))
         directory = ContainerDir(request.id, os.path.abspath(options.root), image.digest)
@@ -75,12 +76,15 @@ def _run_image(
         overlay.own_mounts()  # before: the kernel takes no layer from another mount namespace
         lower = os.open(image.rootfs, _OPEN_DIRECTORY)
         at_end.callback(os.close, lower)
-        mounts = _files(directory, choices.hostname or request.id, choices.network)
-        chosen = settings(choices, lower, request.id, image.config, mounts)
         args = arguments(choices, image.config)
         place = directory.make_directory("layers")
         at_end.callback(overlay.unstack, place)
         root = overlay.stack(lower, place, limit, options.warn)
+        mounts = (
+            *_files(directory, choices.hostname or request.id, choices.network),
+            *volumes.mounts(lower, image.config.volumes, place),
+        )
+        chosen = settings(choices, lower, request.id, image.config, mounts)
         config = configuration(root, args, chosen)
         return _run(options, directory, config, request, choices, on_timing)
 
@@ -115,6 +119,14 @@ def _check(request: Request, choices: Choices) -> None:
     if choices.disk and choices.rootfs:
         why = "is only for images: what is written goes to the root file system itself"
         raise UsageError(why, at="--disk", remedy="leave it out, or use --read-only")
+
+
+def _disk(text: str) -> int:
+    """The size of a file system, 0 for "". Raises UsageError."""
+    found = memory(text, "--disk")
+    if 0 < found < _LEAST_DISK:
+        raise UsageError("is less than 1 MiB", at="--disk", value=text, remedy="write 64m or more")
+    return found
 
 
 def _stays(request: Request) -> bool:

@@ -86,6 +86,20 @@ def test_a_volume_of_the_image_can_be_written_to_even_if_the_root_cannot(runtime
     assert runtime("run", "--ro", name, "touch", "/etc/x").status == 1
 
 
+def test_a_volume_is_not_part_of_the_root(runtime: Runtime, image: Made, storage: Path) -> None:
+    name = image(volume="/data")
+    show = "grep -c ' /data ' /proc/self/mounts; stat -c '%a %u' /data; echo x >/data/new; cat /data/given"
+    assert run(runtime, name, "sh", "-c", show).out == "1\n755 0\nfrom the image\n"
+    assert run(runtime, name, "ls", "/data").out == "given\n", "each container has its own"
+    assert list((storage / "containers").iterdir()) == []
+
+
+def test_volumes_are_part_of_what_is_limited(runtime: Runtime, image: Made) -> None:
+    fill = ("dd", "if=/dev/zero", "of=/data/big", "bs=64k", "count=64")
+    done = runtime("run", "--disk", "2m", image(volume="/data"), *fill)
+    assert "No space left on device" in done.err
+
+
 def test_each_container_has_files_of_its_own(runtime: Runtime, image: Made, storage: Path) -> None:
     name = image()
     change = "echo changed >/data/given; rm /bin/ls; cat /data/given"
@@ -105,6 +119,52 @@ def test_what_is_written_is_limited(runtime: Runtime, image: Made) -> None:
     )
     assert done.status == 1
     assert "No space left on device" in done.err
+
+
+def test_a_limited_layer_is_on_disk_and_its_device_is_released(runtime, image, storage) -> None:
+    before = loop_devices()
+    name = image()
+    id = runtime.new_id()
+    runtime.ok("run", "-d", "--disk", "64m", "--name", id, name, "sleep", "100")
+    (file,) = (storage / "containers").glob("*/layers.ext4")
+    assert file.stat().st_size == 64 << 20
+    assert loop_devices() - before == {file.parent.name}
+    write = ("dd", "if=/dev/zero", "of=/big", "bs=1M", "count=20")
+    runtime.ok("exec", id, *write)
+    runtime.ok("exec", id, "sync")
+    assert file.stat().st_blocks * 512 > 20 << 20
+    runtime.ok("delete", "--force", id)
+    end = time.monotonic() + 10
+    while loop_devices() - before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert loop_devices() <= before
+    assert list((storage / "containers").iterdir()) == []
+
+
+def test_without_loop_devices_the_limit_is_in_memory(runtime, image, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # which has no mkfs.ext4
+    (tmp_path / "bin").mkdir()
+    for name in ("skopeo", "umoci", "cp", "rm", "du", "python3"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name, path=os.defpath) or "/nothing")
+    fill = ("dd", "if=/dev/zero", "of=/big", "bs=64k", "count=32")
+    done = runtime("run", "--disk", "1m", image(), *fill)
+    assert "No space left on device" in done.err
+    assert "--disk limits a file system in memory" in done.err
+    assert "apt-get install e2fsprogs" in done.err
+
+
+@pytest.mark.parametrize("size", ["1k", "60k", "0", "-1", "x", "1e9"])
+def test_a_limit_that_is_no_size_for_a_file_system_is_refused(runtime, image, size: str) -> None:
+    done = runtime("run", "--disk", size, image(), "true")
+    assert done.status == 125
+    assert "--disk" in done.err
+    assert done.err.count("\n") == 1
+
+
+def loop_devices() -> set[str]:
+    """The directories of the files on loop devices; the paths are those in the file's mount."""
+    files = Path("/sys/block").glob("loop*/loop/backing_file")
+    return {Path(file.read_text()).parent.name for file in files}
 
 
 def test_devices_of_an_image_cannot_be_opened(runtime: Runtime, image: Made) -> None:
