@@ -222,8 +222,12 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
         modules += ["pycontain.kernel.seal", f"pycontain.launch.{way}"]
     if command.name == "run":  # its flags, which `table` makes when they are needed
         modules.append("pycontain.cli.image_flags")
+    # the steps of most plans: the others are imported when a plan has one
     if command.name == "exec":  # most containers have a pid namespace
-        modules += ["pycontain.launch.joined_pids", "pycontain.init.joined_pids"]
+        modules += ["pycontain.plan.steps.joining", "pycontain.init.joining"]
+        modules += [f"pycontain.{room}.joined_pids" for room in ("plan.steps", "init", "launch")]
+    elif command.enters:
+        modules += ["pycontain.plan.steps.filesystem", "pycontain.init.filesystem"]
     modules += [name.partition(":")[0] for name in (command.calls, command.request) if name]
     code = _TRACE.format(
         path=sys.path, half=half, archive=archive.__file__, modules=", ".join(modules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import hooks
 from ..lean import os
-from ..plan import steps
+from ..plan.steps.hooks import RunContainerHooks
 from ..plan.walk import child_step
 
 TYPE_CHECKING = False
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .context import Context
 
 
-@child_step(steps.RunContainerHooks)
-def run_hooks(step: steps.RunContainerHooks, context: Context) -> None:
+@child_step(RunContainerHooks)
+def run_hooks(step: RunContainerHooks, context: Context) -> None:
     """Run hooks in the container's namespaces, with this process's pid as seen there."""
     status = "created" if step.kind == "startContainer" else "creating"
     if step.kind == "startContainer":  # runs the container's programs, in its environment

@@ -15,6 +15,8 @@ from ..kernel._ffi import ffi
 from ..kernel.bare import Orders
 from ..lean import jsontext, os
 from ..plan import steps
+from ..plan.steps import joined_pids
+from ..plan.steps.hooks import RunContainerHooks
 from ..plan.walk import child_step
 from ..wire import prepared
 from ..wire.sync import EXIT_FAILED, PID_SIZE
@@ -33,8 +35,8 @@ _UNKNOWN = "?" * PID_SIZE  # in place of the pid that the process has inside
 _MESSAGE = 4096  # bytes; what `start` sends is shorter
 
 
-@child_step(steps.JoinPids)
-def join_pids(step: steps.JoinPids, context: Context) -> None:
+@child_step(joined_pids.JoinPids)
+def join_pids(step: joined_pids.JoinPids, context: Context) -> None:
     """Put children into the pid namespace that the parent opened."""
     calls.setns(context.namespaces[c.CLONE_NEWPID], c.CLONE_NEWPID)
     prepare(context)
@@ -45,8 +47,8 @@ def prepare(context: Context) -> None:
     context.orders = Orders()
 
 
-@child_step(steps.EnterPids)
-def enter_pids(step: steps.EnterPids, context: Context) -> None:
+@child_step(joined_pids.EnterPids)
+def enter_pids(step: joined_pids.EnterPids, context: Context) -> None:
     """
     Create the program's process and exit. Does not return.
 
@@ -95,7 +97,7 @@ class _Process:
         self.pid = 0  # the address of its pid in the environment, until then of scratch space
         self.pid_in_state = self.orders.place(b" " * PID_SIZE + b"}")
 
-    def begin(self, step: steps.EnterPids) -> None:
+    def begin(self, step: joined_pids.EnterPids) -> None:
         """It reports its existence, makes a session, and waits until it has been taken over."""
         name = step.name
         self._send(prepared.EXISTS)
@@ -119,7 +121,7 @@ class _Process:
                 self._await_start()
             case steps.LoadSeccomp():
                 self._load_filter(step)
-            case steps.RunContainerHooks():
+            case RunContainerHooks():
                 self._run_hooks(step)
             case steps.SetRlimits():
                 self._set_limits(step)
@@ -173,7 +175,7 @@ class _Process:
             text = _failure("prlimit", step.name, at, f"{name} {soft}:{hard}")
             self._call(c.SYS_prlimit64, 0, number, limit, text=text)
 
-    def _run_hooks(self, step: steps.RunContainerHooks) -> None:
+    def _run_hooks(self, step: RunContainerHooks) -> None:
         """
         Run hooks one after the other; what they print goes where the program's output goes.
 

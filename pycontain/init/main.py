@@ -48,7 +48,7 @@ class _Parent(Peer):
     def perform(self, step: Step) -> None:
         """Perform a step after counting it as begun; the last one, execve, is announced."""
         channel = self.context.parent
-        if isinstance(step, steps.EnterPids):
+        if step.name == "enter":
             self.pass_turn()  # it does not return
         if isinstance(step, steps.Execute):
             sync.report_exec(channel, self._new_times())

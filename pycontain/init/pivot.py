@@ -8,7 +8,7 @@ from ..errors import KernelError
 from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.mounts import Tree, mounted
-from ..kernel.root import Root, is_below
+from ..kernel.root import is_below
 from ..lean import os
 from ..plan import steps
 from ..plan.walk import child_step
@@ -97,13 +97,3 @@ def _unmount_or_cover(point: str, place: int) -> None:
         if error.errno not in (errno.EINVAL, errno.EPERM):
             raise
         empty_directory().attach(place, point)
-
-
-@child_step(steps.ChangeDirectoryRoot)
-def change_directory_root(step: steps.ChangeDirectoryRoot, context: Context) -> None:
-    """Without a mount namespace, only chroot(2) is possible."""
-    rootfs = open_host(step.path)
-    os.fchdir(rootfs)
-    os.chroot(".")
-    context.root = Root(rootfs)
-    context.close_others()

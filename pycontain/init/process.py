@@ -26,35 +26,6 @@ _ROOM = 1 << 18  # bytes
 # --- namespaces ----------------------------------------------------------------------------------
 
 
-@child_step(steps.JoinNamespaces)
-def join_namespaces(step: steps.JoinNamespaces, context: Context) -> None:
-    """Enter the namespaces that the parent opened."""
-    for kind in step.kinds:
-        calls.setns(context.namespaces[kind], kind)
-
-
-@child_step(steps.JoinProcess)
-def join_process(step: steps.JoinProcess, context: Context) -> None:
-    """
-    Enter all namespaces of a container at once, which also changes this process's root.
-
-    Only children enter a pid namespace: no process inside sees this one (CVE-2016-9962).
-    """
-    if step.flags & c.CLONE_NEWUSER:
-        from ..kernel import userns  # loaded by the parent
-
-        assert context.ids is not None, "the parent has read them"
-        userns.take_root(context.ids.uid(0), context.ids.gid(0))
-    if step.flags:
-        calls.setns(context.target, step.flags)
-    context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    context.close_others()
-    if step.flags & c.CLONE_NEWPID:
-        from . import joined_pids  # loaded by the parent
-
-        joined_pids.prepare(context)
-
-
 @child_step(steps.Unshare)
 def unshare(step: steps.Unshare, context: Context) -> None:
     """Create namespaces from within."""
@@ -116,37 +87,6 @@ def private_proc() -> int:
 # --- terminal and session ------------------------------------------------------------------------
 
 
-@child_step(steps.OpenTerminal)
-def open_terminal(step: steps.OpenTerminal, context: Context) -> None:
-    """Open a terminal, send its master to the caller, make it the standard streams."""
-    from ..kernel import sockets, tty  # loaded by the parent
-
-    master, slave = tty.open_pair(context.inside)
-    if step.rows or step.columns:
-        tty.set_size(master, step.rows, step.columns)
-    if step.plain:
-        tty.keep_newlines(slave)
-    _own_terminal(slave, step.uid)
-    if step.mount:
-        place = context.inside.open("/dev/console")
-        Tree.clone(slave, at="/dev/console").attach(place, "/dev/console")
-    sockets.send(context.console, master, b"/dev/ptmx")
-    if step.control:
-        os.setsid()
-        tty.make_controlling(slave)
-    tty.make_standard(slave)
-    os.close(master)
-
-
-def _own_terminal(slave: int, uid: int) -> None:
-    """Let the user open its terminal by name; if /dev/pts is read-only, root stays the owner."""
-    try:
-        os.fchown(slave, uid, -1)
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-
-
 @child_step(steps.StartSession)
 def start_session(step: steps.StartSession, context: Context) -> None:
     """Leave the caller's session, so that TIOCSTI cannot type into its terminal (CVE-2017-5226)."""
@@ -156,47 +96,6 @@ def start_session(step: steps.StartSession, context: Context) -> None:
 
 
 # --- scheduling ----------------------------------------------------------------------------------
-
-
-@child_step(steps.SetAffinity)
-def set_affinity(step: steps.SetAffinity, context: Context) -> None:
-    """Run on these CPUs from now on."""
-    calls.set_affinity(step.cpus, step.why)
-
-
-@child_step(steps.SetScheduler)
-def set_scheduler(step: steps.SetScheduler, context: Context) -> None:
-    """CPU scheduling."""
-    schedule(step)
-
-
-def schedule(step: steps.SetScheduler, pid: int = 0) -> None:
-    """Set the CPU scheduling of a process, 0 for this one. Raises KernelError."""
-    try:
-        calls.sched_setattr(
-            step.policy, step.flags, step.nice, step.priority, step.runtime, step.deadline,
-            step.period, pid,
-        )  # fmt: skip
-    except KernelError as error:
-        error.fault.at = error.fault.at or step.why
-        if error.errno == errno.EPERM:  # sched(7): a deadline is a promise of all CPUs together
-            error.fault.remedy = (
-                "leave linux.resources.cpu.cpus out: SCHED_DEADLINE cannot be restricted to some"
-                " CPUs; realtime policies need CAP_SYS_NICE, too"
-            )
-        raise
-
-
-@child_step(steps.SetIoPriority)
-def set_io_priority(step: steps.SetIoPriority, context: Context) -> None:
-    """I/O scheduling."""
-    calls.ioprio_set(step.priority)
-
-
-@child_step(steps.SetPersonality)
-def set_personality(step: steps.SetPersonality, context: Context) -> None:
-    """The execution domain."""
-    calls.personality(step.persona)
 
 
 # --- identity ------------------------------------------------------------------------------------

@@ -104,19 +104,6 @@ def _null() -> Tree:
     return tree
 
 
-@child_step(steps.RequireMissing)
-def require_missing(step: steps.RequireMissing, context: Context) -> None:
-    """Refuse the first path that exists: only a mount on the host would protect or hide it."""
-    for path, at in step.paths:
-        if context.inside.find(path) is not None:
-            raise StepError(
-                "would be mounted over on the host without a mount namespace",
-                at=at,
-                value=path,
-                remedy='add {"type": "mount"} to linux.namespaces',
-            )
-
-
 @child_step(steps.MakeReadOnly)
 def make_read_only(step: steps.MakeReadOnly, context: Context) -> None:
     """Make mounts read-only now that everything in them exists, by their own descriptors."""

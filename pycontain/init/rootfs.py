@@ -80,14 +80,6 @@ def _root_tree(path: str, context: Context) -> tuple[int, Tree]:
     return rootfs, Tree.clone(rootfs, recursive=True, at=path)
 
 
-@child_step(steps.OpenRoot)
-def open_root(step: steps.OpenRoot, context: Context) -> None:
-    """Use the rootfs where it is: without a mount namespace nothing is mounted."""
-    rootfs = open_host(step.path)
-    context.root = Root(rootfs)
-    context.shares_root = os.path.samestat(os.fstat(rootfs), os.fstat(open_host("/")))
-
-
 def stop_propagation_at(path: str, kind: int) -> None:
     """
     Make the mount that contains a path slave or private, so that mounting on it does not propagate.

@@ -11,19 +11,10 @@ from ..plan import steps as planned
 from ..plan.walk import Peer, parent_step, walk
 from ..wire import sync
 from . import steps as _  # noqa: F401 -- the parent's steps
+from .child import import_performers
 from .recover import death, ending
 
 TYPE_CHECKING = False
-# Which modules have the steps that few plans have, by the first of them in a plan.
-RARE = {
-    "user namespace": "idmap",
-    "mappings": "idmap",
-    "sources": "idmap",
-    "listener socket": "notify",
-    "network devices": "netdevices",
-    "rdt group": "rdt",
-}
-
 if TYPE_CHECKING:
     from ..errors import StepError
     from ..plan.steps import Step
@@ -82,9 +73,7 @@ def bring_up_for_master(launch: Launch) -> int:
 
 def _walk(launch: Launch) -> None:
     first, *rest = launch.turns
-    for step in (step for turn in launch.turns for step in turn.steps):
-        if step.name in RARE:
-            __import__(f"{__package__}.{RARE[step.name]}")
+    import_performers(launch.turns)
 
     def perform(step: Step) -> None:
         parent_step.perform(step, launch)
@@ -123,7 +112,7 @@ class _ForkedChild(Peer):
     def wait(self, turn: Turn) -> None:
         """Wait for the end of a turn, or until the child waits for `start` in it."""
         kinds = {type(step) for step in turn.steps}
-        self.launch.hooks_ran |= planned.RunContainerHooks in kinds
+        self.launch.hooks_ran |= any(step.name == "container hooks" for step in turn.steps)
         if planned.AwaitStart in kinds:
             if self.inside:
                 self._await("end")  # of what it reports to us

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from ..init import (  # noqa: F401 -- their steps
-    devices,
-    guard,
-    pivot,
-    process,
-    program,
-    protection,
-    rootfs,
-)
+from ..init import guard, process, program  # noqa: F401 -- their steps
 from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.descriptors import close_owned
@@ -25,13 +17,7 @@ if TYPE_CHECKING:
     from .launch import Launch
 
 
-# Which modules of `init` have the steps that few plans have.
-RARE = {
-    "close listener": "notify",
-    "memory policy": "memory",
-    "label": "labels",
-    "mount label": "labels",
-}
+_COMMON = ("child", "parent")  # modules of `plan.steps` whose steps every launch imports
 
 
 class Child:
@@ -65,29 +51,23 @@ def clone_flags(step: steps.Spawn, launch: Launch) -> int:
     return (step.flags & ~made_ahead) | launch.caller.clone_flags
 
 
-def import_rare_steps(turns: Sequence[Turn]) -> None:
+def import_performers(turns: Sequence[Turn]) -> None:
     """
-    Import what only some plans need, before the child blocks imports.
+    Import what performs the steps of these turns, before the child blocks imports.
 
-    `init.main` imports the steps that most plans have.
+    The steps of `plan.steps.X` are performed in `launch.X` and `init.X`.
     """
     for step in (step for turn in turns for step in turn.steps):
-        if step.name in RARE:
-            __import__(f"pycontain.init.{RARE[step.name]}")
-        match step:
-            case steps.RunContainerHooks():
-                import select  # noqa: F401
-
-                from ..init import hooks  # noqa: F401
-            case steps.AwaitStart():
+        module = type(step).__module__.rpartition(".")[2]
+        if module not in _COMMON:
+            room = "launch" if step.side == "parent" else "init"
+            __import__(f"pycontain.{room}.{module}")
+        match step.name:
+            case "wait for start":
                 from ..init import start  # noqa: F401
-            case steps.OpenTerminal():
-                from ..kernel import sockets, tty  # noqa: F401
-            case steps.EnterPids():
-                from ..init import joined_pids  # noqa: F401
-            case steps.JoinPids():
+            case "join pids":
                 from ..kernel import procfs  # noqa: F401
-            case steps.MountFilesystem(copy_up=True):
+            case "mount" if getattr(step, "copy_up", False):
                 from ..init import copying  # noqa: F401
 
 

@@ -18,7 +18,7 @@ from ..kernel.descriptors import close_owned
 from ..lean import os
 from ..plan import steps
 from ..wire import sync
-from .child import Child, clone_flags, import_rare_steps
+from .child import Child, clone_flags
 from .launch import ContainerLaunch
 
 TYPE_CHECKING = False
@@ -39,8 +39,7 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
     child is created in the parent's cgroup and then moved, which is slower.
     """
     rest = launch.turns[1:]
-    import_rare_steps(rest)
-    if isinstance(launch, ContainerLaunch) and _has(steps.AwaitStart, rest):
+    if isinstance(launch, ContainerLaunch) and _has("wait for start", rest):
         launch.start_fifos = sync.Channel(*launch.directory.make_fifos())
     cgroup = launch.cgroup
     channel = _forked(step, launch, cgroup.fd)
@@ -52,8 +51,8 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
         sync.is_alive(channel)
 
 
-def _has(kind: type[steps.Step], turns: Sequence[Turn]) -> bool:
-    return any(isinstance(step, kind) for turn in turns for step in turn.steps)
+def _has(name: str, turns: Sequence[Turn]) -> bool:
+    return any(step.name == name for turn in turns for step in turn.steps)
 
 
 def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
@@ -63,7 +62,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
     cgroup  a descriptor of the cgroup to create it in, -1 for the caller's
     """
     ours, theirs = sync.Channel.pair(launch.caller.until)
-    if _has(steps.EnterPids, launch.turns):
+    if _has("enter", launch.turns):
         from .joined_pids import Entrance
 
         launch.entrance = Entrance(launch.caller.until)

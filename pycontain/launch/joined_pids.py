@@ -6,7 +6,7 @@ from ..errors import KernelError, StepError
 from ..kernel.bare import SharedPid
 from ..kernel.files import read_bytes
 from ..lean import os
-from ..plan import steps
+from ..plan.steps import joined_pids
 from ..plan.walk import parent_step
 from ..wire import sync
 from .child import Child
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..kernel.wait import Until
     from .launch import Launch
 
-_STEP = steps.EnterPids.name
+_STEP = joined_pids.EnterPids.name
 
 
 class Entrance:
@@ -69,8 +69,8 @@ def _origin(pid: int) -> tuple[int, int]:
     return int(fields[1]), int(fields[19])
 
 
-@parent_step(steps.TakeOver)
-def take_over(step: steps.TakeOver, launch: Launch) -> None:
+@parent_step(joined_pids.TakeOver)
+def take_over(step: joined_pids.TakeOver, launch: Launch) -> None:
     """
     Continue with the process that the child has created before it exits.
 

@@ -12,7 +12,7 @@ from ..kernel import calls
 from ..kernel.descriptors import close_all, close_owned
 from ..kernel.wait import FOREVER
 from ..lean import os
-from ..plan.steps import MountCgroup
+from ..plan import steps
 from ..state.record import public_state
 from . import recover
 
@@ -194,7 +194,7 @@ class Launch:
         context.target = self.target
         if isinstance(self.cgroup, Cgroup):
             context.cgroup = self.cgroup.directory
-        elif any(isinstance(step, MountCgroup) for turn in self.turns for step in turn.steps):
+        elif any(isinstance(step, steps.MountCgroup) for turn in self.turns for step in turn.steps):
             context.cgroup = find_mount() + own()
         if self.entrance is not None:
             context.entrance, context.shared_pid = self.entrance.theirs, self.entrance.shared_pid

@@ -11,17 +11,13 @@ import errno
 from ..cgroup.devices import attach
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
-from ..errors import KernelError, StateError
-from ..init.process import schedule
-from ..kernel import calls
+from ..errors import KernelError
 from ..kernel.files import start_time
 from ..kernel.safe_path import Directory
 from ..lean import os
 from ..plan import steps
-from ..plan.namespaces import FILES
 from ..plan.walk import parent_step
 from ..state.directory import open_root
-from ..state.record import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,27 +84,6 @@ def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
     launch.seccomp = compiled(step.profile, key(step.profile), cache, open_root(root))
 
 
-@parent_step(steps.OpenNamespaces)
-def open_namespaces(step: steps.OpenNamespaces, launch: Launch) -> None:
-    """Open the namespaces to join; check their types, and that none to modify is the host's."""
-    for kind, path in step.paths.items():
-        try:
-            launch.namespaces[kind] = _open_namespace(kind, path)
-        except KernelError as error:
-            error.fault.at, error.fault.value = step.why, path
-            raise
-        if kind in step.foreign:
-            _refuse_own(kind, path, step.foreign[kind])
-
-
-@parent_step(steps.ConnectConsole)
-def connect_console(step: steps.ConnectConsole, launch: Launch) -> None:
-    """Connect to the socket that receives the terminal's master."""
-    from ..kernel import sockets
-
-    launch.console = sockets.connect(step.path)
-
-
 @parent_step(steps.Spawn)
 def spawn(step: steps.Spawn, launch: Launch) -> None:
     """Create the child. With vfork, it has performed all other steps when this returns."""
@@ -139,23 +114,6 @@ def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
     """Write oom_score_adj from outside, since the container may have no /proc."""
     path = f"/proc/{launch.child.pid}/oom_score_adj"
     _write(path, str(step.score), "process.oomScoreAdj")
-
-
-@parent_step(steps.SetSchedulerOutside)
-def set_scheduler(step: steps.SetSchedulerOutside, launch: Launch) -> None:
-    """CPU scheduling of a child that may not be permitted to set its own."""
-    schedule(step.wanted, launch.child.pid)
-
-
-@parent_step(steps.RunHooks)
-def run_hooks(step: steps.RunHooks, launch: ContainerLaunch) -> None:
-    """Run hooks on the host; the bundle's directory is their working directory."""
-    from .. import hooks
-
-    launch.hooks_ran = True
-    state = public_state(launch.state, "creating", launch.state.pid)
-    until = launch.caller.until
-    hooks.run_all(step.hooks, step.kind, state, launch.state.bundle, until=until)
 
 
 @parent_step(steps.WritePidFile)
@@ -232,36 +190,6 @@ def _link(fd: int, place: Directory, name: str) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _open_namespace(kind: int, path: str) -> int:
-    """A descriptor of a namespace of this kind. Raises KernelError or StateError otherwise."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would block
-    except OSError as error:
-        raise KernelError.of("open", error.errno or 0, path) from None
-    try:
-        found = calls.namespace_type(fd)
-    except KernelError:
-        found = 0
-    if found != kind:
-        os.close(fd)
-        raise StateError(
-            f"is not a namespace of type {FILES[kind]}",
-            at=path,
-            remedy="name a file of /proc/PID/ns of that type, or a bind mount of one",
-        )
-    return fd
-
-
-def _refuse_own(kind: int, path: str, changed: str) -> None:
-    """Raises StateError for this process's own namespace: the change would apply to the host."""
-    if os.path.samefile(path, f"/proc/self/ns/{FILES[kind]}"):
-        raise StateError(
-            f"is the host's own {FILES[kind]} namespace, which {changed} would change",
-            at=path,
-            remedy="use a new namespace, or remove that setting",
-        )
 
 
 def _write(path: str, text: str, at: str) -> None:

@@ -22,7 +22,7 @@ from ..lean import os
 from ..plan.steps import Execute
 from ..plan.walk import Peer, Turn, child_step, in_step, parent_step, walk
 from ..wire import sync
-from .child import Child, clone_flags, import_rare_steps, restore_dumpable
+from .child import Child, clone_flags, restore_dumpable
 from .launch import ContainerLaunch
 from .recover import death
 
@@ -67,7 +67,6 @@ def _try_once(
     entrance  what `Cgroup.entrance` opened, for a cgroup to enter afterwards; -1 for none
     """
     turns, execute = _split(launch.turns[1:])
-    import_rare_steps(turns)
     context = Context(None)
     launch.fill(context)
     lifeline, ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

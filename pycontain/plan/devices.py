@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import steps
 from .mounts import plain
-from .steps import DeviceNode
+from .steps.filesystem import DeviceNode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from ..kernel import const as c
 from ..spec.process_rules import cpus
 from . import process, steps
 from .namespaces import FILES, FLAGS
-from .plan import connect_steps, hand_over_steps
 from .walk import turns_of
 
 TYPE_CHECKING = False
@@ -75,14 +74,14 @@ def build(
     )
     if inside:
         made += process.enter_steps(wanted, facts, profile)
-    made += hand_over_steps(request.pid_file, request.pidfd_socket)
+    made += process.hand_over_steps(request.pid_file, request.pidfd_socket)
     before, after = process.last_steps(wanted, profile, request.preserve_fds, inside=inside)
     return turns_of([*made, *before, *after])
 
 
 def _spawn_steps(wanted: Process, request: ExecRequest, mapped: bool) -> list[steps.Step]:
     """What the parent does; mapped: the container has a user namespace."""
-    made = connect_steps(request.console_socket)
+    made = process.connect_steps(request.console_socket)
     if mapped:
         from .steps.idmap import ReadMappings
 

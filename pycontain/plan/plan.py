@@ -143,7 +143,7 @@ class _Builder:
         made += self._prepare_sources()
         if self.namespaces.has_user:
             made += self._prepare_for_mapped_user()
-        made += connect_steps(self.request.console_socket)
+        made += process.connect_steps(self.request.console_socket)
         made.append(self.namespaces.spawn(fork_because=self._why_fork(made)))
         made.append(steps.RecordPid(why="a container can always be deleted"))
         made += self.namespaces.device_steps(joined=False)
@@ -375,7 +375,7 @@ class _Builder:
             from .steps.idmap import RemoveDevices
 
             created.append(RemoveDevices(count=len(self.bound), why="the mounts keep the devices"))
-        created += hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
+        created += process.hand_over_steps(self.request.pid_file, self.request.pidfd_socket)
         created.append(steps.Announce(why="runtime.md, Lifecycle 6"))
         if self.request.separate_start:
             created.append(steps.AwaitStart(why="the program must not run before start"))
@@ -395,23 +395,6 @@ class _Builder:
             why = "hooks.startContainer"
             before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))
         return before + after
-
-
-def connect_steps(console_socket: str) -> list[steps.Step]:
-    """The connection to the receiver of the terminal's master, if it is not served here."""
-    if not console_socket:
-        return []
-    return [steps.ConnectConsole(path=console_socket, why="--console-socket")]
-
-
-def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:
-    """How a supervisor is notified of the process."""
-    made: list[steps.Step] = []
-    if pid_file:
-        made.append(steps.WritePidFile(path=pid_file, why="--pid-file"))
-    if pidfd_socket:
-        made.append(steps.SendPidfd(path=pidfd_socket, why="--pidfd-socket"))
-    return made
 
 
 def _maps_ids(step: steps.Step) -> bool:

@@ -449,3 +449,20 @@ def _mask(names: tuple[str, ...], available: int) -> int:
     for name in names:
         mask |= 1 << CAPABILITIES.get(name, 63)
     return mask & available & ~(1 << 63)
+
+
+def connect_steps(console_socket: str) -> list[steps.Step]:
+    """The connection to the receiver of the terminal's master, if it is not served here."""
+    if not console_socket:
+        return []
+    return [steps.ConnectConsole(path=console_socket, why="--console-socket")]
+
+
+def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:
+    """How a supervisor is notified of the process."""
+    made: list[steps.Step] = []
+    if pid_file:
+        made.append(steps.WritePidFile(path=pid_file, why="--pid-file"))
+    if pidfd_socket:
+        made.append(steps.SendPidfd(path=pidfd_socket, why="--pidfd-socket"))
+    return made

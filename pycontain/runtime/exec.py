@@ -24,7 +24,7 @@ from . import console
 from .foreground import stay
 from .handle import Handle
 from .host import check_rights, read_facts
-from .prepare import check_preserved
+from .preserved import check_preserved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

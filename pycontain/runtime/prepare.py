@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from ..errors import UsageError
 from ..launch.launch import ContainerLaunch
 from ..lean import os
 from ..state.directory import StateDir
@@ -12,6 +11,7 @@ from ..state.record import State
 from . import poststop
 from .bundle import check_rootfs
 from .host import check_rights
+from .preserved import check_preserved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,26 +81,3 @@ def activated() -> int:
 def activated_names() -> str:
     """What systemd calls these sockets, separated by colons. sd_listen_fds_with_names(3)."""
     return os.fsdecode(os.environ.get(b"LISTEN_FDNAMES", b""))
-
-
-def check_preserved(count: int, activated: int = 0) -> None:
-    """
-    Raises UsageError unless the descriptors to preserve are open, and were passed by the caller.
-
-    activated: how many of them, at the beginning, systemd passes. Our own descriptors are all
-    close-on-exec; those inherited through execve(2) are not.
-    """
-    if count < 0:
-        raise UsageError("is less than 0", at="--preserve-fds", value=str(count))
-    for fd in range(3, 3 + count):
-        try:
-            passed = os.get_inheritable(fd)
-        except OSError:
-            passed = False
-        if not passed:
-            systemds = fd < 3 + activated
-            raise UsageError(
-                f"asks for descriptor {fd}, which is not open",
-                at="LISTEN_FDS" if systemds else "--preserve-fds",
-                value=str(activated if systemds else count - activated),
-            )

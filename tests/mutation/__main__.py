@@ -20,21 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
-from pycontain.init import hooks, joined_pids, main, start  # noqa: F401 -- the child's steps
-from pycontain.launch import (
-    bring_up,
-    child,
-)
-from pycontain.launch import joined_pids as _  # noqa: F401 -- the parent's
 from pycontain.plan.walk import child_step, parent_step
+from tests.steps import import_all
 
-for module in {*bring_up.RARE.values()}:
-    import_module(f"pycontain.launch.{module}")
-for module in {*child.RARE.values()}:
-    import_module(f"pycontain.init.{module}")
+import_all()
 
 ROOT = Path(__file__).parents[2]
 _FAILED = ("FAILED", "ERROR ")  # how pytest begins the lines of its summary

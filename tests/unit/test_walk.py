@@ -8,14 +8,12 @@ import sys
 import pytest
 
 from pycontain.errors import KernelError, StepError
-from pycontain.init import hooks, joined_pids, main, start  # noqa: F401 -- the child's steps
-from pycontain.launch import (
-    bring_up,  # noqa: F401 -- the parent's steps
-    idmap,  # noqa: F401
-)
-from pycontain.launch import joined_pids as rare  # noqa: F401 -- and the rare ones
+from pycontain.init import filesystem
 from pycontain.plan import steps
 from pycontain.plan.walk import Peer, child_step, parent_step, turns_of, walk
+from tests.steps import import_all
+
+import_all()
 
 
 class Here(steps.ParentStep):
@@ -128,6 +126,28 @@ def test_every_step_has_exactly_one_function_on_its_own_side(performers):
     wanted = {kind for kind in kinds(steps.Step) if kind.side == performers.side}
     assert set(performers.functions) == wanted
     assert len(set(performers.functions.values())) == len(wanted)
+
+
+@pytest.mark.parametrize("performers", [parent_step, child_step], ids=["parent", "child"])
+def test_a_step_of_some_plans_is_performed_in_the_module_that_is_imported_for_it(performers):
+    """`launch.child.import_performers` finds it by the name of the step's module."""
+    room = "launch" if performers.side == "parent" else "init"
+    for kind, function in performers.functions.items():
+        module = kind.__module__.rpartition(".")[2]
+        if module == "filesystem":  # in several, which `init.filesystem` imports
+            assert function.__module__.rpartition(".")[2] in vars(filesystem)
+        elif module not in ("child", "parent"):
+            assert function.__module__ == f"pycontain.{room}.{module}"
+
+
+def test_a_step_is_found_by_name_before_its_module_is_imported():
+    names = [
+        kind.__name__ for kind in kinds(steps.Step) if kind.__name__ in vars(steps)["_MODULES"]
+    ]
+    assert len(names) > 20
+    found = "; ".join(f"assert steps.{name}.__name__ == {name!r}" for name in names)
+    code = f"from pycontain.plan import steps; {found}"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("performers", [parent_step, child_step], ids=["parent", "child"])

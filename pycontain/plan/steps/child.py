@@ -6,7 +6,7 @@ from .base import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...spec.records import Hook
+    pass
 
 
 # --- entering namespaces -----------------------------------------------------------------------
@@ -29,40 +29,6 @@ class JoinKeyring(Step):
 
     def what(self) -> str:
         return "join a new session keyring"
-
-
-class JoinProcess(Step):
-    """
-    All namespaces of a container's process are entered at once (setns(2), 5.8).
-
-    Only children enter a pid namespace: this process stays outside of it (EnterPids).
-    """
-
-    name = "join"
-    flags: int
-    names: tuple[str, ...]
-
-    def what(self) -> str:
-        return f"enter the container's namespaces: {', '.join(self.names)}"
-
-
-class JoinNamespaces(Step):
-    """Existing namespaces are entered, the mount namespace last, except for a pid namespace."""
-
-    name = "join namespaces"
-    kinds: tuple[int, ...]
-
-    def what(self) -> str:
-        return "enter the namespaces that were opened"
-
-
-class JoinPids(Step):
-    """Children of this process will be in an existing pid namespace."""
-
-    name = "join pids"
-
-    def what(self) -> str:
-        return "put children into the pid namespace that was opened"
 
 
 class Unshare(Step):
@@ -88,32 +54,6 @@ class RaiseLoopback(Step):
 # --- names, parameters, terminal, hooks ----------------------------------------------------------
 
 
-class OpenTerminal(Step):
-    """A terminal from the container's own devpts; its master is sent to the caller."""
-
-    name = "terminal"
-    rows: int = 0
-    columns: int = 0
-    uid: int = 0
-    mount: bool = True  # make it /dev/console
-    plain: bool = False  # newlines are not translated, since the output is not a terminal
-    control: bool = True  # it becomes the controlling one; else that is for EnterPids to do
-
-    def what(self) -> str:
-        return "open a terminal, send its master" + ", make it /dev/console" * self.mount
-
-
-class RunContainerHooks(Step):
-    """Hooks that run in the container's namespaces."""
-
-    name = "container hooks"
-    kind: str
-    hooks: tuple[Hook, ...]
-
-    def what(self) -> str:
-        return f"run the {self.kind} hooks: {', '.join(hook.path for hook in self.hooks)}"
-
-
 class WriteSysctls(Step):
     """Kernel parameters, through a private /proc."""
 
@@ -137,52 +77,6 @@ class SetHostname(Step):
 
 
 # --- the process -------------------------------------------------------------------------------
-
-
-class SetAffinity(Step):
-    """The CPUs it runs on from now on; sched_setaffinity(2)."""
-
-    name = "affinity"
-    cpus: tuple[int, ...]
-
-    def what(self) -> str:
-        return f"run on CPUs {', '.join(map(str, self.cpus))}"
-
-
-class SetScheduler(Step):
-    """CPU scheduling; times in nanoseconds."""
-
-    name = "scheduler"
-    policy: int
-    flags: int
-    nice: int
-    priority: int
-    runtime: int
-    deadline: int
-    period: int
-
-    def what(self) -> str:
-        return f"set scheduling policy {self.policy}"
-
-
-class SetIoPriority(Step):
-    """I/O scheduling."""
-
-    name = "io priority"
-    priority: int
-
-    def what(self) -> str:
-        return f"set I/O priority {self.priority:#x}"
-
-
-class SetPersonality(Step):
-    """The execution domain."""
-
-    name = "personality"
-    persona: int
-
-    def what(self) -> str:
-        return f"set personality {self.persona:#x}"
 
 
 class StartSession(Step):
@@ -298,34 +192,6 @@ class RaiseRlimits(Step):
     def what(self) -> str:
         wanted = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
         return f"raise where lower: {wanted}"
-
-
-class EnterPids(Step):
-    """
-    The program's process is created in the pid namespace, and the child, outside, exits.
-
-    It has from the first moment what the program will have, and no more: identity, root, working
-    directory, limits and descriptors, besides the two of pipes; of our memory it has nothing. The
-    child's steps after this one are its own.
-
-    filter_       loaded inside, by the first call after the session: it forbids what would have to
-                  follow if it were loaded outside, or the parent must find its listener
-    capabilities  set after that. The kernel needs CAP_SYS_ADMIN to load a filter without
-                  no_new_privs: the process has that one until then
-    """
-
-    name = "enter"
-    terminal: bool = False  # its standard input becomes its controlling terminal
-    filter_: LoadSeccomp | None = None
-    capabilities: SetCapabilities | None = None
-
-    def what(self) -> str:
-        more = ", a controlling terminal" * self.terminal
-        if self.filter_ is not None:
-            more += "; load the filter there"
-        if self.capabilities is not None:
-            more += ", with CAP_SYS_ADMIN until then"
-        return f"create the program's process in the pid namespace, with its own session{more}"
 
 
 class AwaitStart(Step):

@@ -22,26 +22,6 @@ class BindRoot(Step):
         return f"bind {self.path} as the new root"
 
 
-class OpenRoot(Step):
-    """Without a mount namespace the rootfs is used where it is."""
-
-    name = "open root"
-    path: str
-
-    def what(self) -> str:
-        return f"open {self.path}, the new root"
-
-
-class ChangeDirectoryRoot(Step):
-    """Without a mount namespace, the root is changed for this process alone."""
-
-    name = "chroot"
-    path: str
-
-    def what(self) -> str:
-        return f"chroot to {self.path}"
-
-
 class MountStep(Step):
     """What the kinds of mount have in common."""
 
@@ -199,13 +179,3 @@ class MaskPaths(Step):
 
     def what(self) -> str:
         return f"hide {len(self.paths)} paths"
-
-
-class RequireMissing(Step):
-    """Without a mount namespace, paths can be neither read-only nor empty: the host has them."""
-
-    name = "missing paths"
-    paths: tuple[tuple[str, str], ...]  # (path, JSON path)
-
-    def what(self) -> str:
-        return "check that these do not exist: " + ", ".join(path for path, _ in self.paths)

@@ -6,10 +6,9 @@ from .base import ParentStep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...spec.records import DeviceRule, Hook
+    from ...spec.records import DeviceRule
     from ..resources import Setting
     from ..seccomp import Profile
-    from .child import SetScheduler
 
 
 class Reserve(ParentStep):
@@ -72,27 +71,6 @@ class CompileSeccomp(ParentStep):
         return "compile the system call filter to BPF, or take it from the cache"
 
 
-class OpenNamespaces(ParentStep):
-    """The namespaces to join are opened, and each checked to be of its type."""
-
-    name = "open namespaces"
-    paths: dict[int, str]  # CLONE_NEW* -> path
-    foreign: dict[int, str] = {}  # must not be the runtime's own: what would change in it
-
-    def what(self) -> str:
-        return "open " + ", ".join(self.paths.values())
-
-
-class ConnectConsole(ParentStep):
-    """Connect to the socket that receives the terminal, while its path still leads there."""
-
-    name = "console socket"
-    path: str
-
-    def what(self) -> str:
-        return f"connect to {self.path}, which receives the terminal's master"
-
-
 class Spawn(ParentStep):
     """
     The child is created, in its new namespaces; its steps begin after this one.
@@ -134,40 +112,6 @@ class AdjustOomScore(ParentStep):
 
     def what(self) -> str:
         return f"set oom_score_adj to {self.score}"
-
-
-class RunHooks(ParentStep):
-    """Hooks that run in the runtime's namespaces."""
-
-    name = "hooks"
-    kind: str
-    hooks: tuple[Hook, ...]
-
-    def what(self) -> str:
-        return f"run the {self.kind} hooks: {', '.join(hook.path for hook in self.hooks)}"
-
-
-class TakeOver(ParentStep):
-    """The process that the child has created inside a pid namespace becomes the container's."""
-
-    name = "take over"
-
-    def what(self) -> str:
-        return "wait for the program's process, and check that it is ours"
-
-
-class SetSchedulerOutside(ParentStep):
-    """
-    CPU scheduling of a process that was created with its final capabilities.
-
-    Not inherited instead: a policy may be reset on fork, and SCHED_DEADLINE must (sched(7)).
-    """
-
-    name = "scheduler"
-    wanted: SetScheduler
-
-    def what(self) -> str:
-        return self.wanted.what()
 
 
 class WritePidFile(ParentStep):

@@ -1,0 +1,17 @@
+"""The parent sets the scheduling of a child that may not do so."""
+
+from __future__ import annotations
+
+from ..init.scheduling import schedule
+from ..plan.steps import scheduling
+from ..plan.walk import parent_step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .launch import Launch
+
+
+@parent_step(scheduling.SetSchedulerOutside)
+def set_scheduler(step: scheduling.SetSchedulerOutside, launch: Launch) -> None:
+    """CPU scheduling of a child that may not be permitted to set its own."""
+    schedule(step.wanted, launch.child.pid)
