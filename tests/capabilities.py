@@ -155,6 +155,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, (words, _) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: needs {words}")
     config.addinivalue_line("markers", "machine: runs in the integration machine (added by need)")
+    config.addinivalue_line("markers", "property(*names): shows these of docs/conformance.toml")
     config.addinivalue_line("markers", "control: a naive variant that the exploit beats")
 
 

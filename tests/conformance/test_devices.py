@@ -16,6 +16,7 @@ NO_DEV = [mount for mount in MOUNTS if not mount["destination"].startswith("/dev
 STAT = "stat -c '%n %F %t:%T %a %u:%g'"
 
 
+@pytest.mark.property("life-cycle 31", "life-cycle 19")
 def test_the_default_devices_and_links_exist(runtime, bundle):
     made = bundle(
         "cd /dev; for i in *; do " + STAT + " $i; done; for i in [fps]*; do readlink $i; done; true"
@@ -63,6 +64,7 @@ def test_a_user_can_use_the_standard_streams_by_name(runtime, bundle):
     assert (runtime.folder / f"{container}.err").read_text() == "err\n"
 
 
+@pytest.mark.property("linux.devices*")
 def test_devices_of_the_configuration_are_created(runtime, bundle):
     devices = [
         {"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4},
@@ -89,6 +91,7 @@ def test_an_existing_device_is_left_alone(runtime, bundle):
     assert runtime.output(made).out == "/dev/null character special file 1:3 600 0:0\n"
 
 
+@pytest.mark.property("life-cycle 31")
 @pytest.mark.parametrize(
     ("name", "make"),
     [
@@ -254,6 +257,7 @@ NODES = [
 TRY = "for i in null kmsg port; do true </dev/$i && echo $i; done; mknod /tmp/n c 1 3 && echo made"
 
 
+@pytest.mark.property("linux.resources.devices*")
 def test_only_allowed_devices_can_be_opened(runtime, bundle):
     rules = [
         {"allow": False, "access": "rwm"},
@@ -263,6 +267,7 @@ def test_only_allowed_devices_can_be_opened(runtime, bundle):
     assert runtime.run(made).words == ["null", "kmsg", "made"]
 
 
+@pytest.mark.property("linux.resources.devices")
 def test_the_last_device_rule_that_matches_decides(runtime, bundle):
     rules = [
         {"allow": True, "access": "rwm"},
@@ -277,6 +282,7 @@ def test_the_last_device_rule_that_matches_decides(runtime, bundle):
 # --- masked and read-only paths ------------------------------------------------------------------
 
 
+@pytest.mark.property("linux.maskedPaths")
 def test_masked_files_and_directories_are_empty(runtime, bundle):
     script = f"cat /secret | wc -c; ls /vault; {STAT} /secret; (: >/vault/x) 2>&1; cat /proc/keys | wc -c"
     paths = ["/secret", "/vault", "/vault2", "/link", "/not/there", "/proc/keys", "/proc/scsi"]
@@ -303,6 +309,7 @@ def test_a_masked_link_masks_its_target(runtime, bundle):
     assert runtime.output(made).out == ""
 
 
+@pytest.mark.property("linux.readonlyPaths")
 def test_read_only_paths_cannot_be_written_to(runtime, bundle):
     script = """
     for i in /file /dir/x /dir/sub/x /proc/sys/net/ipv4/ip_forward; do
@@ -345,6 +352,7 @@ def own_cgroup(pid: int | str) -> str:
     return next(line[3:] for line in text.splitlines() if line.startswith("0::"))
 
 
+@pytest.mark.property("linux.cgroupsPath", "life-cycle 34")
 def test_an_absolute_cgroups_path_starts_at_the_mount_point(runtime, bundle):
     path = f"/{TOKEN}-parent/of/it"
     id = runtime.started(bundle("sleep 100", {"linux.cgroupsPath": path}))
@@ -368,6 +376,7 @@ def test_a_new_cgroup_is_accessible_to_all_whatever_the_callers_umask(runtime, b
         assert Path(find_mount(), f"{TOKEN}-masked", name).stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.property("life-cycle 16")
 def test_an_existing_cgroup_stays_after_its_container(runtime, bundle):
     made = Path(find_mount(), f"{TOKEN}-before")
     made.mkdir()
@@ -381,6 +390,7 @@ def test_an_existing_cgroup_stays_after_its_container(runtime, bundle):
         made.rmdir()
 
 
+@pytest.mark.property("life-cycle 25")
 def test_a_frozen_cgroup_is_refused(runtime, bundle):
     made = Path(find_mount(), f"{TOKEN}-frozen")
     made.mkdir()
@@ -422,6 +432,7 @@ LIMITS = [
 ]
 
 
+@pytest.mark.property("linux.resources")
 @pytest.mark.parametrize(("controller", "resources"), LIMITS, ids=lambda value: str(value))
 def test_a_limit_whose_controller_is_missing_is_refused_by_name(
     runtime, bundle, controller, resources
@@ -453,6 +464,7 @@ def test_a_limit_whose_controller_exists_is_written(runtime, bundle):
     }
 
 
+@pytest.mark.property("life-cycle 33")
 def test_an_unknown_file_of_unified_is_refused(runtime, bundle):
     line = runtime.fails(bundle("", {"linux.resources": {"unified": {"cgroup.nothing": "1"}}}))
     assert "cgroup.nothing" in line
@@ -461,6 +473,7 @@ def test_an_unknown_file_of_unified_is_refused(runtime, bundle):
 DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 
 
+@pytest.mark.property("life-cycle 34")
 @pytest.mark.parametrize(("options", "owner"), [(["rw"], 5), (["ro"], 0)])
 def test_the_cgroup_belongs_to_the_user_only_when_it_is_writable(runtime, bundle, options, owner):
     mount = {"destination": "/sys/fs/cgroup", "type": "cgroup2", "options": options}

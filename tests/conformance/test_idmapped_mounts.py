@@ -47,6 +47,7 @@ def bind(source: Path, *options: str, **more: object) -> dict[str, object]:
     return {"mounts": [*MOUNTS, mount]}
 
 
+@pytest.mark.property("mounts[].uidMappings*", "mounts[].gidMappings*", "life-cycle 29")
 def test_the_mappings_of_a_mount_shift_its_owners(runtime, bundle, data):
     made = bundle(LIST, bind(data, **OWN))
     assert runtime.output(made).lines == [
@@ -65,6 +66,7 @@ def test_what_is_created_belongs_to_the_unmapped_owner(runtime, bundle, data):
     assert (found.st_uid, found.st_gid) == (5, 6)
 
 
+@pytest.mark.property("life-cycle 29")
 @pytest.mark.parametrize("option", ["idmap", "ridmap"])
 def test_a_mount_is_mapped_as_the_user_namespace(runtime, bundle, data, option):
     script = f"{LIST}; echo x >/data/root && touch /data/new"

@@ -70,6 +70,7 @@ PROPAGATION = {
 _ALL_ON = "ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow"
 
 
+@pytest.mark.property("mounts[].options")
 def test_every_option_of_the_specification_is_known():
     assert set(MUST + SHOULD) - set(OPTIONS) == set()
 

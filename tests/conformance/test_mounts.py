@@ -26,6 +26,9 @@ def seen(runtime, made) -> dict[str, mountinfo.Mounted]:
 # --- file systems --------------------------------------------------------------------------------
 
 
+@pytest.mark.property(
+    "mounts", "mounts[].source", "mounts[].destination", "mounts[].options", "mounts[].type"
+)
 def test_file_systems_of_every_kind_are_mounted(runtime, bundle):
     wanted = also(
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
@@ -156,12 +159,14 @@ def test_a_missing_destination_is_created_with_the_type_of_its_source(runtime, b
     assert runtime.output(made).lines == ["from the host", "regular file", "directory"]
 
 
+@pytest.mark.property("mounts[].destination")
 def test_a_relative_destination_is_below_the_root(runtime, bundle):
     mount = {"destination": "rel/ative", "type": "tmpfs"}
     made = bundle("cat /proc/self/mountinfo", {"mounts": also(mount)})
     assert "/rel/ative" in seen(runtime, made)
 
 
+@pytest.mark.property("mounts[].source")
 def test_a_relative_source_is_below_the_bundle(runtime, bundle):
     mount = {"destination": "/data", "source": "data", "options": ["rbind"]}
     made = bundle("cat /data/file", {"mounts": also(mount)})
@@ -189,6 +194,7 @@ def test_dots_in_a_destination_lead_no_higher_than_the_root(runtime, bundle, des
     assert not Path("/up").exists()
 
 
+@pytest.mark.property("mounts", "life-cycle 28")
 def test_mounts_are_made_in_the_order_of_the_list(runtime, bundle, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -208,6 +214,7 @@ def test_mounts_are_made_in_the_order_of_the_list(runtime, bundle, tmp_path):
     assert runtime.output(made).words == ["one", "2"]
 
 
+@pytest.mark.property("mounts[].type")
 def test_a_bind_mount_is_recognized_by_its_options_not_its_type(runtime, bundle, tmp_path):
     (tmp_path / "file").write_text("x")
     mount = {
@@ -268,6 +275,7 @@ def test_a_symlinked_proc_or_sys_is_refused(runtime, bundle, tmp_path, name):
 # --- the root ------------------------------------------------------------------------------------
 
 
+@pytest.mark.property("root", "root.readonly")
 def test_a_read_only_root_is_read_only_and_its_mounts_are_not(runtime, bundle):
     made = bundle(
         "touch /x; touch /dev/x && echo made", {"root.readonly": True, "process.cwd": "/new"}
@@ -346,6 +354,7 @@ def test_writes_to_a_writable_root_reach_the_hosts_directory(runtime, bundle):
     assert (made.rootfs / "file").read_text() == "text\n"
 
 
+@pytest.mark.property("root", "root.path", "life-cycle 1")
 @pytest.mark.parametrize("spelling", ["rootfs", "./rootfs/", "../{bundle}/rootfs", "{path}/rootfs"])
 def test_the_root_is_relative_to_the_bundle_or_absolute(runtime, bundle, spelling):
     made = bundle("echo inside")

@@ -66,6 +66,7 @@ def elsewhere(shared_mounts: None) -> Iterator[int]:
     keeper.stdout.close()
 
 
+@pytest.mark.property("linux.namespaces", "linux.namespaces[].type")
 def test_every_listed_type_is_new_and_the_others_are_the_callers(runtime, bundle):
     made = bundle(LINKS, without_uts([{"type": kind} for kind in KINDS]))
     found = inside(runtime, made)
@@ -80,6 +81,7 @@ def test_a_namespace_that_is_not_listed_is_the_callers(runtime, bundle, kind):
     assert sum(found[name] == of("self", name) for name in found) == 2  # and user
 
 
+@pytest.mark.property("linux.namespaces[].path", "life-cycle 30")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_namespace_with_a_path_is_joined(runtime, bundle, elsewhere, kind):
     path = f"/proc/{elsewhere}/ns/{KINDS[kind]}"
@@ -144,6 +146,7 @@ def test_the_program_is_process_1_of_its_pid_namespace(runtime, bundle):
     assert lines <= 4
 
 
+@pytest.mark.property("linux.timeOffsets*")
 def test_time_offsets_are_applied(runtime, bundle):
     offsets = {"monotonic": {"secs": 5000}, "boottime": {"secs": 100_000, "nanosecs": 1}}
     listed = [{"type": "mount"}, {"type": "uts"}, {"type": "time"}]
@@ -212,6 +215,7 @@ def test_without_a_mount_namespace_a_missing_cwd_is_created_in_the_rootfs(runtim
     assert runtime.output(made, umask=0o077).words == ["/work/deep", "755", "755"]
 
 
+@pytest.mark.property("linux")
 def test_without_linux_in_the_configuration_only_the_root_is_isolated(runtime, bundle):
     made = bundle("echo $$; ls /")
     config = made.config
@@ -243,6 +247,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.property("life-cycle 30")
 @pytest.mark.parametrize(("listed", "words"), REFUSED, ids=lambda value: str(value)[:70])
 def test_an_invalid_namespace_is_refused(runtime, bundle, listed, words):
     if "without" not in words:
@@ -274,6 +279,7 @@ def test_properties_that_need_a_namespace_are_refused_without_it(runtime, bundle
 # --- sysctl --------------------------------------------------------------------------------------
 
 
+@pytest.mark.property("linux.sysctl", "hostname", "domainname")
 def test_sysctls_are_set_in_the_containers_namespaces(runtime, bundle):
     wanted = {
         "net.ipv4.ip_forward": "1",

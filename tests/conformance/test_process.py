@@ -61,6 +61,20 @@ SEEN = [
 ]  # fmt: skip
 
 
+@pytest.mark.property(
+    "process",
+    "process.args",
+    "process.cwd",
+    "process.env",
+    "process.user*",
+    "process.rlimits*",
+    "process.oomScoreAdj",
+    "process.noNewPrivileges",
+    "process.ioPriority*",
+    "linux.personality",
+    "linux.personality.domain",
+    "life-cycle 24",
+)
 @pytest.mark.parametrize(
     ("changes", "script", "words"), [row[1:] for row in SEEN], ids=[row[0] for row in SEEN]
 )
@@ -113,6 +127,7 @@ SCHEDULED = [
 ]
 
 
+@pytest.mark.property("process.scheduler*")
 @pytest.mark.parametrize(
     ("scheduler", "seen"), SCHEDULED, ids=lambda value: str(value.get("policy"))
 )
@@ -123,6 +138,7 @@ def test_the_scheduler_is_that_of_the_configuration(runtime, bundle, scheduler, 
     assert seen.keys() <= shown.keys()
 
 
+@pytest.mark.property("process.oomScoreAdj", "life-cycle 24")
 def test_without_an_oom_score_the_callers_is_kept(runtime, bundle):
     made = bundle("cat /proc/self/oom_score_adj")
     words = runtime.command("run", "--bundle", made.path, runtime.new_id())
@@ -170,6 +186,7 @@ def caps(text: str) -> str:
     return " ".join(f"{int(shown[name], 16):x}" for name in names)
 
 
+@pytest.mark.property("process.capabilities*")
 @pytest.mark.parametrize(("sets", "seen"), [row[1:] for row in SETS], ids=[row[0] for row in SETS])
 def test_root_has_the_capabilities_of_the_configuration(runtime, bundle, sets, seen):
     made = bundle(STATUS, {"process.capabilities": sets})
@@ -178,6 +195,7 @@ def test_root_has_the_capabilities_of_the_configuration(runtime, bundle, sets, s
     assert caps(runtime.output(made).out) == seen
 
 
+@pytest.mark.property("process.capabilities.ambient")
 def test_a_user_keeps_ambient_capabilities_through_execve(runtime, bundle):
     kinds = ("bounding", "permitted", "effective", "inheritable", "ambient")
     sets = dict.fromkeys(kinds, ["CAP_NET_BIND_SERVICE"])
@@ -191,6 +209,7 @@ def test_a_user_has_no_capabilities_without_ambient_ones(runtime, bundle):
     assert caps(runtime.output(made).out) == "0 0 0 421 0"
 
 
+@pytest.mark.property("life-cycle 23")
 @pytest.mark.parametrize("name", ["CAP_SYS_RESOURCE", "CAP_NOBODY_KNOWS"])
 def test_a_capability_that_cannot_be_granted_is_a_warning(runtime, bundle, name):
     if name == "CAP_SYS_RESOURCE" and _has_capability(24):
@@ -299,6 +318,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.property("life-cycle 7")
 @pytest.mark.parametrize(("changes", "words"), REFUSED, ids=lambda value: str(value)[:50])
 def test_a_property_that_cannot_be_applied_is_named(runtime, bundle, changes, words):
     assert words in runtime.fails(bundle("", changes))
@@ -430,6 +450,7 @@ def test_the_bounding_set_of_the_runtime_is_not_its_permitted_set():
 SHOW_POLICY = "head -n1 /proc/self/numa_maps | cut -d' ' -f2"
 
 
+@pytest.mark.property("linux.memoryPolicy*")
 @pytest.mark.parametrize(
     ("policy", "shown"),
     [

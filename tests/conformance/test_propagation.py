@@ -38,6 +38,7 @@ ROOT = {
 }
 
 
+@pytest.mark.property("linux.rootfsPropagation")
 @pytest.mark.parametrize("option", ROOT)
 def test_the_root_has_the_configured_propagation(runtime, bundle, option):
     """config-linux.md, Rootfs Mount Propagation; the host's mounts are shared."""

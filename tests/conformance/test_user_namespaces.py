@@ -47,6 +47,7 @@ def link(pid: int | str, name: str) -> str:
 # --- the namespace and its owner -----------------------------------------------------------------
 
 
+@pytest.mark.property("linux.uidMappings*", "linux.gidMappings*")
 def test_ids_are_mapped_as_listed_and_the_containers_root_is_not_the_hosts(runtime, mapped):
     made = mapped("id; cat /proc/self/uid_map /proc/self/gid_map; sleep 100")
     id = runtime.started(made)
@@ -59,6 +60,7 @@ def test_ids_are_mapped_as_listed_and_the_containers_root_is_not_the_hosts(runti
     assert [line.split() for line in maps] == [["0", str(FIRST), str(SIZE)]] * 2
 
 
+@pytest.mark.property("linux.uidMappings*", "linux.gidMappings*")
 def test_several_mappings_apply_to_a_user_that_is_not_root(runtime, mapped):
     mappings = [
         MAPPING | {"size": 1000},

@@ -341,6 +341,19 @@ def test_a_controller_is_enabled_when_a_limit_needs_it(cgroup: Cgroup, hugetlb: 
     below.remove()
 
 
+@pytest.mark.property(
+    "linux.resources",
+    "linux.resources.memory.limit",
+    "linux.resources.memory.swap",
+    "linux.resources.memory.reservation",
+    "linux.resources.cpu.shares",
+    "linux.resources.cpu.quota",
+    "linux.resources.cpu.period",
+    "linux.resources.cpu.burst",
+    "linux.resources.cpu.cpus",
+    "linux.resources.pids*",
+    "linux.resources.unified",
+)
 @pytest.mark.needs_cgroup2
 def test_the_kernel_accepts_every_limit(cgroup: Cgroup) -> None:
     everything = resources(

@@ -42,6 +42,15 @@ if os.uname().machine != "x86_64":
     pytest.skip("system call numbers of x86-64 are used", allow_module_level=True)
 
 
+@pytest.mark.property(
+    "linux.seccomp",
+    "linux.seccomp.defaultAction",
+    "linux.seccomp.defaultErrnoRet",
+    "linux.seccomp.syscalls",
+    "linux.seccomp.syscalls[].names",
+    "linux.seccomp.syscalls[].action",
+    "linux.seccomp.syscalls[].errnoRet",
+)
 @pytest.mark.parametrize(
     ("action", "outcome"),
     [
@@ -78,6 +87,7 @@ def test_a_trap_can_be_caught_and_a_kill_cannot(default: str) -> None:
     assert in_child(act) == (99 if default == "SCMP_ACT_TRAP" else -signal.SIGSYS)
 
 
+@pytest.mark.property("linux.seccomp.syscalls[].args*")
 @pytest.mark.parametrize(
     ("comparison", "hits", "misses"),
     [
@@ -140,6 +150,7 @@ def test_calls_named_with_the_default_action_count_as_known() -> None:
     assert verdict(policy, NEWEST + 1) == errno.ENOSYS
 
 
+@pytest.mark.property("linux.seccomp.architectures")
 def test_an_x32_call_is_checked_by_its_x32_number() -> None:
     policy = profile(TO_END, rule("prctl"), architectures=DOCKERS)
     assert verdict(policy, X32_BIT | ACCT) == errno.EPERM
@@ -162,6 +173,7 @@ def int80() -> Iterator[Callable[[int], int]]:
     page.close()
 
 
+@pytest.mark.property("linux.seccomp.architectures")
 def test_a_32_bit_call_is_checked_by_its_32_bit_number(int80: Callable[[int], int]) -> None:
     policy = profile(TO_END, rule("getpid"), rule("acct", action="SCMP_ACT_ERRNO", errnoRet=77),
                     architectures=DOCKERS)  # fmt: skip
@@ -185,6 +197,7 @@ def test_a_32_bit_call_is_checked_by_its_32_bit_number(int80: Callable[[int], in
     assert through(alone, getpid) == -signal.SIGSYS
 
 
+@pytest.mark.property("linux.seccomp.flags")
 @pytest.mark.parametrize("flag", plan.FLAGS)
 def test_the_kernel_accepts_every_flag_of_seccomp(flag: str) -> None:
     assert verdict(profile(defaultAction="SCMP_ACT_ALLOW", flags=[flag]), GETPID) == 0

@@ -84,6 +84,7 @@ class TestPodman:
         podman(*base, "/bin/nothing-here", status=127)
         podman(*base, "/bin/plain", status=126)
 
+    @pytest.mark.property("process.apparmorProfile")
     def test_the_default_apparmor_profile_is_applied(self, podman: Podman) -> None:
         assert "containers-default" in podman.shell("cat /proc/self/attr/current", "--rm")
 

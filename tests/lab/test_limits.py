@@ -49,6 +49,7 @@ def assert_held_to(quota: int, container: Container, duration: float) -> None:
     assert share <= 1.1 * quota / 100_000
 
 
+@pytest.mark.property("linux.resources.memory.limit")
 def test_memory_max_kills_the_hog_but_not_its_parent(runtime: Runtime) -> None:
     done = runtime.run(runtime.bundle(f"{HOG}; echo status $?; {EVENTS}", memory(24 * MIB)))
     assert "status 137" in done.stdout, done.stderr
@@ -67,6 +68,7 @@ def test_a_container_killed_for_memory_ends_with_status_137(runtime: Runtime) ->
     assert done.returncode == 137
 
 
+@pytest.mark.property("linux.resources.pids*")
 def test_pids_max_stops_a_fork_bomb(runtime: Runtime) -> None:
     bomb = "bomb() { bomb | bomb & sleep 5; }; bomb 2>/dev/null; echo up; exec sleep 300"
     container = runtime.start(runtime.bundle(bomb, {"pids": {"limit": 20}}))
@@ -79,6 +81,7 @@ def _has(container: Container, file: str) -> bool:
     return (container.cgroup() / file).exists()
 
 
+@pytest.mark.property("linux.resources.cpu.quota", "linux.resources.cpu.period")
 def test_cpu_max_holds_a_spinner_to_its_quota(runtime: Runtime) -> None:
     limits = {"cpu": {"quota": 20_000, "period": 100_000}}
     container = runtime.start(runtime.bundle(SPIN, limits))
@@ -87,6 +90,7 @@ def test_cpu_max_holds_a_spinner_to_its_quota(runtime: Runtime) -> None:
     assert_held_to(20_000, container, 5)
 
 
+@pytest.mark.property("linux.resources.blockIO.throttleReadBpsDevice*")
 def test_io_max_slows_a_reader_down(runtime: Runtime, rootfs: Path) -> None:
     device = os.stat(rootfs).st_dev
     (rootfs / "data").write_bytes(os.urandom(4 * MIB))
@@ -99,6 +103,7 @@ def test_io_max_slows_a_reader_down(runtime: Runtime, rootfs: Path) -> None:
     assert took > 3, "4 MiB at 1 MiB/s"
 
 
+@pytest.mark.property("linux.resources.cpu.cpus")
 def test_cpuset_keeps_the_container_on_its_cpus(runtime: Runtime) -> None:
     script = "grep Cpus_allowed_list /proc/self/status; nproc; echo up; exec sleep 300"
     container = runtime.start(runtime.bundle(script, {"cpu": {"cpus": "0"}}))
@@ -107,6 +112,7 @@ def test_cpuset_keeps_the_container_on_its_cpus(runtime: Runtime) -> None:
     assert container.read("cpuset.cpus.effective") == "0"
 
 
+@pytest.mark.property("linux.resources.unified", "life-cycle 33")
 def test_unified_writes_a_file_by_its_name(runtime: Runtime) -> None:
     limits = {"unified": {"memory.high": str(32 * MIB), "pids.max": "77"}}
     container = runtime.start(runtime.bundle(IDLE, limits))

@@ -81,6 +81,7 @@ VALUES = [
 ]  # fmt: skip
 
 
+@pytest.mark.property("life-cycle 7", "life-cycle 21")
 @pytest.mark.parametrize(("path", "value", "words"), VALUES, ids=lambda value: str(value)[:40])
 def test_a_wrong_value_is_named_by_its_path(runtime, bundle, path, value, words):
     made = bundle("", {path: value})
@@ -96,6 +97,7 @@ def test_a_bundle_without_config_json_is_named(runtime, tmp_path, command):
     assert f"{tmp_path}/config.json does not exist" in line
 
 
+@pytest.mark.property("life-cycle 1")
 def test_config_json_has_exactly_that_name(runtime, bundle):
     made = bundle("echo ran")
     (made.path / "config.json").rename(made.path / "Config.json")
@@ -107,6 +109,7 @@ def test_a_bundle_that_does_not_exist_is_named(runtime):
     assert "/does/not/exist" in runtime.refuses("run", "-b", "/does/not/exist", runtime.new_id())
 
 
+@pytest.mark.property("process.commandLine", "process.user.username", "life-cycle 21")
 def test_unknown_properties_are_ignored(runtime, bundle):
     changes = {
         "x-new": {"deep": [1]},
@@ -123,6 +126,7 @@ def test_a_property_that_is_null_counts_as_absent(runtime, bundle):
     assert runtime.output(bundle("echo ran", changes)).out == "ran\n"
 
 
+@pytest.mark.property("ociVersion", "life-cycle 22")
 @pytest.mark.parametrize(
     "version", ["1.0.0", "1.0.2-dev", "1.1.0+dev", "1.3.0", "1.0.0-rc5", "1.99.0"]
 )

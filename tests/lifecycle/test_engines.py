@@ -205,6 +205,7 @@ def test_engines_can_read_version_and_features(runtime):
 # --- descriptors ---------------------------------------------------------------------------------
 
 
+@pytest.mark.property("life-cycle 18")
 def test_only_the_standard_streams_are_open(runtime, bundle):
     shell = ["sh", "-c", 'exec "$@" 3>three 4>four 9>nine', "sh"]
     made = bundle("ls /proc/self/fd")

@@ -334,6 +334,7 @@ def test_a_process_without_capabilities_gets_the_containers(runtime, bundle, tmp
     assert runtime.ok("exec", "--process", file, container).words == ["CapEff:", "0" * 16, "5"]
 
 
+@pytest.mark.property("process.execCPUAffinity*")
 def test_exec_runs_on_the_cpus_that_it_requests(runtime, bundle, tmp_path):
     if os.cpu_count() == 1:
         pytest.skip("needs more than one CPU")

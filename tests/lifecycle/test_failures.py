@@ -291,6 +291,7 @@ def ran(rich: Bundle) -> list[str]:
 FIRST_HOOK = next(n for n, step in enumerate(PLANNED) if isinstance(step, steps.RunHooks))
 
 
+@pytest.mark.property("life-cycle 12")
 @pytest.mark.parametrize("number", range(len(PLANNED) - 1), ids=NAMES[:-1])
 def test_a_step_that_fails_is_named_and_undone(launch, rich, tmp_path, number):
     break_step(launch, number)

@@ -62,6 +62,7 @@ def writes(word: str) -> str:
 ALL = {kind: [writes(f"{kind}-1"), writes(f"{kind}-2")] for kind in KINDS}
 
 
+@pytest.mark.property("life-cycle 9", "life-cycle 20")
 def test_hooks_run_in_their_order_with_run(runtime, bundle):
     made = with_hooks(
         bundle, ALL, "echo program >>/log; while [ ! -e /tmp/go ]; do sleep .01; done"
@@ -84,6 +85,16 @@ def test_hooks_run_in_their_order_with_run(runtime, bundle):
     assert found.index("startContainer-2") < found.index("program") < found.index("poststop-1")
 
 
+@pytest.mark.property(
+    "hooks",
+    "hooks.prestart",
+    "hooks.createRuntime",
+    "hooks.createContainer",
+    "hooks.startContainer",
+    "hooks.poststart",
+    "hooks.poststop",
+    "life-cycle 9",
+)
 def test_hooks_run_in_their_order_with_create_start_and_delete(runtime, bundle):
     made = with_hooks(bundle, ALL, "echo program >>/log")
     id = runtime.create(made)
@@ -103,6 +114,7 @@ def test_hooks_run_in_their_order_with_create_start_and_delete(runtime, bundle):
 SHOW = "cat >$ROOT/state-{0}; for n in pid mnt net; do readlink /proc/self/ns/$n; done >$ROOT/ns-{0}; readlink /proc/self/root >>$ROOT/ns-{0}"
 
 
+@pytest.mark.property("hooks.*[].path", "life-cycle 4", "life-cycle 20")
 def test_hooks_receive_the_state_and_run_in_their_namespaces(runtime, bundle):
     made = with_hooks(bundle, {kind: [SHOW.format(kind)] for kind in KINDS}, "echo up; sleep 100")
     made.edit({"annotations": {"org.example.a": "b"}})
@@ -155,6 +167,7 @@ def test_create_container_hooks_see_the_host_files_and_the_containers_mounts(run
     assert (made.rootfs / "count").read_text() == "1\n"
 
 
+@pytest.mark.property("hooks.*[].args", "hooks.*[].env")
 def test_a_hook_has_its_own_arguments_and_environment(runtime, bundle):
     made = bundle()
     show = made.script("show", 'echo "$0" "$@" >out; env >>out')
@@ -196,6 +209,7 @@ def failing(kind: str) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.property("life-cycle 10", "life-cycle 12")
 @pytest.mark.parametrize("kind", FATAL)
 def test_a_hook_that_fails_ends_the_container(runtime, bundle, kind):
     made = with_hooks(bundle, failing(kind), "sleep 100")
@@ -230,6 +244,7 @@ def test_after_a_hook_has_failed_the_program_has_not_run(runtime, bundle, kind):
     assert "program" not in log(made)
 
 
+@pytest.mark.property("life-cycle 11")
 @pytest.mark.parametrize("verb", ["run", "delete"])
 def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(runtime, bundle, verb):
     made = with_hooks(
@@ -249,6 +264,7 @@ def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(runtime, bun
     assert runtime.ids() == []
 
 
+@pytest.mark.property("hooks.*[].timeout")
 @pytest.mark.parametrize(
     "kind", ["createRuntime", "createContainer", "startContainer", "poststart"]
 )

@@ -31,6 +31,7 @@ def spellings() -> list[tuple[str, int]]:
     return found
 
 
+@pytest.mark.property("life-cycle 15")
 def test_every_spelling_of_every_signal_arrives(runtime, bundle):
     made = bundle(CATCHER)
     id = runtime.started(made)

@@ -67,6 +67,7 @@ def test_the_program_is_labelled_after_the_hooks_and_before_the_host_is_gone():
         labels.process_steps(process, NEITHER)
 
 
+@pytest.mark.property("linux.mountLabel")
 def test_mounts_are_labelled_but_those_that_the_kernel_labels():
     made = [
         steps.MountFilesystem(target=f"/{kind}", kind=kind, source=kind, options=options)
@@ -108,6 +109,7 @@ def attributes(tmp_path, monkeypatch):
     return tmp_path / "thread-self/attr"
 
 
+@pytest.mark.property("process.apparmorProfile", "process.selinuxLabel")
 def test_each_module_is_told_in_its_own_file_and_words(attributes):
     step = LabelProcess(apparmor="profile//&other", selinux=LABEL)
     child.label_process(step, Context(None))

@@ -83,6 +83,7 @@ def taking(name=DEVICE, new=None):
     return {"linux.netDevices": {name: {"name": new} if new else {}}}
 
 
+@pytest.mark.property("linux.netDevices*", "life-cycle 32")
 @pytest.mark.parametrize("new", [None, "eth7"])
 def test_a_device_of_the_host_is_the_containers_with_its_addresses(runtime, bundle, device, new):
     made = bundle("cat /proc/net/dev; ifconfig -a; sleep 0", taking(new=new))
@@ -101,6 +102,7 @@ def test_a_device_of_the_host_is_the_containers_with_its_addresses(runtime, bund
         assert device not in shown
 
 
+@pytest.mark.property("life-cycle 32")
 def test_a_created_containers_device_is_gone_from_the_host_and_stays_gone(runtime, bundle, device):
     container = runtime.create(bundle("sleep 100", taking()))
     pid = runtime.state(container)["pid"]
@@ -118,6 +120,7 @@ def test_a_created_containers_device_is_gone_from_the_host_and_stays_gone(runtim
     assert device not in devices()
 
 
+@pytest.mark.property("linux.netDevices{*}.name", "life-cycle 32")
 def test_a_template_makes_a_name_that_is_free(runtime, bundle, device):
     ip_does("link add net0 type veth peer name pcdev3")
     config = {"linux.netDevices": {device: {"name": "net%d"}, "net0": {"name": "net%d"}}}

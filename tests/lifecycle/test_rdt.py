@@ -90,6 +90,9 @@ def created(resctrl, bundle, runtime, **rdt):
 L3, MB = "L3:0=f;1=f0", "MB:0=20;1=70"
 
 
+@pytest.mark.property(
+    "linux.intelRdt", "linux.intelRdt.l3CacheSchema", "linux.intelRdt.memBwSchema", "life-cycle 35"
+)
 def test_without_a_name_the_class_is_the_containers_and_removed_with_it(resctrl, bundle, runtime):
     id, pid = created(resctrl, bundle, runtime, l3CacheSchema=f"{L3}\nMB:0=50", memBwSchema=MB)
     group = resctrl.root / id
@@ -100,6 +103,7 @@ def test_without_a_name_the_class_is_the_containers_and_removed_with_it(resctrl,
     assert not group.exists()
 
 
+@pytest.mark.property("linux.intelRdt.schemata", "life-cycle 35")
 def test_schemata_are_written_after_those_of_cache_and_bandwidth(resctrl, bundle, runtime):
     lines = ["L2:0=3", "L3CODE:0=7"]
     id, _ = created(resctrl, bundle, runtime, l3CacheSchema=L3, memBwSchema=MB, schemata=lines)
@@ -115,6 +119,7 @@ def test_a_named_class_is_created_and_stays(resctrl, bundle, runtime):
     assert (resctrl.root / "gold").exists()
 
 
+@pytest.mark.property("linux.intelRdt.closID", "life-cycle 35")
 def test_a_name_alone_is_that_of_a_class_that_exists(resctrl, bundle, runtime):
     made = bundle("true", {"linux.intelRdt": {"closID": "gold"}})
     error = resctrl.fails("run", "--bundle", made.path, runtime.new_id())
@@ -126,6 +131,7 @@ def test_a_name_alone_is_that_of_a_class_that_exists(resctrl, bundle, runtime):
     assert group.exists()
 
 
+@pytest.mark.property("linux.intelRdt.closID", "life-cycle 35")
 def test_an_existing_class_must_be_as_the_bundle_has_it(resctrl, bundle, runtime):
     group = resctrl.group("gold", "    L3:0=000f;1=00f0\n    MB:0=  20;1=  70\n")
     id, _ = created(resctrl, bundle, runtime, closID="gold", schemata=[L3], memBwSchema=MB)
@@ -146,6 +152,7 @@ def test_the_default_class_is_the_root_of_resctrl(resctrl, bundle, runtime):
     assert (resctrl.root / "tasks").exists()
 
 
+@pytest.mark.property("linux.intelRdt.enableMonitoring")
 def test_monitoring_has_a_group_of_its_own_until_delete(resctrl, bundle, runtime):
     id, pid = created(resctrl, bundle, runtime, closID="gold", schemata=[L3], enableMonitoring=True)
     monitor = resctrl.root / "gold/mon_groups" / id

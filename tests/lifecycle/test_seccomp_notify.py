@@ -47,6 +47,7 @@ def with_profile(profile, privileges=True):
 SCRIPT = "mkdir /tmp/x || echo refused"
 
 
+@pytest.mark.property("linux.seccomp.listenerPath", "life-cycle 27")
 @pytest.mark.parametrize("privileges", [True, False], ids=["no new privileges", "privileges"])
 @pytest.mark.parametrize(
     "names", [("mkdir",), ("mkdir", "write", "close", "execve", "read")], ids=len
@@ -68,6 +69,9 @@ def test_every_system_call_of_a_program_can_be_asked_about(runtime, bundle, agen
     assert {EXECVE, WRITE, MKDIR} <= {number for _, number in agent.calls}
 
 
+@pytest.mark.property(
+    "linux.seccomp.listenerPath", "linux.seccomp.listenerMetadata", "life-cycle 27"
+)
 @pytest.mark.parametrize("privileges", [True, False], ids=["no new privileges", "privileges"])
 def test_create_sends_the_listener_with_the_containers_state(runtime, bundle, agent, privileges):
     profile = asking(agent, listenerMetadata="for the agent")
@@ -122,6 +126,7 @@ def test_an_agent_decides_in_a_joined_pid_namespace(
     assert agent.states[0]["pid"] == agent.states[0]["state"]["pid"]
 
 
+@pytest.mark.property("linux.seccomp.flags")
 @pytest.mark.parametrize("flag", [*FLAGS, None])
 def test_each_flag_of_a_filter_works_with_a_listener(runtime, bundle, agent, flag):
     flags = [*FLAGS] if flag is None else [flag]

@@ -48,6 +48,7 @@ def words(command: str, id: str) -> list[str]:
     return [command, id, *(["KILL"] if command == "kill" else [])]
 
 
+@pytest.mark.property("life-cycle 3", "life-cycle 14", "life-cycle 15", "life-cycle 16")
 @pytest.mark.parametrize("state", STATES)
 def test_a_command_that_the_state_forbids_is_an_error_without_effect(runtime, bundle, state):
     id = in_state(runtime, bundle, state)
@@ -61,6 +62,7 @@ def test_a_command_that_the_state_forbids_is_an_error_without_effect(runtime, bu
     assert runtime.state(id)["status"] == state
 
 
+@pytest.mark.property("life-cycle 3")
 @pytest.mark.parametrize(
     ("command", "state"), [(c, s) for c, effects in EFFECTS.items() for s in effects]
 )
@@ -125,6 +127,7 @@ def test_exactly_one_of_concurrent_start_and_delete_wins(runtime, bundle):
             runtime.ok("delete", "--force", id)
 
 
+@pytest.mark.property("annotations", "life-cycle 2")
 def test_the_state_has_what_the_schema_requires(runtime, bundle):
     made = bundle(SLEEPER, {"annotations": {"org.example.a": "1", "org.example.b": ""}})
     id = runtime.create(made)
@@ -160,6 +163,7 @@ def test_the_bundles_path_is_absolute_however_it_was_given(runtime, bundle):
     assert runtime.state(other)["bundle"] == str(made.path)
 
 
+@pytest.mark.property("life-cycle 6")
 def test_the_program_does_not_run_before_start(runtime, bundle):
     made = bundle("echo ran >/marker; sleep 100", {"root.readonly": False})
     id = runtime.create(made)
@@ -168,6 +172,7 @@ def test_the_program_does_not_run_before_start(runtime, bundle):
     wait_until(lambda: (made.rootfs / "marker").exists(), "the program runs")
 
 
+@pytest.mark.property("life-cycle 8")
 def test_config_json_may_change_after_create(runtime, bundle):
     made = bundle("echo first")
     id = runtime.create(made)
@@ -180,6 +185,7 @@ def test_config_json_may_change_after_create(runtime, bundle):
     runtime.ok("delete", id)
 
 
+@pytest.mark.property("life-cycle 14")
 def test_a_container_without_a_process_can_be_created_and_not_started(runtime, bundle):
     made = bundle()
     made.write({key: value for key, value in made.config.items() if key != "process"})
@@ -192,6 +198,7 @@ def test_a_container_without_a_process_can_be_created_and_not_started(runtime, b
     runtime.ok("delete", id)
 
 
+@pytest.mark.property("life-cycle 17")
 def test_an_id_can_be_used_again_after_delete(runtime, bundle):
     made, id = bundle(SLEEPER), runtime.new_id()
     for _ in range(2):
@@ -204,6 +211,7 @@ def test_an_id_can_be_used_again_after_delete(runtime, bundle):
 COMMANDS = ("state", "start", "kill", "delete", "pause", "resume", "ps", "exec", "events", "update")
 
 
+@pytest.mark.property("life-cycle 13")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_id_is_an_error(runtime, command):
     more = ["true"] if command == "exec" else []
@@ -215,11 +223,13 @@ def test_deleting_an_unknown_id_with_force_succeeds(runtime):
     runtime.ok("delete", "--force", "nobody")
 
 
+@pytest.mark.property("life-cycle 13", "life-cycle 14", "life-cycle 15", "life-cycle 16")
 @pytest.mark.parametrize("command", ["create", "run", *COMMANDS])
 def test_a_missing_id_is_an_error(runtime, command):
     assert "ID" in runtime.refuses(command)
 
 
+@pytest.mark.property("life-cycle 5")
 @pytest.mark.parametrize(
     "id", ["", ".", "..", "a/b", "../x", ".hidden", "a b", "a\n", "ä", "x" * 256, "a*"]
 )
@@ -244,6 +254,7 @@ def test_a_duplicate_id_is_refused_and_the_first_container_survives(runtime, bun
     assert runtime.state(id) == before
 
 
+@pytest.mark.property("life-cycle 5")
 def test_exactly_one_of_many_creates_with_one_id_wins(runtime, bundle):
     made, id = bundle(SLEEPER), runtime.new_id()
     command = runtime.command("create", "-b", made.path, id)
@@ -396,6 +407,7 @@ def test_another_process_with_the_containers_pid_is_not_the_container(runtime, b
         victim.wait()
 
 
+@pytest.mark.property("life-cycle 36")
 def test_a_container_that_was_killed_from_outside_is_stopped(runtime, bundle):
     id = runtime.started(bundle(SLEEPER))
     os.kill(runtime.state(id)["pid"], 9)

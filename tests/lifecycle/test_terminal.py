@@ -76,6 +76,7 @@ def set_size(fd: int, rows: int, columns: int) -> None:
 LOOK = "tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all; stat -c '%F %u' /dev/console $(tty); ls /proc/self/fd | wc -l; read line; echo got $line"
 
 
+@pytest.mark.property("process.terminal", "process.consoleSize*")
 @pytest.mark.parametrize("detached_run", [True, False], ids=["run --detach", "create"])
 def test_the_console_socket_receives_the_terminals_master(runtime, bundle, detached_run):
     size = {"process.consoleSize": {"height": 33, "width": 111}}
@@ -308,6 +309,7 @@ def test_all_output_of_the_terminal_arrives_before_run_exits(runtime, bundle, te
     assert done.stdout.split() == [str(number).encode() for number in range(1, 20001)]
 
 
+@pytest.mark.property("process.consoleSize*")
 def test_without_a_size_of_the_callers_terminal_the_configured_one_is_used(
     runtime, bundle, terminal
 ):

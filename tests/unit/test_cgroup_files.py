@@ -205,6 +205,7 @@ def test_an_update_writes_and_returns_the_merged_limits(cgroup: Cgroup) -> None:
     assert cgroup.read("memory.max") == "6000"
 
 
+@pytest.mark.property("linux.resources.memory.checkBeforeUpdate")
 @pytest.mark.parametrize("limits", [{"limit": 5000}, {"limit": 4000, "swap": 4000}])
 def test_a_limit_that_usage_has_reached_is_refused_with_check_before_update(
     cgroup: Cgroup, limits: dict[str, int]

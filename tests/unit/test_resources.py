@@ -19,6 +19,19 @@ def writes(**parts: object) -> list[tuple[str, str]]:
     return [(setting.file, setting.value) for setting in files(resources(**parts))]
 
 
+@pytest.mark.property(
+    "linux.resources.memory",
+    "linux.resources.memory.limit",
+    "linux.resources.memory.reservation",
+    "linux.resources.memory.swap",
+    "linux.resources.memory.kernel",
+    "linux.resources.cpu*",
+    "linux.resources.pids*",
+    "linux.resources.blockIO*",
+    "linux.resources.hugepageLimits*",
+    "linux.resources.rdma*",
+    "linux.resources.unified",
+)
 @pytest.mark.parametrize(
     ("limits", "written"),
     [
@@ -106,6 +119,16 @@ def test_limits_become_files_of_the_cgroup(
     assert writes(**limits) == written
 
 
+@pytest.mark.property(
+    "linux.resources.memory.kernelTCP",
+    "linux.resources.memory.swappiness",
+    "linux.resources.memory.disableOOMKiller",
+    "linux.resources.memory.useHierarchy",
+    "linux.resources.cpu.realtime*",
+    "linux.resources.blockIO.leafWeight",
+    "linux.resources.blockIO.weightDevice[].leafWeight",
+    "linux.resources.network*",
+)
 @pytest.mark.parametrize(
     ("limits", "at"),
     [

@@ -194,6 +194,7 @@ RULES = [
 ]  # fmt: skip
 
 
+@pytest.mark.property("linux.personality.flags", "life-cycle 21")
 @pytest.mark.parametrize(
     ("path", "value", "named", "words"),
     RULES,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from pycontain.spec import check, features, parse
 from tests.unit.spec_configs import MINIMAL, edited
 
@@ -16,6 +18,7 @@ def document():
     return features.features(MOUNT_OPTIONS)
 
 
+@pytest.mark.property("life-cycle 26")
 def test_the_features_are_those_of_the_golden_document() -> None:
     assert document() == json.loads(GOLDEN.read_text())
 
