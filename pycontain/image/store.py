@@ -58,7 +58,7 @@ class Image(Record):
 
     digest  of its manifest, as sha256:...
     path    its directory
-    names   what it was asked for by
+    names   the names that it was fetched by
     size    of all its files, in bytes
     config  its configuration
     """

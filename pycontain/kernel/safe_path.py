@@ -69,8 +69,8 @@ def _is_own_group(group: int) -> bool:
     """
     Whether a group is the effective user's own, with the user's number and no other member.
 
-    Members are looked for in the host's files; other name services are not asked, since that would
-    load their code.
+    Members are looked for in the host's files; other name services are not queried, since that
+    would load their code.
     """
     us = os.geteuid()
     if us == _ROOT or not us == group == os.getegid():

@@ -28,7 +28,7 @@ from . import arguments
 from .arguments import Program
 from .call import Call
 from .cancel import Limit
-from .pool import Pool, WorkerLostError, reap
+from .pool import WorkerLostError, WorkerPool, reap
 from .stream import Stream
 from .streams import Streams, Wanted
 
@@ -438,4 +438,4 @@ def _changed(bundle: str, args: list[str], env: list[str], cwd: str, until: Unti
 
 
 _numbers = itertools.count(1)
-_pool = Pool()
+_pool = WorkerPool()

@@ -307,7 +307,7 @@ def _start(fd: int) -> int:
     )
 
 
-class Pool:
+class WorkerPool:
     """
     Idle workers; each serves one call at a time.
 

@@ -137,7 +137,7 @@ def _process(
 
 def _sets(settings: Settings, added: list[str], capabilities: list[str]) -> dict[str, object]:
     """
-    The sets of capabilities: root has all, another user only those that were asked for.
+    The sets of capabilities: root has all, another user only those requested.
 
     These are ambient, since execve(2) would take them away otherwise: capabilities(7).
     """
@@ -196,7 +196,7 @@ def _namespaces(settings: Settings) -> tuple[str, ...]:
 
 
 def _rlimits(settings: Settings) -> list[dict[str, object]]:
-    """No core dumps, which fill disks and hold secrets, unless they are asked for."""
+    """No core dumps, which fill disks and hold secrets, unless requested."""
     limits = {"RLIMIT_CORE": 0, **dict(settings.rlimits)}
     return [{"type": kind, "hard": value, "soft": value} for kind, value in limits.items()]
 

@@ -21,7 +21,7 @@ import pytest
 import pycontain
 from pycontain.lean import archive
 from pycontain.library import container as library
-from pycontain.library.pool import Pool
+from pycontain.library.pool import WorkerPool
 from pycontain.options import Options
 from pycontain.runtime.delete import delete
 from tests.bundles import TOKEN, look
@@ -60,7 +60,7 @@ class Workers:
         command = archive.command
         monkeypatch.syspath_prepend(folder)
         monkeypatch.setattr(archive, "command", lambda path, _: command(path, self.module))
-        monkeypatch.setattr(library, "_pool", Pool())
+        monkeypatch.setattr(library, "_pool", WorkerPool())
 
     def faulty(self, fault: Fault | None) -> pycontain.Container:
         """A container whose worker has this fault."""

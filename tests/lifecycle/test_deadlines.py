@@ -18,7 +18,7 @@ import pytest
 import pycontain
 from pycontain.lean import archive
 from pycontain.library import container as library
-from pycontain.library.pool import Pool
+from pycontain.library.pool import WorkerPool
 from tests.bundles import look, wait_until
 
 HANG = 600  # seconds that things hang for
@@ -66,7 +66,7 @@ def hanging(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     command = archive.command
     monkeypatch.setattr(archive, "command", lambda path, _: command(path, "hanging:serve"))
-    monkeypatch.setattr(library, "_pool", Pool())
+    monkeypatch.setattr(library, "_pool", WorkerPool())
     yield lambda step: monkeypatch.setenv("HANG_AT", step)
     pycontain.close()
 
@@ -74,7 +74,7 @@ def hanging(monkeypatch, tmp_path):
 @pytest.fixture
 def pool(monkeypatch):
     """A pool without a worker."""
-    monkeypatch.setattr(library, "_pool", Pool())
+    monkeypatch.setattr(library, "_pool", WorkerPool())
     yield library._pool
     pycontain.close()
 

@@ -22,7 +22,7 @@ from pycontain.lean import archive
 from pycontain.library import container as library
 from pycontain.library.cancel import Limit
 from pycontain.library.messages import send
-from pycontain.library.pool import Pool
+from pycontain.library.pool import WorkerPool
 from pycontain.options import Options
 from pycontain.runtime.delete import delete, remove_unfinished
 from pycontain.runtime.handle import Handle
@@ -289,7 +289,7 @@ def crashing(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     command = archive.command
     monkeypatch.setattr(archive, "command", lambda path, _: command(path, "crashing:serve"))
-    monkeypatch.setattr(library, "_pool", Pool())
+    monkeypatch.setattr(library, "_pool", WorkerPool())
 
 
 def test_the_library_worker_survives_a_child_that_crashes(bundle, tmp_path, crashing):
@@ -364,7 +364,7 @@ def test_no_exception_ends_the_worker(bundle, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     command = archive.command
     monkeypatch.setattr(archive, "command", lambda path, _: command(path, "strange:serve"))
-    monkeypatch.setattr(library, "_pool", Pool())
+    monkeypatch.setattr(library, "_pool", WorkerPool())
     options = Options(root=str(tmp_path / "state"))
     before = look()
     with pycontain.Container(bundle("sleep 100").path, options=options) as other:

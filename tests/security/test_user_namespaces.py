@@ -1,7 +1,7 @@
 """
 Root of a user namespace is not the host's root, and nothing enters one with the host's rights.
 
-What is half-made in it, such as a process of exec, would otherwise lend them to whoever is inside.
+A process that is still being set up in it, as by exec, would otherwise give them to the others there.
 """
 
 from __future__ import annotations

@@ -124,6 +124,45 @@ def test_imports_go_down_the_layers(path):
     assert list(broken_layers(path)) == []
 
 
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def cycle(graph):
+    """Modules that need each other to be imported, in the order of their imports; [] if none do."""
+    done, path = set(), []
+
+    def follow(module):
+        if module in path:
+            return [*path[path.index(module) :], module]
+        path.append(module)
+        for other in sorted(graph.get(module, set()) - done):
+            if found := follow(other):
+                return found
+        done.add(path.pop())
+        return []
+
+    return next(filter(None, map(follow, sorted(graph))), [])
+
+
+def test_no_modules_import_each_other():
+    graph = {
+        module_of(path): {
+            module
+            for module, typing_only, at_import in imports(path)
+            if at_import and not typing_only and module != module_of(path)
+        }
+        for path in SOURCES
+    }
+    assert cycle(graph) == []
+
+
+def test_a_cycle_of_imports_is_detected():
+    assert cycle({"a": {"b"}, "b": {"c", "d"}, "d": {"b"}}) == ["b", "d", "b"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
 def test_every_package_has_its_layer():
     folders = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in SOURCES}
     assert folders <= LAYERS.keys()
