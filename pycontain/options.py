@@ -26,7 +26,9 @@ class Options(Record):
     The global options of the command line.
 
     root            where the state of containers is kept
-    cgroup_manager  "cgroupfs", or "disabled": containers stay in the caller's cgroup
+    cgroup_manager  "cgroupfs", "systemd", or "disabled": containers stay in the caller's cgroup
+    rootless        whether there are no rights of the host's root, so that cgroups are only where
+                    they are delegated: "true", "false", or "auto" to find out
     cgroup_missing  what to do about a limit without a controller in cgroup v2: raise an "error", or
                     "warn" and run without it
     debug           print more
@@ -38,6 +40,7 @@ class Options(Record):
 
     root: str = "/run/pycontain"
     cgroup_manager: str = "cgroupfs"
+    rootless: str = "auto"
     cgroup_missing: str = "error"
     debug: bool = False
     log: str = ""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HostError, reason
+from ..errors import HostError, KernelError, reason
 from ..kernel.files import read_text
+from ..lean import os
 from .place import mounts
 
 TYPE_CHECKING = False
@@ -49,13 +50,30 @@ def enable(directory: str, wanted: set[str]) -> None:
 
 
 def _enable(directory: str, names: list[str]) -> int:
-    """Enable controllers; returns 0 or the errno of the refusal."""
+    """
+    Enable controllers; returns 0 or the errno of the refusal.
+
+    None where there are processes: some would be accepted there (threaded ones, such as cpu), but
+    no process could enter a cgroup below any more: cgroups(7), Thread mode, "domain invalid".
+    """
+    if _is_occupied(directory):
+        return errno.EBUSY
     try:
         with open(f"{directory}/cgroup.subtree_control", "wb", buffering=0) as file:
             file.write(" ".join(f"+{name}" for name in names).encode())
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def _is_occupied(directory: str) -> bool:
+    """Whether processes are in this cgroup itself; those in the root are no obstacle."""
+    if not os.path.exists(f"{directory}/cgroup.type"):  # which the root does not have
+        return False
+    try:
+        return bool(_words(f"{directory}/cgroup.procs"))
+    except KernelError:
+        return False  # EOPNOTSUPP: a threaded one
 
 
 def absence(

@@ -1,4 +1,4 @@
-"""The cgroup manager "disabled": the container stays in the cgroup of its parent."""
+"""A container without a cgroup of its own, which stays in the cgroup of its parent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ if TYPE_CHECKING:
 
 
 class NoCgroup:
-    """Takes the place of a `Cgroup`, without any limits."""
+    """
+    Takes the place of a `Cgroup`, without any limits.
 
-    __slots__ = ()
+    why     there is none, for the errors of limits
+    remedy  what can be done about it
+    """
+
+    __slots__ = ("remedy", "why")
+
+    def __init__(
+        self, why: str = "the cgroup manager is disabled", remedy: str = "remove the limit"
+    ) -> None:
+        self.why = why
+        self.remedy = remedy
 
     fd = -1  # to calls.clone3: the child starts in the cgroup of its parent
 
@@ -29,4 +40,4 @@ class NoCgroup:
     ) -> None:
         """Call `without` with the error of each limit, which nothing could enforce."""
         for setting in settings:
-            without(controllers.cannot(setting, "the cgroup manager is disabled"))
+            without(controllers.cannot(setting, self.why, self.remedy))

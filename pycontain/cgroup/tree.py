@@ -92,10 +92,14 @@ class Cgroup:
         try:
             self._make(before, retries=10)
             self._check_fit()
-            self._inode = os.fstat(self.fd).st_ino
+            self.remember()
         except BaseException:
             self.remove()
             raise
+
+    def remember(self) -> None:
+        """Remember which cgroup this is, for `is_the_same`."""
+        self._inode = os.fstat(self.fd).st_ino
 
     @property
     def is_new(self) -> bool:

@@ -6,6 +6,7 @@ from ..errors import StateError
 from ..lean.record import Record
 from ..plan import resources
 from . import controllers
+from .unit import UnitCgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def update(
     settings = resources.files(merged)
     if merged.memory and merged.memory.checkBeforeUpdate:
         _check_usage(cgroup, merged.memory)
+    if isinstance(cgroup, UnitCgroup):
+        cgroup.change(settings)
     cgroup.write(settings, without)
     return merged
 

@@ -257,11 +257,14 @@ def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
 
 def call(command: Command, settings: Values, values: Values) -> Result:
     """Import the function behind a command and call it."""
+    from ..kernel.rights import default_root, is_rootless
     from ..options import Options, nowhere
 
+    rootless = str(settings["rootless"])
     options = Options(
-        root=str(settings["root"]),
-        cgroup_manager=str(settings["cgroup_manager"]),
+        root=str(settings["root"]) or default_root(rootless=is_rootless(rootless)),
+        cgroup_manager="systemd" if settings["systemd_cgroup"] else str(settings["cgroup_manager"]),
+        rootless=rootless,
         cgroup_missing=str(settings["cgroup_missing"]),
         debug=bool(settings["debug"]),
         log=str(settings["log"]),
@@ -269,10 +272,11 @@ def call(command: Command, settings: Values, values: Values) -> Result:
         warn=lambda text: _log(settings).warning(text),
         detail=_log(settings).detail if settings["debug"] else nowhere,
     )
-    if command.enters and os.geteuid() == 0:
+    if command.enters:
         from ..kernel import seal
 
-        seal.ensure()
+        if seal.is_needed():
+            seal.ensure()
         options.detail(f"seal: the interpreter is {os.readlink('/proc/self/exe')}")
     function: Callable[..., Result] = _load(command.calls)
     if command.request:

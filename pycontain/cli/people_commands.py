@@ -96,8 +96,7 @@ COMMANDS: dict[str, Callable[[], Command]] = {
         flags=(
             *make_image_flags(),
             text("bundle", "directory to write it to", "DIR", ".", "b"),
-            Flag("rootless", "for a container without root privileges",
-                 refusal="is not built yet: pycontain runs as root"),
+            Flag("rootless", "for a container of this user, without root privileges"),
         ),
     ),
     "images": lambda: Command(

@@ -136,26 +136,22 @@ def format_flag(*formats: str) -> Flag:
 HELP = Flag("help", "show help and exit", short="h")
 
 GLOBALS = (
-    text("root", "directory for the state of containers", "DIR", "/run/pycontain"),
+    text("root", "directory for the state of containers; /run/pycontain, or pycontain in"
+         " XDG_RUNTIME_DIR without root privileges, if none is given", "DIR"),
     text("log", "file to append errors and warnings to", "FILE"),
     Flag(
         "log-format", "format of the log, text by default; if given, that of standard error, too",
         kind="text", default="", value="FORMAT", choices=("text", "json"),
     ),
     Flag("debug", "log each step, and the traceback of unexpected errors"),
-    Flag(
-        "systemd-cgroup", "let systemd create the cgroup",
-        refusal="is not built yet: pycontain creates cgroups itself",
-    ),
+    Flag("systemd-cgroup", "let systemd create the cgroup: --cgroup-manager systemd"),
     Flag(
         "rootless", "run without root privileges", kind="text", default="auto", value="WHEN",
-        choices=("true", "false", "auto"), accepted=("false",),
-        refusal="is not built yet: pycontain runs as root",
+        choices=("true", "false", "auto"),
     ),
     Flag(
         "cgroup-manager", "how to create the cgroup (crun)", kind="text", default="cgroupfs",
-        value="MANAGER", choices=("cgroupfs", "systemd", "disabled"), accepted=("disabled",),
-        refusal="is not built yet: pycontain creates cgroups itself",
+        value="MANAGER", choices=("cgroupfs", "systemd", "disabled"),
     ),
     Flag(
         "cgroup-missing", "what to do about a limit that cgroup v2 cannot apply on this host "

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 def list_containers(options: Options, *, format: str, quiet: bool) -> str | Iterator[str] | None:
     """Every container below the root. Raises UsageError if one was given that does not exist."""
+    from ..kernel.rights import default_root, is_rootless
     from ..runtime.list import list_containers
 
-    if options.root != Options().root and not os.path.isdir(options.root):
+    default = default_root(rootless=is_rootless(options.rootless))
+    if options.root != default and not os.path.isdir(options.root):
         raise UsageError("does not exist", at="--root", value=options.root)
 
     containers = list_containers(options)
@@ -103,7 +105,7 @@ def _resources_of(path: str) -> dict[str, object]:
         raise UsageError("is not UTF-8 text", at=path) from None
 
 
-def spec(_: Options, *, bundle: str, **chosen: object) -> dict[str, object] | None:
+def spec(_: Options, *, bundle: str, rootless: bool, **chosen: object) -> dict[str, object] | None:
     """
     Write a sample config.json into a bundle; or return what `run --rootfs` would use.
 
@@ -114,12 +116,13 @@ def spec(_: Options, *, bundle: str, **chosen: object) -> dict[str, object] | No
 
         return rootfs_spec(chosen)
     _refuse_others(chosen)
-    from ..spec.sample import sample
+    from ..spec import sample
 
+    config = sample.rootless(os.geteuid(), os.getegid()) if rootless else sample.sample()
     path = os.path.join(bundle, "config.json")
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(jsontext.pretty(sample()) + "\n")
+            file.write(jsontext.pretty(config) + "\n")
     except FileExistsError:
         raise UsageError("exists already", at=path, remedy="remove it first") from None
     return None

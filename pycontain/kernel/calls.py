@@ -354,14 +354,16 @@ def personality(persona: int) -> None:
     _checked(_personality(persona), "personality")
 
 
-def set_identity(uid: int, gid: int, groups: tuple[int, ...]) -> None:
+def set_identity(uid: int, gid: int, groups: tuple[int, ...] | None) -> None:
     """
-    Set this process's groups, gid and uid. setgroups(2), setresgid(2), setresuid(2).
+    Set this process's groups, unless None, gid and uid. setgroups(2), setresgid(2), setresuid(2).
 
     Not through the C library, which would have all threads do the same: in a child of vfork those
     that it knows of are its parent's. nptl(7)
     """
-    _checked(_setgroups(c.SYS_setgroups, len(groups), ffi.new("unsigned[]", groups)), "setgroups")
+    if groups is not None:
+        array = ffi.new("unsigned[]", groups)
+        _checked(_setgroups(c.SYS_setgroups, len(groups), array), "setgroups")
     _checked(_setresid(c.SYS_setresgid, gid, gid, gid), "setresgid")
     _checked(_setresid(c.SYS_setresuid, uid, uid, uid), "setresuid")
 

@@ -14,6 +14,8 @@ such a race). So a directory that we fill and empty is opened step by step from 
 - the group may write if it is our private one: systems that give each user one set the umask of
   such users to 002 (login.defs(5), USERGROUPS_ENAB). Never root's: many processes have the group 0
   without being root, and root's umask is another;
+- in a user namespace root of the host, like everybody who is not mapped, is seen as "nobody": the
+  user who chooses a place for the state there answers for where it is;
 - links are in directories that nobody else can write to, and lead through such directories;
 - no directory is the root of a file system mounted right below a sticky directory: a user who
   mounts one there (fuse(4)) decides which owner it reports.
@@ -29,6 +31,7 @@ import errno
 from ..errors import HostError, KernelError
 from ..lean import os
 from .files import read_bytes
+from .rights import in_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS_FOLLOWED = 40  # as path_resolution(7) allows
 _ROOT = 0
+_NOBODY = 65534  # /proc/sys/kernel/overflowuid
 
 
 class Directory:
@@ -157,6 +161,8 @@ class _Walk:
 
     def __init__(self) -> None:
         self._us = os.geteuid()
+        # to a user namespace, the host's root is one of those who are not mapped
+        self._roots = (_ROOT, _NOBODY) if in_user_namespace() else (_ROOT,)
         self._links = 0
         self.restart()
 
@@ -231,7 +237,7 @@ class _Walk:
     def check(self) -> None:
         """Raises HostError if this directory is not ours; it may be sticky."""
         status = self.status
-        if status.st_uid not in (_ROOT, self._us):
+        if status.st_uid not in (*self._roots, self._us):
             ours = "root" if self._us == _ROOT else f"root or user {self._us}"
             why = f"belongs to user {status.st_uid}, not to {ours}"
             raise HostError(why, at=self._place())

@@ -44,6 +44,11 @@ def source(sealed: str) -> str:
     return name.replace("%2F", "/").replace("%25", "%")
 
 
+def is_needed() -> bool:
+    """Whether this user, whom a container's root may be, can write to the interpreter."""
+    return os.geteuid() == 0 or os.access("/proc/self/exe", os.W_OK)
+
+
 def is_sealed() -> bool:
     """Whether this process runs from a sealed copy of what the interpreter is now."""
     name = os.readlink("/proc/self/exe")

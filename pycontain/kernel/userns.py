@@ -11,9 +11,11 @@ from . import calls
 from . import const as c
 from .descriptors import close_owned
 from .files import read_bytes
+from .rights import sets_groups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from .wait import Until
@@ -87,17 +89,24 @@ def _clone(flags: int) -> tuple[int, int]:
         raise
 
 
-def user_namespace(uids: Map, gids: Map, at: tuple[str, str], until: Until) -> int:
+def user_namespace(
+    uids: Map,
+    gids: Map,
+    at: tuple[str, str],
+    until: Until,
+    write: Callable[[str, Map, str], None] | None = None,
+) -> int:
     """
     A new user namespace with these mappings, which belongs to this process's user.
 
-    at  the JSON paths of the two maps, for errors
+    at     the JSON paths of the two maps, for errors
+    write  writes a map to a file in /proc, in place of one write to it
 
-    Raises KernelError, and what `until` raises.
+    Raises KernelError, and what `until` and `write` raise.
     """
     with _Keeper(until) as directory:
         for name, mapped, place in (("uid_map", uids, at[0]), ("gid_map", gids, at[1])):
-            _write_map(f"{directory}/{name}", mapped, place)
+            (write or _write_map)(f"{directory}/{name}", mapped, place)
         try:
             return os.open(f"{directory}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -157,7 +166,7 @@ def take_root(uid: int, gid: int) -> None:
     the namespace may inspect it; a change of ids resets that.
     """
     calls.prctl(c.PR_SET_SECUREBITS, c.SECBIT_NO_SETUID_FIXUP, name="PR_SET_SECUREBITS")
-    calls.set_identity(uid, gid, ())
+    calls.set_identity(uid, gid, () if sets_groups() else None)
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 
 

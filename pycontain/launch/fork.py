@@ -6,6 +6,7 @@ It has memory of its own, unlike one of `launch.vfork`; `plan.vfork` decides bet
 
 from __future__ import annotations
 
+import errno
 import gc
 
 from ..cgroup.tree import Cgroup
@@ -42,13 +43,26 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
     if isinstance(launch, ContainerLaunch) and _has("wait for start", rest):
         launch.start_fifos = sync.Channel(*launch.directory.make_fifos())
     cgroup = launch.cgroup
-    channel = _forked(step, launch, cgroup.fd)
-    if not sync.is_alive(channel) and isinstance(cgroup, Cgroup):
-        channel.close()
-        launch.reap_child()
+    channel = _born_inside(step, launch, cgroup.fd)
+    if channel is None and isinstance(cgroup, Cgroup):
         channel = _forked(step, launch, -1)
         cgroup.enter(launch.child.pid)
         sync.is_alive(channel)
+
+
+def _born_inside(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel | None:
+    """The channel to a child that was created in the cgroup; None if that is impossible."""
+    try:
+        channel = _forked(step, launch, cgroup)
+    except KernelError as error:
+        if error.errno != errno.EACCES or cgroup < 0:
+            raise
+        return None  # a user may not move a process out of a cgroup of the host's root
+    if sync.is_alive(channel) or cgroup < 0:
+        return channel
+    channel.close()
+    launch.reap_child()
+    return None
 
 
 def _has(name: str, turns: Sequence[Turn]) -> bool:

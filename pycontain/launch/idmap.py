@@ -5,7 +5,6 @@ from __future__ import annotations
 import _stat as stat
 import errno
 
-from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, StepError
 from ..init.process import give_streams as give
 from ..init.process import raise_limit
@@ -89,8 +88,7 @@ def _prepare(mount: MountStep, step: idmap.PrepareMounts, launch: Launch) -> Non
     if isinstance(mount, steps.MountBind):
         path, recursive = mount.source, mount.recursive
     else:
-        assert isinstance(launch.cgroup, Cgroup), "only a container with one has this mount"
-        path, recursive = launch.cgroup.directory, False
+        path, recursive = launch.cgroup_directory, False
     tree = _clone(mount.why, path, recursive, step, launch)
     if isinstance(mount, steps.MountBind) and mount.maps:
         _map_ids(tree, mount, launch)
@@ -159,6 +157,26 @@ def prepare_devices(step: idmap.PrepareDevices, launch: ContainerLaunch) -> None
         raise KernelError.of("mknod", error.errno or 0, node.path) from None
     finally:
         os.umask(old)
+
+
+@parent_step(idmap.TakeDevices)
+def take_devices(step: idmap.TakeDevices, launch: Launch) -> None:
+    """Clone each. Raises StepError for one that the host has not, or has as another device."""
+    for node in step.nodes:
+        device = _KINDS[node.type], os.makedev(node.major, node.minor)
+        try:
+            found = os.stat(node.path)
+            same = (stat.S_IFMT(found.st_mode), found.st_rdev) == device
+        except OSError:
+            same = False
+        if not same:
+            raise StepError(
+                f"is not the host's {node.type} {node.major}:{node.minor}, which would be bound:"
+                " nobody may create devices in a user namespace",
+                at=node.path,
+                remedy="remove it from linux.devices",
+            )
+        _clone_device(node.path, node.path, launch)
 
 
 def _clone_device(key: str, place: str, launch: Launch) -> None:

@@ -195,9 +195,16 @@ class Launch:
         if isinstance(self.cgroup, Cgroup):
             context.cgroup = self.cgroup.directory
         elif any(isinstance(step, steps.MountCgroup) for turn in self.turns for step in turn.steps):
-            context.cgroup = find_mount() + own()
+            context.cgroup = self.cgroup_directory
         if self.entrance is not None:
             context.entrance, context.shared_pid = self.entrance.theirs, self.entrance.shared_pid
+
+    @property
+    def cgroup_directory(self) -> str:
+        """The directory of the container's cgroup, or of the runtime's own, which it shares."""
+        if isinstance(self.cgroup, Cgroup):
+            return self.cgroup.directory
+        return find_mount() + own()
 
     def host_uid(self, uid: int) -> int:
         """The host's uid for one of the container's. Raises StepError for one without."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 
 from ..cgroup.devices import attach
+from ..cgroup.disabled import NoCgroup
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError
 from ..kernel.files import start_time
+from ..kernel.rights import is_rootless
 from ..kernel.safe_path import Directory
 from ..lean import os
 from ..plan import steps
@@ -23,6 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .launch import ContainerLaunch, Launch
 
+_UNDELEGATED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_SAVING = ("cgroup", "unit")  # the steps that save the state, which then includes the cgroup
+
 
 @parent_step(steps.Reserve)
 def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
@@ -31,7 +36,7 @@ def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
     launch.on_undo(launch.remove_directory)
     launch.directory.open_process()
     launch.directory.save_config(launch.config)
-    if not any(isinstance(each, steps.MakeCgroup) for each in launch.turns[0].steps):
+    if not any(each.name in _SAVING for each in launch.turns[0].steps):
         launch.directory.save(launch.state)
 
 
@@ -47,7 +52,15 @@ def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
     state = launch.state.replace(mount=mount, cgroup=path)
     cgroup = Cgroup(mount, path)
     launch.options.detail(f"cgroup: {cgroup.directory}")
-    cgroup.create(lambda made: launch.directory.draft(state.replace(made=made)))
+    try:
+        cgroup.create(lambda made: launch.directory.draft(state.replace(made=made)))
+    except KernelError as error:
+        if not (is_rootless(launch.options.rootless) and error.errno in _UNDELEGATED):
+            raise
+        why = f"no cgroup is delegated to this user: {error.fault.line()}"
+        launch.cgroup = NoCgroup(why, "use --systemd-cgroup, or systemd-run --user --scope")
+        launch.directory.save(launch.state)
+        return
     launch.cgroup = cgroup
     launch.on_undo(cgroup.clear)  # the child may have forked
     launch.state = state.replace(made=cgroup.made)
@@ -63,12 +76,16 @@ def limit_cgroup(step: steps.LimitCgroup, launch: ContainerLaunch) -> None:
 @parent_step(steps.GiveCgroup)
 def give_cgroup(step: steps.GiveCgroup, launch: ContainerLaunch) -> None:
     """Change the owner of the files with which a cgroup is divided."""
+    if isinstance(launch.cgroup, NoCgroup):  # of a user to whom none is delegated
+        return
     launch.own_cgroup.give(launch.host_uid(step.uid))
 
 
 @parent_step(steps.FilterDevices)
 def filter_devices(step: steps.FilterDevices, launch: ContainerLaunch) -> None:
     """Attach the device filter. It is removed with the cgroup."""
+    if isinstance(launch.cgroup, NoCgroup):
+        return
     cgroup = launch.own_cgroup
     attach(cgroup.fd, step.program, first=cgroup.is_new, kept=launch.caller.filters)
 
@@ -113,7 +130,12 @@ def record_pid(step: steps.RecordPid, launch: ContainerLaunch) -> None:
 def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
     """Write oom_score_adj from outside, since the container may have no /proc."""
     path = f"/proc/{launch.child.pid}/oom_score_adj"
-    _write(path, str(step.score), "process.oomScoreAdj")
+    try:
+        _write(path, str(step.score), "process.oomScoreAdj")
+    except KernelError as error:  # only the host's root may lower it: proc(5)
+        if not (is_rootless(launch.options.rootless) and error.errno == errno.EACCES):
+            raise
+        launch.options.warn(f"{error.fault.line()}; it stays as it is")
 
 
 @parent_step(steps.WritePidFile)

@@ -10,6 +10,7 @@ from signal import SIGKILL
 from ..cgroup import usage
 from ..cgroup.tree import Cgroup
 from ..errors import PycontainError, StateError, Timeout, UsageError
+from ..kernel.rights import default_root, is_rootless
 from ..kernel.wait import FOREVER, Until
 from ..lean import jsontext
 from ..options import Options
@@ -85,7 +86,7 @@ class Container:
     ) -> None:
         self.bundle = os.path.abspath(bundle)
         self.id = id or f"py-{os.getpid()}-{next(_numbers)}"
-        self.options = options or Options()
+        self.options = options or Options(root=default_root(rootless=is_rootless()))
         self._changes = (
             arguments.command(args, shell),
             arguments.environment(env),

@@ -9,6 +9,8 @@ class Facts(Record):
     """
     The properties of the host that affect a plan.
 
+    nested            the runtime is itself in a user namespace, as root of it
+    sets_groups       it may set supplementary groups: user_namespaces(7), /proc/PID/setgroups
     last_capability   the highest capability number of this kernel
     permitted         the runtime's own permitted capabilities, a bit mask
     bounding          the runtime's own bounding set, a bit mask
@@ -21,6 +23,8 @@ class Facts(Record):
     bounding: int
     apparmor: bool = False
     selinux: bool = False
+    nested: bool = False
+    sets_groups: bool = True
 
     def in_user_namespace(self) -> Facts:
         """As root of a user namespace, which has every capability there: user_namespaces(7)."""

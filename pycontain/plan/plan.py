@@ -79,6 +79,7 @@ class _Builder:
         self.request = request
         self.rootfs = rootfs
         self.namespaces = Namespaces(linux, named=bool(spec.hostname or spec.domainname))
+        self.nested = facts.nested
         self.facts = facts.in_user_namespace() if self.namespaces.has_user else facts
         self.profile = process.filter_profile(linux)
         self.process = spec.process or Process(at="process", cwd="/")
@@ -92,7 +93,7 @@ class _Builder:
 
             self.mounts = labels.mount_steps(self.mounts, linux.mountLabel, spec.annotations, facts)
         self.devices = devices.device_steps(
-            linux.devices, self.mounts, bound=self.namespaces.has_user
+            linux.devices, self.mounts, bound=self.namespaces.has_user or facts.nested
         )
         self.bound = devices.bound_nodes(self.devices)
         protected = [mounts.plain(path) for path in linux.readonlyPaths]
@@ -127,9 +128,8 @@ class _Builder:
 
     def _prepare_host(self) -> list[steps.Step]:
         made: list[steps.Step] = [steps.Reserve(why="the id must be unique")]
-        if self.request.cgroup:
-            wanted = self.linux.resources
-            made += _cgroup_steps(wanted, self.linux.cgroupsPath)
+        before, after = self._cgroup_steps()
+        made += before
         if self.linux.intelRdt is not None:
             from .rdt import group_step
 
@@ -138,14 +138,17 @@ class _Builder:
             made += process.filter_steps(self.profile)
         made += self.namespaces.open_steps()
         made += self.namespaces.device_steps(joined=True)
-        if self.request.cgroup:
+        if before and not after:
             made += self._give_cgroup()
         made += self._prepare_sources()
         if self.namespaces.has_user:
-            made += self._prepare_for_mapped_user()
+            made += process.give_streams_steps(self.process, self.request.takes_files)
+        if self.bound:
+            made.append(self._prepare_devices())
         made += process.connect_steps(self.request.console_socket)
         made.append(self.namespaces.spawn(fork_because=self._why_fork(made)))
         made.append(steps.RecordPid(why="a container can always be deleted"))
+        made += after
         made += self.namespaces.device_steps(joined=False)
         if self.linux.intelRdt is not None:
             from .steps.rdt import JoinRdtGroup
@@ -156,6 +159,42 @@ class _Builder:
         if self.namespaces.has_user:
             made += process.outside_steps(self.process)
         return made
+
+    def _cgroup_steps(self) -> tuple[list[steps.Step], list[steps.Step]]:
+        """What is done for the cgroup before the child exists, and after: systemd needs it."""
+        if not self.request.cgroup:
+            return [], []
+        settings = _settings(self.linux.resources)
+        limit, path = self._limit_steps(settings), self.linux.cgroupsPath
+        if self.request.systemd:
+            from . import systemd
+
+            self._refuse_early_cgroup()
+            before, start = systemd.unit_steps(self.spec, self.request, settings)
+            return [before], [start, *limit, *self._give_cgroup()]
+        make = steps.MakeCgroup(path=path, why="linux.cgroupsPath")
+        return [make, *limit], []
+
+    def _limit_steps(self, settings: tuple[Setting, ...]) -> list[steps.Step]:
+        made: list[steps.Step] = []
+        if settings:
+            made.append(steps.LimitCgroup(settings=settings, why="linux.resources"))
+        if self.nested:  # nobody may create a device there, nor load a filter: bpf(2)
+            return made
+        rules = self.linux.resources.devices if self.linux.resources else ()
+        code = program((*rules, *DEFAULT_RULES))
+        filter_ = steps.FilterDevices(rules=rules, program=code, why="linux.resources.devices")
+        return [*made, filter_]
+
+    def _refuse_early_cgroup(self) -> None:
+        """What a user namespace's child mounts is prepared before it; a scope exists with it."""
+        for step in self.mounts:
+            if isinstance(step, steps.MountCgroup) and self.namespaces.has_user:
+                raise SpecError(
+                    "needs a cgroup namespace, with a user namespace and the manager systemd",
+                    at=step.why,
+                    remedy='add {"type": "cgroup"} to linux.namespaces, or use cgroupfs',
+                )
 
     def _prepare_sources(self) -> list[steps.Step]:
         """What the child may not reach in its user namespace, and mounts that map ids."""
@@ -179,14 +218,12 @@ class _Builder:
             )
         ]
 
-    def _prepare_for_mapped_user(self) -> list[steps.Step]:
-        """What only the host's root may do for the user of a user namespace."""
-        from .steps.idmap import PrepareDevices
+    def _prepare_devices(self) -> steps.Step:
+        """What only the host's root may create, for the user of a user namespace."""
+        from .steps.idmap import PrepareDevices, TakeDevices
 
-        made = process.give_streams_steps(self.process, self.request.takes_files)
-        if self.bound:
-            made.append(PrepareDevices(nodes=self.bound, why="linux.devices and the defaults"))
-        return made
+        kind = TakeDevices if self.nested else PrepareDevices
+        return kind(nodes=self.bound, why="linux.devices and the defaults")
 
     def _why_fork(self, before: list[steps.Step]) -> str:
         limits = (step for step in before if isinstance(step, steps.LimitCgroup))
@@ -371,7 +408,7 @@ class _Builder:
         if self.namespaces.joins_pids:
             created += process.enter_steps(self.process, self.facts, self.profile)
             created.append(steps.RecordPid(why="from here on it is the container's first process"))
-        if self.bound:
+        if self.bound and not self.nested:
             from .steps.idmap import RemoveDevices
 
             created.append(RemoveDevices(count=len(self.bound), why="the mounts keep the devices"))
@@ -401,16 +438,9 @@ def _maps_ids(step: steps.Step) -> bool:
     return isinstance(step, steps.MountBind) and bool(step.maps)
 
 
-def _cgroup_steps(wanted: Resources | None, path: str | None) -> list[steps.Step]:
-    settings: tuple[Setting, ...] = ()
-    if wanted is not None:
-        from . import resources
+def _settings(wanted: Resources | None) -> tuple[Setting, ...]:
+    if wanted is None:
+        return ()
+    from . import resources
 
-        settings = resources.files(wanted)
-    made: list[steps.Step] = [steps.MakeCgroup(path=path, why="linux.cgroupsPath")]
-    if settings:
-        made.append(steps.LimitCgroup(settings=settings, why="linux.resources"))
-    rules = wanted.devices if wanted else ()
-    code = program((*rules, *DEFAULT_RULES))
-    made.append(steps.FilterDevices(rules=rules, program=code, why="linux.resources.devices"))
-    return made
+    return resources.files(wanted)

@@ -6,6 +6,7 @@ config.md, Process; capabilities(7); sched_setattr(2); ioprio_set(2); personalit
 
 from __future__ import annotations
 
+from ..errors import SpecError
 from ..kernel import const as c
 from ..spec.check import unknown_capabilities
 from ..spec.names import (
@@ -155,7 +156,7 @@ def identity_steps(
         steps.TakeUser(
             uid=user.uid if user else 0,
             gid=user.gid if user else 0,
-            groups=user.additionalGids if user else (),
+            groups=_groups(user.additionalGids if user else (), facts),
             takes_files=takes_files,
             why="process.user",
         )
@@ -168,6 +169,20 @@ def identity_steps(
     if process.noNewPrivileges:
         made.append(steps.NoNewPrivileges(why="process.noNewPrivileges"))
     return made
+
+
+def _groups(wanted: tuple[int, ...], facts: Facts) -> tuple[int, ...] | None:
+    """The supplementary groups. Raises SpecError where none can be set."""
+    if facts.sets_groups:
+        return wanted
+    if wanted:
+        raise SpecError(
+            "cannot be set in a user namespace that maps one id alone",
+            at="process.user.additionalGids",
+            value=", ".join(map(str, wanted)),
+            remedy="remove it, or give the user subordinate ids (subgid(5))",
+        )
+    return None
 
 
 def _capabilities(process: Process, facts: Facts) -> steps.SetCapabilities:

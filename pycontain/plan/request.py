@@ -56,6 +56,7 @@ class Request(ProcessRequest):
     listen_fds      how many of the preserved descriptors, the first, are activated sockets
     listen_names    the names of these sockets, separated by colons; "" if they have none
     cgroup          whether the container has a cgroup of its own
+    systemd         whose systemd creates it, "system" or "user"; "" for none
     """
 
     bundle: str = "."
@@ -69,6 +70,7 @@ class Request(ProcessRequest):
     listen_fds: int = 0
     listen_names: str = ""
     cgroup: bool = True
+    systemd: str = ""
 
 
 class ExecRequest(ProcessRequest):

@@ -42,6 +42,10 @@ class Circumstances(Record):
     mounts: tuple[steps.Step, ...]
 
 
+def _has_unit(found: Circumstances) -> bool:
+    return bool(found.request.systemd)
+
+
 def _is_supervised(found: Circumstances) -> bool:
     return bool(found.request.pid_file or found.request.pidfd_socket)
 
@@ -96,6 +100,7 @@ def _has_little_memory(found: Circumstances) -> bool:
 REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
     ("the parent must not sleep until `start`", lambda found: found.request.separate_start),
     ("hooks run while the child waits", lambda found: bool(found.hooks)),
+    ("systemd moves it into its cgroup", _has_unit),
     ("a supervisor is given its pid before the program runs", _is_supervised),
     ("the out-of-memory killer prefers it, and would kill the parent, too", _is_preferred_victim),
     ("RLIMIT_FSIZE keeps it from writing the state", _cannot_write),

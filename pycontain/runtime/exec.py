@@ -10,6 +10,7 @@ from ..cgroup.tree import Cgroup
 from ..errors import Interrupted, ProgramError, PycontainError, StateError, UsageError
 from ..kernel import const as c
 from ..kernel.files import read_text as read_file
+from ..kernel.rights import is_rootless
 from ..kernel.wait import Until
 from ..launch.bring_up import bring_up_with_terminal
 from ..launch.launch import Caller, Launch
@@ -23,7 +24,7 @@ from ..state.record import public_state
 from . import console
 from .foreground import stay
 from .handle import Handle
-from .host import check_rights, read_facts
+from .host import read_facts
 from .preserved import check_preserved
 
 TYPE_CHECKING = False
@@ -178,8 +179,11 @@ def _launch(
     caller: Caller,
 ) -> Launch:
     """The launch that starts a process in a container. Raises StateError if it is stopped."""
-    check_rights()
     status = container.require("created", "running", "paused")
+    if is_rootless(options.rootless):
+        from . import rootless
+
+        rootless.join(container.state.pid)
     if status == "paused" and not request.ignore_paused:
         raise StateError(
             "is paused: cannot exec in a paused container",

@@ -88,7 +88,14 @@ class Handle:
         """Its cgroup, None if it has none."""
         if not self.state.mount:
             return None
-        return Cgroup(self.state.mount, self.state.cgroup, self.state.made)
+        state = self.state
+        if state.unit:
+            from ..cgroup.unit import UnitCgroup
+
+            return UnitCgroup(
+                state.mount, state.cgroup, state.unit, user=state.user_unit, made=state.made
+            )
+        return Cgroup(state.mount, state.cgroup, state.made)
 
     @property
     def frozen(self) -> bool:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from ..errors import HostError
 from ..kernel.files import read_bytes
+from ..kernel.rights import in_user_namespace, sets_groups
 from ..lean import os
 from ..plan.facts import Facts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.userns import Map
 
 _CAP_SYS_ADMIN = 21  # capabilities(7)
 
 
-def check_rights() -> None:
-    """Raises HostError unless this process may make mounts, namespaces and cgroups."""
-    if os.geteuid() != 0 and not read_facts().permitted >> _CAP_SYS_ADMIN & 1:
-        raise HostError.needs_root("creating a container")
+entered: list[tuple[Map, Map]] = []  # the maps of the user namespace that this process is root of
+
+
+def may_contain() -> bool:
+    """Whether this process may make mounts and namespaces, here or in its user namespace."""
+    return os.geteuid() == 0 or bool(read_facts().permitted >> _CAP_SYS_ADMIN & 1)
 
 
 def read_facts() -> Facts:
     """Read the capabilities of this thread and of the kernel, and its security modules. proc(5)."""
     status = read_bytes("/proc/thread-self/status")
+    nested = in_user_namespace()
     return Facts(
+        nested=nested,
+        sets_groups=not nested or sets_groups(),
         last_capability=int(read_bytes("/proc/sys/kernel/cap_last_cap")),
         permitted=_mask(status, b"\nCapPrm:"),
         bounding=_mask(status, b"\nCapBnd:"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..kernel.rights import systemd_of
 from ..plan.request import Request
 from .bundle import Bundle
 
@@ -18,5 +19,6 @@ def steps(options: Options, id: str, bundle: str, *, verb: str) -> list[dict[str
         bundle=loaded.path,
         separate_start=verb == "create",
         cgroup=options.cgroup_manager != "disabled",
+        systemd=systemd_of(options.cgroup_manager, options.rootless),
     )
     return loaded.plan(request).describe()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 
+from ..kernel.rights import systemd_of
+from ..kernel.wait import FOREVER
 from ..launch.launch import ContainerLaunch
 from ..lean import os
 from ..state.directory import StateDir
 from ..state.record import State
 from . import poststop
 from .bundle import check_rootfs
-from .host import check_rights
+from .host import entered, may_contain
 from .preserved import check_preserved
 
 TYPE_CHECKING = False
@@ -26,11 +28,19 @@ def prepare(
     options: Options, bundle: Bundle, request: Request, caller: Caller | None = None
 ) -> ContainerLaunch:
     """A launch that is ready to be brought up. Raises SpecError, UsageError and HostError."""
-    check_rights()
+    if entered or not may_contain():
+        from . import rootless
+
+        bundle = rootless.entered(bundle, caller.until if caller else FOREVER)
     check_preserved(request.preserve_fds, request.listen_fds)
     cgroup = options.cgroup_manager != "disabled"
     names = activated_names() if request.listen_fds else ""
-    request = request.replace(bundle=bundle.path, cgroup=cgroup, listen_names=names)
+    request = request.replace(
+        bundle=bundle.path,
+        cgroup=cgroup,
+        systemd=systemd_of(options.cgroup_manager, options.rootless),
+        listen_names=names,
+    )
     plan = bundle.plan(request)
     check_rootfs(plan.rootfs)
     for warning in plan.warnings:

@@ -30,8 +30,8 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
             "cgroup": {
                 "v1": False,
                 "v2": True,
-                "systemd": False,
-                "systemdUser": False,
+                "systemd": True,
+                "systemdUser": True,
                 "rdma": True,
             },
             "seccomp": _seccomp(),

@@ -53,6 +53,35 @@ def sample() -> dict[str, object]:
     }
 
 
+def rootless(uid: int, gid: int) -> dict[str, object]:
+    """
+    The sample for a user without root privileges, who is root in it; as that of runc.
+
+    It shares the host's network, of which it could configure no other, and has no limits.
+    """
+    shared = {"destination": "/sys", "type": "none", "source": "/sys"}
+    options = ["rbind", "nosuid", "noexec", "nodev", "ro"]
+    listed = [mount for mount in map(_for_user, mounts()) if mount["type"] != "sysfs"]
+    kinds = ("user", *(kind for kind in NAMESPACES if kind != "network"))
+    linux = {
+        "uidMappings": [{"containerID": 0, "hostID": uid, "size": 1}],
+        "gidMappings": [{"containerID": 0, "hostID": gid, "size": 1}],
+        "namespaces": [{"type": kind} for kind in kinds],
+        "maskedPaths": MASKED,
+        "readonlyPaths": READONLY,
+    }
+    cgroup = listed.pop()
+    return {**sample(), "mounts": [*listed, {**shared, "options": options}, cgroup], "linux": linux}
+
+
+def _for_user(mount: dict[str, object]) -> dict[str, object]:
+    """Without a group that is not mapped."""
+    options = mount.get("options", [])
+    assert isinstance(options, list), "made below"
+    kept = [option for option in options if not option.startswith(("uid=", "gid="))]
+    return {**mount, "options": kept} if options else mount
+
+
 def mounts() -> list[dict[str, object]]:
     """The mounts that a container needs, as JSON values; the first is /proc."""
     return [_mount(*columns) for columns in _MOUNTS]

@@ -59,7 +59,7 @@ def open_root(path: str, *, create: bool = False) -> Directory:
         error.fault.remedy = ", or ".join(filter(None, (error.fault.remedy, choice)))
         raise
     except KernelError as error:
-        if error.errno == errno.EACCES and os.geteuid() != 0:
+        if error.errno == errno.EACCES:  # which the host's root never gets
             raise HostError.needs_root(f"the state in {path}", errno.EACCES) from None
         raise
     if os.geteuid() != 0 and not _can_be_entered(opened):
@@ -115,6 +115,9 @@ class StateDir:
             ) from None
         except OSError as error:
             self.close()
+            if error.errno == errno.EACCES:
+                what = f"the state in {self._root_path}"
+                raise HostError.needs_root(what, errno.EACCES) from None
             raise KernelError.of("mkdir", error.errno or 0, self.path) from None
         self.lock()
 

@@ -17,6 +17,8 @@ class State(Record):
     mount       where cgroup2 is mounted, "" when the container has no cgroup
     cgroup      the cgroup's path below that
     made        the cgroups that were created for this container, outermost first
+    unit        the unit of systemd that the cgroup belongs to, "" if to none
+    user_unit   whether the user's systemd has that unit
     poststop    whether it has poststop hooks
     shares_pids whether it has no pid namespace of its own: processes outlive the first one
     """
@@ -34,6 +36,8 @@ class State(Record):
     mount: str = ""
     cgroup: str = ""
     made: tuple[str, ...] = ()
+    unit: str = ""
+    user_unit: bool = False
     poststop: bool = False
     shares_pids: bool = False
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.containers import runtime_command, unbuilt, until
+from tests.lab.containers import runtime_command, until
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.needs_busybox]
 
@@ -90,10 +90,7 @@ class TestPodman:
 
     @pytest.mark.parametrize(
         "podman",
-        [
-            "cgroupfs",
-            pytest.param("systemd", marks=unbuilt("the systemd driver")),
-        ],
+        ["cgroupfs", "systemd"],
         indirect=True,
     )
     def test_limits_are_enforced_and_an_oom_kill_is_counted(self, podman: Podman) -> None:

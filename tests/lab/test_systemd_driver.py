@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.lab.containers import Container, Runtime, unbuilt, until
+from tests.lab.containers import Container, Runtime, until
 
 pytestmark = [
     pytest.mark.needs_root,
     pytest.mark.needs_cgroup2,
     pytest.mark.needs_systemd,
     pytest.mark.needs_busybox,
-    unbuilt("the systemd driver"),
 ]
 
 IDLE = "echo up; exec sleep 300"

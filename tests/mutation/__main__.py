@@ -66,6 +66,8 @@ TESTED = {
         "GiveStreams", "RaiseRlimitsOutside", "SetIoPriorityOutside",
     ),
     "tests/kernel/test_cgroup.py tests/lifecycle/test_existing_cgroup.py": ("LimitCgroup",),
+    "tests/lifecycle/test_unit.py": ("FindUnit", "StartUnit"),
+    "tests/conformance/test_rootless.py": ("TakeDevices",),
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),
     "tests/lifecycle/test_labels.py": ("LabelProcess", "LabelMount"),
     "tests/lifecycle/test_rdt.py": ("MakeRdtGroup", "JoinRdtGroup"),

@@ -191,10 +191,6 @@ def test_an_invalid_line_is_refused_with_a_reason(line, sentence):
 @pytest.mark.parametrize(
     "line",
     [
-        "--systemd-cgroup list",
-        "--rootless=true list",
-        "--cgroup-manager=systemd list",
-        "spec --rootless",
         "checkpoint --image-path /i c1",
         "restore --detach --image-path /i --work-path /w c1",
     ],

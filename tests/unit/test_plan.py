@@ -87,6 +87,10 @@ def test_the_child_of_run_shares_memory_unless_a_supervisor_waits():
         assert "before the program runs" in why_fork(RUNNABLE, **request)
 
 
+def test_the_child_is_forked_since_systemd_moves_it():
+    assert why_fork(RUNNABLE, systemd="system") == "systemd moves it into its cgroup"
+
+
 def test_the_child_of_create_is_forked_since_it_outlives_its_parent():
     assert "`start`" in find(plan_of(RUNNABLE), steps.Spawn).fork_because
 
@@ -164,7 +168,7 @@ def test_the_child_is_forked_for_the_stated_reason(reason, changes):
 
 
 def test_each_reason_to_fork_is_tested():
-    tested = {reason for reason, _ in FORK} | {"before the program runs", "`start`"}
+    tested = {reason for reason, _ in FORK} | {"before the program runs", "`start`", "systemd"}
     for why, _ in vfork.REASONS:
         assert sum(reason in why for reason in tested) == 1, why
 

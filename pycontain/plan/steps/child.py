@@ -129,11 +129,12 @@ class TakeUser(Step):
     name = "user"
     uid: int
     gid: int
-    groups: tuple[int, ...]
+    groups: tuple[int, ...] | None  # None where no process may set them
     takes_files: bool = False  # chown files among its streams; pipes and sockets always are
 
     def what(self) -> str:
-        groups = ",".join(map(str, self.groups)) or "none"
+        named = "unchanged" if self.groups is None else "none"
+        groups = ",".join(map(str, self.groups or ())) or named
         return f"become uid {self.uid}, gid {self.gid}, groups {groups}"
 
 

@@ -73,6 +73,16 @@ class PrepareDevices(ParentStep):
         return "create, outside, " + ", ".join(node.path for node in self.nodes)
 
 
+class TakeDevices(ParentStep):
+    """The runtime is itself in a user namespace: the host's own device files are bound."""
+
+    name = "host devices"
+    nodes: tuple[DeviceNode, ...]
+
+    def what(self) -> str:
+        return "take the host's " + ", ".join(node.path for node in self.nodes)
+
+
 class RemoveDevices(ParentStep):
     """Their files are no longer needed: the container has mounted them."""
 
