@@ -220,6 +220,7 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
         # how a run usually makes its child, and the others always (`plan.vfork`)
         way = "vfork" if command.name == "run" else "fork"
         modules += ["pycontain.kernel.seal", f"pycontain.launch.{way}"]
+        modules += ["pycontain.launch.forked"] if way == "fork" else []
     if command.name == "run":  # its flags, which `table` makes when they are needed
         modules.append("pycontain.cli.image_flags")
     # the steps of most plans: the others are imported when a plan has one

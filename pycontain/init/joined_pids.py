@@ -18,8 +18,8 @@ from ..plan import steps
 from ..plan.steps import joined_pids
 from ..plan.steps.hooks import RunContainerHooks
 from ..plan.walk import child_step
-from ..wire import prepared
-from ..wire.sync import EXIT_FAILED, PID_SIZE
+from ..wire import EXIT_FAILED, prepared
+from ..wire.sync import PID_SIZE
 from . import diagnose, program
 
 TYPE_CHECKING = False

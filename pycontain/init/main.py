@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..lean import os
 from ..plan import steps
 from ..plan.walk import Peer, child_step, walk
-from ..wire import sync
+from ..wire import EXIT_FAILED, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def live(turns: Sequence[Turn], context: Context) -> NoReturn:
         walk(turns, {"child": peer.perform}, peer, times)
     except BaseException as error:  # nothing may escape into the caller's stack
         _report(error, context)
-    os._exit(sync.EXIT_FAILED)
+    os._exit(EXIT_FAILED)
 
 
 class _Parent(Peer):
@@ -76,4 +76,4 @@ def _report(error: BaseException, context: Context) -> None:
     except BrokenPipeError:
         pass  # the parent has exited
     finally:
-        os._exit(sync.EXIT_FAILED)
+        os._exit(EXIT_FAILED)

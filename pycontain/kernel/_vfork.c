@@ -24,6 +24,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FAILED = 255, WATCH_STACK = 128 << 10, TIME_TO_EXECUTE = 500 /* milliseconds */ };
@@ -154,15 +155,40 @@ struct watch {
     pthread_t thread;
 };
 
+/* Milliseconds since some time in the past. */
+static long long now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
+}
+
+/*
+ * Wait until a descriptor is readable, or for this many milliseconds, -1 for ever. poll(2) also
+ * returns after a signal handler; only libc's own signals are not blocked in this thread, or those
+ * that whoever has imported this module lets through.
+ */
+static void wait_for(struct pollfd *polled, nfds_t count, int timeout)
+{
+    long long end = now() + timeout;
+    int left = timeout;
+    while (poll(polled, count, left) < 0 && errno == EINTR) {
+        if (timeout >= 0) {
+            long long rest = end - now();
+            left = rest > 0 ? (int)rest : 0;
+        }
+    }
+}
+
 static void *watch(void *argument)
 {
     struct watch *watch = argument;
     struct pollfd polled[] = {{watch->ended, POLLIN, 0}, {watch->signals, POLLIN, 0}};
-    poll(polled, 2, watch->timeout);
+    wait_for(polled, 2, watch->timeout);
     while (!polled[0].revents && *watch->pidfd < 0)
-        poll(polled, 1, 1);              /* the child is about to be created */
+        wait_for(polled, 1, 1);          /* the child is about to be created */
     if (!polled[0].revents && *watch->outside)
-        poll(polled, 1, TIME_TO_EXECUTE);
+        wait_for(polled, 1, TIME_TO_EXECUTE);
     if (!polled[0].revents)
         syscall(SYS_pidfd_send_signal, *watch->pidfd, SIGKILL, NULL, 0);
     return NULL;

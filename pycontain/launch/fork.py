@@ -18,7 +18,7 @@ from ..kernel import const as c
 from ..kernel.descriptors import close_owned
 from ..lean import os
 from ..plan import steps
-from ..wire import sync
+from ..wire import EXIT_FAILED, sync
 from .child import Child, clone_flags
 from .launch import ContainerLaunch
 
@@ -116,7 +116,7 @@ def _live_as_child(
         sync.report_alive(own)
         live(launch.turns[1:], context)
     finally:  # whatever happens, the child must not continue as the parent
-        os._exit(sync.EXIT_FAILED)
+        os._exit(EXIT_FAILED)
 
 
 def _clone(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from ..kernel.files import never_executed
 from ..lean import os
 from ..plan.steps import Execute
 from ..plan.walk import Peer, Turn, child_step, in_step, parent_step, walk
-from ..wire import sync
+from ..wire import EXIT_FAILED
 from .child import Child, clone_flags, restore_dumpable
 from .launch import ContainerLaunch
 from .recover import death
@@ -122,7 +122,7 @@ def _carry_out(
 
     def perform_parents(step: Step) -> None:
         if _has_ended(lifeline):
-            os._exit(sync.EXIT_FAILED)  # as a forked child does when its parent has exited
+            os._exit(EXIT_FAILED)  # as a forked child does when its parent has exited
         parent_step.perform(step, launch)
 
     def perform_childs(step: Step) -> None:

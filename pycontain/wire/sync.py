@@ -62,6 +62,7 @@ from __future__ import annotations
 from ..errors import PycontainError, StepError, fault_of, from_record, reason
 from ..kernel.descriptors import close_owned
 from ..lean import jsontext, os
+from . import EXIT_FAILED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
     Times: TypeAlias = list[tuple[str, int]]  # (step, microseconds)
     Message: TypeAlias = tuple[str, Times | PycontainError]  # its word and what it says
 
-EXIT_FAILED = 255  # of a child that did not become its program
 PID_SIZE = 12  # bytes of each text in which a bare process gets its pid
 _DIGITS = 5  # of an errno that a bare process puts into a text, as in kernel.bare.TAIL
 _SHOWN = 100  # characters of one that is refused

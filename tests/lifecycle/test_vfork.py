@@ -193,6 +193,36 @@ def test_a_child_that_crashes_leaves_nothing(bundle, tmp_path, step):
     assert not (made.path / "ran").exists(), "no hook ran that this one would have to undo"
 
 
+HANDLED = """
+import ctypes, os, signal, sys, time
+sys.path = {path!r}
+from pycontain.kernel import vfork
+from pycontain.kernel.wait import Until
+
+def live(pid, pidfd):
+    [watching] = set(map(int, os.listdir("/proc/%d/task" % os.getppid()))) - {{os.getppid()}}
+    for _ in range(20):
+        assert tgkill(os.getppid(), watching, signal.SIGUSR1) == 0
+        time.sleep(0.01)
+    return b"/bin/sh", (b"sh", b"-c", b"exit 7"), ()
+
+tgkill = ctypes.CDLL(None).tgkill
+signal.signal(signal.SIGUSR1, lambda *_: None)
+quiet, _ = os.pipe()
+until = Until(signals=quiet) if {forever} else Until(time.monotonic() + 100, quiet)
+_, pidfd = vfork.spawn(0, -1, live, None, (b"/bin/echo", b"echo", b"was killed:"), until)
+print(os.waitid(os.P_PIDFD, pidfd, os.WEXITED).si_status)
+"""
+
+
+@pytest.mark.parametrize("forever", [True, False])
+def test_the_wait_for_a_child_outlasts_signals_that_have_a_handler(forever):
+    """poll(2) returns EINTR after each, which is neither the deadline nor a signal that ends it."""
+    code = HANDLED.format(path=sys.path, forever=forever)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("7\n", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_child_that_does_not_continue(bundle, tmp_path, number):
     """The parent, which sleeps meanwhile, has it killed, and exits like a shell reports it."""

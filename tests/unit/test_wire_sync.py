@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pycontain.errors import HookError, KernelError, ProgramError, StepError
-from pycontain.wire import prepared, sync
+from pycontain.wire import EXIT_FAILED, prepared, sync
 from pycontain.wire.sync import Channel
 
 
@@ -84,7 +84,7 @@ def test_a_child_whose_parent_has_exited_exits(ends):
     if (pid := os.fork()) == 0:
         sync.await_turn(child)
         os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == sync.EXIT_FAILED
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == EXIT_FAILED
     with pytest.raises(BrokenPipeError):
         sync.report_done(child, [])
 
