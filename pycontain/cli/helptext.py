@@ -17,6 +17,7 @@ from . import table
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from .table import Argument, Command, Flag
 
@@ -38,7 +39,9 @@ Containers need root.
 def main(words: list[str]) -> int:
     """Show the help that these words request; returns the exit status."""
     try:
-        application()(args=words, prog_name=table.PROGRAM)
+        command = typer.main.get_command(application())
+        _hide_types(command)
+        command(args=words, prog_name=table.PROGRAM)
     except SystemExit as end:
         return 0 if end.code in (None, 0) else 1
     return 0
@@ -67,6 +70,15 @@ def application() -> typer.Typer:
         )
         decorate(_described(parameters))
     return app
+
+
+def _hide_types(command: Any) -> None:
+    """Leave out Python's names of types, which typer shows for arguments since 0.26."""
+    for each in (command, *getattr(command, "commands", {}).values()):
+        of_help = each.get_help_option(typer.Context(each, **each.context_settings))
+        for parameter in (*each.params, of_help):
+            if parameter is of_help or parameter.param_type_name == "argument":
+                parameter.display_type = lambda ctx: None  # noqa: ARG005
 
 
 def _help(command: Command) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..vm.view import Volume
 
 
+_TEXT = frozenset((*b"\t\n\r", *range(0x20, 0x7F)))
+
+
 def vm(
     _: Options,
     *,
@@ -77,9 +80,29 @@ def _run(what: tuple[str, ...], options: commands.GuestOptions) -> commands.Repo
 
     if not what:
         raise UsageError("is missing", at="what to run", remedy=f"guests: {', '.join(GUESTS)}")
-    if what[0] in GUESTS or (len(what) == 1 and not options.root and not _is_program(what[0])):
+    if what[0] in GUESTS:
+        return commands.run_guest(what[0], options)
+    if len(what) == 1 and not options.root and not _is_program(what[0]):
+        _require_code(what[0])
         return commands.run_guest(what[0], options)
     return commands.run_program(what, options)
+
+
+def _require_code(path: str) -> None:
+    """Raises UsageError for a file of text, which would be executed as machine code."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError:
+        return  # the attempt to run it gives the better error
+    if start.startswith(b"#!"):
+        line = start[2:].splitlines()[0].decode(errors="replace").strip()
+        why, remedy = "is a script", f"run its interpreter, if that is static: -- {line} {path}"
+    elif start and all(byte in _TEXT for byte in start):
+        why, remedy = "is text", "give a static program (ELF), or a flat binary"
+    else:
+        return
+    raise UsageError(why, value=path, remedy=remedy)
 
 
 def _is_program(path: str) -> bool:
@@ -132,7 +155,8 @@ def compare(
 
     from ..compare import comparison, page
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    shown = sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
         task = bar.add_task("")
         found = comparison.compare(
             program,

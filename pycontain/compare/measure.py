@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import subprocess
@@ -45,7 +46,11 @@ def run(command: Sequence[str], native: Sequence[str]) -> Run:
     try:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError as error:
-        raise ProgramError("cannot be executed", at=command[0], errno=error.errno or 0) from None
+        number = error.errno or 0
+        why = "executable file not found in $PATH"
+        if number != errno.ENOENT or "/" in command[0]:
+            why = os.strerror(number).lower()
+        raise ProgramError(why, call="exec", at=command[0], errno=number) from None
     assert child.stdout
     output, first, memory = bytearray(), 0.0, _Memory(child.pid, native[0])
     fd = child.stdout.fileno()

@@ -13,6 +13,11 @@ DIGEST = "sha256:"
 _SHORTEST = 12  # digits of a digest that name an image
 
 
+def _plain(name: str) -> str:
+    """A name that could be in a registry, or an example."""
+    return name if name and name.strip(":/") == name and "//" not in name else "busybox"
+
+
 def checked(name: str) -> str:
     """
     The name of an image, with an absolute path; or the digest of a cached one.
@@ -32,8 +37,7 @@ def checked(name: str) -> str:
     if not transport or not place:
         raise UsageError(
             "is not an image", at="image", value=name,
-            remedy=f"name it with its transport, such as {REGISTRY}{name or 'busybox'} or"
-            " oci:DIR:NAME",
+            remedy=f"name it with its transport, such as {REGISTRY}{_plain(name)} or oci:DIR:NAME",
         )  # fmt: skip
     if transport not in _IN_FILES:
         return name

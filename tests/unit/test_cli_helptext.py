@@ -111,6 +111,7 @@ def test_every_command_has_help(capfd, monkeypatch, command, way):
     assert fast.main(WAYS[way](command.name)) == 0
     shown, errors = capfd.readouterr()
     assert errors == ""
+    assert "<" not in shown, "Python's names of types"
     for text in (command.help, command.refusal):
         assert " ".join(text.split()) in " ".join(shown.split())
     for flag in command.flags:
