@@ -6,7 +6,7 @@ work, so imports are most of what a command costs. Bare `python3 -IS` starts in 
 (milliseconds, least of 120 runs on two cores of a virtual machine):
 
     json                                  7.2     jsontext    0.7   C's JSON scanner, without `json`
-    dataclasses                          14.6     record      0.8   immutable slotted records
+    dataclasses                          14.6     record      0.8   immutable records
     os                                    0.8     os, path    0.7   the part of `os` that is used
     the modules of `run`, as usual       15.1     archive     6.9   all code in one file
     typing 9.4, enum 3.9, re 5.3, subprocess 10.7                   not imported by these commands

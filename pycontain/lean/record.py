@@ -1,5 +1,5 @@
 """
-Immutable slotted records, without the 24 ms that importing dataclasses takes.
+Immutable records, without the 24 ms that importing dataclasses takes.
 
 The annotations of a class are its fields:
 
@@ -29,7 +29,7 @@ _fill = object.__setattr__  # records are read-only: only __init__ sets fields
 
 
 class _RecordType(type):
-    """Turns annotations into slots and class-level values into defaults."""
+    """Turns annotations into fields and class-level values into defaults."""
 
     def __new__(meta, name: str, bases: tuple[type, ...], space: dict[str, object]) -> _RecordType:
         # one loop: a hundred record classes are created at each start
@@ -38,18 +38,14 @@ class _RecordType(type):
         if bases:
             fields.update(getattr(bases[0], "FIELDS", ()))
             defaults.update(getattr(bases[0], "DEFAULTS", ()))
-        slots = []
         own = space.get("__annotations__", {})
         assert isinstance(own, dict)
         for key, text in own.items():
             if text[:8] == "ClassVar":
                 continue
-            if key not in fields:
-                slots.append(key)
             fields[key] = text
             if key in space:
                 defaults[key] = space.pop(key)
-        space["__slots__"] = tuple(slots)
         space["FIELDS"] = fields
         space["DEFAULTS"] = defaults
         return super().__new__(meta, name, bases, space)
@@ -68,14 +64,13 @@ class Record(metaclass=_RecordType):
 
     def __init__(self, **given: object) -> None:
         values = {**self.DEFAULTS, **given}
-        try:
-            for name in self.FIELDS:
-                _fill(self, name, values[name])
-        except KeyError as missing:
-            raise TypeError(f"{type(self).__name__} needs {missing}") from None
-        if len(values) > len(self.FIELDS):
+        if values.keys() != self.FIELDS.keys():
+            missing = [name for name in self.FIELDS if name not in values]
+            if missing:
+                raise TypeError(f"{type(self).__name__} needs {missing[0]!r}")
             unknown = ", ".join(name for name in given if name not in self.FIELDS)
             raise TypeError(f"{type(self).__name__} has no {unknown}")
+        _fill(self, "__dict__", values)  # no slots: a class with some takes longer to create
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is read-only: use replace() to set {name}")
@@ -87,7 +82,7 @@ class Record(metaclass=_RecordType):
         return hash((type(self), *self.fields().values()))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _made, (type(self), self.fields())  # pickle and copy would set slots, or fail
+        return _made, (type(self), self.fields())  # pickle and copy would call no __init__
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={value!r}" for name, value in self.fields().items())

@@ -58,11 +58,6 @@ def test_a_record_is_read_only() -> None:
     assert point.x == 1
 
 
-def test_a_record_has_no_dictionary() -> None:
-    assert not hasattr(Point(x=1), "__dict__")
-    assert not hasattr(Named(x=1, name="a"), "__dict__")
-
-
 def test_records_are_compared_by_value_and_by_class() -> None:
     class Twin(Record):
         x: int
