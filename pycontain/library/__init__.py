@@ -7,6 +7,8 @@ Containers from a Python program: what `import pycontain` offers.
     call       one program in a container, from the request to its end
     streams    a program's standard streams
     stream     output to iterate over
+    lines      dividing output into lines
+    closing    the blocks of `with` and `async with`
     cancel     time limits, and ending a call from another thread
     aio        calls in asyncio tasks
     pool       warm workers, from the program's side

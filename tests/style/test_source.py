@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,18 @@ def test_the_layer_rule_detects_violations(tmp_path, monkeypatch, name, text, br
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path / "pycontain")
     assert bool(list(broken_layers(path))) == broken
+
+
+LISTED = re.compile(r"^    ([a-z_]+)/? {2,}\S", re.M)
+
+
+@pytest.mark.parametrize(
+    "package", ["image", "init", "kernel", "launch", "library", "plan", "sandbox"]
+)
+def test_the_docstring_of_a_package_lists_its_modules(package):
+    directory = PACKAGE / package
+    modules = {path.stem for path in directory.glob("*.py")} - {"__init__", "_ffi"}
+    modules |= {path.parent.name for path in directory.glob("*/__init__.py")}
+    docstring = ast.get_docstring(ast.parse((directory / "__init__.py").read_text()))
+    assert docstring is not None
+    assert set(LISTED.findall(docstring)) == modules
