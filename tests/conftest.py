@@ -14,7 +14,7 @@ from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
 from tests.bundles import Bundles, Runtime, fill_rootfs, look
 
-pytest_plugins = ["tests.capabilities"]
+pytest_plugins = ["tests.capabilities", "tests.peers"]
 
 
 @pytest.fixture(scope="session")

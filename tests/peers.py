@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.bundles import LIMIT, TOKEN, Bundle, Done
+from tests.bundles import LIMIT, TOKEN, Bundle, Done, wait_until
 
 PEERS = ("runc", "crun")
 VERSIONS = "runc 1.1.5 and crun 1.8.1 of Debian 12"
@@ -74,6 +74,19 @@ class Peer:
         """Delete the containers that the test left behind."""
         for id in os.listdir(self.root) if self.root.exists() else ():
             self("delete", "--force", id)
+        wait_until(lambda: not self._is_in_use(), f"the processes of {self.name} have ended")
+
+    def _is_in_use(self) -> bool:
+        """Whether a process is left in a container's cgroup: delete does not wait for its end."""
+        files = (path / "cgroup" for path in Path("/proc").glob("[0-9]*"))
+        return any(f"/{TOKEN}-{self.name}-" in _text(file) for file in files)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, f"needs_{name}"))

@@ -2,7 +2,8 @@
 The resource usage of a cgroup, in the JSON format of `runc events --stats` (its `data`).
 
 runc's names are those of cgroup v1; the files are those of cgroup v2 (the kernel's
-admin-guide/cgroup-v2). Values whose file a cgroup does not have are left out.
+admin-guide/cgroup-v2). Values whose file a cgroup does not have are left out, but never one of
+runc's parts.
 """
 
 from __future__ import annotations
@@ -24,19 +25,22 @@ _NO_RDMA_LIMIT = 2**32 - 1
 
 def stats(cgroup: Cgroup) -> Json:
     """
-    The statistics of a cgroup: cpu, memory, pids, blkio, hugetlb and rdma.
+    The statistics of a cgroup: cpu, memory, pids, blkio, hugetlb, rdma and misc.
 
     Times are in nanoseconds, sizes in bytes. Raises KernelError if the cgroup was deleted.
     """
-    parts = {
+    more = {"rdma": _rdma(cgroup), "misc": _misc(cgroup)}
+    return {
         "cpu": _cpu(cgroup),
+        "cpuset": {},  # of v1 alone, as are the next two that are always empty
         "memory": _memory(cgroup),
         "pids": _pids(cgroup),
         "blkio": _block_io(cgroup),
         "hugetlb": _hugetlb(cgroup),
-        "rdma": _rdma(cgroup),
+        "intel_rdt": {},
+        "network_interfaces": None,
+        **{name: part for name, part in more.items() if part},
     }
-    return {name: part for name, part in parts.items() if part}
 
 
 def _cpu(cgroup: Cgroup) -> Json:
@@ -132,6 +136,15 @@ def _rdma_entry(device: str, counts: dict[str, str]) -> Json:
         f"{key}s": _NO_RDMA_LIMIT if text == "max" else int(text) for key, text in counts.items()
     }
     return {"device": device, **numbers}
+
+
+def _misc(cgroup: Cgroup) -> Json:
+    """By resource, such as sev: how much is in use, and how often the limit was reached."""
+    failures = _table(cgroup, "misc.events")
+    return {
+        name: {"usage": used, "events": failures.get(f"{name}.max", 0)}
+        for name, used in _table(cgroup, "misc.current").items()
+    }
 
 
 def _with_pressure(cgroup: Cgroup, file: str, found: Json) -> Json:

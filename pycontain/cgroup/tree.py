@@ -186,7 +186,7 @@ class Cgroup:
         if os.path.isdir(self.directory):
             self.kill()
             self._wait_for_end(seconds)
-            self._put("cgroup.freeze", "0")  # as `create` found it: the container may be paused
+            self.put("cgroup.freeze", "0")  # as `create` found it: the container may be paused
             devices.detach(self.fd)
 
     def remove(self, seconds: float = 10) -> None:
@@ -238,7 +238,7 @@ class Cgroup:
 
     def enter(self, pid: int) -> None:
         """Move a process into the cgroup; 0 is the caller."""
-        self._put("cgroup.procs", str(pid))
+        self.put("cgroup.procs", str(pid))
 
     def pids(self) -> list[int]:
         """The processes in the cgroup and in those below it."""
@@ -255,7 +255,7 @@ class Cgroup:
         created in a cgroup whose count differs from its parent's (CLONE_INTO_CGROUP).
         """
         if self.populated:
-            self._put("cgroup.kill", "1")
+            self.put("cgroup.kill", "1")
 
     def freeze(self, seconds: float = 10) -> None:
         """
@@ -263,14 +263,14 @@ class Cgroup:
 
         Raises Timeout, and thaws them, if one does not stop: it is in uninterruptible sleep.
         """
-        self._put("cgroup.freeze", "1")
+        self.put("cgroup.freeze", "1")
         if not self._until("frozen", "1", seconds):
-            self._put("cgroup.freeze", "0")
+            self.put("cgroup.freeze", "0")
             raise Timeout(f"is not frozen after {seconds:g} s", at=self.directory)
 
     def thaw(self, seconds: float = 10) -> None:
         """Let the processes continue. Raises Timeout if a cgroup above is frozen."""
-        self._put("cgroup.freeze", "0")
+        self.put("cgroup.freeze", "0")
         if not self._until("frozen", "0", seconds):
             raise Timeout(
                 f"is still frozen after {seconds:g} s",
@@ -352,7 +352,7 @@ class Cgroup:
     def _accepts(self, setting: Setting) -> bool:
         """Write one limit; False if the cgroup has no such file."""
         try:
-            self._put(setting.file, setting.value)
+            self.put(setting.file, setting.value)
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return False
@@ -388,7 +388,8 @@ class Cgroup:
         finally:
             os.close(fd)
 
-    def _put(self, file: str, text: str) -> None:
+    def put(self, file: str, text: str) -> None:
+        """Write to one of the cgroup's files, in one call. Raises KernelError."""
         fd = self._open(file, os.O_WRONLY)
         try:
             os.write(fd, text.encode())

@@ -15,19 +15,22 @@ if TYPE_CHECKING:
 
     from ..errors import HostError
     from ..spec.records import Memory, Resources
+    from .restore import Restorable
     from .tree import Cgroup
 
     R = TypeVar("R", bound=Record)
 
 
 def update(
-    cgroup: Cgroup,
+    restorable: Restorable,
     old: Resources,
     new: Resources,
     without: Callable[[HostError], None] = controllers.refuse,
 ) -> Resources:
     """
     Apply the old limits with the new ones on top to a cgroup; returns them merged.
+
+    If one is refused, the caller has to `restore` the others.
 
     All are written again, as runc does, so that values written by others in between do not stay.
     Device rules are merged but not applied (`devices.attach`). Raises StateError for a limit that
@@ -37,11 +40,19 @@ def update(
     merged = merge(old, new)
     settings = resources.files(merged)
     if merged.memory and merged.memory.checkBeforeUpdate:
-        _check_usage(cgroup, merged.memory)
-    if isinstance(cgroup, UnitCgroup):
-        cgroup.change(settings)
-    cgroup.write(settings, without)
+        _check_usage(restorable.cgroup, merged.memory)
+    if isinstance(restorable.cgroup, UnitCgroup):
+        restorable.remember(settings)  # systemd writes them, too
+        restorable.cgroup.change(settings)
+    restorable.write(settings, without)
     return merged
+
+
+def restore(restorable: Restorable, old: Resources) -> None:
+    """Undo an update to limits that were these. Raises KernelError, HostError."""
+    if isinstance(restorable.cgroup, UnitCgroup):
+        restorable.cgroup.change(resources.files(old))
+    restorable.restore()
 
 
 def _check_usage(cgroup: Cgroup, memory: Memory) -> None:

@@ -164,7 +164,7 @@ class _Builder:
         """What is done for the cgroup before the child exists, and after: systemd needs it."""
         if not self.request.cgroup:
             return [], []
-        settings = _settings(self.linux.resources)
+        settings = _settings(self.linux.resources, self.spec.ociVersion)
         limit, path = self._limit_steps(settings), self.linux.cgroupsPath
         if self.request.systemd:
             from . import systemd
@@ -438,9 +438,9 @@ def _maps_ids(step: steps.Step) -> bool:
     return isinstance(step, steps.MountBind) and bool(step.maps)
 
 
-def _settings(wanted: Resources | None) -> tuple[Setting, ...]:
+def _settings(wanted: Resources | None, version: str) -> tuple[Setting, ...]:
     if wanted is None:
         return ()
     from . import resources
 
-    return resources.files(wanted)
+    return resources.files(resources.of_version(wanted, version))

@@ -423,12 +423,21 @@ def warnings(process: Process | None, facts: Facts) -> list[str]:
         name: f"{sets.at}: {name} is not a capability that pycontain knows"
         for name in sorted(unknown_capabilities(process))
     }
-    # `runc spec` writes ambient ones that are not inheritable: not worth a warning
-    can = _granted(sets, facts) | {"ambient": facts.permitted & facts.bounding}
+    can = _granted(sets, facts)
+    ambient = can["ambient"]
+    can["ambient"] = facts.permitted & facts.bounding
     for kind, granted in can.items():
         for name in sorted(getattr(sets, kind)):
             if name not in found and not granted >> CAPABILITIES[name] & 1:
                 found[name] = f"{sets.at}: {name} {_why_not(name, kind, facts)}"
+    lower = [
+        name
+        for name in sorted(sets.ambient)
+        if name not in found and not ambient >> CAPABILITIES[name] & 1
+    ]
+    if lower:  # one line: `runc spec` writes three of them
+        why = "cannot be raised: not permitted and inheritable, too (capabilities(7))"
+        found[""] = f"{sets.at}.ambient: {', '.join(lower)} {why}"
     return list(found.values())
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..spec.records import BlockIO, Cpu, HugepageLimit, Memory, Pids, Rdma, Resources
 
 _NO_LIMIT = -1
+_ZERO_IS_A_LIMIT = (1, 3)
 _DEFAULT_PERIOD = 100_000  # microseconds, as in a new cgroup's cpu.max
 
 
@@ -58,6 +59,20 @@ _ONLY_V1 = (
     ("network", "classID", (None, 0)),
     ("network", "priorities", ((),)),
 )
+
+
+def of_version(resources: Resources, version: str) -> Resources:
+    """
+    Resources as the specification of this version means them.
+
+    A pids.limit of 0 is a limit since 1.3.0. Before, it was none in every runtime, and Podman wrote
+    it for that. As in runc, the process that the container begins with is not kept from existing.
+    """
+    if resources.pids is None or resources.pids.limit != 0:
+        return resources
+    major, minor, *_ = version.split(".")
+    limit = 1 if (int(major), int(minor)) >= _ZERO_IS_A_LIMIT else _NO_LIMIT
+    return resources.replace(pids=resources.pids.replace(limit=limit))
 
 
 def files(resources: Resources) -> tuple[Setting, ...]:

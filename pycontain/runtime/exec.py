@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import _signal
+import errno
 
 from ..cgroup import place
 from ..cgroup.disabled import NoCgroup
 from ..cgroup.tree import Cgroup
-from ..errors import Interrupted, ProgramError, PycontainError, StateError, UsageError
+from ..errors import Interrupted, KernelError, ProgramError, PycontainError, StateError, UsageError
 from ..kernel import const as c
 from ..kernel.files import read_text as read_file
 from ..kernel.rights import is_rootless
@@ -146,7 +147,12 @@ def _is_id(text: str) -> bool:
 
 
 def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabilities | None:
-    """The sets with more capabilities; never added to the inheritable set (CVE-2022-29162)."""
+    """
+    The sets with more capabilities; never added to the inheritable set (CVE-2022-29162).
+
+    Those that the container has as inheritable become ambient, too, so that users other than root
+    get them. capabilities(7): the kernel raises no others.
+    """
     if not more:
         return own
     sets = own or Capabilities(at="process.capabilities")
@@ -154,6 +160,7 @@ def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabiliti
         bounding=sets.bounding + more,
         permitted=sets.permitted + more,
         effective=sets.effective + more,
+        ambient=sets.ambient + tuple(name for name in more if name in sets.inheritable),
     )
 
 
@@ -162,11 +169,16 @@ def _open_to_processes(own: Cgroup, pid: int) -> Cgroup:
     The container's cgroup, or that of its first process if the container divides its own.
 
     A cgroup that delegates controllers to its children cannot contain processes: cgroups(7), "No
-    internal processes" rule. systemd as a container's program does that.
+    internal processes" rule. systemd as a container's program does that. Where somebody has moved
+    the process and removed its cgroup, there is only the new one.
     """
-    if not own.read("cgroup.subtree_control").strip():
-        return own
-    path = place.own(pid)
+    try:
+        divided = own.read("cgroup.subtree_control").strip()
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return Cgroup(own.mount, place.own(pid))
+    path = place.own(pid) if divided else ""
     return Cgroup(own.mount, path) if path.startswith(f"{own.path}/") else own
 
 
@@ -208,8 +220,22 @@ def _cgroup(container: Handle, below: str) -> Cgroup | NoCgroup:
     if os.path.normpath(below).split("/")[0] == "..":
         raise UsageError("is a bad sub cgroup path", at="--cgroup", value=below)
     own = container.cgroup
+    if own is not None and below:
+        return _existing(own.below(below), below)
     if own is not None:
-        return own.below(below) if below else _open_to_processes(own, container.state.pid)
+        return _open_to_processes(own, container.state.pid)
     if below:
         raise StateError("has no cgroup", at="container", value=container.state.id)
     return NoCgroup()
+
+
+def _existing(cgroup: Cgroup, below: str) -> Cgroup:
+    if not os.path.isdir(cgroup.directory):
+        raise StateError(
+            "no such file or directory",  # runc's words: here they are about no program
+            call="open the cgroup",
+            at="--cgroup",
+            value=below,
+            remedy="create it first, below the container's own cgroup",
+        )
+    return cgroup

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ..cgroup import update as limits
 from ..cgroup.devices import attach
-from ..errors import StateError
+from ..cgroup.restore import Restorable
+from ..errors import PycontainError, StateError, fault_of
 from ..lean import jsontext
 from ..lean.record import Record
 from ..plan.device_filter import DEFAULT_RULES, program
+from ..plan.resources import of_version
 from ..spec.check import check_resources
 from ..spec.parse import document, parse, read
 from ..spec.records import IntelRdt, Linux, Resources
@@ -15,6 +17,9 @@ from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..cgroup.tree import Cgroup
     from ..options import Options
 
 
@@ -29,28 +34,58 @@ def update(
 
     rdt has the new schemata of its class of service, in the format of `linux.intelRdt`.
 
-    Raises SpecError for invalid resources, StateError for a container that is stopped or has no
-    cgroup, HostError for a limit that this host cannot enforce.
+    If a part of both cannot be applied, nothing is. Raises SpecError for invalid resources,
+    StateError for a container that is stopped or has no cgroup, HostError for a limit that this
+    host cannot enforce.
     """
     new = read(Resources, resources, "linux.resources")
     check_resources(new)
     container = Handle(options, id, lock=True)
     with container.directory:
         container.require("created", "running", "paused")
-        if rdt:
-            _update_rdt(container, rdt)
-            if not resources:
-                return
-        cgroup = container.cgroup
-        if cgroup is None:
-            raise StateError("has no cgroup to limit", at="container", value=id)
-        spec = parse(container.directory.load_config())
-        linux = spec.linux or Linux(at="linux")
-        old = linux.resources or Resources(at="linux.resources")
-        merged = limits.update(cgroup, old, new, options.without_limit)
+        undo = _limit(options, container, new) if resources or not rdt else None
+        try:
+            if rdt:
+                _update_rdt(container, rdt)
+        except BaseException:
+            if undo is not None:
+                undo()
+            raise
+
+
+def _limit(options: Options, container: Handle, new: Resources) -> Callable[[], None]:
+    """Change the limits, and store them; returns how to undo it. Has no effect if it raises."""
+    cgroup = container.cgroup
+    if cgroup is None:
+        raise StateError("has no cgroup to limit", at="container", value=container.state.id)
+    spec = parse(container.directory.load_config())
+    linux = spec.linux or Linux(at="linux")
+    old = of_version(linux.resources or Resources(at="linux.resources"), spec.ociVersion)
+    new = of_version(new, spec.ociVersion)
+    restorable = Restorable(cgroup)
+
+    def undo() -> None:
+        try:
+            limits.restore(restorable, old)
+            if new.devices:
+                _filter(cgroup, old)
+            _remember(container, old)
+        except (PycontainError, OSError) as error:
+            options.warn(f"cannot be undone: {fault_of(error).line()}")
+
+    try:
+        merged = limits.update(restorable, old, new, options.without_limit)
         if new.devices:
-            attach(cgroup.fd, program((*new.devices, *DEFAULT_RULES)))
+            _filter(cgroup, new)
         _remember(container, merged)
+    except BaseException:
+        undo()
+        raise
+    return undo
+
+
+def _filter(cgroup: Cgroup, wanted: Resources) -> None:
+    attach(cgroup.fd, program((*wanted.devices, *DEFAULT_RULES)))
 
 
 def _update_rdt(container: Handle, changes: dict[str, object]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 
 import pytest
 
-from tests.bundles import CONFIG, MOUNTS
-
-pytest_plugins = ["tests.peers"]
+from tests.bundles import CONFIG, LIMIT, MOUNTS
+from tests.peers import Peer
 
 OLD = {"ociVersion": "1.0.2"}  # crun 1.8 knows no later one
 TMPFS = {"type": "tmpfs", "source": "tmpfs"}
@@ -194,3 +194,150 @@ def test_a_pattern_without_effect_is_an_error(runtime, three, pattern, why):
     for command in (["delete", "--regex", pattern], ["kill", "--regex", pattern]):
         assert why in runtime.refuses(*command)
     assert runtime.ids() == sorted(three)
+
+
+# --- exec ----------------------------------------------------------------------------------------
+
+CAPS = {"process.capabilities": {kind: ["CAP_CHOWN", "CAP_KILL"] for kind in
+                                 ("bounding", "permitted", "effective")} |
+        {"inheritable": ["CAP_FOWNER"], "bounding": ["CAP_FOWNER", "CAP_CHOWN"]},
+        "process.noNewPrivileges": False}  # fmt: skip
+SLEEPER = {"process.args": ["sleep", "100"]}
+FOWNER = 1 << 3
+
+
+def sets(text: str) -> dict[str, int]:
+    return {line.split(":")[0]: int(line.split()[1], 16) for line in text.splitlines()}
+
+
+def test_cap_of_exec_becomes_ambient_where_it_is_inheritable(runtime, bundle):
+    """capabilities(7): so it reaches the program of another user than root; others cannot."""
+    id = runtime.started(bundle("", {**SLEEPER, **CAPS}))
+    asked = ["exec", "--user", "5:5", "--cap", "CAP_FOWNER", id, "grep", "Cap", "/proc/self/status"]
+    assert sets(runtime.ok(*asked).out)["CapAmb"] == FOWNER
+    assert sets(runtime.ok(*asked).out)["CapEff"] == FOWNER
+    asked[4] = "CAP_CHOWN"
+    done = runtime.ok(*asked)
+    assert (sets(done.out)["CapAmb"], done.err) == (0, "")
+
+
+def test_an_ambient_capability_that_cannot_be_raised_is_a_warning(runtime, bundle):
+    kinds = {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]}
+    done = runtime.run(bundle("true", {"process.capabilities": kinds}))
+    assert done.status == 0
+    assert "warning: process.capabilities.ambient: CAP_KILL cannot be raised" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_cgroup_of_exec_that_does_not_exist_has_runcs_words(runtime, peer, bundle):
+    made = bundle("", {**SLEEPER, **OLD})
+    id = runtime.started(made)
+    error = runtime.refuses("exec", "--cgroup", "nope", id, "true")
+    assert "--cgroup = nope" in error
+    assert "no such file or directory" in error
+    theirs = peer("exec", "--cgroup", "nope", peer.started(made), "true")
+    assert "no such file or directory" in theirs.err.lower()
+
+
+@pytest.mark.parametrize(("program", "status"), [("nope", 127), ("/nope", 127), ("/etc", 126)])
+def test_a_program_that_cannot_run_ends_exec_as_it_ends_in_a_shell(
+    runtime, bundle, program, status
+):
+    """conmon, containerd and Docker read the text, not the status; people read both."""
+    id = runtime.started(bundle("", SLEEPER))
+    assert runtime("exec", id, program).status == status
+
+
+def test_peers_end_exec_with_255_then(peer, bundle):
+    id = peer.started(bundle("", {**SLEEPER, **OLD}))
+    for program in ("nope", "/nope", "/etc"):
+        assert peer("exec", id, program).status == 255
+
+
+def test_other_errors_of_exec_end_with_255_as_with_runc(runtime, bundle):
+    id = runtime.started(bundle("", SLEEPER))
+    for words in (["--pid-file", "/nope/x", id], ["--cgroup", "nope", id], ["no-such-id"]):
+        assert runtime("exec", *words, "true").status == 255
+
+
+def test_exec_follows_a_process_that_was_moved(runtime, bundle):
+    """Somebody on the host has moved the process to another cgroup, and removed its own."""
+    from pycontain.cgroup.place import find_mount
+
+    id = runtime.started(bundle("", SLEEPER))
+    pid = str(runtime.state(id)["pid"])
+    own = f"{find_mount()}/{id}"
+    other = f"{own}-moved"
+    os.mkdir(other)
+    try:
+        with open(f"{other}/cgroup.procs", "w") as file:
+            file.write(pid)
+        os.rmdir(own)
+        assert f"0::/{id}-moved" in runtime.ok("exec", id, "cat", "/proc/self/cgroup").lines
+    finally:
+        runtime.ok("kill", id, "KILL")
+        runtime.wait_for_status(id, "stopped")
+        runtime.ok("delete", id)
+        os.rmdir(other)
+
+
+# --- update, events ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(runtime, bundle):
+    """A container with a limit that every host can apply."""
+    limits = {"linux.resources": {"unified": {"hugetlb.2MB.max": "4194304"}}}
+    return runtime.started(bundle("", {**SLEEPER, **limits}))
+
+
+def held(id: str) -> str:
+    from pycontain.cgroup.place import find_mount
+
+    with open(f"{find_mount()}/{id}/hugetlb.2MB.max") as file:
+        return file.read().strip()
+
+
+@pytest.mark.parametrize("bad", ["many", "-7"])
+def test_an_update_is_applied_wholly_or_not_at_all(runtime, limited, tmp_path, bad):
+    wanted = {"unified": {"hugetlb.2MB.max": "8388608", "hugetlb.1GB.max": bad}}
+    file = tmp_path / "resources"
+    file.write_text(json.dumps(wanted))
+    assert "hugetlb.1GB.max" in runtime.refuses("update", "--resources", file, limited)
+    assert held(limited) == "4194304"
+    file.write_text(json.dumps({"unified": {"hugetlb.2MB.max": "8388608"}}))
+    runtime.ok("update", "--resources", file, limited)
+    assert held(limited) == "8388608"
+
+
+def test_a_failed_update_is_forgotten(runtime, limited, tmp_path):
+    """The next one starts from what is applied."""
+    file = tmp_path / "resources"
+    file.write_text(json.dumps({"unified": {"hugetlb.2MB.max": "8388608", "hugetlb.1GB.max": "x"}}))
+    runtime.refuses("update", "--resources", file, limited)
+    file.write_text("{}")
+    runtime.ok("update", "--resources", file, limited)
+    assert held(limited) == "4194304"
+
+
+@pytest.mark.needs_runc
+def test_events_have_the_parts_of_runcs(runtime, bundle, tmp_path):
+    made = bundle("", {**SLEEPER, **OLD})
+    runc = Peer("runc", tmp_path)
+    theirs = json.loads(runc("events", "--stats", runc.started(made)).out)
+    runc.close()
+    ours = json.loads(runtime.ok("events", "--stats", runtime.started(made)).out)
+    assert ours.keys() == theirs.keys()
+    assert ours["data"].keys() >= theirs["data"].keys()
+    assert ours["data"]["hugetlb"].keys() == theirs["data"]["hugetlb"].keys()
+    assert ours["data"]["network_interfaces"] is None
+
+
+def test_events_end_at_once_with_the_container(runtime, bundle):
+    id = runtime.started(bundle("", SLEEPER))
+    command = runtime.command("events", "--interval", "1h", id)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert json.loads(running.stdout.readline())["type"] == "stats"
+        runtime.ok("kill", id, "KILL")
+        assert running.wait(LIMIT) == 0

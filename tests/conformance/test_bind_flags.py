@@ -20,8 +20,6 @@ from pycontain.kernel.mounts import Tree
 from tests.bundles import CONFIG
 from tests.idmap import bundle_with_user
 
-pytest_plugins = ["tests.peers"]
-
 SOURCE = "ro,nodev,noexec,noatime"
 CLEARED = "rw,noatime"
 # options -> (what the mount then has, runc 1.1 where it differs, crun 1.8 where it differs)

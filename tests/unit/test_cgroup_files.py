@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.cgroup import controllers
+from pycontain.cgroup import controllers, restore
 from pycontain.cgroup.disabled import NoCgroup
+from pycontain.cgroup.restore import Restorable
 from pycontain.cgroup.stats import stats
 from pycontain.cgroup.tree import Cgroup
 from pycontain.cgroup.update import merge, update
-from pycontain.errors import HostError, StateError
+from pycontain.errors import HostError, KernelError, StateError
 from pycontain.options import Options
 from pycontain.plan.resources import files
 from pycontain.spec import parse, records
@@ -199,7 +200,7 @@ def test_a_newer_limit_replaces_an_older_unified_one() -> None:
 def test_an_update_writes_and_returns_the_merged_limits(cgroup: Cgroup) -> None:
     populate(Path(cgroup.directory), memory__max="", memory__current="5000\n")
     old = resources(memory={"limit": 8192})
-    assert update(cgroup, old, resources(memory={"limit": 6000})) == resources(
+    assert update(Restorable(cgroup), old, resources(memory={"limit": 6000})) == resources(
         memory={"limit": 6000}
     )
     assert cgroup.read("memory.max") == "6000"
@@ -213,7 +214,7 @@ def test_a_limit_that_usage_has_reached_is_refused_with_check_before_update(
     populate(Path(cgroup.directory), memory__max="8192", memory__current="5000\n")
     new = resources(memory={**limits, "checkBeforeUpdate": True})
     with pytest.raises(StateError, match=r"limit = .* is not above the 5000 bytes in use"):
-        update(cgroup, resources(), new)
+        update(Restorable(cgroup), resources(), new)
     assert cgroup.read("memory.max") == "8192"
 
 
@@ -238,6 +239,8 @@ def test_statistics_have_the_format_of_runcs_events(cgroup: Cgroup) -> None:
         pids__max="max\n",
         io__stat="8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n253:0 \n",
         rdma__max="mlx4_0 hca_handle=2 hca_object=max\n",
+        misc__current="sev 3\nsev_es 0\n",
+        misc__events="sev.max 5\n",
     )
     hugetlb = {"current": "5", "rsvd.current": "2097152\n", "events": "max 6\n"}
     for name, text in hugetlb.items():
@@ -268,10 +271,54 @@ def test_statistics_have_the_format_of_runcs_events(cgroup: Cgroup) -> None:
         },
         "hugetlb": {"2MB": {"usage": 2097152, "failcnt": 6}},
         "rdma": {"limit": [{"device": "mlx4_0", "hca_handles": 2, "hca_objects": 2**32 - 1}]},
+        "misc": {"sev": {"usage": 3, "events": 5}, "sev_es": {"usage": 0, "events": 0}},
+        "cpuset": {},
+        "intel_rdt": {},
+        "network_interfaces": None,
     }
     assert cgroup.oom_kills() == 2
 
 
 def test_a_cgroup_without_controllers_has_statistics_of_the_cpu_alone(cgroup: Cgroup) -> None:
-    assert set(stats(cgroup)) == {"cpu"}
+    found = stats(cgroup)
+    assert [name for name, part in found.items() if part] == ["cpu"]
+    assert found.keys() >= {"memory", "pids", "blkio", "hugetlb"}, "runc's parts, though empty"
     assert cgroup.oom_kills() is None
+
+
+# --- all or nothing ------------------------------------------------------------------------------
+
+
+def test_refused_limits_leave_the_old_values(cgroup: Cgroup) -> None:
+    files_ = {
+        "memory__max": "8192\n", "cpu__max": "max 100000\n", "cpuset__cpus": "\n",
+        "pids__max": "7\n", "cpu__max__burst": "0\n",
+    }  # fmt: skip
+    populate(Path(cgroup.directory), **files_)
+    (Path(cgroup.directory) / "io.bfq.weight").mkdir()
+    restorable = Restorable(cgroup)
+    wanted = resources(
+        memory={"limit": 4096}, cpu={"quota": 10000, "burst": 5, "cpus": "0"}, pids={"limit": 3},
+        blockIO={"weight": 20},
+    )  # fmt: skip
+    with pytest.raises(KernelError):
+        update(restorable, resources(), wanted)
+    assert cgroup.read("memory.max").strip() == "4096"
+    restorable.restore()
+    for name, text in files_.items():
+        # these files, unlike the kernel's, keep the end of something longer
+        assert cgroup.read(name.replace("__", ".")).startswith(text.strip()), name
+
+
+def test_an_entry_of_a_device_that_had_none_is_unset_again() -> None:
+    old = "8:0 rbps=max wbps=5 riops=max wiops=max\n"
+    now = "8:0 rbps=max wbps=9 riops=max wiops=max\n8:16 rbps=4 wbps=max riops=max wiops=max\n"
+    assert restore.lines("io.max", old, now) == [
+        "8:16 rbps=max wbps=max riops=max wiops=max",
+        "8:0 rbps=max wbps=5 riops=max wiops=max",
+    ]
+    assert restore.lines("io.weight", "default 100\n", "default 50\n8:0 7\n") == [
+        "8:0 default", "default 100",
+    ]  # fmt: skip
+    assert restore.lines("cpuset.cpus", "\n", "0\n") == ["\n"]
+    assert restore.lines("cpu.max", "max 100000\n", "5 6\n") == ["max 100000"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontain.errors import SpecError
-from pycontain.plan.resources import files, weight_of_shares
+from pycontain.plan.resources import files, of_version, weight_of_shares
 from pycontain.spec import parse, records
 
 GIGABYTE = 2**30
@@ -245,3 +245,22 @@ def test_the_kernel_accepts_quota_and_burst_in_their_order(
         held["burst" if file == "cpu.max.burst" else "quota"] = -1 if word == "max" else int(word)
         assert held["quota"] < 0 or held["burst"] <= held["quota"]
     assert held == wanted
+
+
+@pytest.mark.parametrize(
+    ("version", "limit", "written"),
+    [
+        ("1.0.2-dev", 0, "max"), ("1.2.1", 0, "max"), ("1.3.0", 0, "1"), ("1.10.0", 0, "1"),
+        ("1.0.2", 5, "5"), ("1.3.0", -1, "max"),
+    ],
+)  # fmt: skip
+def test_a_pids_limit_of_0_means_what_the_bundles_version_says(version, limit, written):
+    """Before 1.3.0 it meant none; Podman 4 writes it for that."""
+    [setting] = files(of_version(resources(pids={"limit": limit}), version))
+    assert (setting.file, setting.value) == ("pids.max", written)
+
+
+def test_other_resources_are_the_same_in_every_version():
+    assert of_version(resources(memory={"limit": 4096}), "1.0.0") == resources(
+        memory={"limit": 4096}
+    )
