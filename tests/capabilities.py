@@ -116,6 +116,8 @@ NEEDS: dict[str, tuple[str, Callable[[], Missing]]] = {
     "needs_overlay": ("overlayfs", overlay),
     "needs_userns": ("user namespaces", userns),
     "needs_podman": ("podman and conmon", program("podman", "conmon")),
+    "needs_buildah": ("buildah", program("buildah")),
+    "needs_docker": ("docker", program("docker", "dockerd")),
     "needs_containerd": ("containerd", program("containerd", "ctr")),
     "needs_runc": ("runc", program("runc")),
     "needs_crun": ("crun", program("crun")),

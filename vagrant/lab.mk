@@ -8,7 +8,7 @@ LAB_PACKAGES := qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs open
 VAGRANT_PACKAGES := qemu-utils vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients \
 	dnsmasq-base iptables iproute2 rsync
 
-.PHONY: lab lab-image lab-packages lab-shell lab-test vagrant-box vagrant-packages vagrant-test
+.PHONY: compat lab lab-image lab-packages lab-shell lab-test vagrant-box vagrant-packages vagrant-test
 
 lab: RUN ?= uname -a; cat /sys/fs/cgroup/cgroup.controllers; systemctl is-system-running
 lab: dev lab-packages ## run RUN="..." in a fresh integration machine
@@ -28,6 +28,11 @@ ifndef TESTS
 	$(PY) -m tests.capabilities $(wildcard $(LAB_REPORTS)/host.xml) \
 		$(LAB_REPORTS)/lab.xml $(LAB_REPORTS)/driver.xml
 endif
+
+# The engines, each with pycontain and with runc: an hour, so not part of lab-test.
+COMPAT ?= tests/compat
+compat: dev lab-packages ## run Podman, Docker and others in the machine, with pycontain and runc
+	$(LAB) run --limit 5400 -- sh -c 'PYCONTAIN_COMPAT=1 exec python -m pytest -q $(COMPAT)'
 
 vagrant-box: dev lab-packages vagrant-packages ## build the same image as a Vagrant box; add it
 	$(LAB) box

@@ -25,7 +25,8 @@ _OTHERWISE = "remove the limit, or run without it: --cgroup-missing warn"
 _REMEDIES = {
     errno.EBUSY: "move the processes of {cgroup} into a cgroup below it",
     errno.EINVAL: "move realtime processes into the root cgroup: the cpu controller requires it",
-    errno.EACCES: "run as root, or have the cgroup delegated",
+    errno.EACCES: "run as root, or have the controller delegated: systemctl edit user@.service,"
+    " [Service] Delegate=cpu cpuset io memory pids",
     errno.EROFS: "mount cgroup2 read-write",
 }
 
@@ -85,20 +86,25 @@ def absence(
     return _not_in_v2(setting, mountinfo)
 
 
-def provide(mount: str, path: str, setting: Setting) -> None:
+def provide(mount: str, path: str, setting: Setting) -> HostError | None:
     """
     Enable the controller of a limit, which v2 has, in every cgroup above this one.
 
-    Raises HostError that names the limit, the controller and what prevents it.
+    Raises HostError that names the limit, the controller and what prevents it; returns it if that
+    is only a delegation without this controller.
     """
     if setting.controller == "cgroup":  # the core's own files need none
-        return
+        return None
     above = mount
     for name in path.strip("/").split("/"):
         on = _words(f"{above}/cgroup.subtree_control")
         if setting.controller not in on and (number := _enable(above, [setting.controller])):
-            raise _refused(setting, above, number)
+            error = _refused(setting, above, number)
+            if number == errno.EACCES:
+                return error
+            raise error
         above = f"{above}/{name}"
+    return None
 
 
 def _not_in_v2(setting: Setting, mountinfo: str) -> HostError:

@@ -341,7 +341,9 @@ class Cgroup:
         if error := controllers.absence(self.mount, setting):
             without(error)
             return
-        controllers.provide(self.mount, self.path, setting)
+        if error := controllers.provide(self.mount, self.path, setting):
+            without(error)
+            return
         if self._accepts(setting):
             return
         if not setting.otherwise:
