@@ -45,9 +45,10 @@ def make_child(step: steps.Spawn, launch: Launch) -> None:
     cgroup = launch.cgroup
     channel = _born_inside(step, launch, cgroup.fd)
     if channel is None and isinstance(cgroup, Cgroup):
-        channel = _forked(step, launch, -1)
-        cgroup.enter(launch.child.pid)
+        channel = _forked(step, launch, -1, held=True)
         sync.is_alive(channel)
+        cgroup.enter(launch.child.pid)  # before the child creates others, as in a pid namespace
+        sync.pass_turn(channel)
 
 
 def _born_inside(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel | None:
@@ -69,11 +70,12 @@ def _has(name: str, turns: Sequence[Turn]) -> bool:
     return any(step.name == name for turn in turns for step in turn.steps)
 
 
-def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
+def _forked(step: steps.Spawn, launch: Launch, cgroup: int, *, held: bool = False) -> sync.Channel:
     """
     Fork once; returns the channel to the child.
 
     cgroup  a descriptor of the cgroup to create it in, -1 for the caller's
+    held    the child waits for its turn before it does anything
     """
     ours, theirs = sync.Channel.pair(launch.caller.until)
     if _has("enter", launch.turns):
@@ -89,7 +91,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
         with _Detour(step):
             pid, pidfd = _clone(step, launch, context, cgroup)
             if pid == 0:
-                _live_as_child(launch, context, ours, theirs)
+                _live_as_child(launch, context, ours, theirs, held)
     except BaseException:
         ours.close()
         theirs.close()
@@ -105,15 +107,17 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int) -> sync.Channel:
 
 
 def _live_as_child(
-    launch: Launch, context: Context, parents: sync.Channel, own: sync.Channel
+    launch: Launch, context: Context, parents: sync.Channel, own: sync.Channel, held: bool
 ) -> NoReturn:
-    """Perform the child's steps, without the parent's ends of the pipes."""
+    """Perform the child's steps, without the parent's ends of the pipes; held: once it says so."""
     try:
         parents.close()  # or the child itself would hold its pipe open
         if launch.entrance is not None:
             launch.entrance.channel.close()
         launch.close_copy()
         sync.report_alive(own)
+        if held:
+            sync.await_turn(own)
         live(launch.turns[1:], context)
     finally:  # whatever happens, the child must not continue as the parent
         os._exit(EXIT_FAILED)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,30 @@ def test_exec_joins_the_containers_cgroup(runtime: Runtime) -> None:
     container = runtime.start(runtime.bundle(IDLE, {"pids": {"limit": 12}}))
     done = runtime("exec", container.name, "cat", "/sys/fs/cgroup/pids.max", "/proc/self/cgroup")
     assert done.stdout.split() == ["12", "0::/"]
+
+
+def test_no_controller_is_enabled_where_there_are_processes(runtime: Runtime) -> None:
+    top = Path("/sys/fs/cgroup/lab-occupied")
+    top.mkdir()
+    with subprocess.Popen(["sleep", "300"]) as occupant:
+        (top / "cgroup.procs").write_text(str(occupant.pid))
+
+        def inside(config: dict[str, Any]) -> None:
+            name = config["linux"]["cgroupsPath"].rpartition("/")[2]
+            config["linux"]["cgroupsPath"] = f"/{top.name}/{name}"
+
+        try:
+            container = runtime.start(runtime.bundle(IDLE, None, inside))
+            assert container.read("cgroup.type") == "domain"
+            assert (top / "cgroup.subtree_control").read_text() == "\n"
+            done = runtime.run(runtime.bundle("true", {"pids": {"limit": 9}}, inside))
+            assert "linux.resources.pids.limit = 9" in done.stderr
+            assert f"move the processes of {top}" in done.stderr
+            runtime("delete", "--force", container.name)
+        finally:
+            occupant.kill()
+    until(lambda: not (top / "cgroup.procs").read_text(), "an empty cgroup")
+    top.rmdir()
 
 
 def test_delete_leaves_no_cgroup_behind(runtime: Runtime) -> None:

@@ -36,7 +36,9 @@ def make(user: User, rootfs: Path) -> Iterator[Callable[..., Runtime]]:
         made: list[UserRuntime] = []
 
         def new(*options: str, scope: bool = False) -> Runtime:
-            made.append(UserRuntime(Path(name), rootfs, user, options, scope=scope))
+            folder = Path(name, str(len(made)))
+            folder.mkdir()
+            made.append(UserRuntime(folder, rootfs, user, options, scope=scope))
             return made[-1]
 
         yield new
