@@ -17,7 +17,7 @@ The only package that calls Linux.
     bare         a process without any memory of its creator (`_bare.c`)
     userns       user namespaces and their mappings
     subids       subordinate ids of a user
-    rights       what an ordinary user may do
+    rights       whether this process is root on the host
     procfs       a proc file system of another pid namespace
     net          network namespaces and loopback
     tty          pseudo-terminals

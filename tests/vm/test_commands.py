@@ -121,7 +121,7 @@ def test_the_command_line_runs_guests_and_programs(needs_kvm):
     assert json.loads(done.stdout)["api_version"] == 12
 
 
-def test_the_environment_of_the_caller_is_not_the_program_s(engine, monkeypatch, capfd):
+def test_the_program_does_not_get_the_environment_of_the_caller(engine, monkeypatch, capfd):
     monkeypatch.setenv("TOKEN", "secret")
     monkeypatch.setenv("PATH", "/home/someone/bin:/bin")
     options = commands.GuestOptions(engine=engine, timeout=60, environment=("A=1", "B==", "A=2"))

@@ -94,7 +94,7 @@ def test_a_guest_that_spins_is_stopped_at_its_deadline(engine):
     assert time.monotonic() - began < 10
 
 
-def test_a_guest_with_three_processors_is_stopped_too(needs_kvm):
+def test_a_spinning_guest_with_three_processors_is_stopped(needs_kvm):
     with pytest.raises(Timeout, match=r"the guest did not end within 0.2 s; raise --timeout"):
         run(SPIN, timeout=0.2, cpus=3)
 
@@ -139,7 +139,7 @@ def test_output_beyond_the_limit_ends_the_machine(engine, name):
         run_flat(GUESTS[name].image(), Capture(100), Hardware(), timeout=20, engine=engine)
 
 
-def test_a_device_that_takes_every_error_for_the_guest_s_loses_the_limit(engine, monkeypatch):
+def test_a_naive_device_that_blames_the_guest_for_every_error_loses_the_limit(engine, monkeypatch):
     monkeypatch.setattr(virtio, "BrokenRing", GuestError)
     with pytest.raises(Timeout):
         run_flat(GUESTS["virtio"].image(), Capture(100), Hardware(), timeout=0.5, engine=engine)
@@ -153,7 +153,7 @@ def test_a_reader_that_does_not_read_stops_no_machine_past_its_deadline(engine):
     os.close(writer)
 
 
-def test_an_error_that_keeps_a_view_of_the_processor_would_be_another_one(needs_kvm, monkeypatch):
+def test_a_naive_error_that_keeps_a_view_of_the_processor_is_a_buffer_error(needs_kvm, monkeypatch):
     monkeypatch.setattr(engine_kvm, "bytearray", lambda view: view, raising=False)
     with pytest.raises(BufferError):
         run_flat(PRINTS, Capture(100), Hardware(), timeout=20)
@@ -163,7 +163,7 @@ def refuse(vcpu):
     raise KernelError.of("ioctl KVM_RUN", errno.EFAULT)
 
 
-def test_a_guest_that_kvm_cannot_run_any_further_is_a_guest_s_error(needs_kvm, monkeypatch):
+def test_a_guest_that_kvm_cannot_run_any_further_is_an_error_of_the_guest(needs_kvm, monkeypatch):
     monkeypatch.setattr(Vcpu, "enter", refuse)
     with pytest.raises(GuestError, match="^cpu 0 KVM cannot continue: ioctl KVM_RUN: bad address$"):
         run(SPIN)
@@ -267,7 +267,7 @@ def test_an_invalid_timeout_is_refused(seconds):
 # --- as a library ------------------------------------------------------------------------------
 
 
-def test_a_run_restores_the_thread_s_signals_and_timers(engine):
+def test_a_run_restores_the_signals_and_timers_of_the_thread(engine):
     import signal
 
     with pytest.raises(Timeout):

@@ -96,7 +96,7 @@ def test_a_process_that_waits_at_a_fifo_is_not_woken(files, waiting):
     assert waiting() == "waiting"
 
 
-def test_it_would_be_woken_if_files_were_opened_to_look_at_them(files, waiting, opens_at_once):
+def test_opening_files_to_inspect_them_would_wake_the_process(files, waiting, opens_at_once):
     read_fifo(files)
     assert waiting() == "woken"
 
@@ -149,14 +149,12 @@ def use_devices(files):
     assert b"No space left" in errors
 
 
-def test_no_device_is_opened_and_the_stateless_ones_work(files, devices, needs_kvm):
+def test_no_device_is_opened_and_stateless_devices_work(files, devices, needs_kvm):
     use_devices(files)
     assert not devices.any()
 
 
-def test_devices_would_be_opened_if_files_were_opened_to_look_at_them(
-    files, devices, opens_at_once, needs_kvm
-):
+def test_opening_files_to_inspect_them_would_open_devices(files, devices, opens_at_once, needs_kvm):
     use_devices(files)
     assert devices.any()
 
@@ -171,7 +169,7 @@ def test_a_socket_does_not_open(files, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["as it is", "by its path"])
-def test_what_is_opened_is_what_was_looked_at(files, monkeypatch, way):
+def test_the_opened_file_is_the_one_that_was_inspected(files, monkeypatch, way):
     (files / "other").write_text("swapped in\n")
     opens = views.Found.open
 
