@@ -21,7 +21,7 @@ import os
 import tempfile
 
 from ..errors import KernelError, StateError
-from ..kernel.descriptors import close_locked, close_owned, release_lock
+from ..kernel.descriptors import close_locked, close_owned, open_lock, release_lock
 from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..state.directory import StateDir, check_id
@@ -43,7 +43,7 @@ class ContainerDir:
         check_id(id)
         self._parent = _parent()
         self.path = tempfile.mkdtemp(prefix=f"{id}.", dir=place())
-        self._lock = os.open(self.path, _OPEN_DIRECTORY)
+        self._lock = open_lock(self.path, _OPEN_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.write("record.json", jsontext.dumps({"id": id, "root": root, "image": image}))
 
@@ -114,7 +114,7 @@ def remove_left() -> int:
 def _is_left(path: str, record: dict[str, str]) -> bool:
     """Whether neither a command runs the container, nor does it have a state."""
     try:
-        fd = os.open(path, _OPEN_DIRECTORY)
+        fd = open_lock(path, _OPEN_DIRECTORY)
     except FileNotFoundError:
         return False
     try:

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 
 from ..errors import HostError, KernelError, StateError
 from ..kernel import safe_path
-from ..kernel.descriptors import close_locked
+from ..kernel.descriptors import close_locked, open_lock
 from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..lean.record import Record
@@ -209,7 +209,7 @@ class Store:
         Raises StateError if it has been removed.
         """
         try:
-            fd = os.open(image.path, _OPEN_DIRECTORY)
+            fd = open_lock(image.path, _OPEN_DIRECTORY)
         except FileNotFoundError:
             raise _missing(image) from None
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -224,7 +224,7 @@ class Store:
 
         users: the ids of the containers that use it. Raises StateError if there are any.
         """
-        fd = os.open(image.path, _OPEN_DIRECTORY)
+        fd = open_lock(image.path, _OPEN_DIRECTORY)
         try:
             if users or not _try_lock(fd):
                 who = f"container {users[0]}" if users else "a container that is starting"
@@ -252,7 +252,7 @@ class Store:
     def _removed(self, entry: str, flags: int) -> bool:
         """Remove a directory or a lock file unless it is locked; whether it was removed."""
         try:
-            fd = os.open(entry, flags, dir_fd=self._directory.fd)
+            fd = open_lock(entry, flags, dir_fd=self._directory.fd)
         except FileNotFoundError:
             return False
         try:
@@ -274,7 +274,7 @@ class Store:
         """A directory, locked, that is removed afterwards."""
         with self._guard():
             directory = tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.path)
-            fd = os.open(directory, _OPEN_DIRECTORY)
+            fd = open_lock(directory, _OPEN_DIRECTORY)
             fcntl.flock(fd, fcntl.LOCK_EX)
         try:
             yield directory
@@ -295,7 +295,7 @@ class Store:
     def _lock_file(self, name: str) -> int:
         """Lock a file that its holders remove: what is locked must still have the name."""
         while True:
-            fd = os.open(name, _FILE | os.O_CREAT, 0o600, dir_fd=self._directory.fd)
+            fd = open_lock(name, _FILE | os.O_CREAT, dir_fd=self._directory.fd)
             if not _try_lock(fd):
                 tools.tell("waiting for another command that brings this image")
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -317,7 +317,7 @@ class Store:
     @contextmanager
     def _guard(self) -> Iterator[None]:
         """Hold the lock of the directory itself, for as long as it takes to change a name."""
-        fd = os.open("lock", _FILE | os.O_CREAT, 0o600, dir_fd=self._directory.fd)
+        fd = open_lock("lock", _FILE | os.O_CREAT, dir_fd=self._directory.fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

@@ -81,9 +81,19 @@ def never_executed(pid: int) -> bool:
     False if it is gone. Proof is in the kernel's flags: proc_pid_stat(5). A child of vfork(2) that
     still is in execve(2), where the kernel lets its parent continue, has PF_FORKNOEXEC, too.
     """
-    fields = _stat(pid)
     wanted = _PF_EXITING | _PF_FORKNOEXEC
-    return bool(fields) and int(fields[6]) & wanted == wanted
+    return _flags(pid) & wanted == wanted
+
+
+def is_forked(pid: int) -> bool:
+    """Whether a process that has not ended runs what its creator has run."""
+    return _flags(pid) & (_PF_EXITING | _PF_FORKNOEXEC) == _PF_FORKNOEXEC
+
+
+def _flags(pid: int) -> int:
+    """The kernel's flags of a process, 0 if it is gone."""
+    fields = _stat(pid)
+    return int(fields[6]) if fields else 0
 
 
 def _stat(pid: int) -> list[bytes]:

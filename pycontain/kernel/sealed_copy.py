@@ -20,7 +20,7 @@ from ..errors import HostError, KernelError
 from ..lean import os
 from . import calls, elf, safe_path
 from . import const as c
-from .descriptors import release_lock
+from .descriptors import close_locked, open_lock
 from .mounts import Tree
 from .safe_path import Directory
 from .seal import BASE, PROGRAM, RECORD, entry, is_current, is_overlay, place, source
@@ -41,7 +41,7 @@ def mounted(path: str) -> str:
     base = _below(home, BASE, 0o700)
     if os.fstat(base.fd).st_mode & _OTHERS:
         os.fchmod(base.fd, 0o700)
-    lock = os.open(".", _DIRECTORY, dir_fd=base.fd)  # an error's traceback would keep `base` open
+    lock = open_lock(".", _DIRECTORY, dir_fd=base.fd)  # an error's traceback would keep `base` open
     try:
         calls.lock(lock)  # only one of two concurrent first invocations mounts
         _detach_former(home)
@@ -51,8 +51,7 @@ def mounted(path: str) -> str:
             _remove_stale(base)
             _mount(own, base, os.path.dirname(sealed))
     finally:
-        release_lock(lock)
-        os.close(lock)
+        close_locked(lock)
     return sealed
 
 

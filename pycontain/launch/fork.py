@@ -15,7 +15,7 @@ from ..init.context import Context
 from ..init.main import live
 from ..kernel import calls
 from ..kernel import const as c
-from ..kernel.descriptors import close_owned
+from ..kernel.descriptors import close_lock_copies, close_owned
 from ..lean import os
 from ..plan import steps
 from ..wire import EXIT_FAILED, sync
@@ -124,9 +124,12 @@ def _live_as_child(
 
 
 def _clone(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> tuple[int, int]:
-    """As `calls.clone3`."""
+    """As `calls.clone3`; what has copies of our locks closes them first."""
     if not step.enters:
-        return calls.clone3(clone_flags(step, launch), cgroup)
+        made = calls.clone3(clone_flags(step, launch), cgroup)
+        if made[0] == 0:
+            close_lock_copies()
+        return made
     from . import intermediate
 
     return intermediate.create(step, launch, context, cgroup)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from ..init.rootfs import open_host
 from ..kernel import calls
 from ..kernel import const as c
+from ..kernel.descriptors import close_lock_copies
 from ..kernel.mounts import Tree
 from ..kernel.root import is_directory
 from ..kernel.userns import take_root
@@ -49,6 +50,7 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
     ours, theirs = sync.Channel.uncounted_pair(launch.caller.until)
     pid, pidfd = calls.clone3(launch.caller.clone_flags, cgroup)
     if pid == 0:
+        close_lock_copies()
         ours.close()
         return _enter_and_create(step, launch, context, theirs)
     theirs.close()

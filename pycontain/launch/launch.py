@@ -305,11 +305,6 @@ class ContainerLaunch(Launch):
         """The container's state while it is created."""
         return public_state(self.state, "creating", self.child.pid)
 
-    def close_copy(self) -> None:
-        """Close, in the child, the lock of the state directory, or the child would keep it held."""
-        super().close_copy()
-        self.directory.close_copy()
-
     def close_what_the_child_has(self) -> None:
         """Close the parent's copies of what the child was given."""
         super().close_what_the_child_has()

@@ -17,6 +17,7 @@ from ..init.context import Context
 from ..init.diagnose import refusal
 from ..kernel import calls, vfork
 from ..kernel import const as c
+from ..kernel.descriptors import close_lock_copies
 from ..kernel.files import never_executed
 from ..lean import os
 from ..plan.steps import Execute
@@ -76,6 +77,7 @@ def _try_once(
     def live(pid: int, pidfd: int) -> Program:
         nonlocal made
         made = True
+        close_lock_copies()
         os.close(ours)
         launch.close_copy()
         launch.child = Child(pid, pidfd)

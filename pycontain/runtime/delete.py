@@ -74,6 +74,8 @@ def destroy(options: Options, container: Handle, until: Until = FOREVER) -> None
     if cgroup is not None:
         options.detail(f"delete: remove the cgroup {cgroup.directory}")
         cgroup.clear()  # without a pid namespace its other processes still run
+    elif not container.state.pid:
+        _kill_unrecorded(container)
     options.detail(f"delete: remove the state {container.directory.path}")
     hooks = _poststop_hooks(options, container, until)
     container.directory.remove()
@@ -113,11 +115,19 @@ def _kill_processes(options: Options, id: str) -> None:
             container.send(_signal.SIGKILL)
         elif container.cgroup is not None:
             container.cgroup.kill()
+        else:
+            _kill_unrecorded(container)
     except StateError:
         pass  # it does not exist yet, or has exited
     except KernelError as error:
         if error.errno not in (errno.ENOENT, errno.ENODEV):  # the cgroup was removed meanwhile
             raise
+
+
+def _kill_unrecorded(container: Handle) -> None:
+    from . import unrecorded
+
+    unrecorded.kill(container.directory)
 
 
 def remove_unfinished(options: Options, id: str, created: str, how: str) -> StepError:

@@ -28,7 +28,7 @@ import time
 
 from ..errors import HostError
 from ..kernel import calls, elf, seal
-from ..kernel.descriptors import release_lock
+from ..kernel.descriptors import close_locked, open_lock
 from ..kernel.safe_path import open_directory
 from .configure import MOST_PACKAGES
 
@@ -115,19 +115,18 @@ _sources: list[str] = []
 def _taken(path: str) -> int:
     """A locked descriptor of the root, created if missing, so that others do not remove it."""
     base = open_directory(BASE, create=True)
-    lock = os.open(".", _DIRECTORY, dir_fd=base.fd)
+    lock = open_lock(".", _DIRECTORY, dir_fd=base.fd)
     try:
         calls.lock(lock)
         if not os.path.isdir(path):
             _remove_unused()
             _make(path)
-        taken = os.open(path, _DIRECTORY)
+        taken = os.open(path, _DIRECTORY)  # a forked child uses the root, too
         fcntl.flock(taken, fcntl.LOCK_SH)
         os.utime(taken)
         return taken
     finally:
-        release_lock(lock)
-        os.close(lock)
+        close_locked(lock)
 
 
 def _remove_unused() -> None:
@@ -135,14 +134,14 @@ def _remove_unused() -> None:
     for entry in os.scandir(BASE):
         if entry.stat(follow_symlinks=False).st_mtime > time.time() - _KEPT:
             continue
-        fd = os.open(entry.path, _DIRECTORY)
+        fd = open_lock(entry.path, _DIRECTORY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(entry.path)
         except BlockingIOError:
             continue  # a program that has run for that long
         finally:
-            os.close(fd)
+            close_locked(fd)
 
 
 def _key() -> str:

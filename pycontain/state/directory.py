@@ -6,8 +6,7 @@ import errno
 import fcntl
 
 from ..errors import HostError, KernelError, StateError
-from ..kernel import safe_path
-from ..kernel.descriptors import close_all, close_owned, release_lock, replace_owned
+from ..kernel import descriptors, safe_path
 from ..kernel.files import read_bytes
 from ..kernel.safe_path import Directory
 from ..lean import jsontext, os
@@ -169,7 +168,7 @@ class StateDir:
         if self._lock >= 0:
             return True
         try:
-            self._lock = self._reopened()
+            self._lock = descriptors.open_lock(".", _READABLE, dir_fd=self._fd)
             fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(self._lock)
             if found.st_nlink == 0:  # deleted by the previous holder of the lock
@@ -208,8 +207,8 @@ class StateDir:
 
     def unlock(self) -> None:
         """Release the lock."""
-        release_lock(self._lock)
-        close_owned(self, "_lock")
+        descriptors.release_lock(self._lock)
+        descriptors.close_owned(self, "_lock")
 
     def release(self) -> None:
         """
@@ -217,8 +216,8 @@ class StateDir:
 
         The directory stays open: a later `lock` is of the same one, even if its id was reused.
         """
-        release_lock(self._lock)
-        close_owned(self, "_lock", "_process")
+        descriptors.release_lock(self._lock)
+        descriptors.close_owned(self, "_lock", "_process")
 
     def close(self) -> None:
         """
@@ -230,27 +229,18 @@ class StateDir:
         self.release()
         self._root = self._directory = None
 
-    def close_copy(self) -> None:
-        """
-        Close the lock's descriptor in a child, which could outlive us and would keep it locked.
-
-        The object is left unchanged, since the parent may share it (vfork).
-        """
-        close_all([self._lock])
-
     @property
     def is_locked(self) -> bool:
         """Whether another command holds the lock, such as the one creating the container."""
         if self._lock >= 0:
             return False
-        fd = self._reopened()
+        fd = descriptors.open_lock(".", _READABLE, dir_fd=self._fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         finally:
-            release_lock(fd)
-            os.close(fd)
+            descriptors.close_locked(fd)
         return False
 
     # --- the record ----------------------------------------------------------------------------
@@ -282,7 +272,7 @@ class StateDir:
         """Create the file of the process, for a child that cannot reach it by name later."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(f"{_PROCESS}.new", flags, 0o600, dir_fd=self._fd)
-        replace_owned(self, "_process", fd)
+        descriptors.replace_owned(self, "_process", fd)
 
     @property
     def process_file(self) -> int:
@@ -310,6 +300,12 @@ class StateDir:
                 at=self.path,
                 remedy="look for a hook, or a cleaner of files, that removes what is in --root",
             )
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """(device, inode) of the directory."""
+        found = os.fstat(self._fd)
+        return found.st_dev, found.st_ino
 
     @property
     def has_vanished(self) -> bool:
@@ -383,7 +379,7 @@ class StateDir:
         self.close()
 
     def _reopened(self) -> int:
-        """A new descriptor of the directory that it can be listed and locked by."""
+        """A new descriptor of the directory that it can be listed by."""
         return os.open(".", _READABLE, dir_fd=self._fd)
 
     def _has(self, name: str) -> bool:

@@ -89,10 +89,21 @@ def test_a_command_killed_while_it_writes_the_pid_file_can_be_undone(trials):
     assert found == [[]] * len(calls)
 
 
-@pytest.mark.parametrize("trials", ["run", "create"], indirect=True)
+@pytest.mark.parametrize(
+    "trials", ["run", "create", "run, no cgroup", "create, no cgroup"], indirect=True
+)
 def test_a_child_that_never_begins_does_not_keep_the_lock(trials, monkeypatch):
-    """Its pid is not recorded yet, but its cgroup is."""
+    """Its pid is not recorded yet, but its cgroup is; without one, it is looked for."""
     monkeypatch.setattr(delete, "_PATIENCE", 0.5)
     first = next((call for call in trials.calls if call.process == 1), None)
     call = first or after(trials, "spawn", "close")  # a child of vfork makes its parent's calls
     assert trials.complaints_of_killed(Fault(call.process, call.call, HALT), goes_on=False) == []
+
+
+@pytest.mark.control
+@pytest.mark.parametrize("trials", ["create, no cgroup"], indirect=True)
+def test_it_is_left_where_nobody_looks_for_it(trials, monkeypatch):
+    monkeypatch.setattr(delete, "_PATIENCE", 0.5)
+    monkeypatch.setattr(delete, "_kill_unrecorded", lambda container: None)
+    call = next(call for call in trials.calls if call.process == 1)
+    assert trials.complaints_of_killed(Fault(call.process, call.call, HALT), goes_on=False)

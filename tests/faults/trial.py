@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from pycontain import init, launch, runtime
 from pycontain.cli import fast
+from pycontain.kernel import calls
+from pycontain.kernel import const as c
 from tests.bundles import Bundle, Bundles, Host, Runtime, look
 from tests.faults import binding
 from tests.faults.binding import Call, Fault
@@ -61,6 +63,7 @@ class Trials:
         self.listener.listen()
         self.listener.setblocking(False)
         self.sound = ""
+        calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
         self.clean: tuple[Host, list[str]] = (look(), [])
         try:
             self.calls = self._learn()
@@ -69,6 +72,7 @@ class Trials:
             raise
 
     def close(self) -> None:
+        calls.prctl(c.PR_SET_CHILD_SUBREAPER, 0, name="PR_SET_CHILD_SUBREAPER")
         self.listener.close()
         self.shared.memory.close()
 
@@ -79,6 +83,7 @@ class Trials:
             ended, self.sound = self._carried_out(id, None)
             assert ended == [Ended(0, "")] * len(ended), ended
             assert self._command("delete --force ID", id) == Ended(0, "")
+            assert not living_children()
             self.clean = look(), self._left()
         return self.shared.calls()
 
@@ -142,6 +147,11 @@ class Trials:
         self._drain()
         host, left = self.clean
         seen = settled(host)
+        orphans = living_children()
+        if orphans:
+            found.append(f"processes are left: {orphans}")
+            for pid in orphans:
+                os.kill(pid, signal.SIGKILL)
         for kind, was, now in zip(host._fields, host, seen, strict=True):
             # descriptors are this process's own, which runs no command itself
             if now != was and kind != "descriptors":
@@ -247,9 +257,26 @@ def _difference(wanted: str, found: str) -> str:
 def settled(host: Host, seconds: float = 10) -> Host:
     """How the host looks, once it is as it was: what was killed may take a moment."""
     end = time.monotonic() + seconds
-    while (seen := look())[:3] != host[:3] and time.monotonic() < end:
+    while time.monotonic() < end:
+        living, seen = living_children(), look()
+        if seen[:3] == host[:3] and not living:
+            break
         time.sleep(0.002)
     return seen
+
+
+def living_children() -> list[int]:
+    """Our children, after reaping those that have ended: what commands leave becomes ours."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return []
+    return [
+        int(pid)
+        for task in os.listdir("/proc/self/task")
+        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
+    ]
 
 
 def sweep(before: Host) -> None:

@@ -62,6 +62,8 @@ _COVERED = {
     "linux.maskedPaths": ["/sys/firmware"],
     "linux.readonlyPaths": ["/sys/kernel"],
 }
+_BARE = {key: value for key, value in _VFORK.items() if not key.startswith("linux.resources")}
+_NO_CGROUP = "--cgroup-manager disabled"
 _CONSOLE = "--console-socket BUNDLE/sock"
 _CREATE = f"create -b BUNDLE {_CONSOLE} --pid-file BUNDLE/pid --pidfd-socket BUNDLE/sock ID"
 _START = "start ID"
@@ -71,6 +73,13 @@ VERBS = {
     "run": Verb("run -b BUNDLE ID", _PLAIN, reports="seen"),
     "run, covered": Verb("run -b BUNDLE ID", _COVERED, reports="seen"),
     "run --detach": Verb(_RUN, _VFORK, reports="seen"),
+    "run, no cgroup": Verb(f"{_NO_CGROUP} {_RUN}", _BARE, reports="seen"),
+    "create, no cgroup": Verb(
+        f"{_NO_CGROUP} {_CREATE}",
+        {**_BARE, "hooks": _RICH["hooks"]},
+        after=(f"{_NO_CGROUP} {_START}",),
+        reports="seen",
+    ),
     "create": Verb(_CREATE, _RICH, after=(_START,), reports="seen"),
     "start": Verb(_START, _RICH, before=(_CREATE,), reports="seen"),
     "exec": Verb("exec ID /bin/program more", _VFORK, before=(_RUN,), reports="more"),
@@ -88,7 +97,10 @@ VERBS = {
 }
 """By name."""
 
-LAUNCHES = ("run", "run, covered", "run --detach", "create", "start", "exec")
+LAUNCHES = (
+    "run", "run, covered", "run --detach", "create", "start", "exec", "run, no cgroup",
+    "create, no cgroup",
+)  # fmt: skip
 """Those that bring a process up."""
 
 
