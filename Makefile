@@ -14,7 +14,7 @@ RUN_PACKAGES   := python3-venv python3-dev gcc libc6-dev libcap-dev libseccomp2 
 TEST_PACKAGES  := libseccomp-dev runc crun iproute2 binutils procps \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross chromium-headless-shell bash zsh fish man-db mandoc \
 	skopeo umoci golang-github-containers-common
-BENCH_PACKAGES := runc crun bubblewrap time
+BENCH_PACKAGES := runc crun bubblewrap podman time
 SUITES         ?= bullseye trixie sid
 
 # $(call need,PACKAGES): quietly install the missing packages, or print which ones to install.

@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pycontain
+from pycontain.sandbox.root import PYTHON, python_root
 
 from .measure import Subject
 from .subjects import BARE
@@ -26,17 +27,18 @@ class Snippets:
         """Start the pool, and wait until each kind has run once."""
         self._pool = pycontain.Pool(_AT_ONCE)
         self._box = pycontain.Sandbox()
+        others = [*_bubblewrap(), *_nsjail(), *_podman()]
         return [
             Subject("python3 -c pass", _NATIVE),
             Subject("Pool", act=lambda: self._pool.run("pass")),
             Subject("Sandbox, the same", act=lambda: self._box.run_python("pass")),
             Subject("Sandbox, cold", act=_cold),
             Subject("subprocess", act=_native),
-            *_bubblewrap(),
-            *_podman(),
+            *others,
             Subject("python3, of two at once", act=_at_once(_native)),
             Subject("Pool, of two at once", act=_at_once(lambda: self._pool.run("pass"))),
             Subject("Sandbox, of two at once", act=_at_once(_cold)),
+            *(_of_two(each.name, each.command) for each in others),
         ]
 
     def __exit__(self, *_: object) -> None:
@@ -66,6 +68,13 @@ def _at_once(run: Callable[[], object]) -> Callable[[], float]:
     return measure
 
 
+def _of_two(name: str, command: Sequence[str]) -> Subject:
+    def run() -> None:
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+
+    return Subject(f"{name}, of two at once", act=_at_once(run))
+
+
 def _bubblewrap() -> list[Subject]:
     path = shutil.which("bwrap")
     if path is None:
@@ -77,14 +86,26 @@ def _bubblewrap() -> list[Subject]:
     return [Subject("bwrap + python", [path, *own, *mounts, *_NATIVE])]
 
 
+def _nsjail() -> list[Subject]:
+    """nsjail, which Debian has no package of, on the root file system that a sandbox has."""
+    path = shutil.which("nsjail")
+    if path is None:
+        return []
+    flags = ["-Mo", "--quiet", "--chroot", python_root(), "--disable_rlimits"]
+    return [Subject("nsjail + python", [path, *flags, "--", PYTHON, "-c", "pass"])]
+
+
 def _podman() -> list[Subject]:
-    """Podman on the root file system that a sandbox has."""
+    """
+    Podman on the root file system that a sandbox has.
+
+    With runc: crun refuses hybrid hosts. Limits of our own, since Podman raises those of the host.
+    """
     path = shutil.which("podman")
     if path is None:
         return []
-    from pycontain.sandbox.root import PYTHON, python_root
-
+    host = ["--cgroup-manager=cgroupfs", "run", "--runtime=runc", "--pids-limit=-1"]
+    limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=500:500"]
     flags = ["--rm", "--network=none", "--read-only", "--cap-drop=all", "--rootfs"]
-    return [
-        Subject("podman run", [path, "run", *flags, f"{python_root()}:O", PYTHON, "-c", "pass"])
-    ]
+    root = f"{python_root()}:O"  # an overlay over it
+    return [Subject("podman run", [path, *host, *limits, *flags, root, PYTHON, "-c", "pass"])]

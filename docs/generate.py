@@ -127,6 +127,18 @@ def _cell(text: str) -> str:
 # --- the library ---------------------------------------------------------------------------------
 
 
+_RECORDS = (
+    "library.streams.StreamArguments",
+    "library.arguments.RunArguments",
+    "library.arguments.ExecArguments",
+    "sandbox.setup.SandboxArguments",
+    "sandbox.limits.LimitArguments",
+    "sandbox.limits.Limits",
+    "sandbox.files.Entry",
+    "sandbox.stream.Stream",
+)
+
+
 def _python() -> Iterator[str]:
     yield "# Python\n"
     yield (
@@ -137,6 +149,10 @@ def _python() -> Iterator[str]:
         home = getattr(getattr(pycontain, name), "__module__", None)
         if home is not None:
             yield f"::: {home}.{name}\n"
+    yield "## Further records\n"
+    yield "What these calls take and return, which need not be imported.\n"
+    for path in _RECORDS:
+        yield f"::: pycontain.{path}\n    options:\n      heading_level: 3\n"
 
 
 # --- the steps -----------------------------------------------------------------------------------

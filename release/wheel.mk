@@ -29,7 +29,10 @@ wheel: $(WHEEL_TOOLS) ## build and check the wheel and the sdist in dist/ [ARCH=
 	@$(VENV)/bin/twine check --strict dist/*_$(ARCH).whl dist/*.tar.gz
 	@ls dist
 
+# The wheel for aarch64 is loaded under qemu-user, where that and a compiler for it are installed.
 test-wheel: root wheel ## install the wheel for every Python at hand, and use it
+	@[ $(HOST_ARCH) = aarch64 ] || ! command -v aarch64-linux-gnu-gcc >/dev/null || \
+	$(MAKE) --no-print-directory wheel ARCH=aarch64
 	$(SUDO) $(PY) -m pytest tests/packaging $(TESTS)
 
 $(WHEEL_TOOLS): $(TOOLS)
