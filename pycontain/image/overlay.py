@@ -18,6 +18,7 @@ from ..errors import HostError, KernelError
 from ..kernel import calls
 from ..kernel import const as c
 from ..kernel.mounts import Tree
+from ..kernel.rights import in_user_namespace
 from . import disk, tools
 
 TYPE_CHECKING = False
@@ -94,8 +95,10 @@ def _overlay(lower: int, upper: int, work: int) -> Tree:
     volatile: the upper layer ends with the container, so that fsync(2) need not wait (Linux 5.10).
     """
     layers = (("lowerdir", lower), ("upperdir", upper), ("workdir", work))
-    options = (*(f"{key}=/proc/self/fd/{fd}" for key, fd in layers), "volatile")
-    return Tree.new("overlay", options, _ATTRIBUTES, source="image")
+    options = [*(f"{key}=/proc/self/fd/{fd}" for key, fd in layers), "volatile"]
+    if in_user_namespace():
+        options.append("userxattr")  # others than the host's root may not set trusted attributes
+    return Tree.new("overlay", tuple(options), _ATTRIBUTES, source="image")
 
 
 def _mount(tree: Tree, place: str) -> None:

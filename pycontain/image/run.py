@@ -10,7 +10,7 @@ from ..kernel.descriptors import close_locked
 from ..lean import jsontext
 from ..runtime.run import run as run_bundle
 from ..spec.default import configuration
-from . import container_dir, overlay, volumes
+from . import container_dir, overlay, unprivileged, volumes
 from .container_dir import ContainerDir
 from .flags import arguments, memory, settings
 from .store import Store
@@ -43,7 +43,7 @@ def rootfs_configuration(choices: Choices, hostname: str) -> dict[str, object]:
         chosen = settings(choices, root, hostname)
     finally:
         os.close(root)
-    return configuration(path, arguments(choices), chosen)
+    return unprivileged.adapted(configuration(path, arguments(choices), chosen))
 
 
 def run(
@@ -73,6 +73,7 @@ def _run_image(
         at_end.callback(close_locked, Store().use(image))
         directory = ContainerDir(request.id, os.path.abspath(options.root), image.digest)
         at_end.enter_context(_removed(directory, request))
+        unprivileged.enter(directory.path, unprivileged.adapted(configuration("/", ["-"])))
         overlay.own_mounts()  # before: the kernel takes no layer from another mount namespace
         lower = os.open(image.rootfs, _OPEN_DIRECTORY)
         at_end.callback(os.close, lower)
@@ -85,7 +86,7 @@ def _run_image(
             *volumes.mounts(lower, image.config.volumes, place),
         )
         chosen = settings(choices, lower, request.id, image.config, mounts)
-        config = configuration(root, args, chosen)
+        config = unprivileged.adapted(configuration(root, args, chosen))
         return _run(options, directory, config, request, choices, on_timing)
 
 

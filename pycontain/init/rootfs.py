@@ -35,6 +35,7 @@ _REPLACEABLE_IN_PROC = frozenset(
         "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime",
     )
 )  # fmt: skip
+_OVERFLOW = 65534  # whoever is not mapped in our user namespace: user_namespaces(7)
 
 
 def open_host(path: str) -> int:
@@ -140,7 +141,8 @@ def _covered(step: steps.MountFilesystem, context: Context) -> tuple[str, ...]:
     os.close(covered)
     given = {option.partition("=")[0] for option in step.options}
     wanted = {"mode": f"{stat.S_IMODE(found.st_mode):o}"}
-    if context.ids is None or context.ids.has(found.st_uid, found.st_gid):
+    mapped = context.ids is None or context.ids.has(found.st_uid, found.st_gid)
+    if mapped and _OVERFLOW not in (found.st_uid, found.st_gid):
         wanted |= {"uid": str(found.st_uid), "gid": str(found.st_gid)}
     return tuple(f"{key}={value}" for key, value in wanted.items() if key not in given)
 
