@@ -12,18 +12,18 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroup2, pytest.mark.nee
 TRAP = "trap 'exit 3' TERM; echo up; while :; do sleep 0.2; done"
 
 
-def test_output_status_and_what_cannot_be_executed(podman: Podman) -> None:
+def test_podman_gets_output_status_and_the_reason_of_a_failed_start(podman: Podman) -> None:
     assert podman.run("echo hello; hostname", "--hostname", "box").split() == ["hello", "box"]
     podman.run("exit 7", status=7)
     podman("run", "--rm", "--network", "none", IMAGE, "/bin/nothing-here", status=127)
     podman("run", "--rm", "--network", "none", IMAGE, "/bin/plain", status=126)
 
 
-def test_a_terminal(podman: Podman) -> None:
+def test_podman_gets_a_terminal(podman: Podman) -> None:
     assert podman.in_terminal("tty; stty size").splitlines()[0] == "/dev/pts/0"
 
 
-def test_a_life_with_exec_logs_pause_stats_top_and_stop(podman: Podman) -> None:
+def test_podman_can_exec_log_pause_measure_and_stop(podman: Podman) -> None:
     id = podman.start(TRAP, "--pids-limit", "50")
     until(lambda: "up" in podman("logs", id), "the log")
     assert podman("exec", id, "cat", "/sys/fs/cgroup/pids.max") == "50"
@@ -41,7 +41,7 @@ def test_a_life_with_exec_logs_pause_stats_top_and_stop(podman: Podman) -> None:
     podman.remove(id)
 
 
-def test_limits_and_update(podman: Podman) -> None:
+def test_podman_sets_and_updates_limits(podman: Podman) -> None:
     id = podman.start(TRAP, "--memory", "64m", "--cpus", "0.5", "--pids-limit", "40")
     files = "memory.max cpu.max pids.max"
     script = f"cd /sys/fs/cgroup; cat {files}"
@@ -54,7 +54,7 @@ def test_limits_and_update(podman: Podman) -> None:
     podman.remove(id)
 
 
-def test_file_systems_and_devices(podman: Podman, tmp_path: Path) -> None:
+def test_podman_mounts_volumes_and_adds_devices(podman: Podman, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "file").write_text("content\n")
     script = (
@@ -69,7 +69,7 @@ def test_file_systems_and_devices(podman: Podman, tmp_path: Path) -> None:
     assert words[5] in ("catatonit", "podman-init")
 
 
-def test_rights(podman: Podman) -> None:
+def test_podman_restricts_capabilities_and_privileges(podman: Podman) -> None:
     script = "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status"
     words = podman.run(
         script, "--cap-drop", "all", "--cap-add", "kill", "--security-opt", "no-new-privileges"
@@ -78,20 +78,20 @@ def test_rights(podman: Podman) -> None:
     assert podman.run("id -u; id -g", "--user", "5:6").split() == ["5", "6"]
 
 
-def test_user_namespaces(podman: Podman) -> None:
+def test_podman_maps_ids(podman: Podman) -> None:
     maps = ("--uidmap", "0:100000:5000", "--gidmap", "0:100000:5000")
     words = podman.run("cat /proc/self/uid_map; echo > /tmp/x && id -u", *maps).split()
     assert words == ["0", "100000", "5000", "0"]
 
 
-def test_a_health_check(podman: Podman) -> None:
+def test_podman_runs_a_health_check(podman: Podman) -> None:
     id = podman.start(TRAP, "--health-cmd", "true", "--health-interval", "disable")
     podman("healthcheck", "run", id)
     assert podman.inspect(id)["State"]["Health"]["Status"] == "healthy"
     podman.remove(id)
 
 
-def test_a_pod(podman: Podman) -> None:
+def test_podman_runs_a_pod(podman: Podman) -> None:
     podman("pod", "create", "--name", "pod", "--network", "none", "--infra-image", IMAGE,
            "--infra-command", "/bin/sleep 300")  # fmt: skip
     ids = [podman("run", "--detach", "--pod", "pod", IMAGE, "sh", "-c", TRAP) for _ in range(2)]

@@ -15,18 +15,18 @@ pytestmark = [
 TRAP = "trap 'exit 3' TERM; echo up; while :; do sleep 0.2; done"
 
 
-def test_output_status_and_ids(rootless: Podman) -> None:
+def test_rootless_podman_gets_output_status_and_ids(rootless: Podman) -> None:
     words = rootless.run("id -u; head -n1 /proc/self/uid_map; exit 4", status=4).split()
     assert rootless.user
     assert words == ["0", "0", str(rootless.user.uid), "1"]
     rootless("run", "--rm", "--network", "none", "localhost/lab", "/bin/none", status=127)
 
 
-def test_a_terminal(rootless: Podman) -> None:
+def test_rootless_podman_gets_a_terminal(rootless: Podman) -> None:
     assert rootless.in_terminal("tty").splitlines()[0] == "/dev/pts/0"
 
 
-def test_a_life_with_exec_limits_and_stop(rootless: Podman) -> None:
+def test_rootless_podman_can_exec_limit_and_stop(rootless: Podman) -> None:
     limits = ("--memory", "64m", "--pids-limit", "40") if rootless.manager == "systemd" else ()
     id = rootless.start(TRAP, *limits)
     until(lambda: "up" in rootless("logs", id), "the log")
@@ -41,11 +41,11 @@ def test_a_life_with_exec_limits_and_stop(rootless: Podman) -> None:
     rootless.remove(id)
 
 
-def test_user_namespaces(rootless: Podman) -> None:
+def test_rootless_podman_maps_ids(rootless: Podman) -> None:
     assert rootless.user
     assert rootless.run("id -u", "--userns", "keep-id") == str(rootless.user.uid)
     assert rootless.run("id -u; echo > /dev/null", "--userns", "nomap") == "0"
 
 
-def test_a_network_of_slirp4netns(rootless: Podman) -> None:
+def test_rootless_podman_has_a_network_of_slirp4netns(rootless: Podman) -> None:
     assert "tap0" in rootless.run("ls /sys/class/net", "--network", "slirp4netns")

@@ -111,7 +111,7 @@ def with_subids(alice, tmp_path):
         calls.umount2(f"/etc/{name}", c.MNT_DETACH)
 
 
-def test_the_user_is_root_inside_and_itself_outside(alice):
+def test_the_user_is_root_in_a_rootless_container_and_itself_on_the_host(alice):
     alice.configure("id; cat /proc/self/uid_map /proc/self/setgroups; sleep 100")
     assert alice("create", "c").status == 0
     pid = json.loads(alice.ok("state", "c"))["pid"]
@@ -122,7 +122,7 @@ def test_the_user_is_root_inside_and_itself_outside(alice):
     assert alice.ok("exec", "c", "cat", "/proc/self/uid_map").split() == ["0", str(USER), "1"]
 
 
-def test_its_life_is_that_of_every_container(alice):
+def test_a_rootless_container_has_the_life_of_every_container(alice):
     alice.configure("trap 'exit 3' TERM; while :; do sleep 0.1; done")
     alice.ok("create", "c")
     assert json.loads(alice.ok("state", "c"))["status"] == "created"
@@ -135,7 +135,7 @@ def test_its_life_is_that_of_every_container(alice):
     assert alice.ok("list", "--quiet") == ""
 
 
-def test_the_state_is_the_users_own(alice):
+def test_the_state_of_a_rootless_container_is_the_users_own(alice):
     alice.configure("sleep 100")
     alice.ok("run", "--detach", "c")
     root = alice.runtime / "pycontain"
@@ -143,7 +143,7 @@ def test_the_state_is_the_users_own(alice):
     assert (root.stat().st_uid, root.stat().st_mode & 0o777) == (USER, 0o700)
 
 
-def test_without_a_user_namespace_in_the_configuration_there_is_one_all_the_same(alice):
+def test_a_rootless_container_has_a_user_namespace_even_if_none_is_configured(alice):
     alice.configure("cat /proc/self/uid_map", namespaces=[{"type": "pid"}, {"type": "mount"}])
     alice.edit("linux", uidMappings=[], gidMappings=[])
     config = json.loads((alice.bundle / "config.json").read_text())
@@ -153,7 +153,7 @@ def test_without_a_user_namespace_in_the_configuration_there_is_one_all_the_same
     assert alice.ok("run", "c").split() == ["0", str(USER), "1"]
 
 
-def test_devices_are_the_hosts_and_work(alice):
+def test_devices_of_a_rootless_container_are_the_hosts_and_work(alice):
     alice.configure("head -c 3 /dev/zero | od -An -tx1; echo x > /dev/null && echo written")
     assert alice.ok("run", "c").split() == ["00", "00", "00", "written"]
 
@@ -257,7 +257,7 @@ def nested(alice):
     return alice
 
 
-def test_root_of_a_user_namespace_needs_no_other(nested):
+def test_root_of_a_user_namespace_needs_no_user_namespace_of_the_container(nested):
     nested.configure("id; head -c 1 /dev/zero | od -An -tx1")
     config = json.loads((nested.bundle / "config.json").read_text())
     del config["linux"]["uidMappings"], config["linux"]["gidMappings"]
@@ -268,7 +268,7 @@ def test_root_of_a_user_namespace_needs_no_other(nested):
     assert nested.ok("run", "c").split() == ["uid=0", "gid=0", "00"]
 
 
-def test_root_of_a_user_namespace_can_make_another_in_it(nested):
+def test_root_of_a_user_namespace_can_create_a_container_with_another(nested):
     mapping = [{"containerID": 0, "hostID": 0, "size": 1}]
     nested.configure(
         "id; head -c 1 /dev/zero | od -An -tx1", uidMappings=mapping, gidMappings=mapping

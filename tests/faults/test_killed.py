@@ -102,7 +102,7 @@ def test_a_child_that_never_begins_does_not_keep_the_lock(trials, monkeypatch):
 
 @pytest.mark.control
 @pytest.mark.parametrize("trials", ["create, no cgroup"], indirect=True)
-def test_it_is_left_where_nobody_looks_for_it(trials, monkeypatch):
+def test_a_naive_delete_leaves_a_child_that_is_not_recorded(trials, monkeypatch):
     monkeypatch.setattr(delete, "_PATIENCE", 0.5)
     monkeypatch.setattr(delete, "_kill_unrecorded", lambda container: None)
     call = next(call for call in trials.calls if call.process == 1)

@@ -93,7 +93,7 @@ def test_run_tells_a_program_that_ran_from_one_that_did_not(
 
 
 @BEGIN_AND_END
-def test_so_does_exec(runtime, bundle, traced, finished):
+def test_exec_tells_a_program_that_ran_from_one_that_did_not(runtime, bundle, traced, finished):
     id = runtime.started(bundle("sleep 100"))
     status = killed_within_execve(traced("exec", id, PROGRAM, "7"), "sleep", finished)
     if finished:
@@ -106,7 +106,7 @@ def test_so_does_exec(runtime, bundle, traced, finished):
 
 
 @BEGIN_AND_END
-def test_so_does_start(runtime, made, traced, finished):
+def test_start_tells_a_program_that_ran_from_one_that_did_not(runtime, made, traced, finished):
     id = runtime.create(made)
     program = Traced(runtime.state(id)["pid"])
     command = os.posix_spawn(

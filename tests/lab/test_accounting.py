@@ -51,7 +51,7 @@ def test_a_refused_update_leaves_every_limit_as_it_was(runtime: Runtime) -> None
     assert {file: container.read(file) for file in files} == before
 
 
-def test_events_tell_of_the_out_of_memory_killer_at_once(runtime: Runtime) -> None:
+def test_events_report_the_out_of_memory_killer_at_once(runtime: Runtime) -> None:
     limit = {"memory": {"limit": 24 << 20, "swap": 24 << 20}}
     container = runtime.start(runtime.bundle(IDLE, limit))
     command = [*runtime.command, "events", "--interval", "1h", container.name]

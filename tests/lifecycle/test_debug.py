@@ -23,7 +23,7 @@ def seccomp(flags: list[str]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("hooked", [False, True], ids=["vfork", "fork"])
-def test_run_tells_each_step_of_both_sides(runtime, bundle, hooked):
+def test_debug_logs_each_step_of_both_sides_of_run(runtime, bundle, hooked):
     made = bundle("true", seccomp(["SECCOMP_FILTER_FLAG_LOG"]))
     hook = made.script("hook", "exit 0")
     if hooked:
@@ -39,7 +39,7 @@ def test_run_tells_each_step_of_both_sides(runtime, bundle, hooked):
     assert any(line.startswith("cgroup: /") for line in said)
 
 
-def test_a_launch_that_fails_tells_what_went_before(runtime, bundle):
+def test_debug_logs_the_steps_before_a_failure(runtime, bundle):
     made = bundle("", {"process.args": ["nope"]})
     done = runtime("--debug", "run", "-b", made.path, runtime.new_id())
     said = messages(done.err)
@@ -47,7 +47,7 @@ def test_a_launch_that_fails_tells_what_went_before(runtime, bundle):
     assert "executable file not found" in said[-1]
 
 
-def test_every_command_on_a_container_tells_what_it_does(runtime, bundle):
+def test_debug_logs_the_actions_of_every_command(runtime, bundle):
     id = runtime.create(bundle("", SLEEPER))
     told = {
         "start": "its program runs", "state": "phase created", "ps": "cgroup /",
@@ -64,7 +64,7 @@ def test_every_command_on_a_container_tells_what_it_does(runtime, bundle):
         assert any(wanted in line for line in said), (name, said)
 
 
-def test_the_log_has_the_details_instead(runtime, bundle, tmp_path):
+def test_with_a_log_the_details_of_debug_go_to_the_log(runtime, bundle, tmp_path):
     for form in ("text", "json"):
         log = tmp_path / f"{form}.log"
         words = ["--debug", "--log", str(log), "--log-format", form]
@@ -77,5 +77,5 @@ def test_the_log_has_the_details_instead(runtime, bundle, tmp_path):
         assert any(line.startswith("child: ") for line in said)
 
 
-def test_nothing_is_told_without_debug(runtime, bundle):
+def test_without_debug_no_details_are_logged(runtime, bundle):
     runtime.output(bundle("true"))

@@ -52,7 +52,7 @@ def test_a_label_for_a_module_that_the_host_does_not_use_is_an_error(
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("flag", ["--apparmor", "--process-label"])
-def test_exec_takes_a_label_too(runtime, bundle, flag):
+def test_exec_refuses_a_label_that_the_host_does_not_use(runtime, bundle, flag):
     if os.path.exists("/sys/kernel/security/apparmor"):
         pytest.skip("this host uses AppArmor")
     container = runtime.started(bundle("echo up; sleep 100"))
@@ -110,7 +110,7 @@ def attributes(tmp_path, monkeypatch):
 
 
 @pytest.mark.property("process.apparmorProfile", "process.selinuxLabel")
-def test_each_module_is_told_in_its_own_file_and_words(attributes):
+def test_each_security_module_gets_its_label_in_its_own_file_and_format(attributes):
     step = LabelProcess(apparmor="profile//&other", selinux=LABEL)
     child.label_process(step, Context(None))
     assert (attributes / "apparmor/exec").read_text() == "exec profile//&other"
@@ -134,7 +134,7 @@ def test_a_queues_directory_gets_its_label_as_an_attribute(tmp_path):
     assert os.getxattr(tmp_path / "mqueue", "security.selinux") == LABEL.encode()
 
 
-def test_the_steps_are_in_the_plan():
+def test_the_steps_for_labels_are_in_the_plan():
     made = edited(config(), "process.apparmorProfile", "profile")
     plan = plan_of(made, facts=BOTH)
     names = [step.name for step in plan.steps]

@@ -121,7 +121,7 @@ def test_a_created_containers_device_is_gone_from_the_host_and_stays_gone(runtim
 
 
 @pytest.mark.property("linux.netDevices{*}.name", "life-cycle 32")
-def test_a_template_makes_a_name_that_is_free(runtime, bundle, device):
+def test_a_template_gives_the_device_a_free_name(runtime, bundle, device):
     ip_does("link add net0 type veth peer name pcdev3")
     config = {"linux.netDevices": {device: {"name": "net%d"}, "net0": {"name": "net%d"}}}
     out = runtime.output(bundle("cat /proc/net/dev", config)).out
@@ -130,7 +130,7 @@ def test_a_template_makes_a_name_that_is_free(runtime, bundle, device):
     assert [name for name in names if not re.fullmatch(r"net[0-9]", name)] == ["lo"]
 
 
-def test_an_existing_network_namespace_gets_the_device_too(runtime, bundle, device, tmp_path):
+def test_a_joined_network_namespace_gets_the_device(runtime, bundle, device, tmp_path):
     with subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "echo up; exec cat"],
         stdin=subprocess.PIPE,
@@ -191,7 +191,7 @@ def test_a_device_that_cannot_be_moved_is_an_error(runtime, bundle, device):
     assert described() == before
 
 
-def test_the_hosts_own_namespace_is_no_place_for_its_devices(runtime, bundle, device):
+def test_moving_devices_into_the_hosts_own_namespace_is_refused(runtime, bundle, device):
     kinds = [{"type": kind} for kind in ("pid", "mount", "uts", "ipc")]
     own = {"type": "network", "path": f"/proc/{os.getpid()}/ns/net"}
     error = runtime.fails(bundle("true", taking() | {"linux.namespaces": [*kinds, own]}))

@@ -132,7 +132,7 @@ def test_a_name_alone_is_that_of_a_class_that_exists(resctrl, bundle, runtime):
 
 
 @pytest.mark.property("linux.intelRdt.closID", "life-cycle 35")
-def test_an_existing_class_must_be_as_the_bundle_has_it(resctrl, bundle, runtime):
+def test_an_existing_class_must_have_the_schemata_of_the_bundle(resctrl, bundle, runtime):
     group = resctrl.group("gold", "    L3:0=000f;1=00f0\n    MB:0=  20;1=  70\n")
     id, _ = created(resctrl, bundle, runtime, closID="gold", schemata=[L3], memBwSchema=MB)
     assert group.joinpath("schemata").read_text().startswith("    L3:0=000f")  # unchanged
@@ -162,7 +162,7 @@ def test_monitoring_has_a_group_of_its_own_until_delete(resctrl, bundle, runtime
     assert (resctrl.root / "gold").exists()
 
 
-def test_what_was_made_is_removed_if_the_container_cannot_be_created(resctrl, bundle, runtime):
+def test_a_created_class_is_removed_if_the_container_cannot_be_created(resctrl, bundle, runtime):
     rdt = {"schemata": [L3], "enableMonitoring": True}
     made = bundle("", {"linux.intelRdt": rdt, "process.args": ["/nowhere"]})
     before = sorted(resctrl.root.rglob("*"))
@@ -170,7 +170,7 @@ def test_what_was_made_is_removed_if_the_container_cannot_be_created(resctrl, bu
     assert sorted(resctrl.root.rglob("*")) == before
 
 
-def test_update_changes_the_schemata_and_remembers_them(resctrl, bundle, runtime):
+def test_update_changes_and_stores_the_schemata(resctrl, bundle, runtime):
     id, _ = created(resctrl, bundle, runtime, l3CacheSchema=L3)
     resctrl.ok("update", "--l3-cache-schema", "L3:0=1", "--mem-bw-schema", "MB:0=30", id)
     text = (resctrl.root / id / "schemata").read_text()

@@ -96,7 +96,7 @@ def test_cpu_shares_and_sets():
     }
 
 
-def test_block_io():
+def test_limits_of_block_io_become_properties_of_the_scope():
     found = limits(
         blockIO={
             "weight": 10,
