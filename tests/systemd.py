@@ -124,6 +124,14 @@ class StandIn:
             (folder / "cgroup.procs").write_text(str(pid))
         return "o", (_JOB,)
 
+    def _attach_processes_to_unit(
+        self, unit: str, below: str, pids: list[int]
+    ) -> tuple[None, tuple[Any, ...]]:
+        assert below == ""
+        for pid in pids:
+            (self.folder(unit) / "cgroup.procs").write_text(str(pid))
+        return None, ()
+
     def _set_unit_properties(
         self, unit: str, runtime: bool, properties: list[Any]
     ) -> tuple[None, tuple[Any, ...]]:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from pycontain.cgroup.place import find_mount
 from pycontain.cli import launcher
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
 from pycontain.kernel.mounts import Tree
-from tests.bundles import COMMAND, LIMIT, Done, fill_rootfs, wait_until
+from tests.bundles import COMMAND, LIMIT, TOKEN, Done, fill_rootfs, wait_until
+from tests.systemd import StandIn
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_userns]
 
@@ -227,6 +229,26 @@ def test_without_mappings_every_id_of_the_user_is_mapped(with_subids):
     with_subids.write(config)
     words = with_subids.ok("run", "c").split()
     assert words == ["0", str(USER), "1", "1", str(FIRST), str(SIZE)]
+
+
+@pytest.fixture
+def session(alice):
+    """A stand-in for the user's systemd; what it makes belongs to root."""
+    made = StandIn(alice.runtime, find_mount(), f"/{TOKEN}-alice")
+    (alice.runtime / "systemd/private").chmod(0o777)
+    yield made
+    for id in alice.ok("list", "--quiet").split():
+        alice.ok("--systemd-cgroup", "delete", "--force", id)
+    made.close()
+    shutil.rmtree(alice.runtime / "systemd")
+
+
+def test_systemd_moves_a_process_that_the_user_may_not_move(alice, session):
+    alice.configure("sleep 100")
+    assert alice("--systemd-cgroup", "run", "--detach", "c").status == 0
+    # exec has a child create the program's process: both have to be inside
+    assert alice.ok("exec", "c", "cat", "/proc/self/cgroup").splitlines()[-1] == "0::/"
+    assert "AttachProcessesToUnit" in session.calls
 
 
 LIBRARY = """\

@@ -13,7 +13,7 @@ from .shell import bound
 SOURCE = "/src/pycontain"
 """Where the tree is inside the machine; the machine's Python imports from there."""
 
-SMALL = 120.0
+SMALL = 300.0
 """Seconds allowed for a command that takes two on an idle host."""
 
 LOST = 255
