@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from tests.bundles import CONFIG, LIMIT, MOUNTS
+from tests.capabilities import missing
 from tests.peers import Peer
 
 OLD = {"ociVersion": "1.0.2"}  # crun 1.8 knows no later one
@@ -341,3 +342,84 @@ def test_events_end_at_once_with_the_container(runtime, bundle):
         assert json.loads(running.stdout.readline())["type"] == "stats"
         runtime.ok("kill", id, "KILL")
         assert running.wait(LIMIT) == 0
+
+
+# --- signals, scheduling -------------------------------------------------------------------------
+
+IGNORING = "import signal, os, sys; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 3, 10, 15)];"
+IGNORING += "os.execvp(sys.argv[1], sys.argv[1:])"
+SEES_SIGNALS = {"process.args": ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"], **OLD}
+
+
+def ignoring(command: list[str]) -> list[str]:
+    """What a container's program then finds, started by a caller that ignores signals."""
+    done = subprocess.run(["python3", "-c", IGNORING, *command], capture_output=True, text=True,
+                          check=True, timeout=LIMIT)  # fmt: skip
+    return done.stdout.split()
+
+
+DEFAULT = ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+def test_signals_that_the_caller_ignores_have_their_default_in_a_container(runtime, bundle):
+    """Else one that nohup(1) started could not be stopped; peers do the same."""
+    made = bundle("", SEES_SIGNALS)
+    assert ignoring(runtime.command("run", "-b", made.path, runtime.new_id())) == DEFAULT
+
+
+def test_peers_reset_them_too(peer, bundle):
+    made = bundle("", SEES_SIGNALS)
+    assert ignoring(peer.command("run", "-b", made.path, peer.new_id())) == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("SIGUSR1", 10), ("usr1", 10), ("10", 10), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("64", 64)],
+)
+def test_signals_are_sent_by_name_and_by_number(runtime, bundle, name, number):
+    script = f"trap 'echo got {number}; exit' {number}; echo up; while :; do sleep 0.1; done"
+    id = runtime.started(bundle(script))
+    runtime.wait_for_text(id, "up")
+    runtime.ok("kill", id, name)
+    runtime.wait_for_text(id, f"got {number}")
+
+
+@pytest.mark.parametrize("name", ["9x", "65", "-1", "SIG", ""])
+def test_what_is_no_signal_is_an_error_without_effect(runtime, bundle, name):
+    """crun takes "9x" for 9."""
+    id = runtime.started(bundle("", SLEEPER))
+    assert runtime("kill", id, name).status == 1
+    assert runtime.state(id)["status"] == "running"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+@pytest.mark.parametrize("who", ["pycontain", "runc", "crun"])
+def test_a_container_runs_on_the_processors_of_its_caller(runtime, bundle, tmp_path, who):
+    if who != "pycontain" and (lack := missing(f"needs_{who}")):
+        pytest.skip(lack)
+    made = bundle("", {"process.args": ["grep", "Cpus_allowed_list", "/proc/self/status"], **OLD})
+    command = runtime.command if who == "pycontain" else Peer(who, tmp_path).command
+    few = str(min(os.sched_getaffinity(0)))
+    words = command("run", "-b", made.path, f"{runtime.new_id()}-{who}")
+    done = subprocess.run(["taskset", "-c", few, *words], capture_output=True, text=True,
+                          check=True, timeout=LIMIT)  # fmt: skip
+    assert done.stdout.split() == ["Cpus_allowed_list:", few]
+
+
+def test_keep_leaves_state_and_cgroup_until_delete(runtime, bundle):
+    from pycontain.cgroup.place import find_mount
+
+    id = runtime.new_id()
+    runtime.ok("run", "--keep", "-b", bundle("true").path, id)
+    assert runtime.state(id)["status"] == "stopped"
+    assert os.path.isdir(f"{find_mount()}/{id}")
+    runtime.ok("delete", id)
+    assert not os.path.isdir(f"{find_mount()}/{id}")
+
+
+def test_the_version_has_the_lines_that_engines_parse(runtime):
+    """go-runc: "NAME version X" first, then "key: value"; X is semantic, as containerd wants it."""
+    first, *others = runtime.ok("--version").lines
+    assert re.fullmatch(r"pycontain version \d+\.\d+\.\d+(-[\w.]+)?", first)
+    assert all(re.fullmatch(r"\w+: \S+", line) for line in others)
+    assert any(line.startswith("spec: 1.") for line in others)
