@@ -156,7 +156,7 @@ def identity_steps(
         steps.TakeUser(
             uid=user.uid if user else 0,
             gid=user.gid if user else 0,
-            groups=_groups(user.additionalGids if user else (), facts),
+            groups=_groups(tuple(dict.fromkeys(user.additionalGids)) if user else (), facts),
             takes_files=takes_files,
             why="process.user",
         )

@@ -423,3 +423,45 @@ def test_the_version_has_the_lines_that_engines_parse(runtime):
     assert re.fullmatch(r"pycontain version \d+\.\d+\.\d+(-[\w.]+)?", first)
     assert all(re.fullmatch(r"\w+: \S+", line) for line in others)
     assert any(line.startswith("spec: 1.") for line in others)
+
+
+# --- the process ---------------------------------------------------------------------------------
+
+GROUPS = {"process.user": {"uid": 0, "gid": 0, "additionalGids": [6, 5, 6]}, **OLD,
+          "process.args": ["grep", "Groups", "/proc/self/status"]}  # fmt: skip
+
+
+def test_a_group_that_is_listed_twice_is_set_once(runtime, bundle):
+    assert runtime.output(bundle("", GROUPS)).words == ["Groups:", "5", "6"]
+
+
+def test_runc_sets_it_once_and_crun_twice(peer, bundle):
+    groups = {"runc": ["5", "6"], "crun": ["5", "6", "6"]}[peer.name]
+    assert peer.run(bundle("", GROUPS)).words == ["Groups:", *groups]
+
+
+BARE = {"process.args": ["id", "-u"], **OLD}
+
+
+def test_without_path_programs_are_found_where_execvp_looks(runtime, bundle):
+    assert runtime.output(bundle("", {**BARE, "process.env": ["A=b"]})).words == ["0"]
+
+
+def test_peers_find_none_without_path(peer, bundle):
+    assert peer.run(bundle("", {**BARE, "process.env": ["A=b"]})).status == 1
+
+
+@pytest.mark.parametrize("path", ["PATH=.", "PATH=", "PATH=/nope::"])
+def test_an_entry_of_path_may_be_relative_or_empty(runtime, bundle, path):
+    made = bundle("", {**BARE, "process.cwd": "/bin", "process.env": [path]})
+    assert runtime.output(made).words == ["0"]
+
+
+def test_a_resource_limit_that_is_set_twice_is_an_error(runtime, bundle):
+    limit = {"type": "RLIMIT_NOFILE", "soft": 50, "hard": 100}
+    error = runtime.fails(bundle("true", {"process.rlimits": [limit, limit]}))
+    assert "process.rlimits[1].type" in error
+
+
+def test_a_relative_masked_path_is_an_error(runtime, bundle):
+    assert "linux.maskedPaths[0]" in runtime.fails(bundle("true", {"linux.maskedPaths": ["etc"]}))
