@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 @child_step(steps.AwaitStart)
 def await_start(step: steps.AwaitStart, context: Context) -> None:
-    """Wait for `start`, which takes the parent's place from here on."""
+    """
+    Wait for `start`, which takes the parent's place from here on.
+
+    What led to the parent is closed: a container can stay created for days.
+    """
     assert context.start is not None, "the parent makes the FIFOs for this step"
-    context.channel = context.start
+    to_creator, context.channel = context.parent, context.start
+    to_creator.close()
     _die_on_terminating_signals()
     sync.await_turn(context.parent)
 

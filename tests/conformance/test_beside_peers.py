@@ -465,3 +465,18 @@ def test_a_resource_limit_that_is_set_twice_is_an_error(runtime, bundle):
 
 def test_a_relative_masked_path_is_an_error(runtime, bundle):
     assert "linux.maskedPaths[0]" in runtime.fails(bundle("true", {"linux.maskedPaths": ["etc"]}))
+
+
+def open_files(pid: int) -> list[str]:
+    return sorted(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
+                  if int(fd) > 2)  # fmt: skip
+
+
+def test_a_created_process_has_only_what_start_and_the_program_need(runtime, bundle):
+    """Its root, and the two FIFOs that `start` opens; runc's has its FIFO and three of Go's."""
+    id = runtime.create(bundle("", SLEEPER))
+    pid = runtime.state(id)["pid"]
+    fifos = [f"{runtime.root}/{id}/start.{end}" for end in ("in", "out")]
+    assert open_files(pid) == sorted(["/", *fifos])
+    runtime.ok("start", id)
+    assert open_files(pid) == []
