@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..cgroup.rdt import Group
     from ..init.context import Context
+    from ..kernel.sdnotify import Proxy
     from ..kernel.wait import Until
     from ..options import Options
     from ..plan.ids import Ids
@@ -263,6 +264,7 @@ class ContainerLaunch(Launch):
     config     the text of its configuration
     poststop   runs its poststop hooks, until something ends the wait for them
     rdt        its class of service, once a step has made it
+    proxy      passes on that its program is ready, if somebody wants to know
     """
 
     def __init__(
@@ -282,6 +284,7 @@ class ContainerLaunch(Launch):
         self.config = config
         self.poststop = poststop
         self.rdt: Group | None = None
+        self.proxy: Proxy | None = None
         self.start_fifos: Channel | None = None
 
     @property

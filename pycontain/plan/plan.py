@@ -74,6 +74,10 @@ class _Builder:
     def __init__(
         self, spec: Spec, linux: Linux, request: Request, facts: Facts, rootfs: str
     ) -> None:
+        if request.notify:
+            from .sdnotify import with_socket
+
+            spec = with_socket(spec, request.notify)
         self.spec = spec
         self.linux = linux
         self.request = request
@@ -128,6 +132,10 @@ class _Builder:
 
     def _prepare_host(self) -> list[steps.Step]:
         made: list[steps.Step] = [steps.Reserve(why="the id must be unique")]
+        if self.request.notify:
+            from .sdnotify import directory_step
+
+            made.append(directory_step(listens=not self.request.separate_start))
         before, after = self._cgroup_steps()
         made += before
         if self.linux.intelRdt is not None:

@@ -57,6 +57,7 @@ class Request(ProcessRequest):
     listen_names    the names of these sockets, separated by colons; "" if they have none
     cgroup          whether the container has a cgroup of its own
     systemd         whose systemd creates it, "system" or "user"; "" for none
+    notify          the directory for the socket through which it notifies systemd, "" for none
     """
 
     bundle: str = "."
@@ -71,6 +72,7 @@ class Request(ProcessRequest):
     listen_names: str = ""
     cgroup: bool = True
     systemd: str = ""
+    notify: str = ""
 
 
 class ExecRequest(ProcessRequest):

@@ -10,7 +10,7 @@ from ..launch.bring_up import bring_up
 from ..launch.launch import Caller
 from . import console
 from .bundle import Bundle
-from .prepare import activated, prepare
+from .prepare import activated, notified, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,4 +36,5 @@ def create(options: Options, request: Request) -> None:
             preserve_fds=listen_fds + request.preserve_fds,
             listen_fds=listen_fds,
         )
+        complete = notified(options, complete)
         bring_up(prepare(options, bundle, complete, Caller(until=until)))

@@ -74,6 +74,16 @@ def first_state(spec: Spec, request: Request, rootfs: str) -> State:
     )
 
 
+def notified(options: Options, request: Request) -> Request:
+    """With the directory for a notification socket, if the caller has such a socket."""
+    if b"NOTIFY_SOCKET" not in os.environ:
+        return request
+    from ..state.groups import NOTIFY
+
+    path = os.path.join(os.path.abspath(options.root), request.id, NOTIFY)
+    return request.replace(notify=path)
+
+
 def now() -> str:
     """The time in RFC 3339 with microseconds, UTC."""
     seconds, micro = divmod(time.time_ns() // 1000, 1_000_000)

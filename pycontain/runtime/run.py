@@ -13,7 +13,7 @@ from ..launch.launch import Caller
 from . import console, poststart, poststop
 from .bundle import Bundle
 from .foreground import stay
-from .prepare import activated, prepare
+from .prepare import activated, notified, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,15 +51,22 @@ def run(
     )
     _signal.pthread_sigmask(_signal.SIG_BLOCK, c.ALL_SIGNALS)
     with Until.interrupted() as until:
+        complete = notified(options, complete)
         launch = prepare(options, bundle, complete, Caller(until=until))
         if not (request.detach or request.no_subreaper):
             calls.prctl(c.PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
         terminal = _bring_up(launch, bundle.spec, request.detach)
+        if launch.proxy is not None and request.detach:
+            launch.proxy.forward(launch.child.pidfd, launch.child.pid, until)
+        elif launch.proxy is not None:
+            launch.proxy.forward_aside(launch.child.pidfd)
     if on_timing is not None:
         on_timing(launch.times)
     if request.detach:
         return 0
     status = stay(launch.child, terminal)
+    if launch.proxy is not None:
+        launch.proxy.close()
     if launch.killed_by_oom:
         options.warn("the container ran out of memory (memory.max) and was killed by the kernel")
     if not request.keep and launch.finish():

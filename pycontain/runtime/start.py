@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ..errors import PycontainError, StateError
 from ..kernel.files import never_executed
+from ..lean import os
 from ..spec.parse import parse
+from ..state.groups import NOTIFY
 from ..wire import sync
 from . import poststart
 from .delete import delete, destroy
@@ -12,6 +14,7 @@ from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..kernel.sdnotify import Proxy
     from ..options import Options
 
 
@@ -28,6 +31,7 @@ def start(options: Options, id: str) -> None:
         spec = parse(container.directory.load_config())
         if spec.process is None:
             raise StateError("has no process to start", at="container", value=id)
+        proxy, pidfd = _proxy(container)
         channel = sync.Channel(*container.directory.open_fifos())
         container.directory.remove_fifos()
         try:
@@ -45,6 +49,22 @@ def start(options: Options, id: str) -> None:
     except PycontainError:
         delete(options, id, force=True)
         raise
+    if proxy is not None:
+        proxy.forward(pidfd, container.state.pid)
+
+
+def _proxy(container: Handle) -> tuple[Proxy | None, int]:
+    """
+    What passes on that the program is ready, and a pidfd of it, if the caller wants to know.
+
+    It listens before the program runs. A container that was created without a socket has none.
+    """
+    folder = container.directory.file(NOTIFY)
+    if not (b"NOTIFY_SOCKET" in os.environ and os.path.exists(folder)):
+        return None, -1
+    from ..kernel.sdnotify import Proxy
+
+    return Proxy(folder), container.pidfd()
 
 
 def _see_it_run(channel: sync.Channel, container: Handle) -> None:

@@ -367,10 +367,7 @@ class StateDir:
         try:
             if os.fstat(fd).st_nlink == 0:  # its name may be another directory's by now
                 raise self._missing()
-            names = os.listdir(fd)
-            if groups.NAME in names:
-                groups.remove_groups(fd)
-            for name in names:
+            for name in groups.remove(fd, os.listdir(fd)):
                 os.unlink(name, dir_fd=fd)
         finally:
             os.close(fd)

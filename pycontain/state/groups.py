@@ -1,8 +1,7 @@
 """
-Groups that were made for a container elsewhere than in cgroup2, such as Intel RDT's.
-
-They are listed in its state directory before they exist, and are removed with it: also after a
-create that was killed half-way.
+What few containers have, and what is removed with their state directory, also after a create that
+was killed half-way: groups that were made elsewhere than in cgroup2, such as Intel RDT's, which are
+listed there before they exist, and the directory of the notification socket.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from .directory import StateDir
 
 NAME = "groups"
+NOTIFY = "notify"
 
 
 def write_groups(directory: StateDir, paths: list[str]) -> None:
@@ -29,8 +29,21 @@ def write_groups(directory: StateDir, paths: list[str]) -> None:
         os.close(fd)
 
 
-def remove_groups(folder: int) -> None:
-    """Remove those that a state directory, by its descriptor, lists."""
+def remove(folder: int, names: list[str]) -> list[str]:
+    """Remove what is such in a state directory, by its descriptor; returns the other names."""
+    if NAME in names:
+        _remove_groups(folder)
+    if NOTIFY in names:
+        inner = os.open(NOTIFY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        for name in os.listdir(inner):
+            os.unlink(name, dir_fd=inner)
+        os.close(inner)
+        os.rmdir(NOTIFY, dir_fd=folder)
+    return [name for name in names if name != NOTIFY]
+
+
+def _remove_groups(folder: int) -> None:
+    """Remove those that are listed."""
     fd = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         paths = os.read(fd, 1 << 16).decode().split("\n")

@@ -1,0 +1,23 @@
+"""The parent's step for the notification socket."""
+
+from __future__ import annotations
+
+from ..kernel.sdnotify import Proxy
+from ..lean import os
+from ..plan.steps import sdnotify
+from ..plan.walk import parent_step
+from ..state.groups import NOTIFY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .launch import ContainerLaunch
+
+
+@parent_step(sdnotify.MakeNotifyDirectory)
+def make_notify_directory(step: sdnotify.MakeNotifyDirectory, launch: ContainerLaunch) -> None:
+    """Every user of the container may reach the socket; it is removed with the state."""
+    path = launch.directory.file(NOTIFY)
+    os.mkdir(path, 0o755)
+    os.chmod(path, 0o755)  # whatever the umask
+    if step.listens:
+        launch.proxy = Proxy(path)
