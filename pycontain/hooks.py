@@ -18,7 +18,7 @@ import time
 
 from .errors import HookError
 from .kernel import const as c
-from .kernel.descriptors import close_owned
+from .kernel.descriptors import close_all, close_owned
 from .kernel.wait import FOREVER
 from .lean import jsontext, os
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # All but the two that cannot be ignored.
 _SIGNALS = c.ALL_SIGNALS - {_signal.SIGKILL, _signal.SIGSTOP}
 _PIPE = 65536  # bytes that a pipe takes at first: pipe(7)
+# Annotations of crun: the files that hooks on the host write to.
+_FILES = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _TAIL = 2000  # bytes of the hook's output, for the error
 
 
@@ -84,14 +87,17 @@ def run_hook(
             remedy="shorten the annotations, or raise /proc/sys/fs/pipe-max-size",
         ) from None
     output = _Output()
+    files: list[int] = []
     try:
-        pid, began = _spawn(hook, stdin, output.writer, directory), time.monotonic()
+        files += _output_files(state, directory)
+        out, err = (fd if fd >= 0 else output.writer for fd in files)
+        pid, began = _spawn(hook, (stdin, out, err), directory), time.monotonic()
         ended = _wait(pid, output, hook.timeout, until)
         if ended != 0:
             how = _ending(ended, hook, time.monotonic() - began)
             raise HookError(f"{how}{output.text()}", at=hook.path)
     finally:
-        os.close(stdin)
+        close_all((stdin, *files))
         output.close()
 
 
@@ -144,13 +150,33 @@ def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:
     return reader, writer
 
 
-def _spawn(hook: Hook, stdin: int, output: int, directory: str) -> int:
+def _output_files(state: Mapping[str, object], directory: str) -> list[int]:
+    """
+    What standard output and error of a hook on the host go to, -1 for where its errors come from.
+
+    As with crun, annotations name files, which are appended to. Raises HookError.
+    """
+    annotations = state.get("annotations")
+    if not (directory and isinstance(annotations, dict)):
+        return [-1, -1]
+    made: list[int] = []
+    for key in _FILES:
+        path = annotations.get(key)
+        try:
+            made.append(os.open(os.path.join(directory, path), _APPEND, 0o600) if path else -1)
+        except OSError as error:
+            close_all(made)
+            why = f"cannot be opened: {os.strerror(error.errno or 0).lower()}"
+            raise HookError(why, at=f"annotations[{key}] = {path}") from None
+    return made
+
+
+def _spawn(hook: Hook, streams: tuple[int, int, int], directory: str) -> int:
     """
     Start a hook, in a process group of its own, so that what it has started can be killed with it.
 
     It has no signal ignored, even if we or our caller ignore it.
     """
-    streams = stdin, output, output
     try:
         return (
             _spawn_on_host(hook, streams, directory) if directory else _spawn_inside(hook, streams)

@@ -25,4 +25,5 @@ The only package that calls Linux.
     bpf          BPF programs of cgroups
     elf          ELF headers
     mempolicy    the memory policy of a process
+    sdnotify     passing on to systemd that a program is ready
 """

@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .wait import Until
 
-SOCKET = "notify.sock"
 _READY = b"READY=1"
 _LONGEST = 4096  # bytes of a message
 _PAUSE = 0.1  # seconds between two looks whether the program has ended
@@ -31,14 +30,14 @@ def wanted() -> str:
 
 
 class Proxy:
-    """Listens in the directory of a container. Raises KernelError if it has none."""
+    """Listens at a name in the directory of a container. Raises KernelError if it has none."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, name: str) -> None:
         self._child = -1
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
         try:
             place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            path = f"/proc/self/fd/{place}/{SOCKET}"  # the whole one can be longer than 107 bytes
+            path = f"/proc/self/fd/{place}/{name}"  # the whole one can be longer than 107 bytes
             self._socket.bind(path)
             os.chmod(path, 0o777)
             os.close(place)

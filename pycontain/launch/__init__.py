@@ -18,6 +18,7 @@ How a container's first process is created: the parent's side of a plan.
     netdevices    network devices of the host
     notify        filters that ask an agent
     rdt           Intel RDT
+    sdnotify      the socket that a program notifies systemd through
     details       the report of --debug
 
 The child's side is `pycontain.init`.

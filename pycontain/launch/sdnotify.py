@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..kernel.sdnotify import Proxy
 from ..lean import os
+from ..plan.sdnotify import SOCKET
 from ..plan.steps import sdnotify
 from ..plan.walk import parent_step
 from ..state.groups import NOTIFY
@@ -20,4 +21,4 @@ def make_notify_directory(step: sdnotify.MakeNotifyDirectory, launch: ContainerL
     os.mkdir(path, 0o755)
     os.chmod(path, 0o755)  # whatever the umask
     if step.listens:
-        launch.proxy = Proxy(path)
+        launch.proxy = Proxy(path, SOCKET)

@@ -19,4 +19,6 @@ From a checked configuration to the steps that bring a container up. Nothing her
     labels         AppArmor and SELinux
     memory         the memory policy
     rdt            Intel RDT
+    sdnotify       the socket that a program notifies systemd through
+    groups         supplementary groups that are kept
 """

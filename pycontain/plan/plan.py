@@ -12,6 +12,7 @@ from ..errors import SpecError
 from ..kernel import const as c
 from ..lean import os
 from ..lean.record import Record
+from ..spec.annotations import KEEP_GROUPS
 from ..spec.records import Linux, Process, Spec
 from . import devices, mounts, process, steps, vfork
 from .device_filter import DEFAULT_RULES, program
@@ -84,9 +85,13 @@ class _Builder:
         self.rootfs = rootfs
         self.namespaces = Namespaces(linux, named=bool(spec.hostname or spec.domainname))
         self.nested = facts.nested
-        self.facts = facts.in_user_namespace() if self.namespaces.has_user else facts
+        facts = facts.in_user_namespace() if self.namespaces.has_user else facts
         self.profile = process.filter_profile(linux)
-        self.process = spec.process or Process(at="process", cwd="/")
+        self.process, self.facts = spec.process or Process(at="process", cwd="/"), facts
+        if KEEP_GROUPS in spec.annotations:
+            from .groups import keeping_groups
+
+            self.process, self.facts = keeping_groups(self.process, facts)
         self.own_mounts = self.namespaces.has(c.CLONE_NEWNS)
         own_cgroup = c.CLONE_NEWCGROUP in self.namespaces.new
         self.mounts, self.read_only_later = mounts.mount_steps(

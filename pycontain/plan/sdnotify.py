@@ -7,10 +7,10 @@ reach the socket of systemd, and only says that it is ready.
 
 from __future__ import annotations
 
-from ..kernel.sdnotify import SOCKET
 from ..spec.records import Mount, Process, Spec
 from .steps.sdnotify import MakeNotifyDirectory
 
+SOCKET = "notify.sock"
 _INSIDE = "/run/notify"
 _OPTIONS = ("bind", "nosuid", "noexec", "nodev", "ro")
 _WHY = "NOTIFY_SOCKET of the caller"

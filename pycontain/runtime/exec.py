@@ -18,6 +18,7 @@ from ..launch.launch import Caller, Launch
 from ..lean import os
 from ..plan.joining import build
 from ..plan.process import warnings
+from ..spec.annotations import KEEP_GROUPS
 from ..spec.check import check_process
 from ..spec.parse import parse, read_text
 from ..spec.records import Capabilities, Linux, Process, User
@@ -204,6 +205,10 @@ def _launch(
             remedy="resume it, or use --ignore-paused",
         )
     facts = read_facts()
+    if KEEP_GROUPS in spec.annotations:
+        from ..plan.groups import keeping_groups
+
+        wanted, facts = keeping_groups(wanted, facts)
     linux = spec.linux or Linux(at="linux")
     turns = build(wanted, linux, container.state.rootfs, request, facts)
     for warning in warnings(wanted, facts):

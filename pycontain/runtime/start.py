@@ -63,8 +63,9 @@ def _proxy(container: Handle) -> tuple[Proxy | None, int]:
     if not (b"NOTIFY_SOCKET" in os.environ and os.path.exists(folder)):
         return None, -1
     from ..kernel.sdnotify import Proxy
+    from ..plan.sdnotify import SOCKET
 
-    return Proxy(folder), container.pidfd()
+    return Proxy(folder, SOCKET), container.pidfd()
 
 
 def _see_it_run(channel: sync.Channel, container: Handle) -> None:

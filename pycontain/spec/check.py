@@ -8,6 +8,7 @@ is available, a namespace is the host's own) is checked by the plan. Source: con
 from __future__ import annotations
 
 from . import linux_rules, names, process_rules
+from .annotations import HANDLER
 from .problem import absolute, keyed, problem, under
 from .records import HOOK_KINDS, Linux
 
@@ -169,3 +170,7 @@ def _annotations(spec: Spec) -> Problems:
     if "" in spec.annotations:
         at = keyed(under(spec, "annotations"), "")
         yield problem(at, "has an empty name", "use a name such as org.example.key")
+    if handler := spec.annotations.get(HANDLER):
+        at = keyed(under(spec, "annotations"), HANDLER)
+        why = "asks for a handler of crun, which pycontain does not have"
+        yield problem(at, why, "use crun, or remove it", handler)

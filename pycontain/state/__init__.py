@@ -11,7 +11,8 @@ What is stored about a container between one command and the next.
                              everything but the program is set up
         config.json          the configuration as it was at create (runtime.md, Lifecycle)
         device.N             device files for a user namespace, until they are mounted there
-        groups         directories elsewhere that are removed with this one (`groups`)
+        groups               directories elsewhere that are removed with this one (`groups`)
+        notify/              where the notification socket is, which is mounted for the program
         start.in, start.out  FIFOs to the child that waits for `start`, which removes them
 
 Pids are reused, so a pid is stored with the process's start time (in clock ticks since boot,
