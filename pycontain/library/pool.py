@@ -180,7 +180,7 @@ class Worker:
         """End the worker, which deletes the containers that it has not forgotten."""
         forks.unshare(self)
         self.socket.close()
-        os.waitpid(self.pid, 0)
+        reap([self.pid])
 
     def close_copy(self) -> None:
         """In a forked child: the worker is the program's, and must see when that ends."""
@@ -190,7 +190,10 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # the program has reaped it
+            return False
 
 
 def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Process:
@@ -244,7 +247,7 @@ def _full(call: str, number: int) -> KernelError:
 
 
 def reap(ended: Iterable[int]) -> None:
-    """Wait for children that a worker created and that have ended."""
+    """Wait for children of ours that have ended, or are about to."""
     for pid in ended:
         try:
             os.waitpid(pid, 0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource  # noqa: F401 -- os.wait4 imports it, when a thread may just be forking
 import select
 import signal as signals
+import struct
 import threading
 
 from ..errors import StateError
@@ -14,6 +16,10 @@ from ..kernel.descriptors import close_owned
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..state.record import State
+
+# include/uapi/linux/pidfd.h: the request, its mask for what outlasts a process, and the exit code
+_GET_INFO, _INFO_EXIT = 0xC040FF0B, 1 << 3
+_INFO = struct.Struct("Q52xi")
 
 
 class Process:
@@ -35,7 +41,7 @@ class Process:
         self.cpu_time: float | None = None
         self.times = times
         self._owner = os.getpid()
-        self._ended: os.waitid_result | None = None
+        self._ended: int | None = None
         self._lock = threading.Lock()
 
     def wait(self, timeout: float | None) -> bool:
@@ -48,28 +54,40 @@ class Process:
         """
         (a shell's exit status, the signal that killed it or 0), of a process that has ended.
 
-        Raises StateError if the program has reaped it: it ignores SIGCHLD or waits for all.
+        A program that ignores SIGCHLD, or waits for all children, may have reaped it. Raises
+        StateError in that case if the kernel is older than Linux 6.15.
         """
         with self._lock:
             if self._ended is None:
-                self._ended = self._reaped()
-        number = self._ended.si_status
-        return (number, 0) if self._ended.si_code == os.CLD_EXITED else (128 + number, number)
+                self._ended = os.waitstatus_to_exitcode(self._reaped())
+        number = self._ended
+        return (number, 0) if number >= 0 else (128 - number, -number)
 
-    def _reaped(self) -> os.waitid_result:
+    def _reaped(self) -> int:
+        """The wait status, which the kernel keeps as long as the pidfd is open."""
         try:
-            ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
-            usage = os.wait4(self.pid, 0)[2]  # waitid(2) has it, too, but not in Python
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+            _, status, usage = os.wait4(self.pid, 0)  # waitid(2) has both, too, but not in Python
         except ChildProcessError:
+            return self._status_of_reaped()
+        self.cpu_time = usage.ru_utime + usage.ru_stime
+        return status
+
+    def _status_of_reaped(self) -> int:
+        info = bytearray(_INFO.pack(_INFO_EXIT, 0))
+        try:
+            fcntl.ioctl(self.pidfd, _GET_INFO, info)
+            known, status = _INFO.unpack(info)
+        except OSError:
+            known = 0
+        if not known & _INFO_EXIT:
             raise StateError(
                 "was reaped by this program, so that its status is lost",
                 at="process",
                 value=str(self.pid),
                 remedy="wait for single children, and do not ignore SIGCHLD",
-            ) from None
-        self.cpu_time = usage.ru_utime + usage.ru_stime
-        assert ended is not None
-        return ended
+            )
+        return int(status)
 
     def kill(self) -> None:
         """Kill it, if it runs; in a forked child of the program, do nothing."""

@@ -280,5 +280,5 @@ except pycontain.StateError as error:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert "its status is lost" in done.stdout, done
+    assert done.returncode == 0, done
     assert (made.path / "ran").exists()
