@@ -115,7 +115,7 @@ def run_guest(guest: str, options: GuestOptions) -> Report:
 
 def run_program(arguments: Sequence[str], options: GuestOptions) -> Report:
     """
-    Run a static program with this process's standard descriptors.
+    Run a program with this process's standard descriptors.
 
     Raises what program.run_program() raises, and UsageError for an invalid environment.
     """
@@ -126,8 +126,7 @@ def run_program(arguments: Sequence[str], options: GuestOptions) -> Report:
     )
     result = program.run_program(
         arguments, environment(options.environment), world,
-        timeout=options.timeout, engine=options.engine, stats=options.stats,
-        trace=Trace(options.trace) if options.trace else None,
+        timeout=options.timeout, engine=options.engine, stats=options.stats, trace=options.trace,
     )  # fmt: skip
     ending = result.ending
     return Report(

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import _signal  # `signal` without its enums, which cost 3 ms
 import _thread
+import os
 import time
-from os import getpid
 
 from ..errors import KernelError, Timeout, UsageError
+from ..kernel.descriptors import close_owned
 from ._ffi import ffi
 
 TYPE_CHECKING = False
@@ -47,7 +48,7 @@ class Deadline:
         self._seconds = seconds
         self._subject = subject
         self._end = time.monotonic() + seconds if seconds else None
-        self._timer: object = None  # not NULL: the first timer of a process is number 0
+        self._alarm = Alarm()
         self._before: set[int] = set()
         self.mask = bytes(8)
 
@@ -57,32 +58,24 @@ class Deadline:
         self.mask = bits.to_bytes(8, "little")
         if self._seconds:
             try:
-                self._arm(self._seconds)
+                self._alarm.set(self._seconds)
             except BaseException:
                 self.__exit__()
                 raise
         return self
 
-    def _arm(self, seconds: float) -> None:
-        event = ffi.new("struct sigevent *")
-        event.sigev_signo, event.sigev_notify = STOP, _SIGEV_THREAD_ID
-        event.thread_id = _thread.get_native_id()
-        holder = ffi.new("void **")
-        if _lib.timer_create(_CLOCK_MONOTONIC, event, holder) != 0:
-            raise KernelError.of("timer_create", ffi.errno)
-        self._timer = holder[0]
-        whole, part = divmod(int(seconds * 1e9) or 1, 10**9)
-        when = ffi.new("struct itimerspec *", (0, 0, whole, part))
-        if _lib.timer_settime(self._timer, 0, when, ffi.NULL) != 0:
-            raise KernelError.of("timer_settime", ffi.errno)
-
     def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            _lib.timer_delete(self._timer)
-            self._timer = None
+        self._alarm.close()
         drain()
         if STOP not in self._before:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [STOP])
+
+    def forked(self) -> None:
+        """In a forked process, where the same deadline holds; timers are not inherited."""
+        self._alarm = Alarm()
+        left = self.left()
+        if left is not None:
+            self._alarm.set(max(left, 1e-3))
 
     def left(self) -> float | None:
         """Seconds until the deadline, at least 0; None without one."""
@@ -121,4 +114,57 @@ def drain() -> None:
 
 def kick(thread: int) -> None:
     """End the KVM_RUN of another thread, by its native id; no error if it has exited."""
-    _lib.tgkill(getpid(), thread, STOP)  # pthread_kill(3) is undefined for a thread that ended
+    _lib.tgkill(os.getpid(), thread, STOP)  # pthread_kill(3) is undefined for a thread that ended
+
+
+class Bell:
+    """A descriptor that is readable while STOP is pending for the thread that polls it."""
+
+    def __init__(self) -> None:
+        self.fd = -1
+
+    def open(self) -> int:
+        """The descriptor, made when a program waits for the first time."""
+        if self.fd < 0:
+            mask = ffi.new("uint64_t *", 1 << STOP - 1)
+            self.fd = _lib.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK)
+            if self.fd < 0:
+                raise KernelError.of("signalfd", ffi.errno)
+        return self.fd
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        close_owned(self, "fd")
+
+
+class Alarm:
+    """A kernel timer that sends STOP to the thread that sets it; it is not inherited by fork."""
+
+    def __init__(self) -> None:
+        self._timer: object = None  # not NULL: the first timer of a process is number 0
+        self._owner = 0
+
+    def set(self, seconds: float) -> None:
+        """Send STOP after so many seconds, and not at the time set before; 0 for never."""
+        thread = _thread.get_native_id()
+        if self._owner != thread:
+            self._timer, self._owner = _create_timer(thread), thread
+        whole, part = divmod(int(seconds * 1e9) or int(seconds > 0), 10**9)
+        when = ffi.new("struct itimerspec *", (0, 0, whole, part))
+        if _lib.timer_settime(self._timer, 0, when, ffi.NULL) != 0:
+            raise KernelError.of("timer_settime", ffi.errno)
+
+    def close(self) -> None:
+        """Delete the timer."""
+        if self._owner == _thread.get_native_id():
+            _lib.timer_delete(self._timer)
+            self._owner = 0
+
+
+def _create_timer(thread: int) -> object:
+    event = ffi.new("struct sigevent *")
+    event.sigev_signo, event.sigev_notify, event.thread_id = STOP, _SIGEV_THREAD_ID, thread
+    holder = ffi.new("void **")
+    if _lib.timer_create(_CLOCK_MONOTONIC, event, holder) != 0:
+        raise KernelError.of("timer_create", ffi.errno)
+    return holder[0]

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 LIBC = """
 int ioctl(int fd, unsigned long request, void *argument);                      /* ioctl(2) */
+long syscall(long number, long a, long b, long c, long d, long e, long f);   /* syscall(2) */
+void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset);
+int signalfd(int fd, const void *mask, int flags);                         /* signalfd(2) */
 int timer_create(int clock, struct sigevent *event, void **timer);       /* timer_create(2) */
 int timer_settime(void *timer, int flags, const struct itimerspec *new_value, void *old_value);
 int timer_delete(void *timer);
@@ -85,6 +88,7 @@ struct kvm_cpuid_entry2 {
 struct kvm_cpuid2 { uint32_t nent, padding; struct kvm_cpuid_entry2 entries[]; };
 struct kvm_msr_entry { uint32_t index, reserved; uint64_t data; };
 struct kvm_msrs { uint32_t nmsrs, pad; struct kvm_msr_entry entries[]; };
+struct kvm_xsave { uint32_t region[1024]; };
 struct kvm_xcr { uint32_t xcr, reserved; uint64_t value; };
 struct kvm_xcrs { uint32_t nr_xcrs, flags; struct kvm_xcr xcrs[16]; uint64_t padding[16]; };
 """

@@ -28,6 +28,8 @@ _lib = ffi.dlopen(None)
 _ioctl = _lib.ioctl
 _KVM_RUN = abi.IOCTL["KVM_RUN"]
 _MAX_CPUID_ENTRIES = 256
+# FCW, and MXCSR with all exceptions masked: Intel SDM volume 1, 13.6
+_INITIAL_STATE = b"\x7f\x03" + bytes(22) + b"\x80\x1f\0\0" + bytes(484 + 64)
 
 _OPEN_REMEDIES = {
     errno.ENOENT: "load the kvm modules, or use --engine emulate",
@@ -260,6 +262,19 @@ class Vcpu(_Descriptor):
         """Which extended states (x87, SSE, AVX...) the guest may use."""
         xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1, "xcrs": [{"xcr": 0, "value": value}]})
         ioctl(self.fd, "KVM_SET_XCRS", xcrs, f"{value:#x}")
+
+    def xsave(self) -> bytes:
+        """The extended state in the format of XSAVE: struct kvm_xsave."""
+        return bytes(ffi.buffer(self._get("KVM_GET_XSAVE", "struct kvm_xsave *")))
+
+    def set_xsave(self, state: bytes) -> None:
+        """Restore it; b"" is the state of a processor after FNINIT. Raises ValueError."""
+        block = ffi.new("struct kvm_xsave *")
+        ffi.memmove(block, state or _INITIAL_STATE, len(state or _INITIAL_STATE))
+        try:
+            ioctl(self.fd, "KVM_SET_XSAVE", block)
+        except KernelError as error:
+            raise ValueError(str(error)) from None
 
     def set_signal_mask(self, blocked: bytes) -> None:
         """

@@ -1,4 +1,4 @@
-"""64-bit static programs: what is loaded where (System V ABI, chapters 4 and 5)."""
+"""64-bit programs: what is loaded where (System V ABI, chapters 4 and 5)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Program(Record):
 
     machine   "x86_64" or "aarch64"
     headers   the address of the program headers, and how many there are
+    loader    the path of the program that loads it, PT_INTERP; "" for a static program
     """
 
     machine: str
@@ -38,30 +39,29 @@ class Program(Record):
     headers: int
     header_count: int
     segments: tuple[Segment, ...]
+    loader: str = ""
 
 
-def read(fd: int, name: str) -> Program:
+def read(fd: int, name: str, base: int = _PIE_BASE) -> Program:
     """
-    Read and check the headers of an open file.
+    Read and check the headers of an open file, which is loaded at base if it can be anywhere.
 
-    Raises GuestError, which names the file, for anything that is not a static program.
+    Raises GuestError, which names the file, for anything that is not a program.
     """
     try:
-        return _read(fd)
+        return _read(fd, base)
     except GuestError as error:
         error.fault.at = name
         raise
 
 
-def _read(fd: int) -> Program:
+def _read(fd: int, base: int) -> Program:
     size = os.fstat(fd).st_size
     header = _checked(os.pread(fd, elf.HEADER_SIZE, 0))
     if header.table + header.count * header.row > size:
         raise GuestError("is truncated: its program headers are beyond its end")
     found = elf.read_segments(fd, header)
-    if any(segment.kind == elf.PT_INTERP for segment in found):
-        raise GuestError("is dynamically linked", remedy="build it with -static")
-    base = _PIE_BASE if header.kind == elf.ET_DYN else 0
+    base = base if header.kind == elf.ET_DYN else 0
     loaded = [s for s in found if s.kind == elf.PT_LOAD and s.memory_size]
     segments = [_segment(segment, base, size) for segment in loaded]
     _check_layout(segments, base + header.entry)
@@ -71,6 +71,7 @@ def _read(fd: int) -> Program:
         headers=_headers_address(found, base, header.table),
         header_count=header.count,
         segments=tuple(segments),
+        loader=elf.interpreter(fd, header),
     )
 
 

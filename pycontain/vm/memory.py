@@ -10,6 +10,7 @@ from ._ffi import ffi
 
 PAGE = 4096
 _lib = ffi.dlopen(None)
+_SHARED, _PRIVATE, _FIXED, _ANONYMOUS = 0x1, 0x2, 0x10, 0x20  # MAP_*, mmap(2)
 _NORESERVE = 0x4000  # MAP_NORESERVE: the host provides pages when the guest touches them
 
 
@@ -109,6 +110,28 @@ class Memory:
         for protection in (0, mmap.PROT_READ | mmap.PROT_WRITE):
             if _lib.mprotect(ffi.cast("void *", self.host + address), length, protection) != 0:
                 raise _refused("mprotect", ffi.errno)
+
+    def share(self, address: int, length: int, file: int) -> None:
+        """
+        Put the first length bytes of an open file at an address; forked processes share them.
+
+        Nobody may truncate the file: an access beyond its end would kill this process. Raises
+        OSError.
+        """
+        self._remap(address, length, _SHARED, file)
+
+    def renew(self, address: int, length: int) -> None:
+        """Undo share(): private pages again, which read as zero. Raises GuestError if refused."""
+        try:
+            self._remap(address, length, _PRIVATE | _ANONYMOUS | _NORESERVE, -1)
+        except OSError as error:
+            raise _refused("mmap", error.errno or 0) from None
+
+    def _remap(self, address: int, length: int, flags: int, file: int) -> None:
+        where = ffi.cast("void *", self.host + address)
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        if _lib.mmap(where, length, protection, flags | _FIXED, file, 0) != where:
+            raise OSError(ffi.errno, "")
 
 
 def _refused(call: str, number: int) -> GuestError:

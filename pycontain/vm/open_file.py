@@ -28,13 +28,25 @@ class OpenFile:
     path    where it is in the view, for calls relative to it
     flags   those of open(2)
     number  its inode number, if the program is not shown the host's status; otherwise 0
+    never_blocks  whether the descriptor of this process has O_NONBLOCK
+    clock   of a timer, timerfd_create(2)
     """
 
-    __slots__ = ("fd", "flags", "made", "number", "path", "regular", "users")
+    __slots__ = (
+        "clock",
+        "fd",
+        "flags",
+        "made",
+        "never_blocks",
+        "number",
+        "path",
+        "regular",
+        "users",
+    )
 
     def __init__(
         self, fd: int, path: bytes = b"", flags: int = 0, *, regular: bool = False,
-        number: int = 0, made: Made | None = None,
+        number: int = 0, made: Made | None = None, never_blocks: bool = False,
     ) -> None:  # fmt: skip
         self.fd = fd
         self.path = path
@@ -43,10 +55,18 @@ class OpenFile:
         self.number = number
         self.made = made
         self.users = 0
+        self.never_blocks = never_blocks
+        self.clock: int | None = None
 
     def status(self) -> os.stat_result:
         """What fstat(2) shows."""
         return self.made.info if self.made else status(self.fd, self.number)
+
+    def release(self) -> None:
+        """Nothing refers to it any more."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def is_for(self, mode: int) -> bool:
         """Whether it was opened for this, O_RDONLY or O_WRONLY."""
@@ -73,15 +93,19 @@ class Made:
 
 
 class Output(Made):
-    """What is written goes to a function."""
+    """
+    What is written goes to a function.
+
+    sink  the function
+    """
 
     def __init__(self, sink: Sink, number: int) -> None:
         super().__init__(made_status(stat.S_IFIFO | 0o600, 0, number))
-        self._sink = sink
+        self.sink = sink
 
     def write(self, pieces: Sequence[memoryview]) -> int:
         for piece in pieces:
-            self._sink(piece)
+            self.sink(piece)
         return sum(map(len, pieces))
 
 
@@ -94,16 +118,16 @@ class Device(Made):
 
     def __init__(self, info: os.stat_result, source: Callable[[int], bytes] | None, *, full: bool):
         super().__init__(info)
-        self._source = source
+        self.source = source
         self._full = full
 
     def read(self, pieces: Sequence[memoryview]) -> int:
-        if self._source is None:
+        if self.source is None:
             return 0
         for piece in pieces:
             for start in range(0, len(piece), _CHUNK):
                 part = piece[start : start + _CHUNK]
-                part[:] = self._source(len(part))
+                part[:] = self.source(len(part))
         return sum(map(len, pieces))
 
     def write(self, pieces: Sequence[memoryview]) -> int:

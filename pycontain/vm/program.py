@@ -1,48 +1,38 @@
-"""Runs a static ELF program in a virtual machine: address space, stack, personality, engine."""
+"""Runs a Linux program in a virtual machine: memory, processor, files."""
 
 from __future__ import annotations
 
 import os
-import struct
 
-from ..errors import GuestError, UsageError
+from ..errors import GuestError, KernelError, ProgramError, UsageError
 from ..lean.record import Record
 from . import loader
 from .deadline import Deadline
-from .frames import Frames, OutOfFrames, pages
-from .linux.ending import ProgramEnding
+from .frames import Frames, OutOfFrames
+from .linux import execute, family
 from .linux.files import Files
-from .linux.linux import Linux
-from .memory import PAGE, Memory
+from .linux.pids import Pids
+from .linux.task import Process, Task
+from .memory import Memory
 from .owned import Owned
-from .paging import READ, WRITE
-from .space import HIGHEST, LOWEST, MapError, Space
+from .serve import Serve
+from .space import LOWEST, MapError, Space
+from .strace import Strace
 from .trace import Stats, clock
 from .view import View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from .cpu import Cpu
     from .devices.serial import Sink
-    from .program_kvm import KvmProgram
-    from .program_unicorn import UnicornProgram
-    from .trace import Trace
+    from .linux.ending import ProgramEnding
     from .view import Volume
-
-    Runner = KvmProgram | UnicornProgram
 
 MIB = 1 << 20
 MEMORY = 256 * MIB
-_STACK = 8 * MIB
 _ARGUMENTS_MAX = 128 << 10
-
-# the auxiliary vector: getauxval(3)
-_AT_PHDR, _AT_PHENT, _AT_PHNUM, _AT_PAGESZ, _AT_ENTRY = 3, 4, 5, 6, 9
-_AT_UID, _AT_EUID, _AT_GID, _AT_EGID, _AT_HWCAP, _AT_CLKTCK = 11, 12, 13, 14, 16, 17
-_AT_SECURE, _AT_RANDOM, _AT_EXECFN = 23, 25, 31
-_HWCAP = {"x86_64": 0, "aarch64": 3}  # aarch64: floating point and SIMD; x86 uses CPUID
-_PROGRAM_HEADER_SIZE = 56
 
 
 class World(Record):
@@ -87,117 +77,114 @@ def run_program(
     *,
     timeout: float | None = None,
     engine: str = "kvm",
-    trace: Trace | None = None,
+    trace: Callable[[str], object] | None = None,
     stats: Stats | None = None,
 ) -> ProgramResult:
     """
-    Run a static ELF program; arguments[0] is its path in the root or a volume, or on this host.
+    Run a Linux program; arguments[0] is its path in the root or a volume, or on this host.
 
-    A program that is killed by a signal is a result, not an error.
+    A program that is killed by a signal is a result, not an error. Processes that it leaves behind
+    are killed. trace gets a line for each system call.
 
     Raises GuestError for a file that cannot be run or insufficient memory, Timeout after `timeout`
     seconds, UsageError for invalid arguments, HostError for what the host does not provide.
     """
     if not arguments:
         raise UsageError("is missing", at="program")
+    if sum(len(os.fsencode(text)) + 1 for text in (*arguments, *environment)) > _ARGUMENTS_MAX:
+        raise UsageError("are longer than 128 KiB in total", at="arguments and environment")
     world = world or World()
     began = clock()
     stats = stats or Stats()
     with Deadline(timeout, "the program") as deadline, Owned() as owned:
-        view = owned.keep(View(world.root, world.volumes))
-        file = owned.keep_fd(view.open_program(arguments[0], world.cwd))
-        program = loader.read(file, arguments[0])
-        memory = owned.keep(Memory(world.memory))
-        frames = Frames(LOWEST, memory.size)
+        task = _prepare(arguments, world, deadline, engine, owned, traced=bool(trace))
+        _start(task, arguments, environment, world)
+        process = task.process
         try:
-            runner = owned.keep(_runner(engine, program.machine, memory, frames))
-            space = Space(memory, frames, runner.tables)
-            heap = _load(space, file, program)
-            stack = _build_stack(space, program, arguments, environment)
-            files = Files(program.machine, space, deadline, view, os.fsencode(world.cwd))
-            owned.defer(files.close_all)
-            if not trace:  # a trace shows every read
-                files.window = runner.window(frames)
-        except (OutOfFrames, MapError):
-            raise GuestError(
-                "is too small for the program", at="memory", value=f"{world.memory // MIB} MiB",
-                remedy="raise --mem",
-            ) from None  # fmt: skip
-        linux = Linux(program.machine, space, files, deadline, heap, runner.set_thread_pointer)
-        for stream in (world.stdin, world.stdout, world.stderr):
-            files.add_stream(stream)
-        runner.start(program.entry, stack)
-        runner.run(linux, deadline, stats, trace)
-    assert linux.ending
+            Serve(task, stats, Strace(trace) if trace else None).run()
+        finally:
+            family.end_all(process)
+            process.files.close_all()
+        process.files.finish_pumps()
+    assert process.ending
     return ProgramResult(
-        engine=engine, ending=linux.ending, unserved=linux.unserved,
+        engine=engine, ending=process.ending, unserved=process.unserved,
         seconds=clock() - began, stats=stats,
     )  # fmt: skip
 
 
-def _runner(engine: str, machine: str, memory: Memory, frames: Frames) -> Runner:
+def _prepare(
+    arguments: Sequence[str], world: World, deadline: Deadline, engine: str, owned: Owned,
+    *, traced: bool,
+) -> Task:  # fmt: skip
+    """Everything that the program needs, before it is loaded."""
+    view = owned.keep(View(world.root, world.volumes))
+    file = owned.keep_fd(view.open_program(arguments[0], world.cwd))
+    machine = _machine(file, arguments[0])
+    memory = owned.keep(Memory(world.memory))
+    frames = Frames(LOWEST, memory.size)
+    files = Files(os.fsencode(world.cwd))
+    owned.defer(files.close_all)
+    try:
+        cpu = owned.keep(_cpu(engine, machine, memory, frames, deadline))
+        if not traced:  # a trace shows every read
+            files.window = cpu.window()
+    except (OutOfFrames, MapError):
+        raise _too_small(world) from None
+    pids = owned.keep(Pids())
+    process = Process(machine, Space(memory, frames, cpu.tables), files, view, pids, deadline)
+    process.memory = world.memory
+    owned.defer(process.bell.close)
+    owned.defer(process.timers.close)
+    for stream in (world.stdin, world.stdout, world.stderr):
+        files.add_stream(stream)
+    return Task(process, cpu)
+
+
+def _too_small(world: World) -> GuestError:
+    return GuestError(
+        "is too small for the program", at="memory", value=f"{world.memory // MIB} MiB",
+        remedy="raise --mem",
+    )  # fmt: skip
+
+
+def _machine(file: int, name: str) -> str:
+    """What the first program is for; a script's interpreter is for this host."""
+    return os.uname().machine if os.pread(file, 2, 0) == b"#!" else loader.read(file, name).machine
+
+
+def _start(task: Task, arguments: Sequence[str], environment: Sequence[str], world: World) -> None:
+    """Load the first program. Raises GuestError, ProgramError."""
+    name = os.fsencode(arguments[0])
+    where = name if name.startswith(b"/") else task.files.cwd + b"/" + name
+    texts = tuple(map(os.fsencode, arguments))
+    try:
+        image = execute.look(task, where, texts)
+    except (OSError, KernelError) as error:
+        raise ProgramError(
+            f"cannot start: {os.strerror(error.errno or 0).lower()}", at=arguments[0],
+            errno=error.errno or 0,
+        ) from None  # fmt: skip
+    try:
+        execute.begin(task, image, tuple(map(os.fsencode, environment)), name)
+    except MapError:
+        raise _too_small(world) from None
+    finally:
+        image.close()
+
+
+def _cpu(engine: str, machine: str, memory: Memory, frames: Frames, deadline: Deadline) -> Cpu:
     if engine == "kvm":
         if machine != os.uname().machine:
             raise GuestError(
                 f"the program is for {machine}, but KVM runs only {os.uname().machine}",
                 remedy="use --engine emulate",
             )  # fmt: skip
-        from .program_kvm import KvmProgram
+        from .cpu_kvm import KvmCpu
 
-        return KvmProgram(memory, frames)
+        return KvmCpu(memory, frames, deadline)
     if engine == "emulate":
-        from .program_unicorn import UnicornProgram
+        from .cpu_unicorn import UnicornCpu
 
-        return UnicornProgram(memory, machine)
+        return UnicornCpu(memory, machine, deadline)
     raise UsageError("is not kvm or emulate", at="engine", value=engine)
-
-
-def _load(space: Space, file: int, program: loader.Program) -> int:
-    """Map the segments; the address where the heap may start."""
-    heap = 0
-    for segment in program.segments:
-        start = segment.address // PAGE * PAGE
-        length = pages(segment.address + segment.span - start)
-        space.map(start, length, READ | WRITE, fixed=True)
-        os.preadv(file, space.slices(segment.address, segment.size, WRITE), segment.offset)
-        space.protect(start, length, segment.prot)
-        heap = max(heap, start + length)
-    return heap
-
-
-def _build_stack(
-    space: Space, program: loader.Program, arguments: Sequence[str], environment: Sequence[str]
-) -> int:
-    """Arguments, environment and auxiliary vector; the stack pointer (System V ABI, 3.4.1)."""
-    top = HIGHEST - PAGE
-    space.map(top - _STACK, _STACK, READ | WRITE, fixed=True)
-    texts = [os.fsencode(text) + b"\0" for text in (*arguments, *environment)]
-    strings = b"".join(texts)
-    if len(strings) > _ARGUMENTS_MAX:
-        raise UsageError("are longer than 128 KiB in total", at="arguments and environment")
-    at = top - len(strings) - 16
-    pointers = [at + 16 + sum(map(len, texts[:number])) for number in range(len(texts))]
-    vector = _auxiliary(program, random=at, name=pointers[0])
-    words = [
-        len(arguments),
-        *pointers[: len(arguments)],
-        0,
-        *pointers[len(arguments) :],
-        0,
-        *vector,
-    ]
-    stack = (at - 8 * len(words)) // 16 * 16
-    space.write(stack, struct.pack(f"<{len(words)}Q", *words))
-    space.write(at, os.urandom(16) + strings)
-    return stack
-
-
-def _auxiliary(program: loader.Program, random: int, name: int) -> list[int]:
-    pairs = {
-        _AT_PHDR: program.headers, _AT_PHENT: _PROGRAM_HEADER_SIZE,
-        _AT_PHNUM: program.header_count, _AT_PAGESZ: PAGE, _AT_ENTRY: program.entry,
-        _AT_UID: 0, _AT_EUID: 0, _AT_GID: 0, _AT_EGID: 0,  # as getuid() of linux/process.py
-        _AT_HWCAP: _HWCAP[program.machine], _AT_CLKTCK: 100, _AT_SECURE: 0,
-        _AT_RANDOM: random, _AT_EXECFN: name,
-    }  # fmt: skip
-    return [*(word for pair in pairs.items() for word in pair), 0, 0]

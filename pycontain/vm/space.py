@@ -57,26 +57,30 @@ class Area:
     """
     Pages from start to end with the same permissions, on frames from frame on.
 
-    frame is None for pages without frames, which have no permission.
+    frame is None for pages without frames, which have no permission. shared pages are those of
+    forked processes too.
     """
 
-    __slots__ = ("end", "frame", "prot", "start")
+    __slots__ = ("end", "frame", "prot", "shared", "start")
 
-    def __init__(self, start: int, end: int, prot: int, frame: int | None) -> None:
+    def __init__(
+        self, start: int, end: int, prot: int, frame: int | None, *, shared: bool = False
+    ) -> None:
         self.start = start
         self.end = end
         self.prot = prot
         self.frame = frame
+        self.shared = shared
 
     def part(self, start: int, end: int) -> Area:
         """A copy of what is between two addresses."""
         low, high = max(start, self.start), min(end, self.end)
         frame = None if self.frame is None else self.frame + low - self.start
-        return Area(low, high, self.prot, frame)
+        return Area(low, high, self.prot, frame, shared=self.shared)
 
     def continues(self, before: Area) -> bool:
         """Whether this is the same mapping as the one right below it."""
-        if before.end != self.start or before.prot != self.prot:
+        if before.end != self.start or before.prot != self.prot or before.shared != self.shared:
             return False
         if before.frame is None or self.frame is None:
             return before.frame is self.frame
@@ -101,12 +105,14 @@ class Space:
     # --- mapping -------------------------------------------------------------------------------
 
     def map(
-        self, address: int, length: int, prot: int, *, fixed: bool = False, fill: Fill | None = None
-    ) -> int:
+        self, address: int, length: int, prot: int, *, fixed: bool = False,
+        fill: Fill | None = None, share: int | None = None,
+    ) -> int:  # fmt: skip
         """
         Map pages: exactly at address when fixed, else there if it is free, or anywhere.
 
-        They are zero, or what fill writes into them before they replace anything.
+        They are zero, or what fill writes into them before they replace anything; or they are those
+        of the open file share, which nobody may truncate.
 
         Raises MapError: EINVAL, ENOMEM, or EACCES for pages both writable and executable; and what
         fill raises. The space is then as it was.
@@ -122,11 +128,12 @@ class Space:
         end = address + length
         old = self._inside(address, end)
         # zeroed where they are, if possible: there need not be room for the old and the new
-        kept = [] if fill or not prot else [area for area in old if area.frame is not None]
+        fresh = fill or share is not None or not prot
+        kept = [] if fresh else [area for area in old if area.frame is not None]
         new = _tiles(address, end, prot, kept)
         self._check_room(address, end, len(new))
-        if prot or fill:
-            self._back(new, fill)
+        if prot or fill or share is not None:
+            self._back(new, fill, share)
         for area in old:
             self._hide(area)
             (self._empty if kept else self._give)(area)
@@ -168,13 +175,113 @@ class Space:
         old = self._inside(address, end)
         if sum(area.end - area.start for area in old) != length:
             raise MapError(errno.ENOMEM)
-        new = [Area(area.start, area.end, prot, area.frame) for area in old]
+        new = [Area(a.start, a.end, prot, a.frame, shared=a.shared) for a in old]
         self._check_room(address, end, len(new))
         if prot:
             self._back(new)
         for before, after in zip(old, new, strict=True):
             self._change(before, after)
         self._replace(address, end, new)
+
+    def move(self, old: int, old_length: int, length: int, *, to: int | None = None) -> int:
+        """
+        Move pages with their contents to free addresses, or to address `to`, and make them more or
+        fewer; returns where they are. The frames stay.
+
+        Raises MapError: EINVAL, EFAULT for a hole, ENOMEM; then nothing has changed.
+        """
+        old_length, length = pages(old_length), pages(length)
+        if to is not None and (to % PAGE or (to < old + old_length and old < to + length)):
+            raise MapError(errno.EINVAL)
+        found = self._whole(old, old_length)
+        stop = old + min(old_length, length)
+        kept = [area.part(old, stop) for area in found if area.start < stop]
+        if to is None:
+            start = self._gap(0, length)
+        else:
+            _check_range(to, length)
+            start = to
+        self._check_room(start, start + length, len(kept) + 2)
+        if to is not None and not self.is_free(start, length):
+            self.unmap(start, length)
+        rest = length - old_length
+        if rest > 0:
+            self.map(start + old_length, rest, found[-1].prot, fixed=True)
+        self._reserve(start, length)
+        for area in kept:
+            self._hide(area)
+            if area.prot and area.frame is not None:
+                self._memory.forget(area.frame, area.end - area.start)
+        self._replace(old, stop, [])
+        if length < old_length:
+            self.unmap(old + length, old_length - length)
+        moved = [
+            Area(a.start - old + start, a.end - old + start, a.prot, a.frame, shared=a.shared)
+            for a in kept
+        ]
+        for area in moved:
+            self._show(area)
+        self._replace(start, start + stop - old, moved)
+        return start
+
+    def grow(self, address: int, length: int, more: int) -> bool:
+        """Add pages after a range that is mapped whole, if they are free. Raises MapError."""
+        last = self._whole(address, length)[-1]
+        end = address + pages(length)
+        if last.shared or not self.is_free(end, more):
+            return False
+        self.map(end, more, last.prot, fixed=True)
+        return True
+
+    def _whole(self, address: int, length: int) -> list[Area]:
+        """The areas of a range without holes. Raises MapError with EFAULT."""
+        found = self._inside(address, address + pages(length))
+        if not found or not self.is_mapped(address, length):
+            raise MapError(errno.EFAULT)
+        return found
+
+    def _reserve(self, address: int, length: int) -> None:
+        try:
+            self._tables.reserve(address, length)
+        except OutOfFrames:
+            self.unmap(address, length)
+            raise MapError(errno.ENOMEM) from None
+
+    def is_mapped(self, address: int, length: int) -> bool:
+        """Whether a range has no hole."""
+        found = self._inside(address, address + pages(length))
+        return sum(area.end - area.start for area in found) == pages(length)
+
+    def clear(self) -> None:
+        """Unmap everything, for execve(2)."""
+        for area in self._areas:
+            self._hide(area)
+            self._give(area)
+        self._areas.clear()
+        self._starts.clear()
+
+    def drop(self, address: int, length: int) -> None:
+        """madvise(2), MADV_DONTNEED: pages read as zero again. Raises MapError with ENOMEM."""
+        length = pages(length)
+        for area in self._inside(address, address + length):
+            if not area.shared:
+                self._empty(area)
+        if self.is_free(address, length) and length:
+            raise MapError(errno.ENOMEM)
+
+    def free(self) -> int:
+        """Bytes of memory that nothing uses."""
+        return self._frames.free
+
+    def room(self, address: int) -> int:
+        """How many bytes are mapped from an address on, without a hole or a change."""
+        number = bisect_right(self._starts, address) - 1
+        area = self._areas[number] if number >= 0 else None
+        return max(0, area.end - address) if area else 0
+
+    def areas(self) -> list[Area]:
+        """What is mapped, in order."""
+        return list(self._areas)
 
     def is_free(self, address: int, length: int) -> bool:
         """Whether nothing is mapped in a range that a program may use."""
@@ -207,12 +314,12 @@ class Space:
         if count > len(inside) and len(self._areas) - len(inside) + count > _AREAS_MAX:
             raise MapError(errno.ENOMEM)
 
-    def _back(self, areas: list[Area], fill: Fill | None = None) -> None:
+    def _back(self, areas: list[Area], fill: Fill | None = None, share: int | None = None) -> None:
         """
         Give frames to those of adjacent areas that have none, and tables to all.
 
-        fill is for a single area. Raises MapError with ENOMEM, or what fill raises; then no frame
-        was taken.
+        fill and share are for a single area. Raises MapError with ENOMEM, or what fill raises; then
+        no frame was taken.
         """
         bare = [area for area in areas if area.frame is None]
         try:
@@ -220,6 +327,9 @@ class Space:
                 area.frame = frame = self._frames.take(area.end - area.start)
                 if fill:
                     fill(self._memory.slice(frame, area.end - area.start))
+                if share is not None:
+                    self._memory.share(frame, area.end - area.start, share)
+                    area.shared = True
             self._tables.reserve(areas[0].start, areas[-1].end - areas[0].start)
         except BaseException as error:
             for area in bare:
@@ -232,7 +342,11 @@ class Space:
 
     def _empty(self, area: Area) -> None:
         """Zero the frames of an area; KVM drops its translations of them."""
-        if area.frame is not None:
+        if area.frame is None:
+            return
+        if area.shared:
+            self._memory.renew(area.frame, area.end - area.start)
+        else:
             self._memory.discard(area.frame, area.end - area.start)
 
     def _give(self, area: Area) -> None:
@@ -310,6 +424,18 @@ class Space:
             address = stop
             number += 1
         return pieces
+
+    def host(self, address: int, length: int, need: int = READ) -> int:
+        """
+        The address in this process of the program's bytes, which must be in one piece.
+
+        Raises BadAddress, also for bytes in several pieces: slices() has them.
+        """
+        number = bisect_right(self._starts, address) - 1
+        area = self._areas[number] if number >= 0 else None
+        if area is None or address + length > area.end or area.frame is None or need & ~area.prot:
+            raise BadAddress
+        return self._memory.host + area.frame + address - area.start
 
     def read(self, address: int, length: int) -> bytes:
         """A copy of the program's bytes. Raises BadAddress."""

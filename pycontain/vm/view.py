@@ -79,14 +79,16 @@ class Found:
     number    its inode number, if the program is not shown the host's; otherwise 0
     writable  whether it can be written, or a file be created in it
     names     what the folder contains
+    place     what identifies the volume it is in
     """
 
-    __slots__ = ("fd", "info", "names", "number", "writable")
+    __slots__ = ("fd", "info", "names", "number", "place", "writable")
 
     def __init__(
         self, fd: int, info: os.stat_result, number: int, *, writable: bool = False,
-        names: Sequence[bytes] = (),
+        names: Sequence[bytes] = (), place: object = None,
     ) -> None:  # fmt: skip
+        self.place = place
         self.fd = fd
         self.info = info
         self.number = number
@@ -122,6 +124,20 @@ class Found:
         """The descriptor, which the caller closes from now on."""
         fd, self.fd = self.fd, -1
         return fd
+
+
+class _Entry:
+    """A directory and a name in it; a context manager that closes the directory."""
+
+    def __init__(self, folder: Found, name: bytes) -> None:
+        self.folder = folder
+        self.name = name
+
+    def __enter__(self) -> tuple[Found, bytes]:
+        return self.folder, self.name
+
+    def __exit__(self, *_: object) -> None:
+        close_owned(self.folder, "fd")
 
 
 class View:
@@ -229,7 +245,7 @@ class View:
         except BaseException:
             os.close(fd)
             raise
-        return Found(fd, info, place.number, writable=place.writable)
+        return Found(fd, info, place.number, writable=place.writable, place=place)
 
     def _place(self, path: bytes) -> tuple[_Place | None, bytes]:
         """The innermost place that contains a path, and the rest of the path."""
@@ -257,14 +273,29 @@ class View:
         It never runs with the rights of its owner, who is the monitor's user. Raises OSError or
         KernelError, with EEXIST for a link that leads nowhere.
         """
-        above, _, name = path.rpartition(b"/")
-        with self.find(above + b"/") as folder:
-            if not folder.writable:
-                raise OSError(errno.EROFS, "")
-            if name in (b"", b".", b".."):
-                raise OSError(errno.EISDIR, "")
+        with self.folder_of(path, errno.EISDIR) as (folder, name):
             flags |= os.O_CREAT | os.O_EXCL | _OPENED
             return openat2(folder.fd, name, flags, _RULES, mode & 0o777)
+
+    def folder_of(self, path: bytes, no_name: int) -> _Entry:
+        """
+        The directory of a name that is to be made, removed or changed, and that name; use `with`.
+
+        Raises OSError or KernelError: EROFS, EBUSY for a volume, no_name for "." and "..".
+        """
+        above, _, name = path.rstrip(b"/").rpartition(b"/")
+        if name in (b"", b".", b".."):
+            raise OSError(no_name, "")
+        folder = self.find(above + b"/")
+        try:
+            if not folder.writable:
+                raise OSError(errno.EROFS, "")
+            if len(self._places) > 1 and _normal(path) in self._places:
+                raise OSError(errno.EBUSY, "")
+        except BaseException:
+            close_owned(folder, "fd")
+            raise
+        return _Entry(folder, name)
 
     # --- the program ---------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontain.vm import program_kvm, ring3
+from pycontain.vm import cpu_kvm, ring3
 from pycontain.vm.guests import GUESTS
 from tests.vm.conftest import GUESTS as FOLDER
 from tests.vm.programs import compile_c
@@ -71,11 +71,11 @@ asm(".globl _start\n"
 """
 
 
-class WithBitmap(program_kvm.KvmProgram):
+class WithBitmap(cpu_kvm.KvmCpu):
     """QEMU's emulation looks into the I/O bitmap only of a task state segment that is not busy."""
 
-    def _enter_ring_3(self, rip, rsp):
-        arrived = super()._enter_ring_3(rip, rsp)
+    def _enter_ring_3(self, registers):
+        arrived = super()._enter_ring_3(registers)
         sregs = self._vcpu.sregs()
         sregs.tr.type = 9
         self._vcpu.set_sregs(sregs)
@@ -87,15 +87,15 @@ class AsksTheProgram(WithBitmap):
 
     def start(self, entry, stack):
         super().start(entry, stack)
-        self._enter_ring_3(entry, stack)
+        self._enter_ring_3(self._begin)
         self._arrives_in_ring_0 = False
         self._asked = False
 
-    def _system_call(self, linux, regs, trace):
+    def answer(self, result):
         if not self._asked:
             self._arrives_in_ring_0 = self._vcpu.sregs().cs.dpl == 0
             self._asked = True
-        return super()._system_call(linux, regs, trace)
+        super().answer(result)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_no_program_decides_in_which_ring_it_goes_on(pretender, needs_kvm):
 
 @pytest.mark.needs_svm
 def test_a_monitor_that_asks_the_program_lets_it_go_on_in_ring_0(pretender, monkeypatch):
-    monkeypatch.setattr(program_kvm, "KvmProgram", WithBitmap)
+    monkeypatch.setattr(cpu_kvm, "KvmCpu", WithBitmap)
     assert run_program(pretender)[0] == 139
-    monkeypatch.setattr(program_kvm, "KvmProgram", AsksTheProgram)
+    monkeypatch.setattr(cpu_kvm, "KvmCpu", AsksTheProgram)
     assert run_program(pretender)[0] == 66

@@ -78,17 +78,18 @@ def test_input_comes_from_the_descriptor_that_is_given(files, engine):
 
 def test_calls_that_are_not_served_are_counted(files):
     _, _, _, result = run("/bin/busybox", "cat", "/text", root=str(files))
-    assert result.unserved["sendfile"] >= 1
+    assert result.unserved["rseq"] >= 1
     assert result.stats.count["openat"] >= 1
 
 
 def test_a_trace_shows_the_calls(files):
     lines = []
-    from pycontain.vm.trace import Trace
-
-    run("/bin/busybox", "cat", "/text", root=str(files), trace=Trace(lines.append))
-    assert any("write = 14000" in line for line in lines)
-    assert any("openat = 3" in line for line in lines)
+    run("/bin/busybox", "cat", "/text", "/missing", root=str(files), trace=lines.append)
+    assert any(line.startswith("1 sendfile(1, 3, 0, ") and "= 14000 <" in line for line in lines)
+    assert any(line.startswith('1 openat(AT_FDCWD, "/text", 0, 0o0) = 3 <') for line in lines)
+    assert any('"/missing"' in line and " = -1 ENOENT <" in line for line in lines)
+    shown = "write(2, \"cat: can't open '/missing': No s\"..., 54) = 54"
+    assert any(shown in line for line in lines)
 
 
 # --- the root ----------------------------------------------------------------------------------
@@ -121,9 +122,15 @@ def test_a_fifo_and_a_socket_do_not_open(files):
     assert b"Permission denied" in errors
 
 
-def test_proc_which_would_show_the_monitor_does_not_open():
-    status, output, _, _ = run(BUSYBOX, "cat", "/proc/self/maps", root="/")
-    assert (status, output) == (1, b"")
+def test_proc_shows_the_program_and_not_the_monitor():
+    status, output, _, _ = run(BUSYBOX, "cat", "/proc/self/maps", "/proc/self/cmdline", root="/")
+    assert status == 0
+    assert output.count(b"[stack]") == 1
+    assert output.endswith(BUSYBOX.encode() + b"\0cat\0/proc/self/maps\0/proc/self/cmdline\0")
+    assert b"python" not in output
+    host = f"/proc/{os.getpid()}/status"
+    assert os.path.exists(host)
+    assert run(BUSYBOX, "cat", host, root="/")[0] == 1
 
 
 def test_harmless_devices_open():

@@ -9,24 +9,24 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
 from pycontain.errors import GuestError, Timeout
 from pycontain.vm import ring3
+from pycontain.vm.cpu_kvm import KvmCpu
 from pycontain.vm.deadline import Deadline
 from pycontain.vm.devices import ports, virtio
 from pycontain.vm.frames import Frames
-from pycontain.vm.linux.ending import Exit
 from pycontain.vm.machine import Hardware, run_flat
 from pycontain.vm.memory import PAGE, Memory
 from pycontain.vm.paging import EXECUTE, READ, WRITE
 from pycontain.vm.program import MIB
-from pycontain.vm.program_kvm import KvmProgram
 from pycontain.vm.sink import Capture
 from pycontain.vm.space import LOWEST, Space
-from pycontain.vm.trace import Stats, Trace
+from pycontain.vm.trace import Trace
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 OTHERS = (RBX, RBP, *range(8, 16))
@@ -275,12 +275,12 @@ CODE, DATA = 0x40_0000, 0x60_0000
 SYSCALL, FAULT = ring3.SYSCALL_PORT, ring3.FAULT_PORT
 
 
-class Ring0(KvmProgram):
+class Ring0(KvmCpu):
     """Begins in ring 0."""
 
-    def _enter_ring_3(self, rip, rsp):
-        arrived = super()._enter_ring_3(rip, rsp)
-        if rip != ring3.PROBE:
+    def _enter_ring_3(self, registers):
+        arrived = super()._enter_ring_3(registers)
+        if registers["rip"] != ring3.PROBE:
             sregs = self._vcpu.sregs()
             for segment, selector in ((sregs.cs, 8), (sregs.ss, 16), (sregs.ds, 16)):
                 segment.selector, segment.dpl = selector, 0
@@ -291,10 +291,10 @@ class Ring0(KvmProgram):
 class ReadsTheStack(Ring0):
     """The old way: a fault's frame is what is between the stack pointer and the top."""
 
-    def _fault(self, linux, regs):
-        words = [self._memory.load(at, 8) for at in range(regs.rsp, ring3.STACK_TOP, 8)]
-        linux.kill(11, f"at {words[-5]:#x}")
-        return "fault"
+    def _on_fault(self, handler):
+        start = self._regs.rsp
+        words = [self._memory.load(at, 8) for at in range(start, ring3.STACK_TOP, 8)]
+        return bool(words[-5])
 
 
 class Served:
@@ -302,42 +302,47 @@ class Served:
 
     def __init__(self, chance):
         self._chance = chance
-        self._exit = Exit()
+        self.cpu = None
+        self.deadline = None
+        self.ending = None
         self.left = 1000
 
-    @property
-    def ending(self):
-        return self._exit.ending
-
-    def call(self, *registers):
-        assert all(0 <= value < 1 << 64 for value in registers)
+    def call(self):
+        assert all(0 <= value < 1 << 64 for value in self.cpu.call())
         self.left -= 1
+        self.cpu.answer(odd(self._chance) - (1 << 63))
         if not self.left:
-            self._exit.exit(0)
-        return "call", odd(self._chance) - (1 << 63)
+            self.ending = "exit"
+        return bool(self.left)
 
-    def kill(self, signal, fault=""):
-        self._exit.kill(signal, fault)
+    def fault(self, fault):
+        self.ending = fault.sentence()
+        return False
+
+    def kicked(self):
+        self.deadline.check()
+        return True
 
 
-def program(code, kind=Ring0, linux=None):
+def program(code, kind=Ring0, served=None):
     """Run code as a program of this kind; returns its ending."""
     memory = Memory(2 * MIB)
-    runner = None
+    runner, owned = None, ExitStack()
     try:
         frames = Frames(LOWEST, memory.size)
-        runner = kind(memory, frames)
+        served = served or Served(random.Random(len(code)))
+        served.deadline = owned.enter_context(Deadline(LIMIT, "the program"))
+        runner = served.cpu = kind(memory, frames, served.deadline)
         space = Space(memory, frames, runner.tables)
         space.map(CODE, len(code), READ | EXECUTE, fixed=True, fill=lambda view: put(view, code))
         space.map(DATA, 16 * PAGE, READ | WRITE, fixed=True)
-        linux = linux or Served(random.Random(len(code)))
         runner.start(CODE, DATA + 8 * PAGE)
-        with Deadline(LIMIT, "the program") as deadline:
-            runner.run(linux, deadline, Stats())
-        return linux.ending
+        runner.run(served)
+        return served.ending
     finally:
         if runner:
             runner.close()
+        owned.close()
         memory.close()
 
 
@@ -356,10 +361,10 @@ def system_calls(chance):
 
 
 def test_garbage_in_the_registers_of_a_system_call_is_only_passed_on(needs_kvm):
-    linux = Served(random.Random(0))
-    line = ending(lambda: program(system_calls(random.Random(0)), linux=linux))
+    served = Served(random.Random(0))
+    line = ending(lambda: program(system_calls(random.Random(0)), served=served))
     assert "unexpected exit, hlt" in line
-    assert linux.left == 1000 - 120
+    assert served.left == 1000 - 120
 
 
 STACKS = (
@@ -388,4 +393,4 @@ def test_what_entry_s_saved_may_be_forged_too(needs_kvm):
         words = range(ring3.DATA, ring3.DATA + 0x30, 8)
         code = b"".join(store(at, odd(chance)) for at in words) + garbage(chance)
         code += mov(RSP, odd(chance, DATA)) + mov(RCX, odd(chance)) + mov(RAX, ring3.COPY) + JUMP
-        ending(partial(program, code, KvmProgram))
+        ending(partial(program, code, KvmCpu))

@@ -9,12 +9,12 @@ import os
 import pytest
 
 from pycontain.errors import GuestError, KernelError
+from pycontain.vm import cpu_kvm
 from pycontain.vm import program as programs
-from pycontain.vm import program_kvm
 from pycontain.vm import space as spaces
 from pycontain.vm import window as windows
 from pycontain.vm.frames import Frames, OutOfFrames, pages
-from pycontain.vm.linux import linux
+from pycontain.vm.linux import task
 from pycontain.vm.memory import PAGE, Memory
 from pycontain.vm.paging import READ, WRITE, PageTables
 from pycontain.vm.program import MIB
@@ -264,7 +264,7 @@ def test_a_page_that_kvm_cannot_read_is_a_guest_s_error(compile_c, needs_kvm, mo
     monkeypatch.setattr(programs, "Space", Locked)
     with pytest.raises(GuestError, match="^cpu 0 KVM cannot continue: ioctl KVM_RUN: bad address$"):
         run(path)
-    monkeypatch.setattr(program_kvm, "stuck", lambda vcpu, error: error)
+    monkeypatch.setattr(cpu_kvm, "stuck", lambda vcpu, error: error)
     with pytest.raises(KernelError):
         run(path)
 
@@ -337,5 +337,5 @@ def test_calls_by_endless_numbers_do_not_make_the_monitor_grow(compile_c, engine
     assert sum(result.unserved.values()) >= 3000
     assert result.unserved["other calls"] >= 2000
     assert max(len(result.unserved), len(result.stats.count)) < 1100
-    monkeypatch.setattr(linux, "_UNSERVED_MAX", 1 << 32)
+    monkeypatch.setattr(task, "_UNSERVED_MAX", 1 << 32)
     assert len(run(path, engine=engine)[3].stats.count) > 3000

@@ -12,6 +12,7 @@ import errno
 import os
 import tempfile
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -27,7 +28,7 @@ from hypothesis.stateful import (
 from pycontain.vm import space as spaces
 from pycontain.vm import window as windows
 from pycontain.vm.frames import Frames, OutOfFrames, pages
-from pycontain.vm.linux.memory import MemoryCalls
+from pycontain.vm.linux import memory as calls
 from pycontain.vm.memory import PAGE, Memory
 from pycontain.vm.open_file import OpenFile
 from pycontain.vm.paging import EXECUTE, READ, WRITE, PageTables
@@ -70,7 +71,7 @@ class SpaceMachine(RuleBasedStateMachine):
         self.tables = self.make_tables(self.memory, self.frames)
         self.space = self.make_space(self.memory, self.frames, self.tables)
         self.window = Window(self.memory, self.frames, self.tables)
-        self.calls = MemoryCalls(self.space, None, HEAP)
+        self.task = SimpleNamespace(space=self.space, process=SimpleNamespace(heap=HEAP, brk=HEAP))
         self.heap = HEAP
         self.model = {}
         self.file = tempfile.TemporaryFile()
@@ -213,7 +214,7 @@ class SpaceMachine(RuleBasedStateMachine):
     @rule(by=st.integers(-9 * PAGE, 9 * PAGE))
     def grow_the_heap(self, by):
         wanted = max(HEAP, self.heap + by)
-        result = self.calls.brk(wanted)
+        result = calls.brk(self.task, wanted)
         assert result in (wanted, self.heap)
         old, new = pages(self.heap), pages(wanted)
         if result != wanted:

@@ -8,8 +8,9 @@ from hypothesis import Phase
 pytest.importorskip("unicorn")
 
 from pycontain.errors import GuestError
+from pycontain.vm.cpu_unicorn import UnicornCpu
+from pycontain.vm.deadline import Deadline
 from pycontain.vm.memory import PAGE
-from pycontain.vm.program_unicorn import UnicornProgram
 from tests.vm.test_space_model import (
     EXAMPLES,
     HIGHEST,
@@ -26,7 +27,7 @@ class Map:
     """The map of an emulator that runs nothing."""
 
     def __init__(self, memory, frames):
-        self.program = UnicornProgram(memory, "x86_64")
+        self.program = UnicornCpu(memory, "x86_64", Deadline())
         self.reserve, self.map = self.program.tables.reserve, self.program.tables.map
         self.unmap, self.close = self.program.tables.unmap, self.program.close
 

@@ -1,4 +1,4 @@
-"""How a program in the VM ends."""
+"""How a program in the VM ends, and what stops one of its system calls."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ class ProgramEnding(Record):
     signal: int = 0
     fault: str = ""
 
+    def wait_status(self) -> int:
+        """As wait(2) shows it."""
+        return self.signal if self.signal else self.status << 8
 
-class Exit:
-    """What ends a program; ending is None while it runs."""
 
-    def __init__(self) -> None:
-        self.ending: ProgramEnding | None = None
+class Interrupted(Exception):
+    """
+    A signal has to be delivered before this call can go on.
 
-    def exit(self, status: int) -> None:
-        """The program exits."""
-        self.ending = ProgramEnding(status=status & 0xFF)
+    restart  whether SA_RESTART makes it begin again, signal(7)
+    """
 
-    def kill(self, signal: int, fault: str = "") -> None:
-        """The program is ended by a signal."""
-        self.ending = ProgramEnding(status=128 + signal, signal=signal, fault=fault)
+    def __init__(self, *, restart: bool = True) -> None:
+        super().__init__()
+        self.restart = restart

@@ -1,4 +1,4 @@
-"""mmap and related calls: a program's memory. Files are read into it, not shared."""
+"""Calls about memory. Files are read into it, not shared."""
 
 from __future__ import annotations
 
@@ -6,73 +6,132 @@ import errno
 import os
 
 from ..frames import pages
+from ..memory import PAGE
 from ..paging import EXECUTE, READ, WRITE
 from ..space import MapError
 from .layout import signed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..space import Space
-    from .files import Files
+    from .task import Task
 
 _SHARED, _FIXED, _ANONYMOUS, _NOREPLACE = 1, 0x10, 0x20, 0x10_0000
+_PROT = READ | WRITE | EXECUTE
+_MAYMOVE, _MREMAP_FIXED = 1, 2
+_DONTNEED, _FREE = 4, 8
+_ADVICE = {0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21}
 
 
-class MemoryCalls:
-    """heap is the address where brk starts."""
+def mmap(task: Task, address: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
+    space = task.space
+    prot &= _PROT
+    fixed = bool(flags & (_FIXED | _NOREPLACE))
+    if flags & _NOREPLACE and not space.is_free(address, length):
+        raise MapError(errno.EEXIST)
+    if flags & _ANONYMOUS:
+        if flags & _SHARED and length:
+            return _map_shared(task, address, length, prot, fixed)
+        return space.map(address, length, prot, fixed=fixed)
+    file = task.files.use(fd, os.O_RDONLY)
+    if not file.regular:
+        return _map_device(task, address, length, prot, fixed, file.made)
+    if flags & _SHARED and prot & WRITE:
+        raise MapError(errno.ENODEV)
 
-    def __init__(self, space: Space, files: Files, heap: int) -> None:
-        self._space = space
-        self._files = files
-        self._heap = self._break = heap
+    def fill(view: memoryview) -> None:
+        os.preadv(file.fd, [view], signed(offset, 64))
 
-    def calls(self) -> dict[str, Callable[..., int]]:
-        """The calls served here, by name."""
-        return {
-            "mmap": self.mmap, "munmap": self.munmap, "mprotect": self.mprotect, "brk": self.brk,
-        }  # fmt: skip
+    return space.map(address, length, prot, fixed=fixed, fill=fill)
 
-    def mmap(self, address: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
-        prot &= READ | WRITE | EXECUTE
-        fixed = bool(flags & (_FIXED | _NOREPLACE))
-        if flags & _NOREPLACE and not self._space.is_free(address, length):
-            raise MapError(errno.EEXIST)
-        if flags & _ANONYMOUS:
-            return self._space.map(address, length, prot, fixed=fixed)
-        if flags & _SHARED and prot & WRITE:
-            raise MapError(errno.ENODEV)
-        return self._map_file(address, length, prot, fixed, self._files.host(fd), offset)
 
-    def _map_file(
-        self, address: int, length: int, prot: int, fixed: bool, file: int, offset: int
-    ) -> int:
-        def fill(view: memoryview) -> None:
-            os.preadv(file, [view], signed(offset, 64))
+def _map_device(task: Task, address: int, length: int, prot: int, fixed: bool, made: object) -> int:
+    """/dev/zero is anonymous memory."""
+    if getattr(made, "source", None) is not bytes:
+        raise MapError(errno.ENODEV)
+    return task.space.map(address, length, prot, fixed=fixed)
 
-        return self._space.map(address, length, prot, fixed=fixed, fill=fill)
 
-    def munmap(self, address: int, length: int) -> int:
-        self._space.unmap(address, length)
-        return 0
+def _map_shared(task: Task, address: int, length: int, prot: int, fixed: bool) -> int:
+    """Memory that forked processes share: pages of a file that nobody can truncate."""
+    if length > task.process.memory:
+        raise MapError(errno.ENOMEM)
+    file = os.memfd_create("shared", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(file, pages(length))
+        return task.space.map(address, length, prot, fixed=fixed, share=file)
+    finally:
+        os.close(file)
 
-    def mprotect(self, address: int, length: int, prot: int) -> int:
-        self._space.protect(address, length, prot & (READ | WRITE | EXECUTE))
-        return 0
 
-    def brk(self, address: int) -> int:
-        old, new = pages(self._break), pages(address)
-        if address < self._heap:
-            return self._break
-        if new > old and not self._space.is_free(old, new - old):
-            return self._break
-        try:
-            if new > old:
-                self._space.map(old, new - old, READ | WRITE, fixed=True)
-            elif new < old:
-                self._space.unmap(new, old - new)
-        except MapError:
-            return self._break  # brk(2) reports no errno: it returns the unchanged break
-        self._break = address
-        return address
+def munmap(task: Task, address: int, length: int) -> int:
+    task.space.unmap(address, length)
+    return 0
+
+
+def mprotect(task: Task, address: int, length: int, prot: int) -> int:
+    task.space.protect(address, length, prot & _PROT)
+    return 0
+
+
+def mremap(task: Task, old: int, old_length: int, length: int, flags: int, to: int) -> int:
+    space = task.space
+    if old % PAGE or not length or flags & ~3 or not old_length:
+        raise MapError(errno.EINVAL)
+    if flags & _MREMAP_FIXED:
+        if not flags & _MAYMOVE:
+            raise MapError(errno.EINVAL)
+        return space.move(old, old_length, length, to=to)
+    old_length, length = pages(old_length), pages(length)
+    if length <= old_length:
+        if length < old_length:
+            space.unmap(old + length, old_length - length)
+        return old
+    if space.grow(old, old_length, length - old_length):
+        return old
+    if not flags & _MAYMOVE:
+        raise MapError(errno.ENOMEM)
+    return space.move(old, old_length, length)
+
+
+def madvise(task: Task, address: int, length: int, advice: int) -> int:
+    if address % PAGE:
+        raise MapError(errno.EINVAL)
+    if advice == _DONTNEED:
+        task.space.drop(address, length)
+    elif advice not in _ADVICE:
+        raise MapError(errno.EINVAL)
+    return 0
+
+
+def msync(_: Task, address: int) -> int:
+    if address % PAGE:
+        raise MapError(errno.EINVAL)
+    return 0
+
+
+def mincore(task: Task, address: int, length: int, vector: int) -> int:
+    if address % PAGE:
+        raise MapError(errno.EINVAL)
+    if length and not task.space.is_mapped(address, length):
+        raise MapError(errno.ENOMEM)
+    for piece in task.space.slices(vector, pages(length) // PAGE, WRITE):
+        piece[:] = b"\1" * len(piece)
+    return 0
+
+
+def brk(task: Task, address: int) -> int:
+    process, space = task.process, task.space
+    old, new = pages(process.brk), pages(address)
+    if address < process.heap:
+        return process.brk
+    if new > old and not space.is_free(old, new - old):
+        return process.brk
+    try:
+        if new > old:
+            space.map(old, new - old, READ | WRITE, fixed=True)
+        elif new < old:
+            space.unmap(new, old - new)
+    except MapError:
+        return process.brk  # brk(2) reports no errno: it returns the unchanged break
+    process.brk = address
+    return address
