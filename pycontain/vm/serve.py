@@ -31,6 +31,7 @@ class Serve:
         Raises GuestError when the virtual machine fails, Timeout at the deadline.
         """
         process = self._task.process
+        process.pids.watch()
         try:
             self._task.cpu.run(self)
         except BaseException as error:

@@ -98,9 +98,9 @@ def timerfd_settime(task: Task, fd: int, flags: int, new: int, old: int) -> int:
     if flags & 1 and file.clock:  # absolute, on a clock that began with the program
         first = max(1, first - task.process.clocks.now(file.clock)) if first else 0
         flags &= ~1
-    given = ffi.from_buffer(words(*divmod(interval, 10**9), *divmod(first, 10**9)))
+    given = words(*divmod(interval, 10**9), *divmod(first, 10**9))
     was = ffi.new("char[32]")
-    host(_TIMERFD_SETTIME, file.fd, flags, _at(given), _at(was))
+    host(_TIMERFD_SETTIME, file.fd, flags, at(given), at(was))
     if old:
         task.space.write(old, bytes(ffi.buffer(was)))
     return 0
@@ -111,12 +111,15 @@ def timerfd_gettime(task: Task, fd: int, address: int) -> int:
     if file.clock is None:
         raise OSError(errno.EINVAL, "")
     data = ffi.new("char[32]")
-    host(_TIMERFD_GETTIME, file.fd, _at(data))
+    host(_TIMERFD_GETTIME, file.fd, at(data))
     task.space.write(address, bytes(ffi.buffer(data)))
     return 0
 
 
-def _at(data: object) -> int:
+def at(data: object) -> int:
+    """The address of bytes that the caller keeps."""
+    if isinstance(data, bytes):
+        data = ffi.from_buffer(data)
     return int(ffi.cast("uintptr_t", data))
 
 
@@ -277,7 +280,7 @@ def epoll_ctl(task: Task, epoll: int, operation: int, fd: int, event: int) -> in
     if group.fd < 0 or group is target:
         raise OSError(errno.EINVAL, "")
     data = task.space.read(event, 12) if operation != _DELETE else bytes(12)
-    host(_EPOLL_CTL, group.fd, signed(operation, 32), target.fd, _at(ffi.from_buffer(data)))
+    host(_EPOLL_CTL, group.fd, signed(operation, 32), target.fd, at(data))
     return 0
 
 
@@ -305,7 +308,7 @@ def _epoll(task: Task, epoll: int, events: int, most: int, seconds: float | None
     most = min(most, _EVENTS_MAX)
     found = ffi.new(f"char[{12 * most}]")
     while True:
-        got = host(_EPOLL_WAIT, group.fd, _at(found), most, 0)
+        got = host(_EPOLL_WAIT, group.fd, at(found), most, 0)
         if got:
             task.space.write(events, bytes(ffi.buffer(found, 12 * got)))
             return got

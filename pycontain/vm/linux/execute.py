@@ -193,7 +193,9 @@ def replace(task: Task, image: Image, environment: Sequence[bytes], name: bytes)
     task.stack = (0, 2, 0)
     task.clear_child_tid = 0
     task.jumped = True
-    process.lent = None
+    if process.lent:
+        process.lent.keep()
+        process.lent = None
     table = process.pids
     table.set(process.pids.own, pids.EXECUTED, 1)
     parent = table.get(task.pid, pids.PARENT)

@@ -125,8 +125,14 @@ class Lent:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
 
     def give_back(self) -> None:
-        """In the child."""
+        """In the child, which ends without execve(2)."""
         os.write(self._writer, self._space.read(self._address, self._length))
+        self.keep()
+
+    def keep(self) -> None:
+        """In the child: the parent gets nothing more."""
+        os.close(self._writer)
+        os.close(self._reader)
 
     def take_back(self) -> None:
         """In the parent."""
@@ -140,9 +146,9 @@ def _begin(task: Task, pid: int, registers: dict[str, int], extended: bytes) -> 
     """What the child's monitor does first."""
     process = task.process
     _libc.prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
-    for pidfd in process.children.values():
+    for pidfd in (*process.children.values(), *process.reaped):
         os.close(pidfd)
-    process.children = {}
+    process.children, process.reaped = {}, []
     process.forked = True
     process.unserved = {}
     process.bell.close()
@@ -197,7 +203,7 @@ def leave(process: Process) -> None:
     if parent:
         table.post(parent, signals.SIGCHLD, 1)
     process.files.close_all()
-    for pidfd in process.children.values():
+    for pidfd in (*process.children.values(), *process.reaped):
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         poll.poll()
@@ -213,13 +219,13 @@ def end_all(process: Process) -> None:
                 os.kill(table.get(pid, pids.HOST), _signal.SIGKILL)
             except ProcessLookupError:
                 pass
-    for pidfd in process.children.values():
+    for pidfd in (*process.children.values(), *process.reaped):
         try:
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         except ChildProcessError:
             pass
         os.close(pidfd)
-    process.children = {}
+    process.children, process.reaped = {}, []
 
 
 # --- wait ----------------------------------------------------------------------------------------

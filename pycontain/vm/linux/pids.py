@@ -9,6 +9,7 @@ owner dies.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import fcntl
 import mmap
@@ -81,6 +82,10 @@ class Pids:
     def remove(self, pid: int) -> None:
         """Its parent knows that it has ended."""
         self.set(pid, STATE, FREE)
+
+    def watch(self) -> None:
+        """This thread is the one that others have to stop."""
+        self.set(self.own, THREAD, _thread.get_native_id())
 
     def all(self) -> Iterator[int]:
         """Every process that has a number."""

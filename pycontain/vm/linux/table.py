@@ -26,6 +26,7 @@ from . import (
     data,
     execute,
     family,
+    futex,
     identity,
     memory,
     paths,
@@ -89,7 +90,7 @@ _ROWS: dict[str, tuple[str, Callable[..., int]]] = {
     "dup": ("fd", data.dup),
     "dup2": ("fd fd", data.dup2),
     "dup3": ("fd fd flags", data.dup3),
-    "fcntl": ("fd int flags ...", data.fcntl),
+    "fcntl": ("fd int ptr ...", data.fcntl),
     "flock": ("fd int ...", data.flock),
     "ioctl": ("fd flags ptr", terminal.ioctl),
     # paths
@@ -171,6 +172,7 @@ _ROWS: dict[str, tuple[str, Callable[..., int]]] = {
     "getsid": ("pid", family.getsid),
     "setpgid": ("pid pid", family.setpgid),
     "setsid": ("", family.setsid),
+    "futex": ("ptr int int ptr ptr int ...", futex.futex),
     "set_tid_address": ("ptr", family.set_tid_address),
     "set_robust_list": ("ptr size", identity.nothing),
     # signals

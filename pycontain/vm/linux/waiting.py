@@ -43,6 +43,7 @@ def wait(
         if signals.wanted(task):
             raise Interrupted(restart=restart)
         poll.register(task.process.bell.open(), select.POLLIN)
+        task.process.pids.watch()
     while True:
         ready = poll.poll(_milliseconds(task, end))
         found = [(fd, events) for fd, events in ready if fd != task.process.bell.fd]
