@@ -49,7 +49,7 @@ def vm(
         raise UsageError("is neither run nor caps", value=action, remedy="see pycontain vm --help")
     counted = Stats()
     options = commands.GuestOptions(
-        memory=size(mem, "--mem") if mem else 0,
+        memory=_memory(mem),
         cpus=cpus,
         timeout=_seconds(timeout),
         engine=engine,
@@ -68,6 +68,9 @@ def vm(
             sys.stderr.writelines(f"{row}\n" for row in commands.rows(counted))
     if format == "json":
         sys.stderr.write(jsontext.pretty(report.record()) + "\n")
+    if report.unserved and report.status:
+        names = ", ".join(sorted(report.unserved))
+        sys.stderr.write(f"pycontain: system calls answered with ENOSYS: {names}\n")
     if report.message:
         sys.stderr.write(report.message + "\n")
     return report.status
@@ -126,6 +129,14 @@ def _volume(text: str) -> Volume:
             "is not HOST:GUEST[:ro|rw] with an absolute GUEST", at="--volume", value=text
         )
     return Volume(host=host, guest=guest, writable=mode == "rw")
+
+
+def _memory(text: str) -> int:
+    """Bytes, 0 for the default."""
+    wanted = size(text, "--mem") if text else 0
+    if text and not wanted:
+        raise UsageError("is no memory at all", at="--mem", value=text)
+    return wanted
 
 
 def _seconds(text: str) -> float | None:

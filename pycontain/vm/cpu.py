@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from .window import Window
 
     class Handler(Protocol):
-        """What a processor calls when it leaves the program; False ends run()."""
+        """
+        What a processor calls when it leaves the program; False ends run().
+
+        failed() is called where an error cannot reach the caller of run(), and may return.
+        """
 
         def call(self) -> bool: ...
         def fault(self, fault: Fault) -> bool: ...
         def kicked(self) -> bool: ...
+        def failed(self, error: BaseException) -> None: ...
 
     class Cpu(Protocol):
         """

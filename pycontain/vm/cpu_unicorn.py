@@ -9,7 +9,7 @@ from ..errors import GuestError
 from ..lean.record import Record
 from .cpu import Fault
 from .cpu_kvm import NAMES
-from .engine_unicorn import emulate, ua, uc, ux
+from .engine_unicorn import emulate, in_thread, ua, uc, ux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,13 +195,28 @@ class UnicornCpu:
     def run(self, handler: Handler) -> None:
         """See Cpu."""
         self._handler = handler
-        while not self._done:
-            self._go_on()
-            problem = emulate(self._cpu, self._where(), _NEVER, self._deadline)
-            if self._error:
-                raise self._error
-            if not self._done and self._jump is None:
-                self._died(problem)
+        in_thread(self._loop, self._cpu.emu_stop)
+        if self._error:
+            raise self._error
+
+    def _loop(self) -> None:
+        """In a thread of its own, the only one that a forked process has."""
+        try:
+            while not self._done:
+                self._go_on()
+                problem = emulate(self._cpu, self._where(), _NEVER, self._deadline)
+                if not self._done and self._jump is None:
+                    self._deadline.check()
+                    self._died(problem)
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Save an error, which can cross neither unicorn's C code nor threads, for run()."""
+        self._handler.failed(error)
+        self._error = self._error or error
+        self._done = True
+        self._cpu.emu_stop()
 
     def _go_on(self) -> None:
         """Put in the registers that a handler has set."""
@@ -241,13 +256,11 @@ class UnicornCpu:
 
     def _serve(self, handler: Callable[[], bool]) -> None:
         try:
-            go_on = handler()
-        except BaseException as error:  # it cannot cross unicorn's C code: saved for run()
-            self._error = error
-            go_on = False
-        if not go_on:
-            self._done = True
-            self._cpu.emu_stop()
+            if not handler():
+                self._done = True
+                self._cpu.emu_stop()
+        except BaseException as error:
+            self._fail(error)
 
     def _on_interrupt(self, _cpu: object, number: int, _data: object) -> None:
         if self._unit is _AARCH64 and number == _ARM_SVC:

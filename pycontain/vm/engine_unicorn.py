@@ -90,7 +90,14 @@ class UnicornEngine:
     def _emulate(self, start: int, deadline: Deadline) -> None:
         """Run until HLT, until a device ends the machine, or until the deadline."""
         self._entered = clock()
-        problem = emulate(self._uc, start, _NEVER, deadline)
+        problem = ""
+
+        def body() -> None:
+            nonlocal problem
+            problem = emulate(self._uc, start, _NEVER, deadline)
+
+        in_thread(body, self.stop)
+        deadline.check()
         if self._error:
             raise self._error
         if problem:
@@ -149,31 +156,25 @@ class UnicornEngine:
         self._guard(lambda: self._board.memory_write(address, size, value))
 
 
-def emulate(cpu: Any, start: int, until: int, deadline: Deadline) -> str:
-    """
-    Run an emulated processor in a thread of its own, so that Ctrl-C reaches this one.
-
-    Returns unicorn's error message, or "". Raises Timeout at the deadline.
-    """
+def in_thread(body: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Run an emulation in a thread of its own, so that Ctrl-C reaches this one, and stops it."""
     import threading
-
-    problem = ""
-
-    def body() -> None:
-        nonlocal problem
-        left = deadline.left()
-        try:
-            cpu.emu_start(start, until, timeout=0 if left is None else int(left * 1e6) + 1)
-        except uc.UcError as error:
-            problem = str(error)
 
     thread = threading.Thread(target=body, name="emulator")
     thread.start()
     try:
         thread.join()
     except BaseException:
-        cpu.emu_stop()
+        stop()
         thread.join()
         raise
-    deadline.check()
-    return problem
+
+
+def emulate(cpu: Any, start: int, until: int, deadline: Deadline) -> str:
+    """Run an emulated processor until it stops; returns unicorn's error message, or ""."""
+    left = deadline.left()
+    try:
+        cpu.emu_start(start, until, timeout=0 if left is None else int(left * 1e6) + 1)
+    except uc.UcError as error:
+        return str(error)
+    return ""

@@ -35,10 +35,14 @@ class Serve:
         try:
             self._task.cpu.run(self)
         except BaseException as error:
-            if not process.forked:
-                raise
-            process.kill(signals.SIGKILL, str(error))
+            self.failed(error)
+            raise
+
+    def failed(self, error: BaseException) -> None:
+        """The monitor of a forked process ends here, since nobody is there to be told."""
+        process = self._task.process
         if process.forked:
+            process.kill(signals.SIGKILL, str(error))
             family.leave(process)
 
     def call(self) -> bool:
@@ -85,4 +89,7 @@ class Serve:
         now = clock()
         self._stats.add(name, entered - self._left, now - entered)
         self._left = now
-        return self._task.process.ending is None
+        process = self._task.process
+        if process.ending and process.forked:
+            family.leave(process)
+        return process.ending is None

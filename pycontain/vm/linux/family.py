@@ -8,15 +8,14 @@ host copies on write, and makes a new virtual machine over it.
 from __future__ import annotations
 
 import _thread
-import ctypes
 import errno
 import os
 import select
-import signal as _signal
 from functools import partial
 
 from ..deadline import drain
 from . import pids, signals
+from .channels import host as call_host
 from .layout import signed, words
 from .waiting import wait
 
@@ -32,9 +31,8 @@ _CLONE_NEW = 0x7E02_0080  # every kind of namespace
 _WNOHANG, _WUNTRACED, _WEXITED, _WCONTINUED, _WNOWAIT = 1, 2, 4, 8, 0x0100_0000
 _WAIT3, _CONTINUED = 0x7F, 0xFFFF
 _P_ALL, _P_PID, _P_PGID = 0, 1, 2
-_PR_SET_PDEATHSIG = 1
+_PRCTL, _PR_SET_PDEATHSIG = 157, 1
 _LENT = 8192  # bytes, which fit into a pipe
-_libc = ctypes.CDLL(None)
 
 
 def getpid(task: Task) -> int:
@@ -55,11 +53,11 @@ def set_tid_address(task: Task, address: int) -> int:
 
 
 def fork(task: Task) -> int:
-    return clone(task, _signal.SIGCHLD, 0, 0, 0, 0)
+    return clone(task, signals.SIGCHLD, 0, 0, 0, 0)
 
 
 def vfork(task: Task) -> int:
-    return clone(task, _CLONE_VM | _CLONE_VFORK | _signal.SIGCHLD, 0, 0, 0, 0)
+    return clone(task, _CLONE_VM | _CLONE_VFORK | signals.SIGCHLD, 0, 0, 0, 0)
 
 
 def clone3(task: Task, arguments: int, size: int) -> int:
@@ -145,7 +143,7 @@ class Lent:
 def _begin(task: Task, pid: int, registers: dict[str, int], extended: bytes) -> None:
     """What the child's monitor does first."""
     process = task.process
-    _libc.prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0)
+    call_host(_PRCTL, _PR_SET_PDEATHSIG, signals.SIGKILL)
     for pidfd in (*process.children.values(), *process.reaped):
         os.close(pidfd)
     process.children, process.reaped = {}, []
@@ -216,7 +214,7 @@ def end_all(process: Process) -> None:
     for pid in list(table.all()):
         if pid != 1 and table.get(pid, pids.HOST):
             try:
-                os.kill(table.get(pid, pids.HOST), _signal.SIGKILL)
+                os.kill(table.get(pid, pids.HOST), signals.SIGKILL)
             except ProcessLookupError:
                 pass
     for pidfd in (*process.children.values(), *process.reaped):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 
 from ..open_file import OpenFile, Output
 from ..view import PROGRAM
@@ -167,6 +166,8 @@ class _Pump:
         self.reader = reader
         self._sink = sink
         self._error: BaseException | None = None
+        import threading  # not before a program forks whose output a function takes
+
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
         self._thread.start()
 

@@ -174,6 +174,11 @@ def getcpu(task: Task, cpu: int, node: int) -> int:
     return 0
 
 
+def refused(_: Task) -> int:
+    """A call that programs try and do without: older kernels lack it."""
+    raise OSError(errno.ENOSYS, "")
+
+
 def nothing(_: Task) -> int:
     """A call that may be without effect."""
     return 0

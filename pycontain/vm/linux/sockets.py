@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _socket  # `socket` without its enums, which cost 5 ms
 import errno
 import os
 import select
-import socket
 
 from ..open_file import OpenFile
 from ..paging import WRITE
@@ -27,7 +27,7 @@ def socket_(task: Task, family: int, kind: int) -> int:
     """Refused as by a kernel without the family, or, for unix(7), where there is nobody."""
     if family != _AF_UNIX:
         raise OSError(errno.EAFNOSUPPORT, "")
-    made = socket.socket(_AF_UNIX, _kind(kind))
+    made = _socket.socket(_AF_UNIX, _kind(kind))
     return _add(task, made, kind)
 
 
@@ -37,7 +37,7 @@ def socketpair(task: Task, family: int, kind: int, protocol: int, address: int) 
     if protocol not in (0, 1):
         raise OSError(errno.EPROTONOSUPPORT, "")
     task.space.slices(address, 8, WRITE)
-    ends = socket.socketpair(_AF_UNIX, _kind(kind))
+    ends = _socket.socketpair(_AF_UNIX, _kind(kind))
     numbers = [_add(task, end, kind) for end in ends]
     task.space.write(address, b"".join(number.to_bytes(4, "little") for number in numbers))
     return 0
@@ -49,21 +49,21 @@ def _kind(kind: int) -> int:
     return kind & 0xF
 
 
-def _add(task: Task, made: socket.socket, kind: int) -> int:
+def _add(task: Task, made: _socket.socket, kind: int) -> int:
     made.setblocking(False)
     file = OpenFile(made.detach(), flags=os.O_RDWR | kind & _NONBLOCK, never_blocks=True)
     return task.files.add(file, closes=bool(kind & _CLOEXEC))
 
 
-def _socket(file: OpenFile) -> socket.socket:
+def _end(file: OpenFile) -> _socket.socket:
     """Python's object for a descriptor, which the caller detaches. Raises OSError: ENOTSOCK."""
     if file.fd < 0:
         raise OSError(errno.ENOTSOCK, "")
-    return socket.socket(fileno=file.fd)
+    return _socket.socket(fileno=file.fd)
 
 
 def connect(task: Task, fd: int) -> int:
-    _socket(task.files.get(fd)).detach()
+    _end(task.files.get(fd)).detach()
     raise OSError(errno.ECONNREFUSED, "")
 
 
@@ -77,7 +77,7 @@ def _send(task: Task, fd: int, pieces: list[memoryview], flags: int) -> int:
     file = task.files.get(fd)
     if flags & ~_SEND:
         raise OSError(errno.EINVAL, "")
-    end = _socket(file)
+    end = _end(file)
     kept = file.flags
     try:
         if flags & _MSG_DONTWAIT:
@@ -107,7 +107,7 @@ def _receive(task: Task, fd: int, pieces: list[memoryview], flags: int) -> int:
     file = task.files.get(fd)
     if flags & ~(_RECEIVE | _MSG_WAITALL | 0x4000_0000):
         raise OSError(errno.EINVAL, "")
-    end = _socket(file)
+    end = _end(file)
     kept = file.flags
     try:
         if flags & _MSG_DONTWAIT:
@@ -144,7 +144,7 @@ def recvmsg(task: Task, fd: int, address: int, flags: int) -> int:
 
 
 def shutdown(task: Task, fd: int, how: int) -> int:
-    end = _socket(task.files.get(fd))
+    end = _end(task.files.get(fd))
     try:
         end.shutdown(signed(how, 32))
     finally:

@@ -174,6 +174,8 @@ _ROWS: dict[str, tuple[str, Callable[..., int]]] = {
     "setsid": ("", family.setsid),
     "futex": ("ptr int int ptr ptr int ...", futex.futex),
     "set_tid_address": ("ptr", family.set_tid_address),
+    "rseq": ("ptr size flags flags", identity.refused),
+    "membarrier": ("int flags int", identity.refused),
     "set_robust_list": ("ptr size", identity.nothing),
     # signals
     "rt_sigaction": ("sig ptr ptr size", sigcalls.rt_sigaction),
