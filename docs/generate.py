@@ -2,6 +2,7 @@
 The pages of the documentation that are made from the program: a hook of mkdocs.
 
 commands   from the command table
+calls      from the table of system calls of programs in a VM
 python     the names that `pycontain` exports; mkdocstrings adds their docstrings
 container  the plan of the demo bundle, with what each step's record says
 others     Markdown files at the top of the project
@@ -21,6 +22,8 @@ import pycontain
 from pycontain.cli.table import COMMANDS, GLOBALS
 from pycontain.plan.request import Request
 from pycontain.runtime.bundle import Bundle
+from pycontain.vm.linux.numbers import X86_64
+from pycontain.vm.linux.table import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,6 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {name: _copied(PROJECT / source) for name, source in COPIED.items()}
     made["reference/commands.md"] = "\n".join(_commands())
     made["reference/python.md"] = "\n".join(_python())
+    made["reference/calls.md"] = "\n".join(_calls())
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -153,6 +157,23 @@ def _python() -> Iterator[str]:
     yield "What these calls take and return, which need not be imported.\n"
     for path in _RECORDS:
         yield f"::: pycontain.{path}\n    options:\n      heading_level: 3\n"
+
+
+# --- the system calls ----------------------------------------------------------------------------
+
+
+def _calls() -> Iterator[str]:
+    """Which calls of a program in a VM are served, and which are answered with ENOSYS."""
+    yield "# System calls of programs in a VM\n"
+    yield "What `pycontain vm run` serves; each is made by the monitor, none by the program.\n"
+    yield "| call | arguments | may wait | served by |"
+    yield "|---|---|---|---|"
+    for call in TABLE.values():
+        module = call.function.__module__.rpartition(".")[2]
+        waits = "yes" if call.blocks else ""
+        yield f"| `{call.name}` | {' '.join(call.kinds)} | {waits} | `vm/linux/{module}.py` |"
+    yield "\nAnswered with ENOSYS:\n"
+    yield ", ".join(f"`{name}`" for name in sorted({*X86_64.values()} - TABLE.keys())) + "\n"
 
 
 # --- the steps -----------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_input_comes_from_the_descriptor_that_is_given(files, engine):
 def test_calls_that_are_not_served_are_counted(files):
     _, _, _, result = run("/bin/busybox", "swapoff", "/text", root=str(files))
     assert result.unserved == {"swapoff": 1}
-    assert result.stats.count["openat"] >= 1
+    assert result.stats.count["swapoff"] == 1
 
 
 def test_a_trace_shows_the_calls(files):
