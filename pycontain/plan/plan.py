@@ -175,9 +175,10 @@ class _Builder:
 
     def _cgroup_steps(self) -> tuple[list[steps.Step], list[steps.Step]]:
         """What is done for the cgroup before the child exists, and after: systemd needs it."""
-        if not self.request.cgroup:
-            return [], []
         settings = _settings(self.linux.resources, self.spec.ociVersion)
+        if not self.request.cgroup:  # then each limit is an error, or a warning
+            why = "linux.resources"
+            return [steps.LimitCgroup(settings=settings, why=why)] if settings else [], []
         limit, path = self._limit_steps(settings), self.linux.cgroupsPath
         if self.request.systemd:
             from . import systemd
