@@ -33,6 +33,7 @@ DENIED: Status = "denied"  # it may be there, but not for us
 
 # What a problem prevents, the worst first.
 EVERYTHING = "every container"
+_SANDBOXES = "sandboxes, and limits without a delegated cgroup"
 _LIMITS_OF_IT = "its limits"
 _PROFILES = "seccomp profiles"
 _RIGHTS = "giving them to a container"
@@ -40,7 +41,7 @@ _NAMESPACE = "namespaces of this kind"
 _SPEED = "fast starts"
 _MACHINES = "virtual machines, except emulated ones"
 _RANKS = (
-    EVERYTHING, _LIMITS_OF_IT, _PROFILES, _RIGHTS, _NAMESPACE, _SPEED, _MACHINES, "",
+    EVERYTHING, _SANDBOXES, _LIMITS_OF_IT, _PROFILES, _RIGHTS, _NAMESPACE, _SPEED, _MACHINES, "",
 )  # fmt: skip
 
 _OLDEST_KERNEL = (5, 14)
@@ -88,7 +89,11 @@ class Finding(Record):
 
 
 def examine() -> list[Finding]:
-    """Run every check. The problems come first, sorted by what they prevent."""
+    """
+    Run every check. The problems come first, sorted by what they prevent.
+
+    A user without root privileges becomes root of a user namespace first, as for a container.
+    """
     found = [finding for check in _CHECKS for finding in check()]
     return sorted(found, key=lambda finding: _RANKS.index(finding.prevents))
 
@@ -117,15 +122,28 @@ def kernel(release: str = "") -> Iterator[Finding]:
 
 
 def user() -> Iterator[Finding]:
-    """Whether we are root."""
-    uid = os.geteuid()
+    """Whether we are root, here or in a user namespace that is made for it."""
+    uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         yield Finding(name="user", status=OK, found="root")
-    else:
-        yield Finding(
-            name="user", status=DENIED, found=f"not root, but user {uid}", prevents=EVERYTHING,
-            remedy=_AS_ROOT,
-        )  # fmt: skip
+        return
+    prevents, namespace = _SANDBOXES, "root of a user namespace"
+    try:
+        _become_root(uid, gid)
+    except (KernelError, OSError):
+        prevents, namespace = EVERYTHING, "user namespaces are denied"
+    yield Finding(
+        name="user", status=DENIED, found=f"not root, but user {uid}: {namespace}",
+        prevents=prevents, remedy=_AS_ROOT,
+    )  # fmt: skip
+
+
+def _become_root(uid: int, gid: int) -> None:
+    """Enter a new user namespace, and a mount namespace of it, for good. user_namespaces(7)."""
+    calls.unshare(c.CLONE_NEWUSER | c.CLONE_NEWNS)
+    for file, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{file}", "w") as opened:
+            opened.write(text)
 
 
 def system_calls() -> Iterator[Finding]:
@@ -184,7 +202,8 @@ def _try_mounts() -> None:
         os.close(calls.fsmount(context, c.MOUNT_ATTR_NOEXEC))
     finally:
         os.close(context)
-    tree = calls.open_tree(c.AT_FDCWD, "/", c.OPEN_TREE_CLONE)
+    # with all below it: in a user namespace none can be taken from the others, mount_namespaces(7)
+    tree = calls.open_tree(c.AT_FDCWD, "/", c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
     try:
         calls.mount_setattr(tree, set=c.MOUNT_ATTR_RDONLY)
     finally:

@@ -12,6 +12,7 @@ from ..errors import HostError, StateError, UsageError, reason
 from ..kernel.descriptors import close_owned
 from ..lean.record import Record
 from ..library import arguments
+from ..runtime.host import may_contain
 from . import configure, interpreter, root
 from .container import Contained
 from .image import Unpacked
@@ -70,6 +71,10 @@ class Setup:
         """Raises UsageError, HostError, and TypeError for an argument that does not exist."""
         bounds = {name: value for name, value in given.items() if name in Limits.FIELDS}
         rest = {name: value for name, value in given.items() if name not in bounds}
+        if unknown := set(rest) - set(Wanted.FIELDS):
+            raise TypeError(f"a sandbox has no argument {', '.join(sorted(unknown))}")
+        if not may_contain():
+            raise HostError.needs_root("a sandbox")
         self.limits = limits(**bounds)  # type: ignore[arg-type]
         wanted = Wanted(**rest)  # type: ignore[arg-type]
         _require_one(wanted)

@@ -7,6 +7,8 @@ import copy
 import json
 import logging
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -363,3 +365,21 @@ def test_what_was_full_only_for_a_moment_is_seen(busybox_root: Path) -> None:
     fill = "dd if=/dev/zero of=full bs=64k; status=$?; sleep 0.2; rm full; exit $status"
     with pycontain.Sandbox(rootfs=busybox_root, disk="1M") as box:
         assert box.run(["sh", "-c", fill]).reason == "disk"
+
+
+def test_a_user_without_rights_and_an_unknown_argument_are_told_in_one_line() -> None:
+    code = """
+import pycontain
+for call in (pycontain.Sandbox, pycontain.Pool, lambda: pycontain.Sandbox(memroy="1G")):
+    try:
+        call()
+    except (pycontain.HostError, TypeError) as error:
+        print(error)
+"""
+    how = {"user": 12345, "group": 12345, "extra_groups": [], "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", code], check=False, **how)
+    assert done.stderr == ""
+    first, second, third = done.stdout.splitlines()
+    assert first == second
+    assert first.startswith("a sandbox needs root; use sudo")
+    assert third == "a sandbox has no argument memroy"

@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -92,9 +94,27 @@ def test_a_refused_system_call_is_reported_with_its_remedy(monkeypatch, number, 
     assert finding.remedy.startswith(remedy)
 
 
+def refused(*_: object) -> None:
+    raise KernelError.of("unshare", errno.EPERM)
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_userns
+def test_a_user_who_can_have_a_user_namespace_is_told_what_needs_root():
+    command = [sys.executable, "-m", "pycontain", "doctor", "--format", "json"]
+    how = {"user": 12345, "group": 12345, "extra_groups": [], "capture_output": True, "text": True}
+    done = subprocess.run(command, check=False, **how)
+    found = {one["name"]: one for one in json.loads(done.stdout)}
+    assert found["user"]["prevents"] == "sandboxes, and limits without a delegated cgroup"
+    assert found["user"]["found"] == "not root, but user 12345: root of a user namespace"
+    assert not [one for one in found.values() if one["prevents"] == "every container"]
+    assert done.returncode == 0
+
+
 def test_calls_that_a_user_may_not_make_are_denied_not_missing(monkeypatch):
     monkeypatch.setattr(doctor, "_unshare", lambda flag: errno.EPERM)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(doctor, "_become_root", refused)
     [alone, others] = doctor.namespaces()
     assert (alone.name, alone.prevents) == ("user namespace", "namespaces of this kind")
     assert others.name == "mount, pid, network, ipc, uts, cgroup, time namespaces"
