@@ -15,7 +15,8 @@ import json
 import logging
 import os
 
-from ..errors import Interrupted
+from ..errors import Interrupted, KernelError
+from ..kernel import safe_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("pycontain")
 LOGGER.addHandler(logging.NullHandler())
 _SHOWN = 1000  # characters
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def noted(
@@ -64,8 +66,13 @@ def _append(kind: str, what: bytes, result: SandboxResult, file: str | os.PathLi
         "stderr": len(result.stderr),
     }
     line = json.dumps(entry) + "\n"
-    fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = safe_path.open_named(os.path.abspath(file), _FLAGS, 0o600)
+    except OSError as error:
+        raise KernelError.of("open", error.errno or 0, at=f"record {os.fspath(file)}") from None
     try:
         os.write(fd, line.encode())  # in one call: lines of several threads do not mix
+    except BlockingIOError:
+        pass  # a FIFO whose reader is too slow
     finally:
         os.close(fd)

@@ -27,7 +27,7 @@ from pycontain.runtime.delete import delete
 from tests.bundles import TOKEN, look
 from tests.faults import figures
 from tests.faults.binding import HALT, KILL, STEP, Call, Fault, Shared
-from tests.faults.sample import FULL, sample
+from tests.faults.sample import FULL, enough, sample
 from tests.faults.trial import LIMIT, sweep, within
 from tests.faults.verbs import VERBS
 
@@ -116,16 +116,19 @@ def workers(bundle, tmp_path, monkeypatch, shared_mounts) -> Iterator[Workers]:
 
 
 def test_a_worker_killed_at_any_step_leaves_nothing(workers):
-    found, calls = [], workers.moments()
+    found, calls, happened = [], workers.moments(), 0
     before = look()
     for call in calls:
         workers.shared.clear()
         id, result = workers.run(Fault(call.process, call.call, KILL))
-        assert workers.shared.happened, call
+        happened += workers.shared.happened
+        if not workers.shared.happened:
+            continue  # it did not get so far this time
         found += unexpected(call, result)
         found += [f"{call}: {result}: {text}" for text in workers.left(id, before)]
-    figures.add("killed", "library", len(calls))
+    figures.add("killed", "library", happened)
     assert found == []
+    assert enough(happened, len(calls))
 
 
 def test_a_worker_killed_while_its_child_halts_leaves_nothing(workers):
