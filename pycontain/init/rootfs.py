@@ -38,10 +38,10 @@ _REPLACEABLE_IN_PROC = frozenset(
 _OVERFLOW = 65534  # whoever is not mapped in our user namespace: user_namespaces(7)
 
 
-def open_host(path: str) -> int:
-    """A file of the host, named by the configuration."""
+def open_host(path: str, *, follow: bool = True) -> int:
+    """A file of the host, named by the configuration; follow: not a symlink, but its target."""
     try:
-        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+        return os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except OSError as error:
         remedy = "create it on the host first" if error.errno == errno.ENOENT else ""
         raise KernelError.of("open", error.errno or 0, path, remedy) from None
@@ -210,18 +210,25 @@ def mount_bind(step: steps.MountBind, context: Context) -> None:
     if step.target == "/":
         _replace_root(step, context)
     else:
-        _bind(step.source, step.recursive, step, context)
+        _bind(_source(step, context), step.source, step, context)
 
 
 @child_step(steps.MountCgroup)
 def mount_cgroup(step: steps.MountCgroup, context: Context) -> None:
     """Bind the container's own cgroup."""
-    _bind(context.cgroup, False, step, context)
+    prepared = context.trees.get(step.why)
+    path = context.cgroup
+    tree = Tree.clone(open_host(path), at=path) if prepared is None else Tree(prepared)
+    _bind(tree, path, step, context)
 
 
-def _bind(path: str, recursive: bool, step: steps.MountStep, context: Context) -> None:
-    tree = _source(path, recursive, step, context)
-    target = _bind_point(path, is_directory(tree.fd), step.target, context.inside)
+def _bind(tree: Tree, path: str, step: steps.MountStep, context: Context) -> None:
+    follow = True
+    if isinstance(step, steps.MountBind):
+        if step.copies_link and _is_link(tree.fd):
+            return _copy_link(os.readlink("", dir_fd=tree.fd), step, context.inside)
+        follow = not step.covers_link
+    target = _bind_point(path, is_directory(tree.fd), step.target, context.inside, follow=follow)
     _refuse_root(target, step, context)
     _refuse_fake_proc(target, _is_whole_proc(tree.fd), step, context)
     set_attributes(tree, step)
@@ -236,16 +243,44 @@ def set_attributes(tree: Tree, step: steps.MountStep, *, keep: bool = False) -> 
     tree.set(step.recursive_on, step.recursive_off, recursive=True)
 
 
-def _source(path: str, recursive: bool, step: steps.MountStep, context: Context) -> Tree:
+def _source(step: steps.MountBind, context: Context) -> Tree:
     """A clone of what is to be bound, unless the parent has prepared it."""
     if step.why in context.trees:
         return Tree(context.trees[step.why])
-    return Tree.clone(open_host(path), recursive=recursive, at=path)
+    return Tree.clone(open_source(step), recursive=step.recursive, at=step.source)
 
 
-def _bind_point(source: str, directory: bool, target: str, inside: Root) -> int:
+def open_source(step: steps.MountBind) -> int:
+    """What a bind mount is of; a symlink itself if it is to be bound or copied."""
+    return open_host(step.source, follow=not (step.copies_link or step.binds_link))
+
+
+def _copy_link(leads_to: str, step: steps.MountBind, inside: Root) -> None:
+    """Create the same symlink in the rootfs, unless it is there. Raises StepError, KernelError."""
+    directory, name = inside.parent(step.target)
+    try:
+        os.symlink(leads_to, name, dir_fd=directory)
+    except FileExistsError:
+        found = inside.open(step.target, os.O_PATH | os.O_NOFOLLOW)
+        if not _is_link(found) or os.readlink("", dir_fd=found) != leads_to:
+            raise StepError(
+                f"exists, and is not a symlink to {leads_to} as {step.source} is",
+                at=step.target,
+                remedy='remove it from the rootfs, or the option "copy-symlink"',
+            ) from None
+    except OSError as error:
+        raise KernelError.of("symlinkat", error.errno or 0, step.target) from None
+    finally:
+        os.close(directory)
+
+
+def _is_link(fd: int) -> bool:
+    return stat.S_ISLNK(os.fstat(fd).st_mode)
+
+
+def _bind_point(source: str, directory: bool, target: str, inside: Root, *, follow: bool) -> int:
     """What to bind on, created if missing; both must be directories, or neither. mount(2)."""
-    found = inside.find(target)
+    found = inside.find(target, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
     if found is None:
         return inside.make_directory(target) if directory else inside.make_file(target)
     if is_directory(found) != directory:
@@ -265,7 +300,7 @@ def _replace_root(step: steps.MountBind, context: Context) -> None:
     They are unmounted, not covered: where the root is not pivoted they would stay, and a process in
     a new user namespace could mount another proc because of one without masks among them.
     """
-    tree = _source(step.source, step.recursive, step, context)
+    tree = _source(step, context)
     if not is_directory(tree.fd):
         why = "is a file, not a directory, and cannot become the root"
         raise StepError(why, at=step.source, errno=errno.ENOTDIR)

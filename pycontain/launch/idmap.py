@@ -8,7 +8,7 @@ import errno
 from ..errors import KernelError, PycontainError, StateError, StepError
 from ..init.process import give_streams as give
 from ..init.process import raise_limit
-from ..init.rootfs import open_host, set_attributes
+from ..init.rootfs import open_host, open_source, set_attributes
 from ..kernel import calls, userns
 from ..kernel import const as c
 from ..kernel.files import read_bytes
@@ -70,7 +70,7 @@ def _pid_of(pidfd: int) -> int:
 def prepare_mounts(step: idmap.PrepareMounts, launch: Launch) -> None:
     """Clone what will be bound, detached: it becomes reachable by what the child attaches."""
     if step.rootfs:
-        _clone("root.path", step.rootfs, True, step, launch)
+        _clone("root.path", open_host(step.rootfs), step.rootfs, True, step, launch)
     for mount in step.mounts:
         try:
             _prepare(mount, step, launch)
@@ -86,18 +86,20 @@ def _prepare(mount: MountStep, step: idmap.PrepareMounts, launch: Launch) -> Non
     are locked in its mount namespace. mount_namespaces(7), Restrictions.
     """
     if isinstance(mount, steps.MountBind):
-        path, recursive = mount.source, mount.recursive
+        source, path, recursive = open_source(mount), mount.source, mount.recursive
     else:
         path, recursive = launch.cgroup_directory, False
-    tree = _clone(mount.why, path, recursive, step, launch)
+        source = open_host(path)
+    tree = _clone(mount.why, source, path, recursive, step, launch)
     if isinstance(mount, steps.MountBind) and mount.maps:
         _map_ids(tree, mount, launch)
     set_attributes(tree, mount, keep=bool(step.rootfs))
 
 
-def _clone(key: str, path: str, recursive: bool, step: idmap.PrepareMounts, launch: Launch) -> Tree:
+def _clone(
+    key: str, source: int, path: str, recursive: bool, step: idmap.PrepareMounts, launch: Launch
+) -> Tree:
     """A detached mount, which is closed with the launch's others whatever happens to it now."""
-    source = open_host(path)
     try:
         tree = Tree.clone(source, recursive=recursive, at=path)
     finally:

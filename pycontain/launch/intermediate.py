@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..plan import steps
     from .launch import Launch
 
-_OPEN = os.O_PATH | os.O_CLOEXEC
+_OPEN = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW  # a mount can be of a symlink
 
 
 def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> tuple[int, int]:

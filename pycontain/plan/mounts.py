@@ -70,7 +70,10 @@ _TIMES_ON = frozenset(("noatime", "relatime", "strictatime", "nodiratime"))
 # What a mount without options of its file system has anyway.
 _OFF = ("async", "nolazytime", "nomand")
 
-KINDS = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap")
+# What becomes of a symlink at the source or the destination of a bind mount: crun(1).
+LINKS = ("copy-symlink", "src-nofollow", "dest-nofollow")
+
+KINDS = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", *LINKS)
 
 # What mount(8) knows as a flag, of this mount alone.
 _FLAGS = frozenset((*ATTRIBUTES, *SUPERBLOCK, *IGNORED)) - {"defaults"}
@@ -117,14 +120,18 @@ class _Words:
         elif word not in IGNORED:
             self.data += _parts(word)
 
-    def ignored(self, *, data: bool = False, copies: bool = False) -> tuple[str, ...]:
+    def ignored(
+        self, *, data: bool = False, copies: bool = False, links: bool = False
+    ) -> tuple[str, ...]:
         """
         The options that mean nothing to a mount.
 
         data    it takes those of its file system
         copies  it can be filled with what it covers
+        links   it can have a symlink at its source or destination
         """
         unused = () if data else tuple(word for word in self.data if word not in _OFF)
+        unused += () if links else tuple(word for word in LINKS if word in self.kinds)
         return unused if copies else unused + tuple(self.kinds & {"tmpcopyup"})
 
     def unlisted(self) -> int:
@@ -327,8 +334,11 @@ def _bind(
         ids=ids,
         readonly_later=late,
         unlisted=words.unlisted(),
+        copies_link="copy-symlink" in words.kinds,
+        binds_link="src-nofollow" in words.kinds,
+        covers_link="dest-nofollow" in words.kinds,
         propagation=words.propagation,
-        ignored=words.ignored(),
+        ignored=words.ignored(links=True),
         **attributes,
     )
 

@@ -66,6 +66,9 @@ class MountBind(MountStep):
     unlisted: int = 0  # attributes of the source to switch off, except those locked
     maps: str = ""  # "idmap", "ridmap" with its submounts, "" if ids are not mapped
     ids: Ids | None = None  # how they are; None as in the user namespace
+    copies_link: bool = False  # a source that is a symlink is copied, not bound
+    binds_link: bool = False  # a source that is a symlink is bound itself
+    covers_link: bool = False  # a destination that is a symlink is mounted on itself
 
     def what(self) -> str:
         how = f" with ids mapped: {self.ids or 'as in the user namespace'}" if self.maps else ""
