@@ -9,6 +9,7 @@ features-linux.md.
 from __future__ import annotations
 
 from . import memory_rules, names
+from .annotations import OBEYED
 from .records import HOOK_KINDS
 
 TYPE_CHECKING = False
@@ -42,7 +43,11 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
-        "annotations": {"run.pycontain.isolations": "namespaces"},
+        "annotations": {
+            "org.opencontainers.runc.checkpoint.enabled": "false",  # what engines ask for
+            "run.pycontain.isolations": "namespaces",
+        },
+        "potentiallyUnsafeConfigAnnotations": list(OBEYED),
     }
 
 
