@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HostError, KernelError, reason
+from ..errors import HostError, KernelError, StateError, reason
 from ..kernel.files import read_text
 from ..lean import os
 from .place import mounts
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..plan.resources import Setting
 
 _OLD_NAMES = {"io": "blkio"}  # the v1 name, where it differs
+
+_THREADED = {"cpu", "cpuset", "perf_event", "pids"}  # cgroups(7), Thread mode
 
 _OTHERWISE = "remove the limit, or run without it: --cgroup-missing warn"
 
@@ -65,6 +67,20 @@ def _enable(directory: str, names: list[str]) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def check_can_hold_processes(directory: str) -> None:
+    """
+    Raises StateError for a cgroup that gives controllers to those below it.
+
+    Such a cgroup cannot have processes of its own: cgroups(7), "no internal processes" rule.
+    """
+    if on := sorted({*_words(f"{directory}/cgroup.subtree_control")} - _THREADED):
+        raise StateError(
+            f"cannot have processes: it enables {', '.join(on)} for the cgroups below it",
+            at=directory,
+            remedy="choose another linux.cgroupsPath, or clear its cgroup.subtree_control",
+        )
 
 
 def _is_occupied(directory: str) -> bool:
@@ -137,3 +153,13 @@ def cannot(setting: Setting, why: str, remedy: str = "remove the limit") -> Host
 
 def _words(file: str) -> list[str]:
     return read_text(file).split()
+
+
+def delegated_files() -> list[str]:
+    """The files of a cgroup that change owner when it is delegated (Linux 4.15)."""
+    try:
+        return _words("/sys/kernel/cgroup/delegate")
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]  # sysfs is not mounted

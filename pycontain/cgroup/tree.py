@@ -13,7 +13,7 @@ import time
 
 from ..errors import KernelError, StateError, Timeout
 from ..kernel.descriptors import close_owned, replace_owned
-from ..kernel.files import read_bytes, read_text
+from ..kernel.files import read_bytes
 from ..lean import os
 from . import controllers
 from .place import joined
@@ -87,7 +87,7 @@ class Cgroup:
 
         before  called with what `made` will be, before anything is created; again for each attempt
 
-        Raises StateError for a cgroup that is frozen or already has processes in it.
+        Raises StateError for a cgroup that is frozen, has processes in it, or cannot have any.
         """
         try:
             self._make(before, retries=10)
@@ -163,6 +163,8 @@ class Cgroup:
                 at=self.directory,
                 remedy="choose another linux.cgroupsPath",
             )
+        if not self.is_new:
+            controllers.check_can_hold_processes(self.directory)
 
     def clear(self) -> None:
         """
@@ -369,7 +371,7 @@ class Cgroup:
 
         cgroups(7), Cgroup delegation: the kernel lists those files; they do not include limits.
         """
-        for name in (".", *_delegated()):
+        for name in (".", *controllers.delegated_files()):
             try:
                 os.chown(name, uid, -1, dir_fd=self.fd, follow_symlinks=False)
             except FileNotFoundError:
@@ -413,16 +415,6 @@ class Cgroup:
 def table(text: str) -> dict[str, str]:
     """A flat keyed file: "KEY VALUE" on each line."""
     return dict(line.split(" ", 1) for line in text.splitlines())
-
-
-def _delegated() -> list[str]:
-    """The files of a cgroup that change owner when it is delegated (Linux 4.15)."""
-    try:
-        return read_text("/sys/kernel/cgroup/delegate").split()
-    except KernelError as error:
-        if error.errno != errno.ENOENT:
-            raise
-    return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]  # sysfs is not mounted
 
 
 def _listed(pids: list[int]) -> str:

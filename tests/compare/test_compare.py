@@ -51,7 +51,7 @@ def test_the_memory_of_child_processes_counts():
 
 
 def test_a_program_that_cannot_be_executed_is_named():
-    with pytest.raises(ProgramError, match="/missing cannot be executed"):
+    with pytest.raises(ProgramError, match="exec: /missing no such file or directory"):
         run(["/missing"], ["/missing"])
 
 

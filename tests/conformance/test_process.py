@@ -247,11 +247,13 @@ def test_a_capability_missing_from_a_required_set_is_a_warning(
     ]
 
 
-def test_ambient_capabilities_that_are_not_inheritable_are_silently_dropped(runtime, bundle):
-    """`runc spec` writes such sets, and runc does not warn either."""
+def test_an_ambient_capability_that_is_not_inheritable_is_dropped_with_a_warning(runtime, bundle):
+    """config.md, Process: what cannot be granted SHOULD be warned about."""
     sets = {**dict.fromkeys(("bounding", "permitted", "effective", "ambient"), KILL)}
-    done = runtime.output(bundle(STATUS, {"process.capabilities": sets}))
-    assert caps(done.out) == "0 20 20 20 0"
+    made = bundle(STATUS, {"process.capabilities": sets})
+    done = runtime.run(made)
+    assert (done.status, caps(done.out)) == (0, "0 20 20 20 0")
+    assert "process.capabilities.ambient: CAP_KILL cannot be raised" in done.err
 
 
 def test_a_users_capabilities_count_when_the_program_is_looked_up(runtime, bundle):

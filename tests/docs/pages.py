@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 PROJECT = Path(__file__).parents[2]
 PAGES = [PROJECT / "README.md", *sorted(PROJECT.glob("docs/*.md"))]
-LANGUAGES = {"sh", "console", "python", "json", "toml"}
+LANGUAGES = {"sh", "console", "python", "json", "toml", "yaml", "ini"}
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _PRINTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pycontain.cgroup.place import find_mount, own
 from pycontain.cgroup.tree import Cgroup
@@ -23,6 +25,7 @@ from tests.docs.pages import LANGUAGES, PAGES, PROJECT, Example, code, examples,
 MARK = "---- example"
 # In a mount namespace of its own with an empty /run: ids such as "web" may be in use on this host.
 BEGIN = "mount -t tmpfs -o mode=755 tmpfs /run; echo $$ > $CGROUP/cgroup.procs; cd $FOLDER"
+ENGINES = ("podman ", "buildah ", "docker ", "ctr ", "systemd-run ")
 GUESTS = "pycontain vm run "  # they end with a status of their own
 NOT_RUN = {"test", "install", "uninstall", "wheel"}  # targets of make, tested on their own
 
@@ -36,6 +39,8 @@ def why_not(example: Example) -> str:
             return lack
         if text.startswith("pycontain compare") and capabilities.missing("needs_bare_kvm"):
             return "minutes, where the processor is emulated"
+    if text.startswith(ENGINES):
+        return "images and networks: tests/compat runs engines in the integration machine"
     if text.startswith("pip install"):
         return "an environment that may be changed; tests of the wheel have one"
     if emulates and not find_spec("unicorn"):
@@ -130,17 +135,30 @@ def test_every_block_has_a_language_that_is_tested(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_configuration_in_a_page_is_valid(page):
-    readers = {"json": json.loads, "toml": tomllib.loads}
+    readers = {"json": json.loads, "toml": tomllib.loads, "yaml": documents, "ini": sections}
     for example in examples(page.read_text()):
         if example.language in readers:
             assert readers[example.language](example.text)
+
+
+def documents(text: str) -> list[object]:
+    """What a YAML text has."""
+    return list(yaml.safe_load_all(text))
+
+
+def sections(text: str) -> list[str]:
+    """The names of a unit file's sections."""
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    return parser.sections()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_program_is_called_in_one_way(page):
     for example in examples(page.read_text()):
         if example.language == "sh":
-            assert not re.search(r"\S/pycontain |python -m pycontain|sudo ", example.text)
+            text = re.sub(r"--(runtime|runc-binary) \S+", "", example.text)  # a path is needed
+            assert not re.search(r"\S/pycontain |python -m pycontain|sudo ", text)
 
 
 def test_outputs_are_compared_word_by_word():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,15 @@ def test_an_existing_cgroup_can_be_used_again_after_a_failed_start(runtime, insi
     assert "no such file or directory" in runtime.fails(missing)
     assert runtime.output(inside("echo up")).out == "up\n"
     runtime.refuses("create", "-b", missing.path, runtime.new_id())
+    assert runtime.output(inside("echo up")).out == "up\n"
+
+
+def test_a_cgroup_that_enables_controllers_for_others_is_refused_by_name(runtime, inside, existing):
+    controller = Path(existing.directory, "cgroup.controllers").read_text().split()[-1]
+    Path(existing.directory, "cgroup.subtree_control").write_text(f"+{controller}")
+    text = runtime.fails(inside("echo up"))
+    assert f"{existing.directory} cannot have processes: it enables {controller} for" in text
+    Path(existing.directory, "cgroup.subtree_control").write_text(f"-{controller}")
     assert runtime.output(inside("echo up")).out == "up\n"
 
 
