@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+from contextlib import contextmanager
 
 from ..errors import KernelError, StateError
 from ..kernel.descriptors import close_locked, close_owned, open_lock, release_lock
@@ -42,9 +43,10 @@ class ContainerDir:
     def __init__(self, id: str, root: str, image: str) -> None:
         check_id(id)
         self._parent = _parent()
-        self.path = tempfile.mkdtemp(prefix=f"{id}.", dir=place())
-        self._lock = open_lock(self.path, _OPEN_DIRECTORY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _guard(self._parent):
+            self.path = tempfile.mkdtemp(prefix=f"{id}.", dir=place())
+            self._lock = open_lock(self.path, _OPEN_DIRECTORY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.write("record.json", jsontext.dumps({"id": id, "root": root, "image": image}))
 
     def write(self, name: str, text: str) -> str:
@@ -80,15 +82,26 @@ def removal(path: str) -> dict[str, object]:
 
 def records() -> Iterator[tuple[str, dict[str, str]]]:
     """The path and the record of each directory that is complete."""
-    parent = _parent()
-    for name in sorted(os.listdir(f"/proc/self/fd/{parent.fd}")):
-        path = os.path.join(place(), name)
-        try:
-            found = jsontext.loads(read_bytes(os.path.join(path, "record.json")).decode())
-        except (KernelError, ValueError):  # being created or removed
-            continue
-        assert isinstance(found, dict)
-        yield path, found
+    for path in _paths(_parent()):
+        record = _record(path)
+        if record is not None:
+            yield path, record
+
+
+def _paths(parent: Directory) -> list[str]:
+    return [
+        os.path.join(place(), name) for name in sorted(os.listdir(f"/proc/self/fd/{parent.fd}"))
+    ]
+
+
+def _record(path: str) -> dict[str, str] | None:
+    """The record in a directory, None while that is being created or removed."""
+    try:
+        found = jsontext.loads(read_bytes(os.path.join(path, "record.json")).decode())
+    except (KernelError, ValueError):
+        return None
+    assert isinstance(found, dict)
+    return found
 
 
 def users(digest: str) -> list[str]:
@@ -102,17 +115,21 @@ def users(digest: str) -> list[str]:
 
 def remove_left() -> int:
     """Remove the directories of containers that do not exist any more; returns how many."""
-    count = 0
     parent = _parent()
-    for path, record in records():
-        if _is_left(path, record):
-            tools.remove_tree(os.path.basename(path), parent.fd)
-            count += 1
-    return count
+    with _guard(parent):
+        left = [path for path in _paths(parent) if _is_left(path, _record(path))]
+    for path in left:
+        tools.remove_tree(os.path.basename(path), parent.fd)
+    return len(left)
 
 
-def _is_left(path: str, record: dict[str, str]) -> bool:
-    """Whether neither a command runs the container, nor does it have a state."""
+def _is_left(path: str, record: dict[str, str] | None) -> bool:
+    """
+    Whether neither a command runs the container, nor does it have a state.
+
+    Without a record its command was killed before it could write one: others lock their directory
+    under the guard.
+    """
     try:
         fd = open_lock(path, _OPEN_DIRECTORY)
     except FileNotFoundError:
@@ -123,10 +140,23 @@ def _is_left(path: str, record: dict[str, str]) -> bool:
         return False
     finally:
         close_locked(fd)
+    if record is None:
+        return True
     try:
         return StateDir.open(record["root"], record["id"]).load().bundle != path
     except (StateError, KernelError):
         return True
+
+
+@contextmanager
+def _guard(parent: Directory) -> Iterator[None]:
+    """Hold the lock of all directories, which is held until a new one has its own."""
+    fd = open_lock(".", _OPEN_DIRECTORY, dir_fd=parent.fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        close_locked(fd)
 
 
 def _parent() -> Directory:

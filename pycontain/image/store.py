@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 _DIGITS = 64
 _UNFINISHED = "new."
 _NAMES = "names.json"
+_NEW_NAMES = f"{_NAMES}.new"
 _LOCK = ".lock"
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -170,8 +171,8 @@ class Store:
         """The image whose manifest where it comes from has the digest `source`."""
         same = [entry for entry in self._names().values() if entry["source"] == source]
         if not same or self._image(same[0]["image"], {}) is None:
-            with self._unfinished() as directory:
-                digest = self._unpacked(name, directory)
+            with self._unfinished() as (directory, lock):
+                digest = self._unpacked(name, directory, lock)
         else:
             digest = same[0]["image"]
         self._remember(name, {"source": source, "image": digest})
@@ -180,10 +181,10 @@ class Store:
             raise HostError("was removed by another command", at="image", value=name)
         return image
 
-    def _unpacked(self, name: str, directory: str) -> str:
+    def _unpacked(self, name: str, directory: str, lock: int) -> str:
         """Copy and unpack an image in a directory; it becomes visible at the end. Its digest."""
         copied, made = os.path.join(directory, "layout"), os.path.join(directory, "image")
-        tools.copy(name, copied)
+        tools.copy(name, copied, lock)
         digest, text = layout.read(copied, name)
         layout.check_machine(layout.parsed(digest, text), name)
         final = os.path.join(self.path, digest.removeprefix(DIGEST))
@@ -192,7 +193,7 @@ class Store:
                 return digest
             os.mkdir(made, 0o700)
             rootfs = os.path.join(made, "rootfs")
-            tools.unpack(copied, rootfs, name)
+            tools.unpack(copied, rootfs, name, lock)
             record = {"digest": digest, "size": tools.size(rootfs), "unpacked": int(time.time())}
             _write(os.path.join(made, "config.json"), text)
             _write(os.path.join(made, "record.json"), jsontext.dumps(record))
@@ -233,7 +234,7 @@ class Store:
             with self._locked_names() as names:
                 for name in image.names:
                     names.pop(name, None)
-            with self._unfinished() as directory:
+            with self._unfinished() as (directory, _):
                 os.rename(image.path, os.path.join(directory, "image"))
         finally:
             close_locked(fd)
@@ -245,7 +246,7 @@ class Store:
             for entry in os.listdir(self._listed()):
                 if entry.startswith(_UNFINISHED) and self._removed(entry, _OPEN_DIRECTORY):
                     count += 1
-                elif entry.endswith(_LOCK):
+                elif entry.endswith(_LOCK) or entry == _NEW_NAMES:
                     self._removed(entry, _FILE)
         return count
 
@@ -270,14 +271,14 @@ class Store:
         return f"/proc/self/fd/{self._directory.fd}"
 
     @contextmanager
-    def _unfinished(self) -> Iterator[str]:
-        """A directory, locked, that is removed afterwards."""
+    def _unfinished(self) -> Iterator[tuple[str, int]]:
+        """A directory that is removed afterwards, and the descriptor that has its lock."""
         with self._guard():
             directory = tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.path)
             fd = open_lock(directory, _OPEN_DIRECTORY)
             fcntl.flock(fd, fcntl.LOCK_EX)
         try:
-            yield directory
+            yield directory, fd
         finally:
             tools.remove_tree(os.path.basename(directory), self._directory.fd)
             close_locked(fd)
@@ -330,8 +331,8 @@ class Store:
         with self._guard():
             names = self._names()
             yield names
-            _write(os.path.join(self.path, f"{_NAMES}.new"), jsontext.dumps(names))
-            os.rename(f"{self.path}/{_NAMES}.new", f"{self.path}/{_NAMES}")
+            _write(f"{self.path}/{_NEW_NAMES}", jsontext.dumps(names))
+            os.rename(f"{self.path}/{_NEW_NAMES}", f"{self.path}/{_NAMES}")
 
     def _remember(self, name: str, entry: dict[str, str]) -> None:
         if self._names().get(name) == entry:

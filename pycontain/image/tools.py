@@ -28,19 +28,23 @@ def manifest(name: str) -> bytes:
     return _run(("skopeo", "inspect", "--raw", name), name)
 
 
-def copy(name: str, layout: str) -> None:
-    """Copy an image to an OCI layout, with progress on a terminal. Raises HostError."""
+def copy(name: str, layout: str, lock: int) -> None:
+    """
+    Copy an image to an OCI layout, with progress on a terminal. Raises HostError.
+
+    lock  a descriptor whose lock the program keeps until it has ended, also if we are killed
+    """
     shown = os.isatty(_STDERR)
     tell(f"copying {name}")
     quiet = () if shown else ("--quiet",)
-    _run(("skopeo", "copy", *quiet, name, f"oci:{layout}:image"), name, to_terminal=shown)
+    _run(("skopeo", "copy", *quiet, name, f"oci:{layout}:image"), name, (lock,), to_terminal=shown)
 
 
-def unpack(layout: str, rootfs: str, name: str) -> None:
-    """Unpack the layers of an image in a layout. Raises HostError."""
+def unpack(layout: str, rootfs: str, name: str, lock: int) -> None:
+    """Unpack the layers of an image in a layout; the lock is as in `copy`. Raises HostError."""
     tell(f"unpacking {name}")
     rootless = () if os.geteuid() == 0 else ("--rootless",)
-    _run(("umoci", "raw", "unpack", *rootless, "--image", f"{layout}:image", rootfs), name)
+    _run(("umoci", "raw", "unpack", *rootless, "--image", f"{layout}:image", rootfs), name, (lock,))
 
 
 def copy_tree(source: int, target: int) -> None:

@@ -1,7 +1,7 @@
 """
 All faults: `python -m tests.faults`, or `make faults`.
 
-The tests of this folder run in full, in several processes at once: one for each test and verb, and
+The tests of this folder, and those elsewhere that kill, run in full, in several processes at once: one for each test and verb, and
 one for each module without verbs. At the end there is a table of the faults that have happened, and
 the exit status is 1 if a test has failed. `--jobs` is how many processes run at once, by default
 two for each processor, since many wait for the kernel; `-k` chooses tests, as in pytest.
@@ -22,6 +22,7 @@ from tests.faults import figures
 from tests.faults.verbs import LAUNCHES, VERBS
 
 FOLDER = Path(__file__).parent
+PLACES = (FOLDER, FOLDER.parent / "image/test_killed_image_commands.py")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider")
 
 Jobs = dict[str, list[str]]
@@ -55,7 +56,7 @@ def main() -> int:
 
 def collected(chosen: str) -> list[str]:
     """The names of the tests, as pytest takes them."""
-    words = [*PYTEST, "--collect-only", str(FOLDER), *(["-k", chosen] if chosen else [])]
+    words = [*PYTEST, "--collect-only", *map(str, PLACES), *(["-k", chosen] if chosen else [])]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
