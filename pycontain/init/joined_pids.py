@@ -63,6 +63,7 @@ def enter_pids(step: joined_pids.EnterPids, context: Context) -> None:
     for later in _after(step, context):
         process.perform(later)
     context.close_but(process.kept)
+    process.close_listener(step)
     status = 0
     try:
         process.orders.spawn(c.CLONE_PARENT | c.CLONE_PARENT_SETTID)
@@ -84,7 +85,8 @@ class _Process:
     """
     The process inside: the steps that it is to perform, as system calls.
 
-    kept  the descriptors that it gets, besides the standard ones and the program's
+    kept   the descriptors that it gets, besides the standard ones and the program's
+    begun  how many of its calls come before it was taken over
     """
 
     def __init__(self, context: Context, entrance: Channel) -> None:
@@ -94,6 +96,7 @@ class _Process:
         self.orders.report = entrance.writer
         self.entrance = entrance
         self.kept = entrance.fds
+        self.begun = 0
         self.pid = 0  # the address of its pid in the environment, until then of scratch space
         self.pid_in_state = self.orders.place(b" " * PID_SIZE + b"}")
 
@@ -112,7 +115,19 @@ class _Process:
         reader = self.entrance.reader
         self._call(c.SYS_read, reader, self.pid, PID_SIZE, least=1)
         self._call(c.SYS_read, reader, self.pid_in_state, PID_SIZE, least=1)
-        self.command = command
+        self.command, self.begun = command, self.orders.count
+
+    def close_listener(self, step: joined_pids.EnterPids) -> None:
+        """
+        Close the listener of the filter, if it has one, once it was taken over: the agent has it.
+
+        Otherwise what the filter asks about would wait without end if the agent ended before
+        execve(2). The listener will have the lowest free number of what is open now.
+        """
+        if step.filter_ is not None and step.filter_.flags & c.SECCOMP_FILTER_FLAG_NEW_LISTENER:
+            number = os.dup(self.entrance.writer)
+            os.close(number)
+            self.orders.call(c.SYS_close, number, at=self.begun)
 
     def perform(self, step: Step) -> None:
         """Add the calls of a step that comes after that."""

@@ -61,12 +61,24 @@ class Orders:
         """The address of an array of pointers, with the NULL after it."""
         return self.place(_words((*addresses, 0)))
 
-    def call(self, number: int, *arguments: int, least: int = 0, text: bytes = b"") -> None:
-        """Add a system call; a result below `least` is a failure."""
+    @property
+    def count(self) -> int:
+        """How many calls there are."""
+        return len(self._calls)
+
+    def call(
+        self, number: int, *arguments: int, least: int = 0, text: bytes = b"", at: int | None = None
+    ) -> None:
+        """
+        Add a system call; a result below `least` is a failure.
+
+        at  how many of the others come before it, None for all; none of those that `run` is about
+        """
         assert not text or text.endswith(TAIL)
         padded = (*arguments, *(0,) * (6 - len(arguments)))
         where = self.place(text) if text else 0
-        self._calls.append(_words((number, least, *padded, where, len(text), self.report)))
+        words = _words((number, least, *padded, where, len(text), self.report))
+        self._calls.insert(self.count if at is None else at, words)
 
     def run(self, count: int, seconds: int | None, text: bytes) -> None:
         """

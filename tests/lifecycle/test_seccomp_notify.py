@@ -154,6 +154,31 @@ def test_without_an_agent_a_system_call_fails_instead_of_waiting(runtime, bundle
     )
 
 
+@pytest.mark.parametrize("privileges", [True, False], ids=["no new privileges", "privileges"])
+@pytest.mark.parametrize("kept", [0, 3], ids="{} preserved".format)
+def test_a_process_in_a_joined_pid_namespace_does_not_keep_the_listener(
+    runtime,
+    joined,  # noqa: F811
+    tmp_path,
+    privileges,
+    kept,
+):
+    with Agent(tmp_path / "agent") as agent:
+        made = joined(SCRIPT, with_profile(asking(agent), privileges))
+        hook = {"path": "/bin/true", "args": ["true"]}
+        made.edit({"hooks": {"startContainer": [hook]}})
+        given = [os.dup(2) for _ in range(9)]
+        flags = ("--preserve-fds", str(kept)) if kept else ()
+        container = runtime.create(made, *flags, pass_fds=range(3, 3 + kept))
+        for fd in given:
+            os.close(fd)
+        pid = runtime.state(container)["pid"]
+        links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        assert "anon_inode:seccomp notify" not in links
+    runtime.ok("start", container)
+    runtime.wait_for_text(container, "refused")
+
+
 def test_a_path_without_a_notifying_action_is_ignored(runtime, bundle, tmp_path):
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/nowhere/agent"}
     profile |= {"listenerMetadata": "unused", "flags": [*FLAGS]}
