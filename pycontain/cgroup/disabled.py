@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..errors import HostError
+    from ..options import Options
     from ..plan.resources import Setting
 
 
@@ -41,3 +42,9 @@ class NoCgroup:
         """Call `without` with the error of each limit, which nothing could enforce."""
         for setting in settings:
             without(controllers.cannot(setting, self.why, self.remedy))
+
+
+def tell_unfiltered(options: Options, rules: int) -> None:
+    """Tell of device rules that nothing enforces: a filter is attached to a cgroup."""
+    if rules:
+        options.detail(f"linux.resources.devices: {rules} rules are not enforced without a cgroup")

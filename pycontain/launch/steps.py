@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from ..cgroup.devices import attach
-from ..cgroup.disabled import NoCgroup
+from ..cgroup.disabled import NoCgroup, tell_unfiltered
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError
@@ -85,7 +85,7 @@ def give_cgroup(step: steps.GiveCgroup, launch: ContainerLaunch) -> None:
 def filter_devices(step: steps.FilterDevices, launch: ContainerLaunch) -> None:
     """Attach the device filter. It is removed with the cgroup."""
     if isinstance(launch.cgroup, NoCgroup):
-        return
+        return tell_unfiltered(launch.options, len(step.rules))
     cgroup = launch.own_cgroup
     attach(cgroup.fd, step.program, first=cgroup.is_new, kept=launch.caller.filters)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from ..cgroup.disabled import tell_unfiltered
 from ..kernel.rights import systemd_of
 from ..kernel.wait import FOREVER
 from ..launch.launch import ContainerLaunch
@@ -45,6 +46,8 @@ def prepare(
     check_rootfs(plan.rootfs)
     for warning in plan.warnings:
         options.warn(warning)
+    if not cgroup and bundle.spec.linux and bundle.spec.linux.resources:
+        tell_unfiltered(options, len(bundle.spec.linux.resources.devices))
     return ContainerLaunch(
         options,
         plan.turns,

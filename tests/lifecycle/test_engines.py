@@ -110,6 +110,48 @@ def test_a_pidfd_of_the_process_is_sent(runtime, bundle):
     os.close(fds[0])
 
 
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_run_and_exec_send_a_pidfd_too(runtime, bundle, verb):
+    path = runtime.folder / "pidfd.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(LIMIT)
+        flags = ("--detach", "--pid-file", runtime.folder / "pid", "--pidfd-socket", path)
+        if verb == "run":
+            id = runtime.new_id()
+            runtime.ok("run", *flags, "-b", bundle(SLEEP).path, id, name=id)
+        else:
+            id = runtime.started(bundle(SLEEP))
+            runtime.ok("exec", *flags, id, "sleep", "100", name=f"{id}-exec")
+        connection, _ = listener.accept()
+    with connection:
+        _, fds, _, _ = socket.recv_fds(connection, 10, 2)
+    pid = (runtime.folder / "pid").read_text()
+    assert f"Pid:\t{pid}\n" in Path(f"/proc/self/fdinfo/{fds[0]}").read_text()
+    os.close(fds[0])
+
+
+ORPHAN = """
+mkfifo /tmp/go /tmp/done
+(sh -c 'read x </tmp/go; cut -d" " -f4 /proc/$$/stat; echo >/tmp/done' &)
+echo >/tmp/go
+read x </tmp/done
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-subreaper",)], ids=["subreaper", "none"])
+def test_orphans_become_children_of_run_unless_it_is_told_otherwise(runtime, bundle, flags):
+    """In a container without a pid namespace; in one with, its first process gets them."""
+    spaces = [{"type": kind} for kind in ("mount", "ipc", "uts", "network")]
+    made = bundle(ORPHAN, {"linux.namespaces": spaces})
+    words = runtime.command("run", *flags, "--bundle", made.path, runtime.new_id())
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as run:
+        parent = int(run.stdout.read())
+    assert run.returncode == 0
+    assert (parent == run.pid) is (flags == ())
+
+
 # --- the log -------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,20 @@ def test_the_library_says_so_too(limited, tmp_path):
     assert name in " ".join(warnings)
 
 
+def test_device_rules_are_not_enforced_which_debug_tells(runtime, bundle):
+    rules = [{"allow": False, "access": "rwm"}]
+    script = "mknod /dev/kmsg2 c 1 11 && (exec 9</dev/kmsg2) && echo opened"
+    made = bundle(script, {"linux.resources.devices": rules})
+    for flags, opened in ((DISABLED, True), ((), False)):
+        done = runtime("--debug", *flags, "run", "-b", made.path, runtime.new_id())
+        assert ("opened\n" in done.out) is opened
+        told = "linux.resources.devices: 1 rules are not enforced without a cgroup" in done.err
+        assert told is opened
+    id = runtime.new_id()
+    for verb in (("create", "-b", made.path), ("start",), ("delete", "--force")):
+        assert runtime.ok(*DISABLED, *verb, id).err == ""
+
+
 def test_update_has_nothing_to_change(runtime, bundle, tmp_path):
     made = bundle("sleep 100")
     id = runtime.new_id()

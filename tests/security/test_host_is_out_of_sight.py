@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import subprocess
 
 import pytest
 
 from pycontain.init import pivot
+from tests.bundles import wait_until
 from tests.security.attack import (
     PYTHON,
     bind_by_path,
@@ -214,6 +216,49 @@ def test_the_session_keyring_is_not_one_that_was_planted(runtime, with_keys):
     assert int(found.split()[0]) != own
 
 
+def test_with_no_new_keyring_it_is_the_callers(runtime, with_keys):
+    """Which the caller has to have: the kernel shows another one, its user's, to who has none."""
+    made = runtime.command("run", "--no-new-keyring", "--bundle", with_keys.path, runtime.new_id())
+
+    def work():
+        own = joined(None)
+        return own, int(subprocess.check_output(made, stdin=subprocess.DEVNULL).split()[0])
+
+    own, seen = in_a_child(work)
+    assert own == seen
+
+
+@pytest.mark.parametrize("flag", [(), ("--no-new-keyring",)])
+def test_exec_has_neither_the_callers_keyring_nor_the_containers(runtime, with_keys, flag):
+    """Whatever create was told: the caller of exec is another one."""
+    code = made_to_stay(with_keys)
+    container = runtime.started(with_keys, *flag)
+    shown = with_keys.rootfs / "tmp/k"
+    wait_until(lambda: shown.exists() and shown.read_text().endswith("\n"), "it is shown")
+    first = int(shown.read_text().split()[0])
+    serial, description = runtime.ok("exec", container, *code).words
+    assert int(serial) not in (session_keyring(), first)
+    assert description.endswith(";_ses")
+
+
+def made_to_stay(made):
+    """The command that shows the keyring; the bundle runs it, and then stays."""
+    code = made.config["process"]["args"]
+    made.edit({"process.args": ["sh", "-c", f"{shlex.join(code)} >/tmp/k; exec sleep 100"]})
+    return code
+
+
+def test_exec_of_peers_has_the_keyring_of_the_container_or_of_the_caller(peer, with_keys):
+    code = made_to_stay(with_keys)
+    with_keys.edit({"ociVersion": "1.0.2"})
+    container = peer.started(with_keys)
+    shown = with_keys.rootfs / "tmp/k"
+    wait_until(lambda: shown.exists() and shown.read_text().endswith("\n"), "it is shown")
+    serial = int(peer("exec", container, *code).words[0])
+    containers = int(shown.read_text().split()[0])
+    assert serial == (containers if peer.name == "runc" else session_keyring())
+
+
 @pytest.mark.control
 def test_a_naive_keyring_with_a_name_is_the_one_that_was_planted():
     own, found = planted("_ses.naive", lambda: in_a_child(lambda: joined("_ses.naive")))
@@ -222,7 +267,7 @@ def test_a_naive_keyring_with_a_name_is_the_one_that_was_planted():
 
 def joined(name):
     """The session keyring of this name: an existing one that others may join, or a new one."""
-    return ctypes.CDLL(None).syscall(250, 1, name.encode())
+    return ctypes.CDLL(None).syscall(250, 1, name and name.encode())
 
 
 def planted(name, work):
