@@ -44,9 +44,9 @@ is known even if the child dies without a message.
 
 For `create` the parent exits after "created"; the child, or the bare process, then waits on two
 FIFOs in the state directory, which replace the pipes, and `start` takes the parent's place. If the
-parent dies, the child reads an end of file and exits. They are FIFOs, not a
-socket, because a filter that is loaded by then may permit read(2) and write(2) alone; and they have
-names, because pidfd_getfd(2) cannot take a nameless pipe from a process that is not dumpable without
+parent dies, the child reads an end of file and exits. They are FIFOs, not a socket, because a
+filter that is loaded by then may permit read(2) and write(2) alone; and they have names, because
+pidfd_getfd(2) cannot take a nameless pipe from a process that is not dumpable without
 CAP_SYS_PTRACE, nor with Yama's ptrace_scope of 3.
 
 A child in a user namespace is created by an intermediate process (`launch.intermediate`), with a
