@@ -56,6 +56,7 @@ class KvmCpu:
         self._memory = memory
         self._frames = frames
         self._deadline = deadline
+        self._kvm = Kvm()  # kept: in the jail of a forked process it cannot be opened
         self._owned = Owned()
         self._arrives_in_ring_0: bool | None = None  # SYSCALL; None before the program begins
         self._fault: tuple[int, int, int] | None = None  # RIP, RFLAGS, RSP of the program
@@ -70,7 +71,7 @@ class KvmCpu:
             raise
 
     def _assemble(self) -> None:
-        kvm = self._owned.keep(Kvm())
+        kvm = self._kvm
         kvm.require("SYNC_REGS")
         vm = self._owned.keep(kvm.create_vm())
         vm.set_memory(0, 0, self._memory.size, self._memory.host)
@@ -86,6 +87,7 @@ class KvmCpu:
     def close(self) -> None:
         """Release all kernel resources."""
         self._owned.close()
+        self._kvm.close()
         if hasattr(self, "tables"):
             self.tables.close()
 

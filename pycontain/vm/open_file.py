@@ -7,13 +7,12 @@ import os
 import stat
 import struct
 
-from .view import made_status, status
+from ..kernel.descriptors import close_owned
+from .view import status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from .devices.serial import Sink
 
 _CHUNK = 1 << 16
 _ENTRY = struct.Struct("<QqHB")  # struct linux_dirent64 up to its name, getdents(2)
@@ -64,9 +63,7 @@ class OpenFile:
 
     def release(self) -> None:
         """Nothing refers to it any more."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        close_owned(self, "fd")
 
     def is_for(self, mode: int) -> bool:
         """Whether it was opened for this, O_RDONLY or O_WRONLY."""
@@ -90,23 +87,6 @@ class Made:
 
     def entries(self, room: int) -> bytes:  # noqa: ARG002
         raise OSError(errno.ENOTDIR, "")
-
-
-class Output(Made):
-    """
-    What is written goes to a function.
-
-    sink  the function
-    """
-
-    def __init__(self, sink: Sink, number: int) -> None:
-        super().__init__(made_status(stat.S_IFIFO | 0o600, 0, number))
-        self.sink = sink
-
-    def write(self, pieces: Sequence[memoryview]) -> int:
-        for piece in pieces:
-            self.sink(piece)
-        return sum(map(len, pieces))
 
 
 class Device(Made):

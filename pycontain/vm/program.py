@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
+from .. import errors
 from ..errors import GuestError, KernelError, ProgramError, UsageError
+from ..lean import jsontext
 from ..lean.record import Record
-from . import loader
+from . import jail, loader, monitor
 from .deadline import Deadline
 from .frames import Frames, OutOfFrames
 from .linux import execute, family
+from .linux.ending import ProgramEnding
 from .linux.files import Files
 from .linux.pids import Pids
 from .linux.task import Process, Task
@@ -24,15 +28,18 @@ from .view import View
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from .cpu import Cpu
     from .devices.serial import Sink
-    from .linux.ending import ProgramEnding
     from .view import Volume
 
 MIB = 1 << 20
 MEMORY = 256 * MIB
 _ARGUMENTS_MAX = 128 << 10
+_REPORT = {
+    "stats": object, "unserved": {str: int}, "ending": {"status": int, "signal": int, "fault": str}
+}  # fmt: skip
 
 
 class World(Record):
@@ -96,21 +103,76 @@ def run_program(
     world = world or World()
     began = clock()
     stats = stats or Stats()
+    _engine(engine)  # loaded here, so that each run of a library does not do it again
+    outputs = [out for out in (world.stdout, world.stderr) if not isinstance(out, int)]
+    takers: list[Callable[[bytes], object]] = list({id(out): out for out in outputs}.values())
+    if trace:
+        takers.append(_Lines(trace).take)
+
+    def body(pipes: list[int], report: dict[str, object]) -> None:
+        given = {id(taker): pipe for taker, pipe in zip(takers, pipes, strict=True)}
+        streams = {
+            name: given.get(id(getattr(world, name)), getattr(world, name))
+            for name in ("stdout", "stderr")
+        }
+        inside = world.replace(**streams)
+        write = partial(_write_line, pipes[-1]) if trace else None
+        _monitor(arguments, environment, inside, timeout, engine, write, report)
+
+    keep = {fd for fd in (world.stdin, world.stdout, world.stderr) if isinstance(fd, int)}
+    report: Any = monitor.run(body, takers, keep)
+    try:
+        stats.load(report.get("stats"))
+        if "error" in report:
+            raise errors.from_record(report["error"])
+        if not jsontext.fits(report, _REPORT):
+            raise ValueError("is not a report")
+    except (KeyError, TypeError, ValueError):
+        raise GuestError("is not understood", at="the report of the program's monitor") from None
+    return ProgramResult(
+        engine=engine, ending=ProgramEnding(**report["ending"]), unserved=report["unserved"],
+        seconds=clock() - began, stats=stats,
+    )  # fmt: skip
+
+
+def _monitor(
+    arguments: Sequence[str], environment: Sequence[str], world: World, timeout: float | None,
+    engine: str, trace: Callable[[str], object] | None, report: dict[str, object],
+) -> None:  # fmt: skip
+    """Serve the program, in a process of its own."""
+    stats = Stats()
     with Deadline(timeout, "the program") as deadline, Owned() as owned:
         task = _prepare(arguments, world, deadline, engine, owned, traced=bool(trace))
         _start(task, arguments, environment, world)
         process = task.process
+        serve = Serve(task, stats, Strace(trace) if trace else None)
+        jail.close(process.view)
         try:
-            Serve(task, stats, Strace(trace) if trace else None).run()
+            serve.run()
         finally:
             family.end_all(process)
             process.files.close_all()
-        process.files.finish_pumps()
+            report["stats"] = stats.dump()
     assert process.ending
-    return ProgramResult(
-        engine=engine, ending=process.ending, unserved=process.unserved,
-        seconds=clock() - began, stats=stats,
-    )  # fmt: skip
+    report["ending"] = process.ending.fields()
+    report["unserved"] = process.unserved
+
+
+class _Lines:
+    """Gives a function whole lines of what comes in pieces."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._write(line.decode(errors="replace") + "\n")
+
+
+def _write_line(fd: int, text: str) -> None:
+    os.write(fd, text.encode())
 
 
 def _prepare(
@@ -137,6 +199,7 @@ def _prepare(
     owned.defer(process.bell.close)
     owned.defer(process.timers.close)
     for stream in (world.stdin, world.stdout, world.stderr):
+        assert isinstance(stream, int)
         files.add_stream(stream)
     return Task(process, cpu)
 
@@ -174,17 +237,27 @@ def _start(task: Task, arguments: Sequence[str], environment: Sequence[str], wor
 
 
 def _cpu(engine: str, machine: str, memory: Memory, frames: Frames, deadline: Deadline) -> Cpu:
+    made = _engine(engine)
     if engine == "kvm":
         if machine != os.uname().machine:
             raise GuestError(
                 f"the program is for {machine}, but KVM runs only {os.uname().machine}",
                 remedy="use --engine emulate",
             )  # fmt: skip
-        from .cpu_kvm import KvmCpu
+        return made.KvmCpu(memory, frames, deadline)  # type: ignore[no-any-return]
+    return made.UnicornCpu(memory, machine, deadline)  # type: ignore[no-any-return]
 
-        return KvmCpu(memory, frames, deadline)
+
+def _engine(engine: str) -> Any:
+    """The module of an engine. Raises UsageError, and HostError for one that is not installed."""
+    if engine == "kvm":
+        from . import cpu_kvm
+
+        return cpu_kvm
     if engine == "emulate":
-        from .cpu_unicorn import UnicornCpu
+        import threading  # noqa: F401  # for the engine, which finds it loaded in the jail
 
-        return UnicornCpu(memory, machine, deadline)
+        from . import cpu_unicorn
+
+        return cpu_unicorn
     raise UsageError("is not kvm or emulate", at="engine", value=engine)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .linux.task import Task
 
 _SHOWN = 32  # bytes of a string
+"".encode("unicode_escape")  # loads the codec, which the jail would not let be read
 
 
 class Strace:

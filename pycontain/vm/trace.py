@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+from ..lean.jsontext import fits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 clock = time.perf_counter
+_DUMPED = {"count": {str: int}, "seconds": {str: float}, "guest": float}
 
 
 class Stats:
@@ -34,6 +37,21 @@ class Stats:
         self.count[reason] = self.count.get(reason, 0) + 1
         self.seconds[reason] = self.seconds.get(reason, 0.0) + monitor
         self.guest += guest
+
+    def dump(self) -> dict[str, object]:
+        """For load() in another process."""
+        return {"count": self.count, "seconds": self.seconds, "guest": self.guest}
+
+    def load(self, record: object) -> None:
+        """Add what another process has counted. Raises ValueError for what dump() did not make."""
+        if record is None:
+            return
+        if not isinstance(record, dict) or not fits(record, _DUMPED):
+            raise ValueError("is not a record of statistics")
+        for reason, count in record["count"].items():
+            self.count[reason] = self.count.get(reason, 0) + count
+            self.seconds[reason] = self.seconds.get(reason, 0.0) + record["seconds"][reason]
+        self.guest += record["guest"]
 
     def total(self) -> int:
         """How many exits there were."""

@@ -221,6 +221,10 @@ class View:
                 return
             names.append(name)
 
+    def places(self) -> list[tuple[int, bool]]:
+        """For the jail: descriptors of the root, the volumes, the program; whether writable."""
+        return [(place.fd, place.writable) for place in self._places.values()]
+
     # --- looking -------------------------------------------------------------------------------
 
     def find(self, path: bytes, flags: int = 0) -> Found:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.vm import guests as tiny
+from pycontain.vm import jail
 
 GUESTS = Path(tiny.__file__).parent
 
@@ -34,6 +35,12 @@ def engine(request):
     if request.param == "emulate":
         pytest.importorskip("unicorn")
     return request.param
+
+
+@pytest.fixture
+def unjailed(monkeypatch):
+    """The monitor's jail stays open: a test acts inside the monitor, or shows what it is for."""
+    monkeypatch.setattr(jail, "close", lambda _: None)
 
 
 @pytest.fixture

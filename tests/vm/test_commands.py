@@ -184,7 +184,7 @@ def test_ctrl_c_ends_a_guest_that_spins(engine, tmp_path, program):
     )  # fmt: skip
     assert child.stdout
     if program:
-        wait_until_busy(child.pid)
+        wait_until_busy(monitor_of(child.pid))
     else:
         assert child.stdout.read(1) == b"!"
     child.send_signal(signal.SIGINT)
@@ -194,6 +194,14 @@ def test_ctrl_c_ends_a_guest_that_spins(engine, tmp_path, program):
         child.kill()
         child.wait()
         child.stdout.close()
+
+
+def monitor_of(pid):
+    """The process in whose jail the program of `vm run` is served."""
+    while True:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            if found := file.read().split():
+                return int(found[0])
 
 
 def wait_until_busy(pid):

@@ -154,7 +154,9 @@ def test_no_device_is_opened_and_stateless_devices_work(files, devices, needs_kv
     assert not devices.any()
 
 
-def test_opening_files_to_inspect_them_would_open_devices(files, devices, opens_at_once, needs_kvm):
+def test_opening_files_to_inspect_them_would_open_devices(
+    files, devices, opens_at_once, needs_kvm, unjailed
+):
     use_devices(files)
     assert devices.any()
 
@@ -169,7 +171,7 @@ def test_a_socket_does_not_open(files, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["as it is", "by its path"])
-def test_the_opened_file_is_the_one_that_was_inspected(files, monkeypatch, way):
+def test_the_opened_file_is_the_one_that_was_inspected(files, monkeypatch, unjailed, way):
     (files / "other").write_text("swapped in\n")
     opens = views.Found.open
 

@@ -13,6 +13,7 @@ import os
 import select
 from functools import partial
 
+from ...kernel.descriptors import close_owned
 from ..deadline import drain
 from . import pids, signals
 from .channels import host as call_host
@@ -78,7 +79,6 @@ def clone(task: Task, flags: int, stack: int, parent: int, child: int, tls: int)
     process = task.process
     pid = process.pids.add()
     before = task.cpu.registers(), task.cpu.extended()
-    process.files.pump_outputs()
     shares = flags & _CLONE_VFORK and flags & _CLONE_VM
     lent = Lent(task, before[0]["rsp"]) if shares else None
     host = os.fork()
@@ -129,14 +129,13 @@ class Lent:
 
     def keep(self) -> None:
         """In the child: the parent gets nothing more."""
-        os.close(self._writer)
-        os.close(self._reader)
+        close_owned(self, "_writer", "_reader")
 
     def take_back(self) -> None:
         """In the parent."""
-        os.close(self._writer)
+        close_owned(self, "_writer")
         data = os.read(self._reader, _LENT)
-        os.close(self._reader)
+        close_owned(self, "_reader")
         self._space.write(self._address, data)
 
 
@@ -151,7 +150,6 @@ def _begin(task: Task, pid: int, registers: dict[str, int], extended: bytes) -> 
     process.unserved = {}
     process.bell.close()
     process.timers = signals.Timers()
-    process.files.drop_pumps()
     process.deadline.forked()
     table = process.pids
     table.own = pid

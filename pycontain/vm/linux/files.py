@@ -12,16 +12,14 @@ import errno
 import os
 import stat
 
-from ..open_file import OpenFile, Output
+from ..open_file import OpenFile
 from ..view import PROGRAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..devices.serial import Sink
     from ..window import Window
 
 FILES_MAX = 1024
-_CHUNK = 1 << 16
 
 
 class Files:
@@ -40,15 +38,11 @@ class Files:
         self.window: Window | None = None
         self._open: dict[int, OpenFile] = {}
         self._closes: set[int] = set()  # those with FD_CLOEXEC
-        self._pumps: list[_Pump] = []
 
-    def add_stream(self, stream: int | Sink) -> None:
-        """The next standard descriptor: one of this process, or a function that takes output."""
+    def add_stream(self, stream: int) -> None:
+        """The next standard descriptor, one of this process."""
         number = PROGRAM + 1 + len(self._open)
         flags = os.O_WRONLY if self._open else os.O_RDONLY
-        if not isinstance(stream, int):
-            self.add(OpenFile(-1, flags=flags, made=Output(stream, number)))
-            return
         if os.isatty(stream):
             flags = os.O_RDWR
         regular = stat.S_ISREG(os.fstat(stream).st_mode)
@@ -133,55 +127,3 @@ class Files:
         """What execve(2) does."""
         for number in list(self._closes):
             self.close(number)
-
-    # --- output of several processes ------------------------------------------------------------
-
-    def pump_outputs(self) -> None:
-        """Before the first fork: what functions take comes through pipes from now on."""
-        for file in set(self._open.values()):
-            if isinstance(file.made, Output):
-                reader, writer = os.pipe2(os.O_CLOEXEC)
-                os.set_blocking(writer, False)
-                self._pumps.append(_Pump(reader, file.made.sink))
-                file.fd, file.number, file.made = writer, file.made.info.st_ino, None
-                file.never_blocks = True
-
-    def drop_pumps(self) -> None:
-        """In a forked process, which has no such threads."""
-        for pump in self._pumps:
-            os.close(pump.reader)
-        self._pumps = []
-
-    def finish_pumps(self) -> None:
-        """After all writers have ended. Raises what a function has raised."""
-        for pump in self._pumps:
-            pump.join()
-        self._pumps = []
-
-
-class _Pump:
-    """A thread that gives a function what is written to a pipe."""
-
-    def __init__(self, reader: int, sink: Sink) -> None:
-        self.reader = reader
-        self._sink = sink
-        self._error: BaseException | None = None
-        import threading  # not before a program forks whose output a function takes
-
-        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            while data := os.read(self.reader, _CHUNK):
-                self._sink(data)
-        except BaseException as error:  # raised by join()
-            self._error = error
-        finally:
-            os.close(self.reader)
-
-    def join(self) -> None:
-        """Wait for the end of the output. Raises what the function raised."""
-        self._thread.join()
-        if self._error:
-            raise self._error

@@ -15,6 +15,7 @@ import fcntl
 import mmap
 import os
 
+from ...kernel.descriptors import close_owned
 from .._ffi import ffi
 from ..deadline import STOP
 
@@ -49,7 +50,7 @@ class Pids:
         """Release the table."""
         self._words.release()
         self._map.close()
-        os.close(self._file)
+        close_owned(self, "_file")
 
     def get(self, pid: int, field: int) -> int:
         """A field of a process."""

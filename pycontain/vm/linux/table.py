@@ -58,6 +58,8 @@ class Call(Record):
 
     def arguments(self, registers: Sequence[int]) -> list[int]:
         """The arguments of a call, as the C types that they have."""
+        if not self.types:
+            return []
         return [
             (value & bits) - 2 * (value & sign)
             for value, (bits, sign) in zip(registers, self.types, strict=False)

@@ -22,6 +22,7 @@ _TERMINAL = {
     _TCGETS: (0, 36), _TCSETS: (36, 0), _TCSETSW: (36, 0), _TCSETSF: (36, 0),
     _TIOCGWINSZ: (0, 8), 0x5409: (0, 0), 0x540A: (0, 0), 0x540B: (0, 0),
 }  # fmt: skip
+REQUESTS = (*_TERMINAL, _FIONREAD, _FIONBIO, _FIOCLEX, _FIONCLEX)  # that reach the host
 
 
 def ioctl(task: Task, fd: int, request: int, argument: int) -> int:
