@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 
 from ..errors import KernelError, PycontainError, UsageError, fault_of
 from ..kernel import seal
 from ..lean import archive
 from . import pack, shebang
+from .replacing import replacing
 
 # one module from each directory: ours, the C binding, python-prctl, and the help's
 _NEEDED = ("pycontain", "_cffi_backend", "prctl", "typer")
@@ -72,12 +72,8 @@ def write(path: str) -> None:
 
 def put(path: str) -> None:
     """Write the program to this path, atomically. Raises PycontainError and OSError."""
-    # always a new file: in a directory like /tmp others could have created a link
-    number, half = tempfile.mkstemp(dir=os.path.dirname(path))
-    with open(number, "w", encoding="utf-8") as file:
+    with replacing(path, 0o755) as half, open(half, "w", encoding="utf-8") as file:
         file.write(text())
-        os.fchmod(number, 0o755)
-    os.replace(half, path)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from ..errors import HostError
 from ..kernel import safe_path
 from ..kernel.safe_path import Directory
 from ..lean import archive
+from .replacing import replacing
 from .table import COMMANDS
 
 TYPE_CHECKING = False
@@ -129,29 +130,24 @@ def _path() -> list[str]:
 def write(path: str) -> None:
     """Pack the current package, in the format that `lean.archive` describes. Raises OSError."""
     modules = _compile_all()
-    half = f"{path}.new"
     orders: dict[str, list[str]] = {}
     extensions: dict[str, str] = {}
-    try:
+    with replacing(path, 0o644) as half:
         _put(half, {}, {}, modules)
         for command in COMMANDS.values():
             if command.calls.startswith("pycontain.runtime.") or command.enters:
                 orders[command.name], compiled = _trace(half, command)
                 extensions.update(compiled)
         _put(half, orders, extensions, modules)
-        os.chmod(half, 0o644)  # whatever the umask
-        os.replace(half, path)
-    finally:
-        if os.path.exists(half):
-            os.unlink(half)
     _remove_former(path)
 
 
 def _remove_former(path: str) -> None:
-    """Remove the archives of other versions for this Python."""
+    """Remove the archives of other versions for this Python, and halves of them."""
     directory, name = os.path.split(path)
+    tag = f".{sys.implementation.cache_tag}."
     for other in os.listdir(directory):
-        archived = other.startswith("archive") and other.endswith(sys.implementation.cache_tag)
+        archived = other.startswith(("archive", ".archive")) and tag in f"{other}."
         if archived and other != name:
             os.unlink(f"{directory}/{other}")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import PycontainError
 from . import launcher, pack
+from .replacing import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def enter(listing: Path, made: list[str]) -> None:
             known.setdefault(str(path), str(path.relative_to(site)))
         if str(path) in known:
             rows.append([known[str(path)], _hash(path), str(path.stat().st_size)])
-    half = listing.with_name("RECORD.new")
-    with half.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(str(listing), listing.stat().st_mode & 0o777) as half,
+        open(half, "w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file, lineterminator="\n").writerows(rows)
-    half.chmod(listing.stat().st_mode & 0o777)
-    half.replace(listing)

@@ -11,10 +11,10 @@ code without a C library, so that it takes 0.1 ms; a second Python would take se
 from __future__ import annotations
 
 import os
-import tempfile
 
 from ..kernel import seal
 from ..lean import archive
+from .replacing import replacing
 
 _DIRECTORY = os.path.join(os.path.dirname(__file__), "__pycache__")
 _LINE_LIMIT = 255  # bytes of a script's first line that the kernel reads, execve(2)
@@ -66,11 +66,8 @@ def _write(path: str, made: bytes) -> None:
     if _read(path) == made:
         return
     os.makedirs(_DIRECTORY, exist_ok=True)
-    number, half = tempfile.mkstemp(dir=_DIRECTORY)
-    with open(number, "wb") as file:
+    with replacing(path, 0o755) as half, open(half, "wb") as file:
         file.write(made)
-        os.fchmod(number, 0o755)
-    os.replace(half, path)
 
 
 def _fits(path: str) -> bool:

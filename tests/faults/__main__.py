@@ -22,7 +22,11 @@ from tests.faults import figures
 from tests.faults.verbs import LAUNCHES, VERBS
 
 FOLDER = Path(__file__).parent
-PLACES = (FOLDER, FOLDER.parent / "image/test_killed_image_commands.py")
+PLACES = (
+    FOLDER,
+    FOLDER.parent / "image/test_killed_image_commands.py",
+    FOLDER.parent / "packaging/test_killed_setup.py",
+)
 PYTEST = (sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider")
 
 Jobs = dict[str, list[str]]

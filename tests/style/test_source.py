@@ -47,7 +47,7 @@ HEAVY = {
 }  # fmt: skip
 COMFORTABLE = {  # for interactive use, or not used for every container
     "cli/shebang.py", "cli/completion.py", "cli/helptext.py", "cli/launcher.py", "cli/manual.py",
-    "launch/netdevices.py", "cli/pack.py", "cli/render.py", "cli/setup.py", "cli/vm.py",
+    "launch/netdevices.py", "cli/pack.py", "cli/render.py", "cli/replacing.py", "cli/setup.py", "cli/vm.py",
     "library/aio.py", "library/call.py", "library/cancel.py", "library/container.py",
     "library/pool.py", "library/process.py", "library/stream.py", "library/streams.py",
     "runtime/doctor.py",
