@@ -26,6 +26,7 @@ PLACES = (
     FOLDER,
     FOLDER.parent / "image/test_killed_image_commands.py",
     FOLDER.parent / "packaging/test_killed_setup.py",
+    FOLDER.parent / "sandbox/test_killed_programs.py",
 )
 PYTEST = (sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider")
 
