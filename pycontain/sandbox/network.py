@@ -6,27 +6,31 @@ On it the proxy listens, whose other end is this program: it looks names up and 
 place is on the list. Inside are the usual variables, such as https_proxy, and no rights are needed.
 
 It serves HTTP/1.1 with CONNECT, for whatever runs over TLS, and with absolute addresses for http:
-(RFC 9110, 9.3.6; RFC 9112, 3.2). What is sent to an allowed host is not inspected.
+(RFC 9110, 9.3.6; RFC 9112, 3.2). For these the proxy writes the Host field itself, so that a server
+of several hosts serves the one that is allowed. What is sent in TLS is not inspected.
+
+A name is looked up once, and what is connected to is the address that was examined (`places`).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import re
 import select
 import socket
 import threading
+import time
 from urllib.parse import urlsplit
 
-from ..errors import UsageError
 from ..kernel import calls, net
 from ..kernel import const as c
 from ..kernel.descriptors import close_owned
 from . import log
+from .places import split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from .places import Places
 
 _PORT = 3128
 # What tells programs of the proxy.
@@ -35,8 +39,15 @@ VARIABLES = dict.fromkeys(
 )
 _HEAD = 16 << 10  # bytes of a request's first line and fields
 _CONNECTIONS = 64  # at once
+_HEAD_TIME = 30.0  # seconds until it is complete
 _PATIENCE = 60.0  # seconds without a byte
+_PAUSE = 0.05  # seconds, while no connection can be accepted
+# RFC 9112, 3 and 5: neither a continued line nor a line break that only some would see
+_REQUEST = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/1\.[01]")
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t -~\x80-\xff]*")
+_OF_PROXY = ("connection", "host", "proxy-authorization", "proxy-connection")
 _PIECE = 1 << 16
+_BAD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _FAILED = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -46,14 +57,11 @@ class Network:
     """
     A network namespace, and the proxy that listens in it.
 
-    allowed    the places (`places`)
+    allowed    the places
     namespace  a descriptor of it
-
-    A name that leads to this host itself or to its link (the metadata service of a cloud is there)
-    is refused, unless the list has that address or "localhost".
     """
 
-    def __init__(self, allowed: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, allowed: Places) -> None:
         """Raises KernelError, OSError."""
         self.allowed = allowed
         self._places = threading.BoundedSemaphore(_CONNECTIONS)
@@ -105,6 +113,7 @@ class Network:
             try:
                 client, _ = self._listener.accept()
             except OSError:  # the client has gone, or there are too many open files
+                time.sleep(_PAUSE)
                 continue
             if self._places.acquire(blocking=False):
                 threading.Thread(target=self._handle, args=(client,), daemon=True).start()
@@ -114,9 +123,11 @@ class Network:
     def _handle(self, client: socket.socket) -> None:
         try:
             with client:
-                client.settimeout(_PATIENCE)
-                self._connect(client)
-        except (OSError, ValueError):
+                try:
+                    self._connect(client)
+                except ValueError:
+                    client.sendall(_BAD)
+        except OSError:
             pass  # the program inside sees that the connection has ended
         finally:
             self._places.release()
@@ -124,32 +135,32 @@ class Network:
     def _connect(self, client: socket.socket) -> None:
         """Serve one request. Raises OSError, ValueError for what is not a request."""
         head, rest = _received(client)
-        method, target, _ = head.split("\r\n", 1)[0].split(" ")
-        if method == "CONNECT":
-            host, port = _split(target)
+        client.settimeout(_PATIENCE)
+        method, target, fields = _parsed(head)
+        tunnel = method == "CONNECT"
+        if tunnel:
+            host, port = split(target)
             first = b""
         else:
-            address = urlsplit(target)
-            host, port = (address.hostname or "").lower(), address.port or 80
-            first = _rewritten(head, method, target)
+            host, port, first = _rewritten(method, target, fields)
         peer = self._opened(client, host, port)
         if peer is None:
             return
         with peer:
-            if method == "CONNECT":
+            if tunnel:
                 client.sendall(_CONNECTED)
             peer.sendall(first + rest)
             _relay(client, peer)
 
     def _opened(self, client: socket.socket, host: str, port: int) -> socket.socket | None:
         """A connection to a place, None if it is not allowed or cannot be reached."""
-        entry = self._entry(host, port)
-        if entry is None:
+        if not self.allowed.allow(host, port):
             log.LOGGER.info("network: refused %r, port %d", host, port)
             client.sendall(_REFUSED)
             return None
         for address in _addresses(host, port):
-            if _is_near(address) and not (entry == "localhost" or _is_address(entry)):
+            if not self.allowed.lead(host, address, port):
+                log.LOGGER.info("network: refused %r, which leads to %s", host, address)
                 continue
             try:
                 return socket.create_connection((address, port), _PATIENCE)
@@ -157,49 +168,6 @@ class Network:
                 continue
         client.sendall(_FAILED)
         return None
-
-    def _entry(self, host: str, port: int) -> str | None:
-        """The host of the entry that allows a place."""
-        for allowed, its_port in self.allowed:
-            below = allowed.startswith("*.") and host.endswith(allowed[1:])
-            if port == its_port and (host == allowed or below):
-                return allowed
-        return None
-
-
-def places(wanted: Sequence[str] | None) -> list[tuple[str, int]] | None:
-    """
-    The places in a list of "HOST:PORT", where "*.HOST" stands for all names below; None for None.
-
-    Raises UsageError for an entry that is not HOST:PORT.
-    """
-    if wanted is None:
-        return None
-    if isinstance(wanted, str):
-        remedy = 'write ["example.org:443"] or "host"'
-        why = "is not a list of HOST:PORT"
-        raise UsageError(why, at="network", value=repr(wanted), remedy=remedy)
-    return [_place(entry) for entry in wanted]
-
-
-def _place(entry: str) -> tuple[str, int]:
-    """A place of the list. Raises UsageError."""
-    try:
-        host, port = _split(entry)
-    except (ValueError, AttributeError):
-        remedy = 'write "example.org:443"'
-        raise UsageError(
-            "is not HOST:PORT", at="network", value=repr(entry), remedy=remedy
-        ) from None
-    return host, port
-
-
-def _split(text: str) -> tuple[str, int]:
-    """HOST:PORT, the host in lower case. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise ValueError(text)
-    return host.lower().strip("[]"), int(port)
 
 
 def _addresses(host: str, port: int) -> list[str]:
@@ -210,44 +178,46 @@ def _addresses(host: str, port: int) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_near(address: str) -> bool:
-    """Whether an address is this host's own, or on its link."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(found, "ipv4_mapped", None) or found
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
-
-
 def _received(client: socket.socket) -> tuple[str, bytes]:
     """The head of a request, and what has arrived after it. Raises OSError, ValueError."""
     data = b""
+    end = time.monotonic() + _HEAD_TIME
     while b"\r\n\r\n" not in data:
+        client.settimeout(max(end - time.monotonic(), _PAUSE))  # of all pieces together
         piece = client.recv(_PIECE)
-        if not piece or len(data) > _HEAD:
+        if not piece or len(data) > _HEAD or time.monotonic() > end:
             raise ValueError("is not a request")
         data += piece
     head, _, rest = data.partition(b"\r\n\r\n")
     return head.decode("latin-1"), rest
 
 
-def _rewritten(head: str, method: str, target: str) -> bytes:
-    """The head as the place itself expects it; one request a connection."""
+def _parsed(head: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """The method, the target, and each field's name and line. Raises ValueError."""
+    first, *lines = head.split("\r\n")
+    request = _REQUEST.fullmatch(first)
+    fields = [_FIELD.fullmatch(line) for line in lines]
+    if request is None or None in fields:
+        raise ValueError("is not a request")
+    found = [(field[1].lower(), field[0]) for field in fields if field is not None]
+    return request[1], request[2], found
+
+
+def _rewritten(method: str, target: str, fields: list[tuple[str, str]]) -> tuple[str, int, bytes]:
+    """
+    The place, and the head as the place itself expects it; one request a connection.
+
+    Raises ValueError for a target that is not the address of something of a host.
+    """
     address = urlsplit(target)
+    place = address.netloc.rpartition("@")[2]
+    if address.scheme != "http" or not place:
+        raise ValueError("is not for a proxy")
+    host, port = split(place if re.search(r":\d+$", place) else f"{place}:80")
     path = (address.path or "/") + (f"?{address.query}" if address.query else "")
-    fields = [
-        line
-        for line in head.split("\r\n")[1:]
-        if line.partition(":")[0].strip().lower() not in ("connection", "proxy-connection")
-    ]
-    lines = [f"{method} {path} HTTP/1.1", *fields, "Connection: close", "", ""]
-    return "\r\n".join(lines).encode("latin-1")
+    lines = [line for name, line in fields if name not in _OF_PROXY]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {place}", *lines, "Connection: close", "", ""]
+    return host, port, "\r\n".join(lines).encode("latin-1")
 
 
 def _relay(one: socket.socket, other: socket.socket) -> None:

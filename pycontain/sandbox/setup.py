@@ -18,7 +18,8 @@ from .container import Contained
 from .image import Unpacked
 from .limits import Held, Limits, limits
 from .namespace import PLACE, ROOT
-from .network import VARIABLES, Network, places
+from .network import VARIABLES, Network
+from .places import places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

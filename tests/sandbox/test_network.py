@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 import pycontain
-from pycontain.sandbox import network
+from pycontain.sandbox import network, places
 
 pytestmark = pytest.mark.needs_root
 
@@ -93,19 +93,17 @@ def test_a_name_does_not_lead_to_this_host(ports: tuple[int, int], monkeypatch) 
 
 
 def test_a_pattern_allows_the_names_below_a_domain() -> None:
-    policy = network.Network(network.places(["*.example.org:443", "[::1]:80"]) or [])
-    try:
-        assert policy._entry("a.b.example.org", 443)
-        assert policy._entry("::1", 80)
-        for host, port in (
-            ("example.org", 443),
-            ("a.example.org", 80),
-            ("evilexample.org", 443),
-            ("a.example.org.evil", 443),
-        ):
-            assert policy._entry(host, port) is None
-    finally:
-        policy.close()
+    found = places.places(["*.example.org:443", "[::1]:80"])
+    assert found.allow("a.b.example.org", 443)
+    assert found.allow("::1", 80)
+    for host, port in (
+        ("example.org", 443),
+        (".example.org", 443),
+        ("a.example.org", 80),
+        ("evilexample.org", 443),
+        ("a.example.org.evil", 443),
+    ):
+        assert not found.allow(host, port)
 
 
 @pytest.mark.parametrize(
@@ -127,20 +125,195 @@ def test_an_invalid_request_ends_the_connection_alone(ports: tuple[int, int], se
 
 
 @pytest.mark.parametrize(
-    ("address", "near"),
+    ("address", "public"),
     [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("169.254.169.254", True),
-        ("::ffff:127.0.0.1", True),
-        ("0.0.0.0", True),
-        ("fe80::1%1", True),
-        ("192.0.2.1", False),
-        ("2001:db8::1", False),
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("0.0.0.0", False),
+        ("169.254.169.254", False),
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("fe80::1%1", False),
+        ("fc00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::127.0.0.1", False),
+        ("64:ff9b::10.0.0.1", False),
+        ("2002:7f00:1::", False),
+        ("1.1.1.1", True),
+        ("2606:4700::1111", True),
+        ("64:ff9b::1.1.1.1", True),
+        ("::ffff:1.1.1.1", True),
     ],
 )
-def test_local_and_private_addresses_are_recognized(address: str, near: bool) -> None:
-    assert network._is_near(address) is near
+def test_a_name_leads_to_public_addresses_alone(address: str, public: bool) -> None:
+    assert places.is_public(address) is public
+    assert places.places(["a.example:80"]).lead("a.example", address, 80) is public
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "db.example"])
+def test_a_private_address_of_the_list_is_reached_by_it_and_by_listed_names(host: str) -> None:
+    found = places.places(["db.example:80", "db.example:81", "10.0.0.1:80"])
+    assert found.lead(host, "10.0.0.1", 80)
+    assert not found.lead(host, "10.0.0.1", 81), "by that port alone"
+    assert not found.lead(host, "10.0.0.2", 80)
+
+
+def test_localhost_is_the_loopback_device_alone() -> None:
+    found = places.places(["localhost:80"])
+    assert found.lead("localhost", "::1", 80)
+    assert found.lead("localhost", "127.0.0.1", 80)
+    assert not found.lead("localhost", "1.1.1.1", 80)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("EXAMPLE.org.:80", "example.org"),
+        ("[0:0:0:0:0:0:0:1]:80", "::1"),
+        ("[::FFFF:1.2.3.4]:80", "::ffff:1.2.3.4"),
+        ("1.2.3.4:80", "1.2.3.4"),
+    ],
+)
+def test_a_place_has_one_spelling(text: str, host: str) -> None:
+    found, port = places.split(text)
+    assert (str(places.ipaddress.ip_address(found)) if ":" in host else found, port) == (
+        str(places.ipaddress.ip_address(host)) if ":" in host else host, 80,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["::1:80", "[::1]x:80", "[a]:80", "a b:80", "u@a:80", "a/b:80", "a:0", "a:65536", "a:+1"],
+)
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        places.split(text)
+
+
+def ask(allowed: list[str], sent: bytes, more: str = "") -> str:
+    """What the proxy answers to these bytes, or how the connection ends."""
+    code = f"import socket\ns = socket.create_connection(('127.0.0.1', 3128))\ns.settimeout(20)\ns.sendall({sent!r})\n{more}\ns.recv(1000).decode()"
+    with pycontain.Sandbox(network=allowed) as box:
+        result = box.run_python(code)
+        return str(result.value if result.ok else result.error)
+
+
+@pytest.fixture
+def recorder() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a server, and the first bytes of each request to it."""
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                with client:
+                    seen.append(client.recv(10_000))
+                    client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], seen
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+HOSTS = [b"Host: evil", b"hOST:evil", b"A: b\r\nHost: evil\r\nHost: other"]
+HIDDEN = [b"A: b\nHost: evil", b"A: b\r\n Host: evil", b"Host : evil", b"A: b\rHost: evil"]
+
+
+def request(port: int, fields: bytes) -> bytes:
+    return b"GET http://localhost:%d/ HTTP/1.1\r\n%b\r\n\r\n" % (port, fields)
+
+
+@pytest.mark.parametrize("fields", HOSTS)
+def test_the_host_field_is_the_allowed_place(recorder, fields: bytes) -> None:
+    port, seen = recorder
+    assert " 204 " in ask([f"localhost:{port}"], request(port, fields))
+    [head] = seen
+    assert head.lower().count(b"host") == 2
+    assert f"\r\nHost: localhost:{port}\r\n".encode() in head
+    assert b"evil" not in head
+
+
+@pytest.mark.parametrize("fields", HIDDEN)
+def test_a_host_field_that_only_some_would_see_is_refused(recorder, fields: bytes) -> None:
+    port, seen = recorder
+    assert " 400 " in ask([f"localhost:{port}"], request(port, fields))
+    assert seen == []
+
+
+@pytest.mark.control
+@pytest.mark.parametrize("fields", [*HOSTS, *HIDDEN])
+def test_a_naive_proxy_passes_on_another_host(recorder, fields: bytes, monkeypatch) -> None:
+    def naive(head: str) -> tuple[str, str, list[tuple[str, str]]]:
+        first, *lines = head.split("\r\n")
+        method, target, _ = first.split(" ")
+        return method, target, [("", line) for line in lines]
+
+    monkeypatch.setattr(network, "_parsed", naive)
+    port, seen = recorder
+    ask([f"localhost:{port}"], request(port, fields))
+    assert b"evil" in seen[0]
+
+
+@pytest.mark.control
+def test_a_naive_proxy_connects_to_what_a_strangers_name_leads_to(ports, monkeypatch) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        network.socket, "getaddrinfo", lambda host, *rest, **how: real("127.0.0.1", *rest, **how)
+    )
+    monkeypatch.setattr(places.Places, "lead", lambda *_: True)
+    with pycontain.Sandbox(network=[f"rebound.example:{ports[0]}"]) as box:
+        assert box.run_python(GET.format(f"rebound.example:{ports[0]}/")).ok
+
+
+def test_a_name_is_looked_up_once(ports: tuple[int, int], monkeypatch) -> None:
+    """A second answer could be another one than was examined."""
+    real, asked = socket.getaddrinfo, []
+
+    def counting(host, *rest, **how):
+        asked.append(host)
+        return real(host, *rest, **how)
+
+    monkeypatch.setattr(network.socket, "getaddrinfo", counting)
+    assert " 200 " in ask(
+        [f"localhost:{ports[0]}"], b"CONNECT localhost:%d HTTP/1.1\r\n\r\n" % ports[0]
+    )
+    assert asked.count("localhost") == 1
+    assert set(asked) <= {"localhost", "127.0.0.1", "::1"}
+
+
+def test_a_client_that_takes_its_time_is_not_waited_for(monkeypatch) -> None:
+    """However often it sends a byte."""
+    monkeypatch.setattr(network, "_HEAD_TIME", 0.5)
+    slow = "import time\nfor _ in range(100):\n    time.sleep(0.1)\n    s.sendall(b'x')"
+    found = ask(
+        ["a.example:80"],
+        b"GET ",
+        f"try:\n    {slow.replace(chr(10), chr(10) + '    ')}\nexcept OSError:\n    pass\nelse:\n    raise EOFError",
+    )
+    assert "EOFError" not in found
+
+
+def test_connections_that_are_open_do_not_hinder_the_end(ports: tuple[int, int]) -> None:
+    code = f"import socket\nkept = [socket.create_connection(('127.0.0.1', 3128)) for _ in range(80)]\nfor s in kept[::2]:\n    try:\n        s.sendall(b'CONNECT localhost:{ports[0]} HTTP/1.1\\r\\n\\r\\n'); s.shutdown(1)\n    except OSError:\n        pass"
+    before = threading.active_count()
+    with pycontain.Sandbox(network=[f"localhost:{ports[0]}"]) as box:
+        assert box.run_python(code).ok
+        assert box.run_python(GET.format(f"localhost:{ports[0]}/")).ok
+    end = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert threading.active_count() <= before
 
 
 def test_a_pool_reaches_what_is_allowed(ports: tuple[int, int]) -> None:
