@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _TICK = 0.02  # seconds
 _PIECE = 1 << 16
-_ANSWER = 2 << 20  # bytes of an answer from inside, at most
+_SIZE = _MARK = 4  # bytes, at the beginning of an answer
+_ANSWER = 2 << 20  # bytes; an answer from inside is shorter
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 
 # What an uncaught exception in a snippet reveals of a limit that only its process has noticed.
@@ -65,6 +66,7 @@ class Watch:
         self.control = -1
         self.unsent = memoryview(b"")
         self.answer = bytearray()
+        self.mark = b""  # of the request, which its answer has, too: others were forged before
         self.reason: Reason | None = None  # why it was ended
         self.hits: set[str] = set()
         self.peak = 0  # bytes, the most that was seen
@@ -80,7 +82,8 @@ class Watch:
     def begin(self, data: bytes = b"") -> None:
         """Count from now on; data is sent to `control`."""
         self.began = time.perf_counter()
-        self.unsent = memoryview(data)
+        self.mark = os.urandom(_MARK)
+        self.unsent = memoryview(self.mark + data if data else b"")
         self.hits.clear()
         self._written = 0
         self._cpu_before = self.cpu()
@@ -174,6 +177,8 @@ class Watch:
         except ConnectionResetError:
             return False
         self.answer += piece[: _ANSWER - len(self.answer)]
+        if len(self.answer) == _ANSWER:  # no answer is so long: it is a flood of forged ones
+            self.stop("output")
         return bool(piece)
 
     def _read(self, stream: int) -> int:
@@ -241,16 +246,25 @@ class Watch:
 
     @property
     def has_answer(self) -> bool:
-        """Whether all of an answer has arrived."""
-        head = self.answer[:4]
-        return len(head) == 4 and len(self.answer) >= 4 + int.from_bytes(head, "little")
+        """Whether all of an answer to the last request has arrived; drops those to others."""
+        while len(self.answer) >= _SIZE + _MARK:
+            end = self._end_of_answer()
+            if len(self.answer) < end:
+                return False
+            if self.answer[_SIZE : _SIZE + _MARK] == self.mark:
+                return True
+            del self.answer[:end]
+        return False
+
+    def _end_of_answer(self) -> int:
+        return _SIZE + _MARK + int.from_bytes(self.answer[:_SIZE], "little")
 
     def take_answer(self) -> dict[str, object]:
         """The answer, which the code may have forged."""
         if not self.has_answer:
             return {}
-        size = int.from_bytes(self.answer[:4], "little")
-        text, self.answer = self.answer[4 : 4 + size], self.answer[4 + size :]
+        end = self._end_of_answer()
+        text, self.answer = self.answer[_SIZE + _MARK : end], self.answer[end:]
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):

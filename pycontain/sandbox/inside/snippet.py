@@ -2,9 +2,9 @@
 Run Python code that arrives on a socket, and answer how it went.
 
     program outside                        here
-    two lengths in bytes, a newline,
-      then the code and the input      ->
-                                       <-  the length in four bytes, then JSON:
+    a mark of four bytes, two lengths,
+      a newline, the code, the input   ->
+                                       <-  the length in four bytes, the mark, then JSON:
                                            {"value": …, "shown": …, "error": …, "errno": …}
 
 The first argument is the mode: "once"; "session", until the end of file with the variables kept; or
@@ -25,6 +25,7 @@ _NAME = "<snippet>"
 _SHOWN = 1 << 16  # characters of a repr
 _MOST = 1 << 20  # bytes of an answer
 _PIECE = 1 << 16
+_MARK = 4  # bytes
 
 
 def main(control: int, mode: str) -> None:
@@ -32,7 +33,7 @@ def main(control: int, mode: str) -> None:
     space = _new_main()
     status = 0
     while (request := _receive(control)) is not None:
-        code, given = request
+        mark, code, given = request
         _replace_input(given)
         status, answer = _run(code, space)
         if mode == "once":
@@ -40,7 +41,7 @@ def main(control: int, mode: str) -> None:
         _flush()
         if status < 0:  # sys.exit ends the session: its process's end is the answer
             break
-        _send(control, answer)
+        _send(control, mark, answer)
         if mode == "once":
             break
     os._exit(abs(status))
@@ -208,8 +209,9 @@ def _flush() -> None:
 # --- the socket --------------------------------------------------------------------------------
 
 
-def _receive(control: int) -> tuple[bytes, bytes] | None:
-    """The next code and its input, None at the end of file."""
+def _receive(control: int) -> tuple[bytes, bytes, bytes] | None:
+    """The next mark, code and input, None at the end of file."""
+    mark = _exactly(control, _MARK)
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(control, 1)
@@ -217,7 +219,7 @@ def _receive(control: int) -> tuple[bytes, bytes] | None:
             return None
         line += byte
     code, given = map(int, line.split())
-    return _exactly(control, code), _exactly(control, given)
+    return mark, _exactly(control, code), _exactly(control, given)
 
 
 def _exactly(control: int, size: int) -> bytes:
@@ -241,12 +243,12 @@ def _replace_input(data: bytes) -> None:
     os.close(file)
 
 
-def _send(control: int, answer: dict[str, object]) -> None:
+def _send(control: int, mark: bytes, answer: dict[str, object]) -> None:
     text = _encoded(answer)
     if len(text) > _MOST:
         answer.pop("value", None)
         text = _encoded(answer)
-    data = memoryview(len(text).to_bytes(4, "little") + text)
+    data = memoryview(len(text).to_bytes(4, "little") + mark + text)
     while data:
         data = data[os.write(control, data) :]
 
