@@ -77,9 +77,10 @@ def program() -> bytes:
     ]  # fmt: skip
     if machine == "x86_64":
         code += [_jump(c.BPF_JSET_K, _X32, 0, 1), _jump(c.BPF_RET_K, _EPERM)]
-    for name, check in _checks().items():  # KVM_RUN comes here, so this is before the long list
+    checks = _checks()
+    for name, check in checks.items():  # KVM_RUN comes here, so this is before the long list
         code += [_jump(c.BPF_JEQ_K, numbers[name], 0, len(check)), *check]
-    for name in sorted(allowed - _checks().keys()):
+    for name in sorted(allowed - checks.keys()):
         if name in numbers:  # aarch64 has no open(2), for instance
             code += [
                 _jump(c.BPF_JEQ_K, numbers[name], 0, 1),
@@ -92,8 +93,8 @@ def program() -> bytes:
 def allowed_calls() -> set[str]:
     """The names of the calls that the filter allows, some for certain arguments only."""
     needed = set(_ALWAYS.split()) | _checks().keys()
-    for call in TABLE.values():
-        needed |= calls_of(call.function)
+    for module in {call.function.__module__ for call in TABLE.values()}:
+        needed |= calls_of(module)
     return needed
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 
 from .. import errors
 from ..errors import GuestError, KernelError, ProgramError, UsageError
@@ -116,7 +115,7 @@ def run_program(
             for name in ("stdout", "stderr")
         }
         inside = world.replace(**streams)
-        write = partial(_write_line, pipes[-1]) if trace else None
+        write = _writes_lines(pipes[-1]) if trace else None
         _monitor(arguments, environment, inside, timeout, engine, write, report)
 
     keep = {fd for fd in (world.stdin, world.stdout, world.stderr) if isinstance(fd, int)}
@@ -171,8 +170,8 @@ class _Lines:
             self._write(line.decode(errors="replace") + "\n")
 
 
-def _write_line(fd: int, text: str) -> None:
-    os.write(fd, text.encode())
+def _writes_lines(fd: int) -> Callable[[str], object]:
+    return lambda text: os.write(fd, text.encode())
 
 
 def _prepare(

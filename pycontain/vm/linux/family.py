@@ -11,7 +11,6 @@ import _thread
 import errno
 import os
 import select
-from functools import partial
 
 from ...kernel.descriptors import close_owned
 from ..deadline import drain
@@ -277,7 +276,7 @@ def _wait(task: Task, wanted: int, options: int) -> tuple[int, int] | None:
         watched = [process.children[child] for child in children if child in process.children]
         wait(
             task, [(pidfd, select.POLLIN) for pidfd in watched],
-            until=partial(_any_change, process, children, options | _WNOWAIT),
+            until=lambda: _any_change(process, children, options | _WNOWAIT),  # noqa: B023
         )  # fmt: skip
 
 

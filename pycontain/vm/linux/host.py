@@ -7,10 +7,6 @@ the table uses adds nothing to it.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _FILES = """
     openat openat2 open stat lstat newfstatat statx access faccessat faccessat2 readlink
     readlinkat statfs fstatfs mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link
@@ -41,6 +37,6 @@ _BY_MODULE = {
 }
 
 
-def calls_of(function: Callable[..., int]) -> set[str]:
-    """What the host is asked for by one that serves a call of the table."""
-    return set(_BY_MODULE.get(function.__module__.rpartition(".")[2], "").split())
+def calls_of(module: str) -> set[str]:
+    """What the host is asked for by the functions of a module that serve calls of the table."""
+    return set(_BY_MODULE.get(module.rpartition(".")[2], "").split())
