@@ -64,20 +64,22 @@ def _limit(options: Options, container: Handle, new: Resources) -> Callable[[], 
     new = of_version(new, spec.ociVersion)
     restorable = Restorable(cgroup)
 
+    done: list[Callable[[], None]] = [lambda: limits.restore(restorable, old)]
+
     def undo() -> None:
-        try:
-            limits.restore(restorable, old)
-            if new.devices:
-                _filter(cgroup, old)
-            _remember(container, old)
-        except (PycontainError, OSError) as error:
-            options.warn(f"cannot be undone: {fault_of(error).line()}")
+        for restore in reversed(done):
+            try:
+                restore()
+            except (PycontainError, OSError) as error:
+                options.warn(f"cannot be undone: {fault_of(error).line()}")
 
     try:
         merged = limits.update(restorable, old, new, options.without_limit)
         if new.devices:
+            done.append(lambda: _filter(cgroup, old))
             _filter(cgroup, new)
         _remember(container, merged)
+        done.append(lambda: _remember(container, old))
     except BaseException:
         undo()
         raise

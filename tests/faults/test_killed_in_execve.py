@@ -173,10 +173,9 @@ def test_an_exec_that_is_killed_meanwhile(runtime, bundle, traced, finished):
 def test_a_start_that_is_killed_meanwhile(runtime, made, finished):
     id = runtime.create(made)
     program = Traced(runtime.state(id)["pid"])
-    command = os.posix_spawn((words := runtime.command("start", id))[0], words, os.environ)
-    program.until_execve("sleep", finished=finished)
-    os.kill(command, signal.SIGKILL)
-    os.waitpid(command, 0)
+    with subprocess.Popen(runtime.command("start", id)) as command:
+        program.until_execve("sleep", finished=finished)
+        command.kill()  # if it has not ended, and been reaped with the program's processes
     runtime.ok("delete", "--force", id)
     assert runtime.ids() == []
 

@@ -225,13 +225,15 @@ class Trials:
 
     def _ended(self, pid: int) -> Ended:
         pidfd = os.pidfd_open(pid)
-        hangs = not select.select([pidfd], [], [], LIMIT)[0]
+        end = time.monotonic() + LIMIT
+        while not (ended := select.select([pidfd], [], [], 0.05)[0]) and time.monotonic() < end:
+            reap_orphans(besides=pid)  # a container ends only when all its processes are reaped
         os.close(pidfd)
-        if hangs:
+        if not ended:
             os.kill(pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         err = (self.runtime.folder / "err").read_text(errors="replace")
-        return Ended(None if hangs else status, err)
+        return Ended(status if ended else None, err)
 
 
 def _complaints_about(ended: Ended, fault: Fault) -> Iterator[str]:
@@ -263,6 +265,13 @@ def settled(host: Host, seconds: float = 10) -> Host:
             break
         time.sleep(0.002)
     return seen
+
+
+def reap_orphans(besides: int) -> None:
+    """Reap what has been orphaned and has ended. pid_namespaces(7)"""
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (ended := os.waitid(os.P_ALL, 0, flags)) and ended.si_pid != besides:
+        os.waitpid(ended.si_pid, 0)
 
 
 def living_children() -> list[int]:

@@ -14,8 +14,8 @@ from pycontain.kernel._ffi import ffi
 from pycontain.plan import seccomp as plan
 from pycontain.spec import parse, records
 
-KILL, TRAP, ERRNO, TRACE, LOG, ALLOW = (
-    0, 0x0003_0000, 0x0005_0000, 0x7FF0_0000, 0x7FFC_0000, 0x7FFF_0000,
+KILL, TRAP, ERRNO, NOTIFY, TRACE, LOG, ALLOW = (
+    0, 0x0003_0000, 0x0005_0000, 0x7FC0_0000, 0x7FF0_0000, 0x7FFC_0000, 0x7FFF_0000,
 )  # fmt: skip
 X86, X86_64, X32 = (plan.ARCHITECTURES[f"SCMP_ARCH_{name}"] for name in ("X86", "X86_64", "X32"))
 X32_BIT = 0x4000_0000

@@ -27,6 +27,7 @@ from tests.kernel.seccomp_profiles import (
     ERRNO,
     KILL,
     LOG,
+    NOTIFY,
     TRACE,
     X32,
     X32_BIT,
@@ -76,7 +77,7 @@ def model(policy: plan.Profile, token: int, number: int, args: tuple[int, ...]) 
     numbers = [number_of(name, token) for _, names, _ in policy.rules for name in names]
     if any(-300 < given <= -101 for given in numbers):
         numbers.append(402)  # calls that also go through socketcall(2) or ipc(2)
-    permissive = policy.default & 0xFFFF_0000 in (ALLOW, LOG, TRACE)
+    permissive = policy.default & 0xFFFF_0000 in (ALLOW, LOG, TRACE, NOTIFY)
     if numbers and not permissive and number > max(numbers) >= 0:
         return ERRNO | errno.ENOSYS
     for action, names, comparisons in policy.rules:

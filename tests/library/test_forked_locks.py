@@ -22,15 +22,19 @@ from pycontain.state.directory import StateDir
 LOCK
 child = []
 
+reader, writer = os.pipe()
+
 def fork():
     pid = os.fork()
     if pid == 0:
+        os.write(writer, b"forked")
         time.sleep(1000)
     child.append(pid)
 
 thread = threading.Thread(target=fork)
 thread.start()
 thread.join()
+os.read(reader, 6)
 print(child[0], flush=True)
 time.sleep(1000)
 """
