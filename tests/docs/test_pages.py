@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pycontain.cgroup.place import find_mount, own
 from pycontain.cgroup.tree import Cgroup
@@ -143,6 +142,7 @@ def test_configuration_in_a_page_is_valid(page):
 
 def documents(text: str) -> list[object]:
     """What a YAML text has."""
+    yaml = pytest.importorskip("yaml")
     return list(yaml.safe_load_all(text))
 
 
