@@ -13,12 +13,13 @@ import stat
 import pytest
 
 from pycontain.errors import StepError
-from pycontain.init import devices, process, protection, rootfs
+from pycontain.init import devices, host_mounts, process
 from pycontain.init.context import Context
 from pycontain.kernel import calls
 from pycontain.kernel import const as c
 from pycontain.plan import steps
 from pycontain.plan.devices import DEFAULT_DEVICES, DEFAULT_LINKS
+from pycontain.plan.steps import host_mounts as without
 from tests.bundles import MOUNTS, fill_rootfs
 from tests.security.attack import in_a_child, mount_by_path, snapshot
 from tests.security.test_swapped_mount_points import build_root
@@ -119,7 +120,7 @@ def as_root(tmp_path, dev):
             context = Context(None)
             os.chroot(host)
             os.chdir("/")
-            rootfs.open_root(steps.OpenRoot(path="/"), context)
+            host_mounts.open_root(without.OpenRoot(path="/"), context)
             try:
                 work(context)
             except StepError as error:
@@ -162,7 +163,7 @@ def test_paths_to_hide_are_refused_by_name(as_root):
     paths = (("/missing", "linux.maskedPaths[0]"), ("/etc", "linux.maskedPaths[1]"))
 
     def work(context):
-        protection.require_missing(steps.RequireMissing(paths=paths), context)
+        host_mounts.require_missing(without.RequireMissing(paths=paths), context)
 
     assert as_root(work).startswith(
         "linux.maskedPaths[1] = /etc would be mounted over on the host without a mount namespace"

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,10 @@ def reserved(root: str, id: str) -> StateDir:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> StateDir:
-    return reserved(str(tmp_path / "root"), "c")
+def directory(tmp_path: Path) -> Iterator[StateDir]:
+    made = reserved(str(tmp_path / "root"), "c")
+    yield made
+    made.close()
 
 
 def test_a_state_is_read_as_it_was_written(directory):
@@ -121,8 +124,6 @@ def test_the_lock_of_a_state_is_exclusive(directory, tmp_path):
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        directory.close_copy()
-        directory._lock = -1
         os.write(writer, b"asking ")
         with StateDir.open(str(tmp_path / "root"), "c"):
             os.write(writer, b"in")
