@@ -9,7 +9,7 @@ from . import image as images
 from .progress import SELDOM, Step, say
 from .recipe import PROJECT
 
-COMMAND_LIMIT = 1200.0
+COMMAND_LIMIT = 2700.0
 """Seconds a command may take by default."""
 
 REPORT = "/run/pycontain-lab.xml"
