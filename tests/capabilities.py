@@ -141,6 +141,7 @@ ANYWHERE = frozenset(
         "needs_root",
         "needs_runc",
         "needs_strace",
+        "needs_userns",
     }  # fmt: skip
 )
 """Needs that `make test` meets on any host: on their own they don't require the machine."""
