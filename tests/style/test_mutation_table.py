@@ -14,11 +14,11 @@ def test_the_table_names_each_step_once_and_nothing_else() -> None:
 def test_a_table_with_mistakes_is_noticed() -> None:
     """The control."""
     wrong = {**TESTED, DEVICES: ("FilterDevices", "MakeDevices", "MakeDevices", "Guard", "Odd")}
-    assert [*mistakes({**wrong, "tests/none.py": ()})] == [
+    assert {*mistakes({**wrong, "tests/none.py": ()})} == {
         "the step GiveCgroup is not in TESTED: name it once, where it is tested",
         "the step MakeDevices is more than once in TESTED: name it once, where it is tested",
         "the step LinkDevices is not in TESTED: name it once, where it is tested",
         "the step Guard is more than once in TESTED: name it once, where it is tested",
         "Odd in TESTED is no step: remove it",
         "tests/none.py in TESTED does not exist",
-    ]
+    }
