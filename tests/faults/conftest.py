@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-import pycontain
 from tests.faults.trial import Trials
 
 
@@ -15,7 +14,6 @@ from tests.faults.trial import Trials
 def trials(request, runtime, bundle) -> Iterator[Trials]:
     """Tries the verb whose name is the parameter."""
     gc.collect()  # what an earlier test has left open
-    pycontain.close()  # and its idle workers, which are children of ours
     made = Trials(runtime, bundle, request.param)
     yield made
     made.close()
