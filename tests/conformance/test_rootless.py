@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -27,6 +28,11 @@ FIRST, SIZE = 200_000, 1000
 PASSWD = f"root:x:0:0::/:/bin/sh\nalice:x:{USER}:{USER}::/:/bin/sh\n"
 
 
+def text_of(file: IO[bytes]) -> str:
+    """What a file has, without moving the offset that its writers share."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
+
+
 class Session:
     """A user with a bundle and an XDG_RUNTIME_DIR; `before` are words before the command."""
 
@@ -36,15 +42,15 @@ class Session:
         self.before = before
 
     def __call__(self, *words: str, **how: object) -> Done:
-        out, err = (self.bundle / name for name in ("out", "err"))
-        with out.open("w") as stdout, err.open("w") as stderr:  # a container keeps pipes open
+        # Files, since a container keeps pipes open; of this call alone, since it may go on writing.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             done = subprocess.run(
                 [*self.before, *COMMAND, *words], user=USER, group=USER, extra_groups=[],
-                cwd=self.bundle, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                cwd=self.bundle, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 timeout=LIMIT, check=False,
                 env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(self.runtime), "USER": "alice"},
             )  # fmt: skip
-        return Done(done.returncode, out.read_text(), err.read_text())
+            return Done(done.returncode, text_of(out), text_of(err))
 
     def ok(self, *words: str) -> str:
         done = self(*words)

@@ -227,7 +227,7 @@ def test_no_controller_is_enabled_where_there_are_processes(runtime: Runtime) ->
         try:
             container = runtime.start(runtime.bundle(IDLE, None, inside))
             assert container.read("cgroup.type") == "domain"
-            assert (top / "cgroup.subtree_control").read_text() == "\n"
+            assert (top / "cgroup.subtree_control").read_text().split() == []
             done = runtime.run(runtime.bundle("true", {"pids": {"limit": 9}}, inside))
             assert "linux.resources.pids.limit = 9" in done.stderr
             assert f"move the processes of {top}" in done.stderr
