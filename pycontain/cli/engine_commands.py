@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from .table import ID, INSPECT, LIFE, MODIFY, Argument, Command, Flag, count, make_image_flags, text
+from .table import (
+    ID,
+    INSPECT,
+    LIFE,
+    MODIFY,
+    Argument,
+    Command,
+    Flag,
+    count,
+    make_image_flags,
+    make_registry_flags,
+    text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +101,7 @@ COMMANDS: dict[str, Callable[[], Command]] = {
             Flag("no-subreaper", "leave orphaned processes to the host's init"),
             Flag("timing", "show how long each step took (pycontain only)"),
             *make_image_flags(),
+            *make_registry_flags(),
         ),
         prefix=True,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import ProgramError, PycontainError, UsageError
 from ..image import container_dir
 from ..image.flags import Choices
+from ..image.reference import Access
 from ..image.run import rootfs_configuration, run
 from ..image.store import Store
 from ..lean import jsontext
@@ -76,23 +77,27 @@ def _shown(image: Image) -> dict[str, object]:
     }
 
 
-def image(_: Options, *, action: str, names: tuple[str, ...], all: bool) -> Iterator[str]:
+def image(
+    _: Options, *, action: str, names: tuple[str, ...], all: bool, tls_verify: str, authfile: str
+) -> Iterator[str]:
     """Fetch, remove or prune images, and print each."""
-    actions = {"pull": _pull, "rm": _remove}
+    access = Access(tls_verify=tls_verify, authfile=authfile)
+    if action not in ("pull", "rm", "prune"):
+        raise UsageError("is not one of pull, rm, prune", at="image", value=action)
+    if action != "pull":
+        access.check("")
     if action == "prune":
         if names:
             raise UsageError("is one argument too many", value=names[0])
         return _prune(all)
-    if action not in actions:
-        raise UsageError("is not one of pull, rm, prune", at="image", value=action)
     if not names:
         raise UsageError(f"image {action} needs the name of an image")
-    return actions[action](names)
+    return _pull(names, access) if action == "pull" else _remove(names)
 
 
-def _pull(names: tuple[str, ...]) -> Iterator[str]:
+def _pull(names: tuple[str, ...], access: Access) -> Iterator[str]:
     for name in names:
-        yield Store().get(name, anew=True).digest
+        yield Store().get(name, access, anew=True).digest
 
 
 def _remove(names: tuple[str, ...]) -> Iterator[str]:

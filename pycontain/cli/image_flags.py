@@ -13,6 +13,15 @@ def _text(name: str, help: str, value: str, short: str = "") -> Flag:
     return Flag(name, help, kind="text", default="", short=short, value=value)
 
 
+def registry_flags() -> tuple[Flag, ...]:
+    """The flags of what fetches images: how to reach a registry, as podman-run(1) has them."""
+    return (
+        Flag("tls-verify", "whether a registry must have HTTPS and a valid certificate",
+             kind="text", default="", value="BOOL", choices=("true", "false")),
+        _text("authfile", "file with the credentials for registries", "FILE"),
+    )  # fmt: skip
+
+
 def flags() -> tuple[Flag, ...]:
     """The flags of `run` and `spec`."""
     return (

@@ -12,6 +12,7 @@ from .table import (
     count,
     format_flag,
     make_image_flags,
+    make_registry_flags,
     text,
 )
 
@@ -112,7 +113,10 @@ COMMANDS: dict[str, Callable[[], Command]] = {
                      " remains of interrupted commands", choices=("pull", "rm", "prune")),
             Argument(name="names", help="images, by name or digest", default="", rest=True),
         ),
-        flags=(Flag("all", "let prune remove all images that no container uses", short="a"),),
+        flags=(
+            Flag("all", "let prune remove all images that no container uses", short="a"),
+            *make_registry_flags(),
+        ),
     ),
     "features": lambda: Command(
         name="features", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:features",

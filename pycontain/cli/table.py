@@ -172,6 +172,12 @@ def make_image_flags() -> tuple[Flag, ...]:
     return image_flags.flags()
 
 
+def make_registry_flags() -> tuple[Flag, ...]:
+    from . import image_flags  # only `run` and `image pull`
+
+    return image_flags.registry_flags()
+
+
 class Commands:
     """
     The commands by name, like a dictionary.

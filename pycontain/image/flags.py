@@ -60,6 +60,8 @@ class Choices(Record):
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     rm: bool = False
+    tls_verify: str = ""
+    authfile: str = ""
 
 
 def arguments(choices: Choices, image: ImageConfig | None = None) -> list[str]:

@@ -13,6 +13,7 @@ from ..spec.default import configuration
 from . import container_dir, overlay, unprivileged, volumes
 from .container_dir import ContainerDir
 from .flags import arguments, memory, settings
+from .reference import Access
 from .store import Store
 
 TYPE_CHECKING = False
@@ -56,9 +57,11 @@ def run(
     HostError if the image cannot be brought, and as `runtime.run.run`.
     """
     _check(request, choices)
+    access = Access(tls_verify=choices.tls_verify, authfile=choices.authfile)
+    access.check(name)
     request = request.replace(id=choices.name or os.urandom(6).hex())
     if name:
-        return _run_image(options, Store().get(name), request, choices, on_timing)
+        return _run_image(options, Store().get(name, access), request, choices, on_timing)
     directory = ContainerDir(request.id, os.path.abspath(options.root), "")
     with _removed(directory, request):
         config = rootfs_configuration(choices, request.id)

@@ -35,7 +35,7 @@ from ..kernel.files import read_bytes
 from ..lean import jsontext
 from ..lean.record import Record
 from . import layout, tools
-from .reference import DIGEST, REGISTRY, checked
+from .reference import DIGEST, REGISTRY, USUAL, Access, checked, pinned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Store:
 
     # --- bringing ------------------------------------------------------------------------------
 
-    def get(self, name: str, *, anew: bool = False) -> Image:
+    def get(self, name: str, access: Access = USUAL, *, anew: bool = False) -> Image:
         """
         The image of this name; it is brought unless it is in the cache.
 
@@ -156,6 +156,7 @@ class Store:
         Raises UsageError for what is not an image, HostError if it cannot be brought.
         """
         name = checked(name)
+        access.check(name)
         if name.startswith(DIGEST):
             return self.find(name)
         known = self._names().get(name)
@@ -163,28 +164,28 @@ class Store:
             image = self._image(known["image"], self._names())
             if image is not None:
                 return image
-        source = hashlib.sha256(tools.manifest(name)).hexdigest()
+        source = hashlib.sha256(tools.manifest(name, access)).hexdigest()
         with self._locked(f"source.{source}"):
-            return self._brought(name, source)
+            return self._brought(name, source, access)
 
-    def _brought(self, name: str, source: str) -> Image:
+    def _brought(self, name: str, source: str, access: Access) -> Image:
         """The image whose manifest where it comes from has the digest `source`."""
-        same = [entry for entry in self._names().values() if entry["source"] == source]
-        if not same or self._image(same[0]["image"], {}) is None:
+        known = [entry["image"] for entry in self._names().values() if entry["source"] == source]
+        known.append(DIGEST + source)  # so it is, unless the source is an index or was converted
+        digest = next((each for each in known if self._image(each, {}) is not None), "")
+        if not digest:
             with self._unfinished() as (directory, lock):
-                digest = self._unpacked(name, directory, lock)
-        else:
-            digest = same[0]["image"]
+                digest = self._unpacked(name, source, directory, lock, access)
         self._remember(name, {"source": source, "image": digest})
         image = self._image(digest, self._names())
         if image is None:
             raise HostError("was removed by another command", at="image", value=name)
         return image
 
-    def _unpacked(self, name: str, directory: str, lock: int) -> str:
+    def _unpacked(self, name: str, source: str, directory: str, lock: int, access: Access) -> str:
         """Copy and unpack an image in a directory; it becomes visible at the end. Its digest."""
         copied, made = os.path.join(directory, "layout"), os.path.join(directory, "image")
-        tools.copy(name, copied, lock)
+        tools.copy(name, pinned(name, DIGEST + source), copied, lock, access)
         digest, text = layout.read(copied, name)
         layout.check_machine(layout.parsed(digest, text), name)
         final = os.path.join(self.path, digest.removeprefix(DIGEST))

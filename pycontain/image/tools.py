@@ -15,7 +15,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .reference import Access
+
 _STDERR = 2
+_TIME_TO_ANSWER = "60s"  # of a registry that is asked for a manifest, a few kilobytes
+# What a registry answers, and what can be done. The words are those of Go's libraries.
+_REMEDIES = (
+    (("unauthorized", "authentication required", "denied: "),
+     "log in with `skopeo login`, or name a file of credentials with --authfile"),
+    (("server gave HTTP response to HTTPS client", "does not look like a TLS handshake", "x509: "),
+     "give --tls-verify=false, or insecure = true in registries.conf, if you trust the network"),
+    (("context deadline exceeded", "i/o timeout"), "see whether the registry can be reached"),
+)  # fmt: skip
 _PACKAGES = {
     "skopeo": ("skopeo", "umoci"),
     "umoci": ("skopeo", "umoci"),
@@ -23,21 +34,24 @@ _PACKAGES = {
 }
 
 
-def manifest(name: str) -> bytes:
+def manifest(name: str, access: Access) -> bytes:
     """The manifest of an image, or its index. Raises HostError."""
-    return _run(("skopeo", "inspect", "--raw", name), name)
+    limit = ("--command-timeout", _TIME_TO_ANSWER)
+    return _run(("skopeo", "inspect", *limit, "--raw", *access.flags(), name), name)
 
 
-def copy(name: str, layout: str, lock: int) -> None:
+def copy(name: str, exact: str, layout: str, lock: int, access: Access) -> None:
     """
     Copy an image to an OCI layout, with progress on a terminal. Raises HostError.
 
-    lock  a descriptor whose lock the program keeps until it has ended, also if we are killed
+    exact  its name with the digest of the manifest, in a registry
+    lock   a descriptor whose lock the program keeps until it has ended, also if we are killed
     """
     shown = os.isatty(_STDERR)
     tell(f"copying {name}")
-    quiet = () if shown else ("--quiet",)
-    _run(("skopeo", "copy", *quiet, name, f"oci:{layout}:image"), name, (lock,), to_terminal=shown)
+    flags = (*(() if shown else ("--quiet",)), *access.flags("src-"))
+    command = ("skopeo", "copy", *flags, exact, f"oci:{layout}:image")
+    _run(command, name, (lock,), to_terminal=shown)
 
 
 def unpack(layout: str, rootfs: str, name: str, lock: int) -> None:
@@ -97,7 +111,8 @@ def _run(
         raise HostError("is not installed", at=command[0], remedy=remedy) from None
     if done.returncode:
         call = " ".join(command[:2]) if command[0] in ("skopeo", "umoci") else command[0]
-        raise HostError(_reason(done.stderr, done.returncode), call=call, at=about)
+        why = _reason(done.stderr, done.returncode)
+        raise HostError(why, call=call, at=about, remedy=_remedy(why))
     return done.stdout or b""
 
 
@@ -108,5 +123,14 @@ def _reason(errors: bytes, status: int) -> str:
         return f"ended with status {status}"
     head, found, message = lines[-1].partition(' msg="')
     text = message.removesuffix('"').replace('\\"', '"') if found else head
+    if text.startswith("Error parsing image name "):  # which we say ourselves
+        text = text.partition('": ')[2]
     # engines take this sentence for a missing program (errors.py)
     return text.replace("no such file or directory", "does not exist").lstrip(" ⨯")
+
+
+def _remedy(why: str) -> str:
+    return next(
+        (remedy for words, remedy in _REMEDIES if any(each in why for each in words)),
+        "",
+    )
