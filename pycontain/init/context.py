@@ -27,6 +27,7 @@ class Context:
     trees          detached mounts that the parent has prepared: JSON or device's path -> descriptor
     stage          where those were attached before they were cloned, -1 for nowhere
     ids            which ids of the host the container's are; None without a user namespace
+    root_ids       uid and gid of the host that the container's root is
     target         a pidfd of the container's first process, for exec
     cgroup         the directory of the container's cgroup
     console        where the terminal's master is sent; -1 without a terminal
@@ -53,8 +54,8 @@ class Context:
     __slots__ = (
         "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state", "ids",
         "kept", "late", "listener", "namespaces", "network", "orders", "place", "preserved",
-        "program", "root", "seccomp", "shared_pid", "shares_root", "stage", "start", "target",
-        "trees", "turns",
+        "program", "root", "root_ids", "seccomp", "shared_pid", "shares_root", "stage", "start",
+        "target", "trees", "turns",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
@@ -64,6 +65,7 @@ class Context:
         self.trees: dict[str, int] = {}
         self.stage = -1
         self.ids: Ids | None = None
+        self.root_ids = 0, 0
         self.network = -1
         self.target = -1
         self.cgroup = ""

@@ -228,8 +228,8 @@ class _Process:
 
     def _command(self) -> tuple[int, int, int]:
         """Where path, arguments and environment of the program are, and its pid in the latter."""
-        execute = self.context.turns[-1].steps[-1]
-        assert isinstance(execute, steps.Execute), "every plan ends in execve"
+        last = self.context.turns[-1].steps
+        [execute] = [step for step in last if isinstance(step, steps.Execute)]
         path, arguments, environment = program.command(execute, self.context, _UNKNOWN)
         variables = [self.orders.string(variable) for variable in environment]
         if execute.listen_fds:

@@ -31,8 +31,7 @@ def join_process(step: joining.JoinProcess, context: Context) -> None:
     if step.flags & c.CLONE_NEWUSER:
         from ..kernel import userns  # loaded by the parent
 
-        assert context.ids is not None, "the parent has read them"
-        userns.take_root(context.ids.uid(0), context.ids.gid(0))
+        userns.take_root(*context.root_ids)
     if step.flags:
         calls.setns(context.target, step.flags)
     context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))

@@ -73,7 +73,7 @@ def _walk(launch: Launch) -> None:
         parent_step.perform(step, launch)
 
     walk([first], {"parent": perform}, Peer(), launch.times)
-    if launch.child.channel is not None:  # a child of vfork has done the rest
+    if launch.forked:  # a child of vfork has done the rest
         from .forked import ForkedChild
 
         walk(rest, {"parent": perform}, ForkedChild(launch), launch.times)

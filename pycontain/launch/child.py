@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..plan.walk import Turn
-    from ..wire.sync import Channel
     from .launch import Launch
 
 
@@ -21,23 +20,13 @@ _COMMON = ("child", "parent")  # modules of `plan.steps` whose steps every launc
 
 
 class Child:
-    """
-    A container's first process, as seen by its parent.
+    """A container's first process, as seen by its parent."""
 
-    channel  to it; None for a child of vfork, which needs none
-    """
+    __slots__ = ("pid", "pidfd")
 
-    __slots__ = ("channel", "pid", "pidfd")
-
-    def __init__(self, pid: int, pidfd: int, channel: Channel | None = None) -> None:
+    def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
-        self.channel = channel
-
-    def close_channel(self) -> None:
-        """Close the channel; the pidfd stays."""
-        if self.channel is not None:
-            self.channel.close()
 
     def close_pidfd(self) -> None:
         """Close the pidfd; a second call does nothing."""

@@ -82,6 +82,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int, *, held: bool = Fals
         from .joined_pids import Entrance
 
         launch.entrance = Entrance(launch.caller.until)
+        launch.on_release(launch.entrance.close)
     context = Context(theirs)
     launch.fill(context)
     if step.enters:
@@ -95,11 +96,11 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int, *, held: bool = Fals
     except BaseException:
         ours.close()
         theirs.close()
-        if launch.entrance is not None:
-            launch.entrance.close()
         raise
     theirs.close()
-    launch.child = Child(pid, pidfd, ours)
+    launch.add_child(Child(pid, pidfd))
+    launch.forked, launch.channel = True, ours
+    launch.on_release(ours.close)
     if launch.entrance is not None:
         launch.entrance.theirs.close()
         launch.entrance.expect_from(pid)

@@ -27,9 +27,7 @@ class ForkedChild(Peer):
     @property
     def channel(self) -> sync.Channel:
         """To the child, or to the process that it has created."""
-        channel = self.launch.child.channel
-        assert channel is not None, "it was forked"
-        return channel
+        return self.launch.channel
 
     @property
     def inside(self) -> int:

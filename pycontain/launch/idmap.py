@@ -146,14 +146,12 @@ def _type_of(path: str) -> str:
 @parent_step(idmap.PrepareDevices)
 def prepare_devices(step: idmap.PrepareDevices, launch: ContainerLaunch) -> None:
     """Create and clone each: owner and mode are the container's, not those of the host's file."""
-    ids = launch.ids
-    assert ids is not None, "a step before this one has them"
     old = os.umask(0)
     try:
         for index, node in enumerate(step.nodes):
             place = launch.directory.device_file(index)
             os.mknod(place, _KINDS[node.type] | node.mode, os.makedev(node.major, node.minor))
-            os.chown(place, ids.uid(node.uid), ids.gid(node.gid))
+            os.chown(place, launch.host_uid(node.uid), launch.host_gid(node.gid))
             _clone_device(node.path, place, launch)
     except OSError as error:
         raise KernelError.of("mknod", error.errno or 0, node.path) from None

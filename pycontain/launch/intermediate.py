@@ -57,7 +57,7 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
     if not sync.is_alive(ours):
         ours.close()
         return pid, pidfd
-    launch.leave(Child(pid, pidfd))
+    launch.add_child(Child(pid, pidfd))
     try:
         child = sync.await_pid(ours)
         if child == 0:
@@ -82,9 +82,9 @@ def _enter_and_create(
             clone_flags(step, launch),
             context.trees if step.flags & c.CLONE_NEWNS else {},
         )
-        _stage(staged, launch)
-        assert launch.ids is not None, "a step before this one has them"
-        take_root(launch.ids.uid(0), launch.ids.gid(0))
+        if isinstance(launch, ContainerLaunch):  # exec creates no namespaces
+            _stage(staged, launch)
+        take_root(*context.root_ids)
         calls.setns(launch.namespaces[user], user)
         pid, _ = calls.clone3(flags | c.CLONE_PARENT)
         if pid == 0 and staged:
@@ -108,9 +108,8 @@ def _end(channel: sync.Channel, result: int | BaseException) -> NoReturn:
         os._exit(0)
 
 
-def _stage(trees: dict[str, int], launch: Launch) -> None:
+def _stage(trees: dict[str, int], launch: ContainerLaunch) -> None:
     """Attach the prepared mounts in a new mount namespace, below the working directory."""
-    assert isinstance(launch, ContainerLaunch), "exec creates no namespaces"
     slash, rootfs = open_host("/"), launch.state.rootfs
     calls.unshare(c.CLONE_NEWNS)
     Tree(open_host("/")).propagate(c.MS_SLAVE, recursive=True)

@@ -76,10 +76,9 @@ def take_over(step: joined_pids.TakeOver, launch: Launch) -> None:
 
     That one waits on a pipe: if we end before we know of it, it exits.
     """
-    child, entrance = launch.child, launch.entrance
-    assert child.channel is not None, "a child of vfork creates no other process"
-    assert entrance is not None, "made before the child"
-    if sync.await_child(child.channel)[0] != "end":
+    entrance = launch.entrance
+    assert entrance is not None, "the step `spawn` creates it where this step follows"
+    if sync.await_child(launch.channel)[0] != "end":
         raise StepError("has not ended with its last step", at="the child")
     word, _ = sync.await_child(entrance.channel)
     pid = entrance.shared_pid.number
@@ -93,4 +92,6 @@ def take_over(step: joined_pids.TakeOver, launch: Launch) -> None:
     except BaseException:
         os.close(pidfd)
         raise
-    launch.replace_child(Child(pid, pidfd, entrance.channel))
+    launch.channel.close()
+    launch.add_child(Child(pid, pidfd))
+    launch.channel = entrance.channel

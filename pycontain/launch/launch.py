@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..cgroup.rdt import Group
+    from ..cgroup.unit import UnitCgroup
     from ..init.context import Context
     from ..kernel.sdnotify import Proxy
     from ..kernel.wait import Until
@@ -82,11 +83,15 @@ class Launch:
     namespaces  CLONE_NEW* -> descriptor, of those to join
     trees       detached mounts that were prepared: JSON path or device's path -> descriptor
     ids         which ids of the host the container's are; None without a user namespace
+    forked      whether the child has memory of its own, and carries out its turns of the plan
+    channel     to a forked child, or to the process that has replaced it
     entrance    to the process that the child creates in a pid namespace; None if it does not
     times       of the steps of both sides
     left_over   pids of children that have ended, which their parent must wait for
     hooks_ran   whether hooks ran, so that undoing runs the poststop hooks
     """
+
+    channel: Channel
 
     def __init__(
         self,
@@ -110,35 +115,34 @@ class Launch:
         self.namespaces: dict[int, int] = {}
         self.trees: dict[str, int] = {}
         self.ids: Ids | None = None
+        self.forked = False
         self.entrance: Entrance | None = None
         self.times: Times = []
         self.left_over: list[int] = []
         self.hooks_ran = False
-        self._child: Child | None = None
-        self._creators: list[Child] = []
+        self._children: list[Child] = []  # the last one is the child; the others created the next
         self._undo: list[Callable[[], object]] = []
+        self._close: list[Callable[[], object]] = []
 
     # --- the child -----------------------------------------------------------------------------
 
     @property
     def child(self) -> Child:
         """The child; it exists from the step `spawn` on."""
-        assert self._child is not None, "no step before `spawn` has a child"
-        return self._child
-
-    @child.setter
-    def child(self, child: Child) -> None:
-        self._child = child
+        return self._children[-1]
 
     @property
     def has_child(self) -> bool:
         """Whether a child was created, and not reaped here."""
-        return self._child is not None
+        return bool(self._children)
+
+    def add_child(self, child: Child) -> None:
+        """Continue with a new process; the one before, if any, has created it, and exits."""
+        self._children.append(child)
 
     def reap_child(self) -> None:
         """Wait for the child, which is exiting; if it is not ours, leave that to its parent."""
-        child, self._child = self.child, None
-        self._reap(child)
+        self._reap(self._children.pop())
 
     def _reap(self, child: Child) -> None:
         try:
@@ -147,48 +151,33 @@ class Launch:
             self.left_over.append(child.pid)
         child.close_pidfd()
 
-    def replace_child(self, child: Child) -> None:
-        """Continue with the process that the child has created as its last act."""
-        self.leave(self.child)
-        self._child = child
-
-    def leave(self, creator: Child) -> None:
-        """Remember a process that has created another, and exits: it is waited for later."""
-        creator.close_channel()
-        self._creators.append(creator)
-
     def reap_creators(self) -> None:
         """
         Wait for the processes that have created another, if there are any; they exit.
 
         Raises Timeout and Interrupted: a user with the uid of one may have stopped it.
         """
-        while self._creators:
-            self.caller.until.wait(self._creators[-1].pidfd)
-            self._reap(self._creators.pop())
+        while len(self._children) > 1:
+            self.caller.until.wait(self._children[0].pidfd)
+            self._reap(self._children.pop(0))
 
     def kill_child(self) -> None:
-        """Kill the child, and those that have created one, and wait for them, if there are any."""
-        for creator in self._creators:
-            self._kill(creator)
-        self._creators.clear()
-        if self._child is not None:
-            self._kill(self._child)
-
-    def _kill(self, child: Child) -> None:
-        try:
-            calls.send_signal(child.pidfd, _signal.SIGKILL)
-            os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-        except (KernelError, ChildProcessError):
-            pass  # it has exited and was reaped
-        child.close_channel()
-        child.close_pidfd()
+        """Kill the child and those that created it, and wait for them, if there are any."""
+        for child in self._children:
+            try:
+                calls.send_signal(child.pidfd, _signal.SIGKILL)
+                os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+            except (KernelError, ChildProcessError):
+                pass  # it has exited and was reaped
+            child.close_pidfd()
 
     def fill(self, context: Context) -> None:
         """Fill the child's context."""
         context.namespaces = self.namespaces
         context.trees = self.trees
         context.ids = self.ids
+        if self.ids is not None:
+            context.root_ids = self.ids.uid(0), self.ids.gid(0)
         context.console = self.console
         context.seccomp = self.seccomp
         context.network = self.caller.network
@@ -211,6 +200,10 @@ class Launch:
         """The host's uid for one of the container's. Raises StepError for one without."""
         return uid if self.ids is None else self.ids.uid(uid)
 
+    def host_gid(self, gid: int) -> int:
+        """The host's gid for one of the container's. Raises StepError for one without."""
+        return gid if self.ids is None else self.ids.gid(gid)
+
     def public_state(self) -> dict[str, object]:
         """The container's state, for the agent of a system call filter."""
         return self.joined
@@ -231,6 +224,10 @@ class Launch:
         """Register how to undo what a step has just changed on the host."""
         self._undo.append(action)
 
+    def on_release(self, action: Callable[[], object]) -> None:
+        """Register how to close what a step has opened, and nothing needs after the launch."""
+        self._close.append(action)
+
     def undo(self) -> None:
         """
         Undo everything, in reverse order, even if some of it fails.
@@ -247,10 +244,8 @@ class Launch:
     def release(self) -> None:
         """Close what is only needed to bring the container up; the child's pidfd stays open."""
         self._undo.clear()
-        if self._child is not None:
-            self._child.close_channel()
-        if self.entrance is not None:
-            self.entrance.close()
+        while self._close:
+            self._close.pop()()
         close_owned(self, "target", "agent", "network")
         self.cgroup.close()
 
@@ -263,9 +258,16 @@ class ContainerLaunch(Launch):
     state      its state so far
     config     the text of its configuration
     poststop   runs its poststop hooks, until something ends the wait for them
-    rdt        its class of service, once a step has made it
-    proxy      passes on that its program is ready, if somebody wants to know
+
+    Set by the steps:
+
+    rdt        its class of service
+    unit       its cgroup, if that is a unit of systemd
+    proxy      passes on that its program is ready; None if nobody wants to know
     """
+
+    rdt: Group
+    unit: UnitCgroup
 
     def __init__(
         self,
@@ -283,15 +285,8 @@ class ContainerLaunch(Launch):
         self.state = state
         self.config = config
         self.poststop = poststop
-        self.rdt: Group | None = None
         self.proxy: Proxy | None = None
         self.start_fifos: Channel | None = None
-
-    @property
-    def own_cgroup(self) -> Cgroup:
-        """The container's cgroup; it exists from the step `cgroup` on."""
-        assert isinstance(self.cgroup, Cgroup), "no step before `cgroup` has one"
-        return self.cgroup
 
     @property
     def killed_by_oom(self) -> bool:

@@ -56,20 +56,19 @@ def send_listener(step: notify.SendListener, launch: Launch) -> None:
     finally:
         os.close(listener)
     if launch.entrance is None:  # a bare process reports nothing before its program
-        _, times = sync.await_child(_channel(launch))
+        _, times = sync.await_child(launch.channel)
         launch.times += [("child", name, spent) for name, spent in times]
 
 
 def _take_listener(launch: Launch) -> int:
     """Wait until the process has loaded the filter. Raises its error if it fails before that."""
-    channel = _channel(launch)
     while True:
-        ended = launch.caller.until.wait(channel.reader, _PAUSE)
+        ended = launch.caller.until.wait(launch.channel.reader, _PAUSE)
         fd = _find(launch.child.pid)
         if fd >= 0:
             return calls.descriptor_of(launch.child.pidfd, fd)
         if ended:
-            sync.await_child(channel)
+            sync.await_child(launch.channel)
             raise death("ended before it had a filter", steps.LoadSeccomp.name)
 
 
@@ -85,9 +84,3 @@ def _find(pid: int) -> int:
     except PermissionError as error:
         raise KernelError.of("readlink", error.errno or 0, directory) from None
     return -1
-
-
-def _channel(launch: Launch) -> sync.Channel:
-    channel = launch.child.channel
-    assert channel is not None, "a filter with a listener is for a forked child"
-    return channel

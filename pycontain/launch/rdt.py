@@ -23,5 +23,4 @@ def make_rdt_group(step: rdt.MakeRdtGroup, launch: ContainerLaunch) -> None:
 @parent_step(rdt.JoinRdtGroup)
 def join_rdt_group(step: rdt.JoinRdtGroup, launch: ContainerLaunch) -> None:
     """Write the child's pid; what it creates follows it."""
-    assert launch.rdt is not None, "the step `rdt group` comes first"
     launch.rdt.join(launch.child.pid)

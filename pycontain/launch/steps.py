@@ -20,10 +20,11 @@ from ..lean import os
 from ..plan import steps
 from ..plan.walk import parent_step
 from ..state.directory import open_root
+from .launch import ContainerLaunch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .launch import ContainerLaunch, Launch
+    from .launch import Launch
 
 _UNDELEGATED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SAVING = ("cgroup", "unit")  # the steps that save the state, which then includes the cgroup
@@ -76,17 +77,16 @@ def limit_cgroup(step: steps.LimitCgroup, launch: ContainerLaunch) -> None:
 @parent_step(steps.GiveCgroup)
 def give_cgroup(step: steps.GiveCgroup, launch: ContainerLaunch) -> None:
     """Change the owner of the files with which a cgroup is divided."""
-    if isinstance(launch.cgroup, NoCgroup):  # of a user to whom none is delegated
-        return
-    launch.own_cgroup.give(launch.host_uid(step.uid))
+    if isinstance(launch.cgroup, Cgroup):  # to some users none is delegated
+        launch.cgroup.give(launch.host_uid(step.uid))
 
 
 @parent_step(steps.FilterDevices)
 def filter_devices(step: steps.FilterDevices, launch: ContainerLaunch) -> None:
     """Attach the device filter. It is removed with the cgroup."""
-    if isinstance(launch.cgroup, NoCgroup):
+    cgroup = launch.cgroup
+    if isinstance(cgroup, NoCgroup):
         return tell_unfiltered(launch.options, len(step.rules))
-    cgroup = launch.own_cgroup
     attach(cgroup.fd, step.program, first=cgroup.is_new, kept=launch.caller.filters)
 
 
@@ -105,17 +105,24 @@ def compile_seccomp(step: steps.CompileSeccomp, launch: Launch) -> None:
 def spawn(step: steps.Spawn, launch: Launch) -> None:
     """Create the child. With vfork, it has performed all other steps when this returns."""
     launch.on_undo(launch.kill_child)
-    if step.fork_because:
-        from .fork import make_child
-    else:
-        from .vfork import make_child
     try:
-        make_child(step, launch)
+        _make_child(step, launch)
     except KernelError as error:
         if error.fault.call == "clone3" and error.errno == errno.EPERM:
             error.fault.remedy = "grant CAP_SYS_ADMIN; `pycontain doctor` tells what is missing"
         raise
     launch.close_what_the_child_has()
+
+
+def _make_child(step: steps.Spawn, launch: Launch) -> None:
+    if isinstance(launch, ContainerLaunch) and not step.fork_because:
+        from . import vfork
+
+        vfork.make_child(step, launch)
+    else:
+        from . import fork
+
+        fork.make_child(step, launch)
 
 
 @parent_step(steps.RecordPid)

@@ -24,7 +24,7 @@ def find_unit(step: unit.FindUnit, launch: ContainerLaunch) -> None:
     except BaseException:
         manager.close()
         raise
-    launch.cgroup = cgroup
+    launch.cgroup = launch.unit = cgroup
     launch.state = launch.state.replace(
         mount=cgroup.mount, cgroup=path, unit=step.unit.name, user_unit=step.user
     )
@@ -34,8 +34,7 @@ def find_unit(step: unit.FindUnit, launch: ContainerLaunch) -> None:
 @parent_step(unit.StartUnit)
 def start_unit(step: unit.StartUnit, launch: ContainerLaunch) -> None:
     """Start the unit, with the child in it."""
-    cgroup = launch.own_cgroup
-    assert isinstance(cgroup, UnitCgroup), "the step `unit` has set it"
+    cgroup = launch.unit
     properties = dict(creation(step.unit, step.id, launch.child.pid)) | dict(step.properties)
     launch.on_undo(cgroup.clear)
     cgroup.start(properties.items())

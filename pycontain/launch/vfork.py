@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 
+from ..cgroup.tree import Cgroup
 from ..errors import PycontainError
 from ..init import guard, program
 from ..init.context import Context
@@ -24,30 +25,28 @@ from ..plan.steps import Execute
 from ..plan.walk import Peer, Turn, child_step, in_step, parent_step, walk
 from ..wire import EXIT_FAILED
 from .child import Child, clone_flags, restore_dumpable
-from .launch import ContainerLaunch
 from .recover import death
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel._vfork import Program
     from ..plan.steps import Spawn, Step
-    from .launch import Launch
+    from .launch import ContainerLaunch
     from .recover import Recovery
 
 
-def make_child(step: Spawn, launch: Launch) -> None:
+def make_child(step: Spawn, launch: ContainerLaunch) -> None:
     """
     Create the child, which carries out the rest of the plan, and sleep until the program runs.
 
     Raises what the steps raise, once the child has exited, and KernelError if none can be created.
     """
-    assert isinstance(launch, ContainerLaunch), "exec always forks"
     recovery = launch.caller.recovery(launch.options, launch.state)
-    flags, cgroup = clone_flags(step, launch), launch.cgroup.fd
-    started = _try_once(launch, flags, recovery, cgroup)
-    if not started and cgroup >= 0:  # as in `fork.make_child`
+    flags, cgroup = clone_flags(step, launch), launch.cgroup
+    started = _try_once(launch, flags, recovery, cgroup.fd)
+    if not started and isinstance(cgroup, Cgroup):  # as in `fork.make_child`
         launch.reap_child()
-        entrance = launch.own_cgroup.entrance()
+        entrance = cgroup.entrance()
         try:
             started = _try_once(launch, flags, recovery, -1, entrance)
         finally:
@@ -80,7 +79,7 @@ def _try_once(
         close_lock_copies()
         os.close(ours)
         launch.close_copy()
-        launch.child = Child(pid, pidfd)
+        launch.add_child(Child(pid, pidfd))
         if entrance >= 0:
             os.write(entrance, b"0")  # the writing process
         return _carry_out(turns, execute, launch, context, lifeline)
@@ -99,7 +98,7 @@ def _try_once(
         os.close(lifeline)
         os.close(ours)
     if not made:
-        launch.child = Child(*child)
+        launch.add_child(Child(*child))
     elif never_executed(launch.child.pid):
         raise death("was killed before its program ran", execute.name)
     return made
@@ -108,8 +107,8 @@ def _try_once(
 def _split(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], Execute]:
     """The turns without their last step, and that step, which is performed in C."""
     *before, last = turns
-    *others, execute = last.steps
-    assert isinstance(execute, Execute), "every run ends in execve"
+    *others, _ = last.steps
+    [execute] = [step for step in last.steps if isinstance(step, Execute)]
     return (*before, last.replace(steps=tuple(others))), execute
 
 
