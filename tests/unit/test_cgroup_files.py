@@ -221,61 +221,64 @@ def test_a_limit_that_usage_has_reached_is_refused_with_check_before_update(
 # --- statistics --------------------------------------------------------------------------------
 
 
-def test_statistics_have_the_format_of_runcs_events(cgroup: Cgroup) -> None:
-    pressure = "some avg10=0.50 avg60=0.00 avg300=0.00 total=7\n"
-    populate(
-        Path(cgroup.directory),
-        cpu__stat="usage_usec 30\nuser_usec 20\nsystem_usec 10\n"
-        "nr_periods 4\nnr_throttled 3\nthrottled_usec 2\n",
-        cpu__pressure=pressure,
-        memory__stat="anon 4096\nfile 8192\n",
-        memory__current="12288\n",
-        memory__max="max\n",
-        memory__peak="16384\n",
-        memory__swap__current="4096\n",
-        memory__swap__max="8192\n",
-        memory__events="low 0\noom 1\noom_kill 2\n",
-        pids__current="3\n",
-        pids__max="max\n",
-        io__stat="8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n253:0 \n",
-        rdma__max="mlx4_0 hca_handle=2 hca_object=max\n",
-        misc__current="sev 3\nsev_es 0\n",
-        misc__events="sev.max 5\n",
-    )
-    hugetlb = {"current": "5", "rsvd.current": "2097152\n", "events": "max 6\n"}
-    for name, text in hugetlb.items():
-        (Path(cgroup.directory) / f"hugetlb.2MB.{name}").write_text(text)
+PRESSURE = "some avg10=0.50 avg60=0.00 avg300=0.00 total=7\n"
+FILES_OF_COUNTERS = {
+    "cpu.stat": "usage_usec 30\nuser_usec 20\nsystem_usec 10\n"
+    "nr_periods 4\nnr_throttled 3\nthrottled_usec 2\n",
+    "cpu.pressure": PRESSURE,
+    "memory.stat": "anon 4096\nfile 8192\n",
+    "memory.current": "12288\n",
+    "memory.max": "max\n",
+    "memory.peak": "16384\n",
+    "memory.swap.current": "4096\n",
+    "memory.swap.max": "8192\n",
+    "memory.events": "low 0\noom 1\noom_kill 2\n",
+    "pids.current": "3\n",
+    "pids.max": "max\n",
+    "io.stat": "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n253:0 \n",
+    "rdma.max": "mlx4_0 hca_handle=2 hca_object=max\n",
+    "misc.current": "sev 3\nsev_es 0\n",
+    "misc.events": "sev.max 5\n",
+    "hugetlb.2MB.current": "5",
+    "hugetlb.2MB.rsvd.current": "2097152\n",
+    "hugetlb.2MB.events": "max 6\n",
+}
+EVENTS_OF_RUNC = {
+    "cpu": {
+        "usage": {"total": 30_000, "kernel": 10_000, "user": 20_000},
+        "throttling": {"periods": 4, "throttledPeriods": 3, "throttledTime": 2000},
+        "psi": {"some": {"avg10": 0.5, "avg60": 0.0, "avg300": 0.0, "total": 7}},
+    },
+    "memory": {
+        "cache": 8192,
+        "usage": {"usage": 12288, "limit": 2**64 - 1, "failcnt": 0, "max": 16384},
+        "swap": {"usage": 16384, "limit": 2**64 - 1, "failcnt": 0},
+        "raw": {"anon": 4096, "file": 8192},
+    },
+    "pids": {"current": 3, "limit": 0},
+    "blkio": {
+        "ioServiceBytesRecursive": [
+            {"major": 8, "minor": 0, "op": "Read", "value": 1},
+            {"major": 8, "minor": 0, "op": "Write", "value": 2},
+        ],
+        "ioServicedRecursive": [
+            {"major": 8, "minor": 0, "op": "Read", "value": 3},
+            {"major": 8, "minor": 0, "op": "Write", "value": 4},
+        ],
+    },
+    "hugetlb": {"2MB": {"usage": 2097152, "failcnt": 6}},
+    "rdma": {"limit": [{"device": "mlx4_0", "hca_handles": 2, "hca_objects": 2**32 - 1}]},
+    "misc": {"sev": {"usage": 3, "events": 5}, "sev_es": {"usage": 0, "events": 0}},
+    "cpuset": {},
+    "intel_rdt": {},
+    "network_interfaces": None,
+}
 
-    assert stats(cgroup) == {
-        "cpu": {
-            "usage": {"total": 30_000, "kernel": 10_000, "user": 20_000},
-            "throttling": {"periods": 4, "throttledPeriods": 3, "throttledTime": 2000},
-            "psi": {"some": {"avg10": 0.5, "avg60": 0.0, "avg300": 0.0, "total": 7}},
-        },
-        "memory": {
-            "cache": 8192,
-            "usage": {"usage": 12288, "limit": 2**64 - 1, "failcnt": 0, "max": 16384},
-            "swap": {"usage": 16384, "limit": 2**64 - 1, "failcnt": 0},
-            "raw": {"anon": 4096, "file": 8192},
-        },
-        "pids": {"current": 3, "limit": 0},
-        "blkio": {
-            "ioServiceBytesRecursive": [
-                {"major": 8, "minor": 0, "op": "Read", "value": 1},
-                {"major": 8, "minor": 0, "op": "Write", "value": 2},
-            ],
-            "ioServicedRecursive": [
-                {"major": 8, "minor": 0, "op": "Read", "value": 3},
-                {"major": 8, "minor": 0, "op": "Write", "value": 4},
-            ],
-        },
-        "hugetlb": {"2MB": {"usage": 2097152, "failcnt": 6}},
-        "rdma": {"limit": [{"device": "mlx4_0", "hca_handles": 2, "hca_objects": 2**32 - 1}]},
-        "misc": {"sev": {"usage": 3, "events": 5}, "sev_es": {"usage": 0, "events": 0}},
-        "cpuset": {},
-        "intel_rdt": {},
-        "network_interfaces": None,
-    }
+
+def test_statistics_have_the_format_of_runcs_events(cgroup: Cgroup) -> None:
+    for name, text in FILES_OF_COUNTERS.items():
+        (Path(cgroup.directory) / name).write_text(text)
+    assert stats(cgroup) == EVENTS_OF_RUNC
     assert cgroup.oom_kills() == 2
 
 
