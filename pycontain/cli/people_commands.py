@@ -150,11 +150,12 @@ COMMANDS: dict[str, Callable[[], Command]] = {
     ),
     "vm": lambda: Command(
         name="vm", panel=_VM, anyone=True, calls="pycontain.cli.vm:vm",
+        request="pycontain.cli.vm:VmRequest",
         help="Run code in a virtual machine, or show what /dev/kvm supports (pycontain only).",
         arguments=(
             Argument(name="action", help="run or caps", choices=("run", "caps")),
-            Argument(name="what", help="a built-in guest, a flat binary, or -- and a static "
-                     "program with its arguments", default="", rest=True),
+            Argument(name="what", help="a built-in guest, a flat binary, or -- and a program "
+                     "with its arguments", default="", rest=True),
         ),
         flags=(
             text("mem", "memory size, such as 64M", "SIZE"),

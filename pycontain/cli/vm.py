@@ -8,6 +8,7 @@ import sys
 from ..errors import UsageError
 from ..kernel.elf import is_elf
 from ..lean import jsontext
+from ..lean.record import Record
 from ..units import size
 
 TYPE_CHECKING = False
@@ -15,57 +16,71 @@ if TYPE_CHECKING:
     from ..compare.comparison import Comparison
     from ..options import Options
     from ..vm import commands
+    from ..vm.trace import Stats
     from ..vm.view import Volume
 
 
 _TEXT = frozenset((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
-def vm(
-    _: Options,
-    *,
-    action: str,
-    what: tuple[str, ...],
-    mem: str,
-    cpus: int,
-    timeout: str,
-    root: str,
-    volume: tuple[str, ...],
-    env: tuple[str, ...],
-    disk: str,
-    interactive: bool,
-    trace: bool,
-    stats: bool,
-    engine: str,
-    format: str,
-) -> str | int:
+class VmRequest(Record):
+    """The arguments and flags of `pycontain vm`, as the command table describes them."""
+
+    action: str
+    what: tuple[str, ...] = ()
+    mem: str = ""
+    cpus: int = 0
+    timeout: str = ""
+    root: str = ""
+    volume: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    disk: str = ""
+    interactive: bool = False
+    trace: bool = False
+    stats: bool = False
+    engine: str = "kvm"
+    format: str = "table"
+
+
+def vm(_: Options, request: VmRequest) -> str | int:
     """Run a guest or a program, or report what this host's KVM offers."""
     from ..vm import commands
     from ..vm.trace import Stats
 
+    action = request.action
     if action == "caps":
-        return _caps(format)
+        return _caps(request.format)
     if action != "run":
         raise UsageError("is neither run nor caps", value=action, remedy="see pycontain vm --help")
-    counted = Stats()
-    options = commands.GuestOptions(
-        memory=_memory(mem),
-        cpus=cpus,
-        timeout=_seconds(timeout),
-        engine=engine,
-        disk=disk,
-        interactive=interactive,
-        root=root,
-        volumes=tuple(map(_volume, volume)),
-        environment=env,
-        stats=counted,
-        trace=sys.stderr.write if trace else None,
-    )
+    stats = Stats()
     try:
-        report = _run(what, options)
+        report = _run(request.what, _guest_options(request, stats))
     finally:
-        if stats and format == "table":
-            sys.stderr.writelines(f"{row}\n" for row in commands.rows(counted))
+        if request.stats and request.format == "table":
+            sys.stderr.writelines(f"{row}\n" for row in commands.rows(stats))
+    _show_report(report, request.format)
+    return report.status
+
+
+def _guest_options(request: VmRequest, stats: Stats) -> commands.GuestOptions:
+    from ..vm.commands import GuestOptions
+
+    return GuestOptions(
+        memory=_memory(request.mem),
+        cpus=request.cpus,
+        timeout=_seconds(request.timeout),
+        engine=request.engine,
+        disk=request.disk,
+        interactive=request.interactive,
+        root=request.root,
+        volumes=tuple(map(_volume, request.volume)),
+        environment=request.env,
+        stats=stats,
+        trace=sys.stderr.write if request.trace else None,
+    )
+
+
+def _show_report(report: commands.Report, format: str) -> None:
     if format == "json":
         sys.stderr.write(jsontext.pretty(report.record()) + "\n")
     if report.unserved and report.status:
@@ -73,7 +88,6 @@ def vm(
         sys.stderr.write(f"pycontain: system calls answered with ENOSYS: {names}\n")
     if report.message:
         sys.stderr.write(report.message + "\n")
-    return report.status
 
 
 def _run(what: tuple[str, ...], options: commands.GuestOptions) -> commands.Report:
