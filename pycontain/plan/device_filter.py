@@ -59,7 +59,7 @@ DEFAULT_RULES = (
 # --- the program -------------------------------------------------------------------------------
 
 # registers; 0 is the result, 1 the context
-_KIND, _ASKED, _MAJOR, _MINOR, _UNLIKE, _PART = 2, 3, 4, 5, 6, 7
+_KIND, _ACCESS, _MAJOR, _MINOR, _DIFFERENCE, _SCRATCH = 2, 3, 4, 5, 6, 7
 _KINDS = {"c": c.BPF_DEVCG_DEV_CHAR, "b": c.BPF_DEVCG_DEV_BLOCK}
 _ACCESSES = {"r": c.BPF_DEVCG_ACC_READ, "w": c.BPF_DEVCG_ACC_WRITE, "m": c.BPF_DEVCG_ACC_MKNOD}
 _ALL_ACCESSES = sum(_ACCESSES.values())
@@ -85,8 +85,8 @@ def _read_context() -> list[int]:
     return [
         _load(_KIND, 0),
         _and(_KIND, 0xFFFF),
-        _load(_ASKED, 0),
-        _shift_right(_ASKED, 16),
+        _load(_ACCESS, 0),
+        _shift_right(_ACCESS, 16),
         _load(_MAJOR, 4),
         _load(_MINOR, 8),
     ]
@@ -95,21 +95,25 @@ def _read_context() -> list[int]:
 def _block(rule: DeviceRule) -> list[int]:
     accesses = _accesses(rule)
     if rule.allow:
-        action = [_and(_ASKED, ~accesses), _jump_if(_ASKED, "!=", 0, 2), *_return(1)]
+        action = [_and(_ACCESS, ~accesses), _jump_if(_ACCESS, "!=", 0, 2), *_return(1)]
     else:
-        action = [_jump_if(_ASKED, "&", accesses, 1), _jump(2), *_return(0)]
+        action = [_jump_if(_ACCESS, "&", accesses, 1), _jump(2), *_return(0)]
     kind = _KINDS.get(rule.type or "a")
     major, minor = _number(rule, "major"), _number(rule, "minor")
-    wanted = ((_KIND, kind), (_MAJOR, major), (_MINOR, minor))
-    compared = [
+    numbers = ((_KIND, kind), (_MAJOR, major), (_MINOR, minor))
+    comparison = [
         instruction
-        for register, value in wanted
+        for register, value in numbers
         if value is not None
-        for instruction in (_copy(_PART, register), _xor(_PART, value), _or(_UNLIKE, _PART))
+        for instruction in (
+            _copy(_SCRATCH, register),
+            _xor(_SCRATCH, value),
+            _or(_DIFFERENCE, _SCRATCH),
+        )
     ]
-    if not compared:
+    if not comparison:
         return action
-    return [_set(_UNLIKE, 0), *compared, _jump_if(_UNLIKE, "!=", 0, len(action)), *action]
+    return [_set(_DIFFERENCE, 0), *comparison, _jump_if(_DIFFERENCE, "!=", 0, len(action)), *action]
 
 
 def _accesses(rule: DeviceRule) -> int:

@@ -37,24 +37,24 @@ def device_steps(
 
     bound: the parent creates the devices, and the child binds them.
     """
-    given = {node.path: node for node in map(_node, devices)}
+    configured = {node.path: node for node in map(_node, devices)}
     if _hosts_dev(mounts) is not None:
-        others = tuple(node for node in given.values() if not _is_in_dev(node))
+        others = tuple(node for node in configured.values() if not _is_in_dev(node))
         why = "linux.devices"
         return [steps.MakeDevices(nodes=others, bound=bound, why=why)] if others else []
-    wanted = {node.path: node for node in DEFAULT_DEVICES} | given
-    nodes, why = tuple(wanted.values()), "linux.devices and the defaults"
+    all_nodes = {node.path: node for node in DEFAULT_DEVICES} | configured
+    nodes, why = tuple(all_nodes.values()), "linux.devices and the defaults"
     return [
         steps.MakeDevices(nodes=nodes, bound=bound, why=why),
         steps.LinkDevices(links=DEFAULT_LINKS, why="runtime-linux.md"),
     ]
 
 
-def bound_nodes(made: list[steps.Step]) -> tuple[DeviceNode, ...]:
+def bound_nodes(planned: list[steps.Step]) -> tuple[DeviceNode, ...]:
     """The devices that the parent creates for the child to bind: all but FIFOs."""
     return tuple(
         node
-        for step in made
+        for step in planned
         if isinstance(step, steps.MakeDevices) and step.bound
         for node in step.nodes
         if node.type != "p"
@@ -62,30 +62,30 @@ def bound_nodes(made: list[steps.Step]) -> tuple[DeviceNode, ...]:
 
 
 def warnings(devices: tuple[Device, ...], mounts: list[steps.Step]) -> list[str]:
-    """What is left out because the host's /dev is mounted, by name."""
+    """The names that are left out because the host's /dev is mounted."""
     dev = _hosts_dev(mounts)
     if dev is None:
         return []
-    given = [node for node in map(_node, devices) if _is_in_dev(node)]
+    left_out = [node for node in map(_node, devices) if _is_in_dev(node)]
     names = dict.fromkeys(
         (*(node.path for node in DEFAULT_DEVICES), *(path for path, _ in DEFAULT_LINKS))
     )
     why = f"{dev.why} makes /dev the host's, where nothing is created"
     return [
-        *(f"{node.at}: {node.path} is left out: {why}" for node in given),
+        *(f"{node.at}: {node.path} is left out: {why}" for node in left_out),
         f"{', '.join(names)} are left out unless they exist: {why}",
     ]
 
 
 def _hosts_dev(mounts: list[steps.Step]) -> steps.Step | None:
-    """The last mount on /dev, if it is a bind mount or devtmpfs, of which all see the same one."""
-    found: steps.Step | None = None
+    """The last mount on /dev, if what it shows is shared with the host: a bind or devtmpfs."""
+    mount: steps.Step | None = None
     for step in mounts:
         if isinstance(step, steps.MountBind) and step.target in ("/dev", "/"):
-            found = step if step.target == "/dev" else None  # the /dev of a new root
+            mount = step if step.target == "/dev" else None  # the /dev of a new root
         elif isinstance(step, steps.MountFilesystem) and step.target == "/dev":
-            found = step if step.kind == "devtmpfs" else None
-    return found
+            mount = step if step.kind == "devtmpfs" else None
+    return mount
 
 
 def _is_in_dev(node: DeviceNode) -> bool:

@@ -11,6 +11,7 @@ class Facts(Record):
 
     nested            the runtime is itself in a user namespace, as root of it
     sets_groups       it may set supplementary groups: user_namespaces(7), /proc/PID/setgroups
+    mapped            the container is in a user namespace of its own or of another container
     last_capability   the highest capability number of this kernel
     permitted         the runtime's own permitted capabilities, a bit mask
     bounding          the runtime's own bounding set, a bit mask
@@ -25,8 +26,9 @@ class Facts(Record):
     selinux: bool = False
     nested: bool = False
     sets_groups: bool = True
+    mapped: bool = False
 
     def in_user_namespace(self) -> Facts:
-        """As root of a user namespace, which has every capability there: user_namespaces(7)."""
+        """For a container in one, whose root has every capability there: user_namespaces(7)."""
         every = (1 << self.last_capability + 1) - 1
-        return self.replace(permitted=every, bounding=every)
+        return self.replace(permitted=every, bounding=every, mapped=True)

@@ -20,76 +20,84 @@ _FORK_BECAUSE = "processes of the container could look into its memory"
 
 
 def build(
-    wanted: Process, linux: Linux, rootfs: str, request: ExecRequest, facts: Facts
+    new: Process, linux: Linux, rootfs: str, request: ExecRequest, facts: Facts
 ) -> tuple[Turn, ...]:
     """
     The turns of `exec`; user and capabilities are set as for the container's first process.
 
-    The child is created in the container's cgroup and enters all its namespaces at once, but a pid
-    namespace: once it is all that the program will be, it creates the process inside. A terminal
-    does not become /dev/console: that belongs to the first process, if it has a terminal.
+    The child is created in the container's cgroup and enters all its namespaces at once, except for
+    a pid namespace: as its last step, it creates the program's process in that.
     """
     profile = process.filter_profile(linux)
     flags = 0
     for namespace in linux.namespaces:
         flags |= FLAGS[namespace.type]
-    inside, mapped = bool(flags & c.CLONE_NEWPID), bool(flags & c.CLONE_NEWUSER)
-    if mapped:
+    inside = bool(flags & c.CLONE_NEWPID)
+    if flags & c.CLONE_NEWUSER:
         facts = facts.in_user_namespace()
-    affinity = wanted.execCPUAffinity
-    made: list[steps.Step] = []
-    if profile is not None:
-        made += process.filter_steps(profile)
-    made += [
-        *_spawn_steps(wanted, request, mapped),
+    before, after = process.last_steps(new, profile, request.preserve_fds, inside=inside)
+    return turns_of(
+        [
+            *(process.filter_steps(profile) if profile is not None else ()),
+            *_spawn_steps(new, request, facts.mapped),
+            *_enter_steps(new, flags, rootfs, request, facts),
+            *process.become_steps(
+                new,
+                linux,
+                facts,
+                profile,
+                make_cwd=False,
+                takes_files=request.takes_files,
+                inside=inside,
+            ),
+            *(process.enter_steps(new, facts, profile) if inside else ()),
+            *process.hand_over_steps(request.pid_file, request.pidfd_socket),
+            *before,
+            *after,
+        ]
+    )
+
+
+def _spawn_steps(new: Process, request: ExecRequest, mapped: bool) -> list[steps.Step]:
+    """The parent's; mapped: the container has a user namespace."""
+    planned = process.connect_steps(request.console_socket)
+    if mapped:
+        from .steps.idmap import ReadMappings
+
+        planned.append(ReadMappings(why="linux.namespaces"))
+        planned += process.give_streams_steps(new, request.takes_files)
+    affinity, why = new.execCPUAffinity, "a child of the runtime"
+    initial = cpus(affinity.initial) if affinity and affinity.initial else ()
+    planned.append(
+        steps.Spawn(flags=0, names=(), cpus=initial, fork_because=_FORK_BECAUSE, why=why)
+    )
+    if new.oomScoreAdj is not None:
+        planned.append(steps.AdjustOomScore(score=new.oomScoreAdj, why="process.oomScoreAdj"))
+    return planned + (process.outside_steps(new) if mapped else [])
+
+
+def _enter_steps(
+    new: Process, flags: int, rootfs: str, request: ExecRequest, facts: Facts
+) -> list[steps.Step]:
+    """The child's, from its creation until it is in the container; flags: CLONE_NEW*."""
+    planned: list[steps.Step] = [
         steps.Guard(preserve_fds=request.preserve_fds, why="the container may hold hostile code"),
         steps.JoinKeyring(why="the caller's keys stay private"),
-        *process.label_steps(wanted, facts),
+        *process.label_steps(new, facts),
         steps.JoinProcess(
             flags=flags,
             names=tuple(name for flag, name in FILES.items() if flags & flag),
             why="linux.namespaces",
         ),
     ]
-    if affinity is not None and affinity.final:
-        why = "process.execCPUAffinity.final"
-        made.append(steps.SetAffinity(cpus=cpus(affinity.final), why=why))
+    if new.execCPUAffinity is not None and new.execCPUAffinity.final:
+        final, why = cpus(new.execCPUAffinity.final), "process.execCPUAffinity.final"
+        planned.append(steps.SetAffinity(cpus=final, why=why))
     if not flags & c.CLONE_NEWNS:
-        made.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
-    if wanted.terminal:
-        made.append(
-            process.terminal_step(
-                wanted, request.window, request.plain, console=False, inside=inside
-            )
+        planned.append(steps.ChangeDirectoryRoot(path=rootfs, why="no mount namespace"))
+    if new.terminal:  # /dev/console belongs to the container's first process
+        inside = bool(flags & c.CLONE_NEWPID)
+        planned.append(
+            process.terminal_step(new, request.window, request.plain, console=False, inside=inside)
         )
-    made += process.become_steps(
-        wanted,
-        linux,
-        facts,
-        profile,
-        make_cwd=False,
-        takes_files=request.takes_files,
-        inside=inside,
-        mapped=mapped,
-    )
-    if inside:
-        made += process.enter_steps(wanted, facts, profile)
-    made += process.hand_over_steps(request.pid_file, request.pidfd_socket)
-    before, after = process.last_steps(wanted, profile, request.preserve_fds, inside=inside)
-    return turns_of([*made, *before, *after])
-
-
-def _spawn_steps(wanted: Process, request: ExecRequest, mapped: bool) -> list[steps.Step]:
-    """What the parent does; mapped: the container has a user namespace."""
-    made = process.connect_steps(request.console_socket)
-    if mapped:
-        from .steps.idmap import ReadMappings
-
-        made.append(ReadMappings(why="linux.namespaces"))
-        made += process.give_streams_steps(wanted, request.takes_files)
-    affinity, why = wanted.execCPUAffinity, "a child of the runtime"
-    initial = cpus(affinity.initial) if affinity and affinity.initial else ()
-    made.append(steps.Spawn(flags=0, names=(), cpus=initial, fork_because=_FORK_BECAUSE, why=why))
-    if wanted.oomScoreAdj is not None:
-        made.append(steps.AdjustOomScore(score=wanted.oomScoreAdj, why="process.oomScoreAdj"))
-    return made + (process.outside_steps(wanted) if mapped else [])
+    return planned

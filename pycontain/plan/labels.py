@@ -1,5 +1,5 @@
 """
-What AppArmor and SELinux are told: the labels of the program and of mounts, as steps.
+Labels for AppArmor and SELinux, of the program and of mounts, as steps.
 
 config.md, Process: apparmorProfile, selinuxLabel; config-linux.md, Mount Label.
 """
@@ -48,17 +48,17 @@ def mount_steps(
     if kind not in _CONTEXTS:
         at, remedy = f"annotations[{CONTEXT_TYPE}]", f"use one of {', '.join(_CONTEXTS)}"
         raise SpecError("is not an option of mount(8)", at=at, value=kind, remedy=remedy)
-    made: list[steps.Step] = []
+    planned: list[steps.Step] = []
     for step in mounts:
         if not isinstance(step, steps.MountFilesystem):
-            made.append(step)
+            planned.append(step)
         elif step.kind == "mqueue":
-            made += [step, LabelMount(target=step.target, label=label, why="linux.mountLabel")]
+            planned += [step, LabelMount(target=step.target, label=label, why="linux.mountLabel")]
         elif step.kind in _WITHOUT_CONTEXT or _has_context(step):
-            made.append(step)
+            planned.append(step)
         else:
-            made.append(step.replace(options=(*step.options, f"{kind}={label}")))
-    return made
+            planned.append(step.replace(options=(*step.options, f"{kind}={label}")))
+    return planned
 
 
 def _has_context(step: steps.MountFilesystem) -> bool:

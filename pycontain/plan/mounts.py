@@ -57,7 +57,7 @@ SUPERBLOCK = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nom
 # iversion is now up to each file system).
 IGNORED = ("defaults", "silent", "loud", "iversion", "noiversion")
 
-# What a bind mount takes from its source unless a flag is listed, but for the access times.
+# What a bind mount takes from its source unless a flag is listed, besides the access times.
 _INHERITED = (
     c.MOUNT_ATTR_RDONLY
     | c.MOUNT_ATTR_NOSUID
@@ -67,15 +67,15 @@ _INHERITED = (
 )
 _TIMES_ON = frozenset(("noatime", "relatime", "strictatime", "nodiratime"))
 
-# What a mount without options of its file system has anyway.
+# File system options that every mount has by default.
 _OFF = ("async", "nolazytime", "nomand")
 
-# What becomes of a symlink at the source or the destination of a bind mount: crun(1).
+# How a symlink at the source or the destination of a bind mount is treated: crun(1).
 LINKS = ("copy-symlink", "src-nofollow", "dest-nofollow")
 
 KINDS = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", *LINKS)
 
-# What mount(8) knows as a flag, of this mount alone.
+# The flags of mount(8) that affect one mount, not those below it.
 _FLAGS = frozenset((*ATTRIBUTES, *SUPERBLOCK, *IGNORED)) - {"defaults"}
 
 OPTIONS = (*ATTRIBUTES, *RECURSIVE_ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *IGNORED, *KINDS)
@@ -126,9 +126,9 @@ class _Words:
         """
         The options that mean nothing to a mount.
 
-        data    it takes those of its file system
-        copies  it can be filled with what it covers
-        links   it can have a symlink at its source or destination
+        data    it takes options of its file system
+        copies  it can be filled with what it covers (tmpcopyup)
+        links   its source or destination can be a symlink
         """
         unused = () if data else tuple(word for word in self.data if word not in _OFF)
         unused += () if links else tuple(word for word in LINKS if word in self.kinds)
@@ -143,13 +143,13 @@ class _Words:
         """
         if not self.listed:
             return 0
-        found = _INHERITED
+        dropped = _INHERITED
         if self.listed & _TIMES_ON:
-            found |= c.MOUNT_ATTR_NODIRATIME | c.MOUNT_ATTR__ATIME
+            dropped |= c.MOUNT_ATTR_NODIRATIME | c.MOUNT_ATTR__ATIME
         decided = self.on | self.off
         if decided & c.MOUNT_ATTR__ATIME:
             decided |= c.MOUNT_ATTR__ATIME
-        return found & ~decided
+        return dropped & ~decided
 
     def attributes(self) -> dict[str, int]:
         return {
@@ -188,16 +188,16 @@ def mount_steps(
     Raises SpecError for a mount that contradicts itself.
     """
     targets = [_inside(mount.destination, rootfs) for mount in mounts]
-    made = [
+    planned = [
         _step(mount, target, bundle, own_cgroup, hidden=_is_hidden(index, targets))
         for index, (mount, target) in enumerate(zip(mounts, targets, strict=True))
     ]
     later = tuple(
         step.target
-        for step in made
+        for step in planned
         if isinstance(step, (steps.MountFilesystem, steps.MountBind)) and step.readonly_later
     )
-    return made, later
+    return planned, later
 
 
 def _is_hidden(index: int, targets: list[str]) -> bool:
@@ -206,19 +206,19 @@ def _is_hidden(index: int, targets: list[str]) -> bool:
     return targets[index] in later or "/" in later
 
 
-def warnings(made: list[steps.Step]) -> list[str]:
+def warnings(planned: list[steps.Step]) -> list[str]:
     """The options without an effect, by their place in the configuration."""
     return [
         f"{step.why}.options: {','.join(step.ignored)} is ignored: it means nothing to this step"
         f" ({step.what()})"
-        for step in made
+        for step in planned
         if isinstance(step, steps.MountStep) and step.ignored
     ]
 
 
-def root_propagation(made: list[steps.Step]) -> int:
+def root_propagation(planned: list[steps.Step]) -> int:
     """MS_* of the bind mount that becomes the root, 0 if there is none or it has no such option."""
-    binds = (step for step in made if isinstance(step, steps.MountBind) and step.target == "/")
+    binds = (step for step in planned if isinstance(step, steps.MountBind) and step.target == "/")
     kind = 0
     for step in binds:
         kind = step.propagation[-1][0] if step.propagation else 0
@@ -234,8 +234,8 @@ def _inside(destination: str, rootfs: str) -> str:
     """
     A mount's target inside the container.
 
-    One that begins with the rootfs's own path on the host is meant to be inside, as runc takes it:
-    Kubernetes has written such.
+    One that begins with the rootfs's own path on the host is taken as relative to the rootfs, as in
+    runc: Kubernetes has written such paths.
     """
     path = plain(destination)
     if rootfs != "/" and f"{path}/".startswith(f"{rootfs}/"):

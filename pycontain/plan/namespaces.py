@@ -36,7 +36,7 @@ JOIN_ORDER = (
     c.CLONE_NEWIPC, c.CLONE_NEWUTS, c.CLONE_NEWNET, c.CLONE_NEWTIME, c.CLONE_NEWCGROUP,
     c.CLONE_NEWNS,
 )  # fmt: skip
-# Before a user namespace, those are entered that may belong to the host's.
+# Those that may belong to the host's user namespace are entered before another one is.
 _BEFORE_USER = JOIN_ORDER[:-1]
 
 # A cgroup namespace is rooted in its creator's cgroup, so the child creates it, once it is in the
@@ -54,7 +54,7 @@ class Namespaces:
         listed = {FLAGS[entry.type]: entry for entry in linux.namespaces}
         self.joined = {flag: entry.path for flag, entry in listed.items() if entry.path}
         self.new = tuple(flag for flag in listed if flag not in self.joined)
-        # what will be modified in a namespace, which therefore must not be the host's
+        # what will be modified in a namespace, which must therefore not be the host's
         self.changed = {c.CLONE_NEWNS: "mounts"}
         if named:
             self.changed[c.CLONE_NEWUTS] = "hostname or domainname"
@@ -88,21 +88,21 @@ class Namespaces:
 
     def open_steps(self) -> list[steps.Step]:
         """The parent opens the namespaces to join, and creates or examines a user namespace."""
-        made: list[steps.Step] = []
+        planned: list[steps.Step] = []
         if self.joined:
             foreign = {flag: self.changed[flag] for flag in self.joined if flag in self.changed}
             why = "linux.namespaces[].path"
-            made.append(steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why))
+            planned.append(steps.OpenNamespaces(paths=dict(self.joined), foreign=foreign, why=why))
         if self.has_user:
             from .steps import idmap
 
             why = "linux.uidMappings, linux.gidMappings"
             if c.CLONE_NEWUSER in self.joined:
-                made.append(idmap.ReadMappings(wanted=self.ids, why=why))
+                planned.append(idmap.ReadMappings(wanted=self.ids, why=why))
             else:
-                assert self.ids is not None, "required by the check"
-                made.append(idmap.MakeUserNamespace(ids=self.ids, why=why))
-        return made
+                assert self.ids is not None, "`spec.check` requires the mappings"
+                planned.append(idmap.MakeUserNamespace(ids=self.ids, why=why))
+        return planned
 
     def device_steps(self, *, joined: bool) -> list[steps.Step]:
         """The parent moves network devices, to a joined namespace while it is open."""
@@ -132,18 +132,18 @@ class Namespaces:
         return tuple(flag for flag in kinds if flag in self.joined)
 
     def enter_steps(self) -> list[steps.Step]:
-        """The child enters the rest, but a pid namespace (`join_pids_steps`)."""
-        made: list[steps.Step] = []
+        """The child enters the rest, except for a pid namespace (`join_pids_steps`)."""
+        planned: list[steps.Step] = []
         kinds = self._to_join((c.CLONE_NEWNS,) if self.has_user else JOIN_ORDER)
         if kinds:
-            made.append(steps.JoinNamespaces(kinds=kinds, why="linux.namespaces[].path"))
+            planned.append(steps.JoinNamespaces(kinds=kinds, why="linux.namespaces[].path"))
         if _FROM_WITHIN in self.new:
-            made.append(
+            planned.append(
                 steps.Unshare(flags=_FROM_WITHIN, names=("cgroup",), why="linux.namespaces")
             )
         if c.CLONE_NEWNET in self.new:
-            made.append(steps.RaiseLoopback(why="it is down in a new network namespace"))
-        return made
+            planned.append(steps.RaiseLoopback(why="it is down in a new network namespace"))
+        return planned
 
     def join_pids_steps(self) -> list[steps.Step]:
         """

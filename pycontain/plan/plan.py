@@ -136,45 +136,45 @@ class _Builder:
         ]
 
     def _prepare_host(self) -> list[steps.Step]:
-        made: list[steps.Step] = [steps.Reserve(why="the id must be unique")]
+        planned: list[steps.Step] = [steps.Reserve(why="the id must be unique")]
         if self.request.notify:
             from .sdnotify import directory_step
 
-            made.append(directory_step(listens=not self.request.separate_start))
+            planned.append(directory_step(listens=not self.request.separate_start))
         before, after = self._cgroup_steps()
-        made += before
+        planned += before
         if self.linux.intelRdt is not None:
             from .rdt import group_step
 
-            made.append(group_step(self.linux.intelRdt))
+            planned.append(group_step(self.linux.intelRdt))
         if self.profile is not None:
-            made += process.filter_steps(self.profile)
-        made += self.namespaces.open_steps()
-        made += self.namespaces.device_steps(joined=True)
+            planned += process.filter_steps(self.profile)
+        planned += self.namespaces.open_steps()
+        planned += self.namespaces.device_steps(joined=True)
         if before and not after:
-            made += self._give_cgroup()
-        made += self._prepare_sources()
+            planned += self._give_cgroup()
+        planned += self._prepare_sources()
         if self.namespaces.has_user:
-            made += process.give_streams_steps(self.process, self.request.takes_files)
+            planned += process.give_streams_steps(self.process, self.request.takes_files)
         if self.bound:
-            made.append(self._prepare_devices())
-        made += process.connect_steps(self.request.console_socket)
-        made.append(self.namespaces.spawn(fork_because=self._why_fork(made)))
-        made.append(steps.RecordPid(why="a container can always be deleted"))
-        made += after
-        made += self.namespaces.device_steps(joined=False)
+            planned.append(self._prepare_devices())
+        planned += process.connect_steps(self.request.console_socket)
+        planned.append(self.namespaces.spawn(fork_because=self._why_fork(planned)))
+        planned.append(steps.RecordPid(why="a container can always be deleted"))
+        planned += after
+        planned += self.namespaces.device_steps(joined=False)
         if self.linux.intelRdt is not None:
             from .steps.rdt import JoinRdtGroup
 
-            made.append(JoinRdtGroup(why="linux.intelRdt"))
+            planned.append(JoinRdtGroup(why="linux.intelRdt"))
         if (score := self.process.oomScoreAdj) is not None:
-            made.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
+            planned.append(steps.AdjustOomScore(score=score, why="process.oomScoreAdj"))
         if self.namespaces.has_user:
-            made += process.outside_steps(self.process)
-        return made
+            planned += process.outside_steps(self.process)
+        return planned
 
     def _cgroup_steps(self) -> tuple[list[steps.Step], list[steps.Step]]:
-        """What is done for the cgroup before the child exists, and after: systemd needs it."""
+        """The steps before the child exists, and after: systemd needs a process for a scope."""
         settings = _settings(self.linux.resources, self.spec.ociVersion)
         if not self.request.cgroup:  # then each limit is an error, or a warning
             why = "linux.resources"
@@ -190,18 +190,18 @@ class _Builder:
         return [make, *limit], []
 
     def _limit_steps(self, settings: tuple[Setting, ...]) -> list[steps.Step]:
-        made: list[steps.Step] = []
+        planned: list[steps.Step] = []
         if settings:
-            made.append(steps.LimitCgroup(settings=settings, why="linux.resources"))
+            planned.append(steps.LimitCgroup(settings=settings, why="linux.resources"))
         if self.nested:  # nobody may create a device there, nor load a filter: bpf(2)
-            return made
+            return planned
         rules = self.linux.resources.devices if self.linux.resources else ()
         code = program((*rules, *DEFAULT_RULES))
         filter_ = steps.FilterDevices(rules=rules, program=code, why="linux.resources.devices")
-        return [*made, filter_]
+        return [*planned, filter_]
 
     def _refuse_early_cgroup(self) -> None:
-        """What a user namespace's child mounts is prepared before it; a scope exists with it."""
+        """Mounts of a user namespace are prepared before the child, the scope is started after."""
         for step in self.mounts:
             if isinstance(step, steps.MountCgroup) and self.namespaces.has_user:
                 raise SpecError(
@@ -211,7 +211,7 @@ class _Builder:
                 )
 
     def _prepare_sources(self) -> list[steps.Step]:
-        """What the child may not reach in its user namespace, and mounts that map ids."""
+        """Clone what a child in a user namespace could not reach, and id-mapped mounts."""
         user = self.namespaces.has_user and c.CLONE_NEWNS in self.namespaces.new
         binds = tuple(
             step
@@ -233,7 +233,7 @@ class _Builder:
         ]
 
     def _prepare_devices(self) -> steps.Step:
-        """What only the host's root may create, for the user of a user namespace."""
+        """Device files for a user namespace, where mknod(2) is not permitted."""
         from .steps.idmap import PrepareDevices, TakeDevices
 
         kind = TakeDevices if self.nested else PrepareDevices
@@ -254,7 +254,7 @@ class _Builder:
         )
 
     def _give_cgroup(self) -> list[steps.Step]:
-        """Without a cgroup namespace and a writable mount, the user could do nothing with it."""
+        """Only with a cgroup namespace and a writable mount can the user divide the cgroup."""
         uid = self.process.user.uid if self.process.user else 0
         namespaces, writable = self.namespaces, mounts.writable_cgroup(self.spec.mounts)
         is_hosts_root = uid == 0 and not namespaces.has_user
@@ -263,14 +263,14 @@ class _Builder:
         return [steps.GiveCgroup(uid=uid, why="config-linux.md, Cgroup ownership")]
 
     def _enter_namespaces(self) -> list[steps.Step]:
-        made: list[steps.Step] = [
+        planned: list[steps.Step] = [
             steps.Guard(
                 preserve_fds=self.request.preserve_fds, why="the rootfs may hold hostile code"
             )
         ]
         if not self.request.no_new_keyring:
-            made.append(steps.JoinKeyring(why="the caller's keys stay private"))
-        return made + self.namespaces.enter_steps()
+            planned.append(steps.JoinKeyring(why="the caller's keys stay private"))
+        return planned + self.namespaces.enter_steps()
 
     def _build_root(self) -> list[steps.Step]:
         if not self.own_mounts:
@@ -293,15 +293,15 @@ class _Builder:
         return getattr(hooks, kind) if hooks else ()
 
     def _run_early_hooks(self) -> list[steps.Step]:
-        made: list[steps.Step] = [
+        planned: list[steps.Step] = [
             steps.RunHooks(kind=kind, hooks=hooks, why=f"hooks.{kind}")
             for kind in ("prestart", "createRuntime")
             if (hooks := self._hooks(kind))
         ]
         if hooks := self._hooks("createContainer"):
             why = "hooks.createContainer"
-            made.append(steps.RunContainerHooks(kind="createContainer", hooks=hooks, why=why))
-        return made
+            planned.append(steps.RunContainerHooks(kind="createContainer", hooks=hooks, why=why))
+        return planned
 
     def _change_root(self) -> list[steps.Step]:
         if not self.own_mounts:
@@ -313,7 +313,7 @@ class _Builder:
         ]
 
     def _write_sysctls(self) -> list[steps.Step]:
-        """While the host's /proc is visible: without one, a user namespace cannot mount another."""
+        """A user namespace can mount a private proc only while the host's is visible."""
         if not self.linux.sysctl:
             return []
         from ..spec import sysctl
@@ -338,17 +338,17 @@ class _Builder:
     def _protect_paths(self) -> list[steps.Step]:
         if not self.own_mounts:
             return self._require_missing()
-        made = self._make_places()
+        planned = self._make_places()
         linux = self.linux
         if self.protected:
-            made.append(steps.ProtectPaths(paths=self.protected, why="linux.readonlyPaths"))
+            planned.append(steps.ProtectPaths(paths=self.protected, why="linux.readonlyPaths"))
         if linux.maskedPaths:
             masked = dict.fromkeys(map(mounts.plain, linux.maskedPaths))  # as mount targets are
-            made.append(steps.MaskPaths(paths=tuple(masked), why="linux.maskedPaths"))
-        return made
+            planned.append(steps.MaskPaths(paths=tuple(masked), why="linux.maskedPaths"))
+        return planned
 
     def _require_missing(self) -> list[steps.Step]:
-        """A path that does not exist is ignored, as always; to cover another changes the host."""
+        """Paths that do not exist are ignored, as always; covering one would change the host."""
         paths = tuple(
             (mounts.plain(path), f"linux.{key}[{index}]")
             for key in ("readonlyPaths", "maskedPaths")
@@ -368,12 +368,12 @@ class _Builder:
         return [steps.MakePlaces(directories=directories, files=files, why=why)]
 
     def _set_up_inside(self) -> list[steps.Step]:
-        made: list[steps.Step] = []
+        planned: list[steps.Step] = []
         spec = self.spec
         if self.process.terminal:
             # without a mount namespace /dev/console may be the host's own
             request = self.request
-            made.append(
+            planned.append(
                 process.terminal_step(
                     self.process,
                     request.window,
@@ -384,14 +384,14 @@ class _Builder:
             )
         domainname = spec.domainname or self._domainname()
         if spec.hostname or domainname:
-            made.append(
+            planned.append(
                 steps.SetHostname(
                     hostname=spec.hostname or "",
                     domainname=domainname,
                     why="hostname, domainname",
                 )
             )
-        return made
+        return planned
 
     def _become_process(self) -> list[steps.Step]:
         read_only: list[steps.Step] = []
@@ -414,7 +414,6 @@ class _Builder:
             make_cwd=not self.own_mounts,  # else it was created before anything became read-only
             takes_files=self.request.takes_files,
             inside=self.namespaces.joins_pids,
-            mapped=self.namespaces.has_user,
         )
 
     def _become_program(self) -> list[steps.Step]:
@@ -452,9 +451,9 @@ def _maps_ids(step: steps.Step) -> bool:
     return isinstance(step, steps.MountBind) and bool(step.maps)
 
 
-def _settings(wanted: Resources | None, version: str) -> tuple[Setting, ...]:
-    if wanted is None:
+def _settings(limits: Resources | None, version: str) -> tuple[Setting, ...]:
+    if limits is None:
         return ()
     from . import resources
 
-    return resources.files(resources.of_version(wanted, version))
+    return resources.files(resources.of_version(limits, version))

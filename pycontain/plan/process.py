@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 _IO_CLASS_SHIFT = 13
 _DEFAULT_UMASK = 0o022
-# These limit what this process itself still needs: memory for execve, and files for its hooks.
+# These limit what this process still needs: memory for execve, and files that hooks write.
 _LATE_LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_FSIZE")
-# This one would count a process outside of the pid namespace as well as that inside.
+# This one would count the process outside of the pid namespace besides the one inside.
 _LATE_INSIDE = (*_LATE_LIMITS, "RLIMIT_NPROC")
-# What a filter must let pass if it is loaded outside of the pid namespace: the calls that create
-# the process inside, and that process's first ones.
+# What a filter must allow if it is loaded outside of the pid namespace: the calls that create the
+# process inside, and that process's first ones.
 _ENTERING = c.CLONE_PARENT | c.CLONE_PARENT_SETTID
 _CALLS_TO_ENTER = ("madvise", "close_range", "setsid")
 _ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]
@@ -52,23 +52,23 @@ def filter_profile(linux: Linux) -> Profile | None:
 
 
 def filter_steps(profile: Profile) -> list[steps.Step]:
-    """What the parent prepares for the filter."""
-    made: list[steps.Step] = [steps.CompileSeccomp(profile=profile, why="linux.seccomp")]
+    """The parent compiles the filter, and connects to its agent if it has one."""
+    planned: list[steps.Step] = [steps.CompileSeccomp(profile=profile, why="linux.seccomp")]
     if profile.listener:
         from .steps.notify import ConnectListener
 
-        made.append(ConnectListener(path=profile.listener, why="linux.seccomp.listenerPath"))
-    return made
+        planned.append(ConnectListener(path=profile.listener, why="linux.seccomp.listenerPath"))
+    return planned
 
 
 def _load_steps(profile: Profile) -> list[steps.Step]:
-    """Load the filter; its listener is sent before the child goes on."""
-    made: list[steps.Step] = [steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp")]
+    """Load the filter; its listener is sent before the child continues."""
+    planned: list[steps.Step] = [steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp")]
     if profile.listener:
         from .steps.notify import CloseListener
 
-        made += [_send_step(profile), CloseListener(why="linux.seccomp.listenerPath")]
-    return made
+        planned += [_send_step(profile), CloseListener(why="linux.seccomp.listenerPath")]
+    return planned
 
 
 def _send_step(profile: Profile) -> steps.Step:
@@ -78,7 +78,7 @@ def _send_step(profile: Profile) -> steps.Step:
 
 
 def label_steps(process: Process, facts: Facts) -> list[steps.Step]:
-    """What AppArmor and SELinux are told, while the host's /proc is there to tell them."""
+    """The labels for AppArmor and SELinux, which are set through /proc, before it is masked."""
     if not (process.apparmorProfile or process.selinuxLabel):
         return []
     from .labels import process_steps
@@ -87,22 +87,22 @@ def label_steps(process: Process, facts: Facts) -> list[steps.Step]:
 
 
 def _scheduler_steps(process: Process) -> list[steps.SetScheduler]:
-    wanted = process.scheduler
-    if wanted is None:
+    scheduler = process.scheduler
+    if scheduler is None:
         return []
     flags = 0
-    for name in wanted.flags:
+    for name in scheduler.flags:
         flags |= SCHEDULER_FLAGS[name]
     return [
         steps.SetScheduler(
             why="process.scheduler",
-            policy=SCHEDULER_POLICIES[wanted.policy],
+            policy=SCHEDULER_POLICIES[scheduler.policy],
             flags=flags,
-            nice=wanted.nice,
-            priority=wanted.priority,
-            runtime=wanted.runtime,
-            deadline=wanted.deadline,
-            period=wanted.period,
+            nice=scheduler.nice,
+            priority=scheduler.priority,
+            runtime=scheduler.runtime,
+            deadline=scheduler.deadline,
+            period=scheduler.period,
         )
     ]
 
@@ -115,18 +115,18 @@ def _scheduling_outside(process: Process) -> list[steps.SetSchedulerOutside]:
 
 def _inherited_scheduling_steps(process: Process, linux: Linux, mapped: bool) -> list[steps.Step]:
     """I/O priority, execution domain and memory policy."""
-    made: list[steps.Step] = []
+    planned: list[steps.Step] = []
     if (io := process.ioPriority) is not None and not mapped:
         priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
-        made.append(steps.SetIoPriority(priority=priority, why="process.ioPriority"))
+        planned.append(steps.SetIoPriority(priority=priority, why="process.ioPriority"))
     if linux.personality is not None:
         persona = PERSONALITIES[linux.personality.domain]
-        made.append(steps.SetPersonality(persona=persona, why="linux.personality"))
+        planned.append(steps.SetPersonality(persona=persona, why="linux.personality"))
     if linux.memoryPolicy is not None:
         from .memory import policy_step
 
-        made.append(policy_step(linux.memoryPolicy))
-    return made
+        planned.append(policy_step(linux.memoryPolicy))
+    return planned
 
 
 def identity_steps(
@@ -139,12 +139,12 @@ def identity_steps(
     latter it must happen before the capabilities are dropped, otherwise it is done last.
     A process without `capabilities` gets none: it must not inherit the caller's.
     """
-    made: list[steps.Step] = []
+    planned: list[steps.Step] = []
     privileged = _loads_privileged(process, profile, inside)
     if profile is not None and not process.noNewPrivileges and not privileged:
-        made += _load_steps(profile)
+        planned += _load_steps(profile)
     sets = process.capabilities or Capabilities(at="process.capabilities")
-    made.append(
+    planned.append(
         steps.BoundCapabilities(
             keep=_granted(sets, facts)["bounding"],
             last=facts.last_capability,
@@ -152,7 +152,7 @@ def identity_steps(
         )
     )
     user = process.user
-    made.append(
+    planned.append(
         steps.TakeUser(
             uid=user.uid if user else 0,
             gid=user.gid if user else 0,
@@ -165,28 +165,28 @@ def identity_steps(
     if privileged:
         more = _ADMIN & facts.permitted
         final = final.replace(effective=final.effective | more, permitted=final.permitted | more)
-    made.append(final)
+    planned.append(final)
     if process.noNewPrivileges:
-        made.append(steps.NoNewPrivileges(why="process.noNewPrivileges"))
-    return made
+        planned.append(steps.NoNewPrivileges(why="process.noNewPrivileges"))
+    return planned
 
 
-def _groups(wanted: tuple[int, ...], facts: Facts) -> tuple[int, ...] | None:
+def _groups(gids: tuple[int, ...], facts: Facts) -> tuple[int, ...] | None:
     """The supplementary groups. Raises SpecError where none can be set."""
     if facts.sets_groups:
-        return wanted
-    if wanted:
+        return gids
+    if gids:
         raise SpecError(
             "cannot be set in a user namespace that maps one id alone",
             at="process.user.additionalGids",
-            value=", ".join(map(str, wanted)),
+            value=", ".join(map(str, gids)),
             remedy="remove it, or give the user subordinate ids (subgid(5))",
         )
     return None
 
 
 def _capabilities(process: Process, facts: Facts) -> steps.SetCapabilities:
-    """The step that sets what a process may have in the end."""
+    """The step that sets the capabilities that the program has."""
     sets = process.capabilities or Capabilities(at="process.capabilities")
     granted = _granted(sets, facts)
     del granted["bounding"]
@@ -198,10 +198,10 @@ def _loads_privileged(process: Process, profile: Profile | None, inside: bool) -
     if profile is None or process.noNewPrivileges or not inside:
         return False
     if profile.listener:
-        return True  # of the process that the parent can find
+        return True  # the parent takes the listener from that process
     calls = (*_CALLS_TO_ENTER, *(("ioctl",) if process.terminal else ()))
     return not (
-        all(_lets_pass(profile, call) for call in calls) and _lets_pass(profile, "clone", _ENTERING)
+        all(_allows(profile, call) for call in calls) and _allows(profile, "clone", _ENTERING)
     )
 
 
@@ -215,41 +215,42 @@ def become_steps(
     make_cwd: bool,
     takes_files: bool,
     inside: bool,
-    mapped: bool,
 ) -> list[steps.Step]:
     """
     From the runtime's process to the container's, ready for execve.
 
-    read_only runs once the working directory exists, while mounting is still permitted.
-    takes_files: files among its streams are given to the user, as pipes always are.
-    inside: `enter_steps` follow, since other processes are in its pid namespace.
-    mapped: it is in a user namespace, where CPU scheduling may only be restrained.
+    read_only    steps for once the working directory exists, while mounting is still permitted
+    make_cwd     create the working directory if it is missing
+    takes_files  give files among the standard streams to the user, as pipes always are
+    inside       `enter_steps` follow, since other processes are in the pid namespace
     """
-    made: list[steps.Step] = [
+    # in a user namespace, a process may only lower its own priority
+    scheduling = _scheduling_outside if facts.mapped else _scheduler_steps
+    planned: list[steps.Step] = [
         steps.StartSession(umask=umask(process), why="process.user.umask"),
-        *(() if inside else _scheduling_outside(process) if mapped else _scheduler_steps(process)),
-        *_inherited_scheduling_steps(process, linux, mapped),
+        *(() if inside else scheduling(process)),
+        *_inherited_scheduling_steps(process, linux, facts.mapped),
         steps.EnterDirectory(path=process.cwd, make=make_cwd, why="process.cwd"),
         *(read_only or ()),
         *rlimit_steps(process, profile, inside),
         *identity_steps(process, facts, profile, takes_files, inside),
     ]
     if process.args:
-        made.append(
+        planned.append(
             steps.FindProgram(
                 args=process.args, env=process.env, why="a missing program fails early"
             )
         )
     if profile is not None and profile.listener and process.noNewPrivileges and not inside:
-        made += _load_steps(profile)  # not after `start`: this parent sends the listener
-    return made
+        planned += _load_steps(profile)  # not after `start`: this parent sends the listener
+    return planned
 
 
 def enter_steps(process: Process, facts: Facts, profile: Profile | None) -> list[steps.Step]:
     """
-    From a process outside of a pid namespace that others are in to the program's, inside.
+    From the child, outside of a joined pid namespace, to the program's process inside.
 
-    They can see that one, and inspect it if they may (ptrace(2)), from its first moment.
+    Other processes inside see that process, and may inspect it, from its first moment: ptrace(2).
     """
     filter_, capabilities = None, None
     if profile is not None:
@@ -275,7 +276,7 @@ def enter_steps(process: Process, facts: Facts, profile: Profile | None) -> list
 def terminal_step(
     process: Process, window: tuple[int, int], plain: bool, *, console: bool, inside: bool
 ) -> steps.OpenTerminal:
-    """A terminal for the process, of the size of the caller's if it is served."""
+    """A terminal for the process, as large as the caller's (`window`) or as process.consoleSize."""
     size = process.consoleSize
     rows, columns = window if any(window) or not size else (size.height, size.width)
     return steps.OpenTerminal(
@@ -305,7 +306,7 @@ def last_steps(
     *,
     inside: bool,
 ) -> tuple[list[steps.Step], list[steps.Step]]:
-    """What is left after `start`: (before the startContainer hooks, after them)."""
+    """The steps after `start`: (before the startContainer hooks, after them)."""
     before: list[steps.Step] = []
     if profile is not None and process.noNewPrivileges and not profile.listener:
         before.append(steps.LoadSeccomp(flags=profile.flags, why="linux.seccomp"))
@@ -325,27 +326,27 @@ def rlimit_steps(process: Process, profile: Profile | None, inside: bool) -> lis
     """Resource limits, except the soft ones of those that are set last. setrlimit(2)."""
     late = _late_limits(process, profile, inside)
     early = tuple(limit for limit in process.rlimits if limit not in late)
-    made = _set_limits(early, "process.rlimits")
+    planned = _set_limits(early, "process.rlimits")
     if late:
         hard = tuple((limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in late)
-        made.append(steps.RaiseRlimits(limits=hard, why="process.rlimits[].hard"))
-    return made
+        planned.append(steps.RaiseRlimits(limits=hard, why="process.rlimits[].hard"))
+    return planned
 
 
 def outside_steps(process: Process) -> list[steps.Step]:
-    """What only the parent may do for a child in a user namespace: hard limits, I/O priority."""
+    """Hard limits and I/O priority, which a child in a user namespace may not raise itself."""
     from .steps import idmap
 
-    made: list[steps.Step] = []
+    planned: list[steps.Step] = []
     if process.rlimits:
         limits = tuple(
             (limit.type, RLIMITS[limit.type], limit.hard, limit.at) for limit in process.rlimits
         )
-        made.append(idmap.RaiseRlimitsOutside(limits=limits, why="process.rlimits[].hard"))
+        planned.append(idmap.RaiseRlimitsOutside(limits=limits, why="process.rlimits[].hard"))
     if (io := process.ioPriority) is not None:
         priority = IO_CLASSES[io.class_] << _IO_CLASS_SHIFT | io.priority
-        made.append(idmap.SetIoPriorityOutside(priority=priority, why="process.ioPriority"))
-    return made
+        planned.append(idmap.SetIoPriorityOutside(priority=priority, why="process.ioPriority"))
+    return planned
 
 
 def give_streams_steps(process: Process, takes_files: bool) -> list[steps.Step]:
@@ -363,13 +364,13 @@ def _late_limits(process: Process, profile: Profile | None, inside: bool) -> tup
     A filter is loaded earlier; without noNewPrivileges, before the capabilities are dropped. Where
     it may forbid prlimit64(2), no limit is set late: hooks and execve then run within the limits.
     """
-    if profile is not None and not _lets_pass(profile, "prlimit64"):
+    if profile is not None and not _allows(profile, "prlimit64"):
         return ()
     names = _LATE_INSIDE if inside else _LATE_LIMITS
     return tuple(limit for limit in process.rlimits if limit.type in names)
 
 
-def _lets_pass(profile: Profile, call: str, first: int | None = None) -> bool:
+def _allows(profile: Profile, call: str, first: int | None = None) -> bool:
     """
     Whether a filter certainly allows a system call.
 
@@ -419,26 +420,26 @@ def warnings(process: Process | None, facts: Facts) -> list[str]:
     if process is None or process.capabilities is None:
         return []
     sets = process.capabilities
-    found = {
+    missing = {
         name: f"{sets.at}: {name} is not a capability that pycontain knows"
         for name in sorted(unknown_capabilities(process))
     }
-    can = _granted(sets, facts)
-    ambient = can["ambient"]
-    can["ambient"] = facts.permitted & facts.bounding
-    for kind, granted in can.items():
+    granted_sets = _granted(sets, facts)
+    ambient = granted_sets["ambient"]
+    granted_sets["ambient"] = facts.permitted & facts.bounding
+    for kind, granted in granted_sets.items():
         for name in sorted(getattr(sets, kind)):
-            if name not in found and not granted >> CAPABILITIES[name] & 1:
-                found[name] = f"{sets.at}: {name} {_why_not(name, kind, facts)}"
+            if name not in missing and not granted >> CAPABILITIES[name] & 1:
+                missing[name] = f"{sets.at}: {name} {_why_not(name, kind, facts)}"
     lower = [
         name
         for name in sorted(sets.ambient)
-        if name not in found and not ambient >> CAPABILITIES[name] & 1
+        if name not in missing and not ambient >> CAPABILITIES[name] & 1
     ]
     if lower:  # one line: `runc spec` writes three of them
         why = "cannot be raised: not permitted and inheritable, too (capabilities(7))"
-        found[""] = f"{sets.at}.ambient: {', '.join(lower)} {why}"
-    return list(found.values())
+        missing[""] = f"{sets.at}.ambient: {', '.join(lower)} {why}"
+    return list(missing.values())
 
 
 def _why_not(name: str, kind: str, facts: Facts) -> str:
@@ -476,17 +477,17 @@ def _mask(names: tuple[str, ...], available: int) -> int:
 
 
 def connect_steps(console_socket: str) -> list[steps.Step]:
-    """The connection to the receiver of the terminal's master, if it is not served here."""
+    """Connect to the socket that receives the terminal's master, if there is one."""
     if not console_socket:
         return []
     return [steps.ConnectConsole(path=console_socket, why="--console-socket")]
 
 
 def hand_over_steps(pid_file: str, pidfd_socket: str) -> list[steps.Step]:
-    """How a supervisor is notified of the process."""
-    made: list[steps.Step] = []
+    """Pass the process to a supervisor, as a pid or a pidfd."""
+    planned: list[steps.Step] = []
     if pid_file:
-        made.append(steps.WritePidFile(path=pid_file, why="--pid-file"))
+        planned.append(steps.WritePidFile(path=pid_file, why="--pid-file"))
     if pidfd_socket:
-        made.append(steps.SendPidfd(path=pidfd_socket, why="--pidfd-socket"))
-    return made
+        planned.append(steps.SendPidfd(path=pidfd_socket, why="--pidfd-socket"))
+    return planned

@@ -133,30 +133,30 @@ def _memory(memory: Memory) -> Iterator[Setting]:
 
 def _swap(memory: Memory) -> Iterator[Setting]:
     """v1 counted memory and swap together, v2 counts swap alone."""
-    limit, both = memory.limit or 0, memory.swap or 0
+    limit, total = memory.limit or 0, memory.swap or 0
     at = f"{memory.at}.swap"
-    if limit == _NO_LIMIT and not both:
-        both = _NO_LIMIT  # v1's swap limit included the memory: no limit meant neither
-    if not both:
+    if limit == _NO_LIMIT and not total:
+        total = _NO_LIMIT  # v1's swap limit included the memory: no limit meant neither
+    if not total:
         return
-    swap = both if _NO_LIMIT in (limit, both) else _difference(limit, both, at)
+    swap = total if _NO_LIMIT in (limit, total) else _difference(limit, total, at)
     setting = _capped(at, "memory", "memory.swap.max", swap)
     # a kernel that does not count swap has no such file, and containers have no swap to limit
     yield setting.replace(optional=setting.optional or swap == 0)
 
 
-def _difference(limit: int, both: int, at: str) -> int:
+def _difference(limit: int, total: int, at: str) -> int:
     if not limit:
         raise SpecError(
             "needs memory.limit, too: it limits memory and swap together",
             at=at,
-            value=str(both),
+            value=str(total),
         )
-    if 0 <= both < limit:
+    if 0 <= total < limit:
         raise SpecError(
-            f"is below memory.limit = {limit}, which it includes", at=at, value=str(both)
+            f"is below memory.limit = {limit}, which it includes", at=at, value=str(total)
         )
-    return both - limit
+    return total - limit
 
 
 # --- cpu ---------------------------------------------------------------------------------------

@@ -48,8 +48,8 @@ class Profile(Record):
     flags          SECCOMP_FILTER_FLAG_* for seccomp(2)
     rules          (action, names of system calls, comparisons); a rule applies when all of its
                    comparisons (argument, operator, value, second value) hold
-    listener       the socket of the agent that SCMP_ACT_NOTIFY asks, "" without
-    metadata       what is sent to it besides
+    listener       the socket of the agent for SCMP_ACT_NOTIFY, "" for none
+    metadata       what the agent is sent with the listener
     """
 
     default: int
@@ -77,7 +77,7 @@ def profile(seccomp: records.Seccomp) -> Profile:
             for index, name in enumerate(seccomp.architectures)
         ),
         flags=_flags(seccomp, listens),
-        rules=tuple(rule for given in seccomp.syscalls for rule in _rules(given)),
+        rules=tuple(rule for entry in seccomp.syscalls for rule in _rules(entry)),
         listener=(listens and seccomp.listenerPath) or "",
         metadata=seccomp.listenerMetadata or "",
     )

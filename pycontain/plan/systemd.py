@@ -53,13 +53,13 @@ class Unit(Record):
 
     @property
     def path(self) -> str:
-        """Its cgroup's path below that of the manager. Raises SpecError for no slice's name."""
+        """Its cgroup's path below that of the manager. Raises SpecError for a bad slice name."""
         above = _expanded(self.slice)
         return _expanded(self.name) if self.is_slice else f"{above}/{self.name}"
 
 
 def unit_of(cgroups_path: str | None, id: str, *, user: bool) -> Unit:
-    """The unit of a container. Raises SpecError for what names none."""
+    """The unit of a container. Raises SpecError for a path that does not name one."""
     default = "user.slice" if user else "system.slice"
     if not cgroups_path:
         name = id.replace("+", "\\x2b")  # unit names have no plus, and ids no backslash
@@ -81,8 +81,9 @@ def unit_of(cgroups_path: str | None, id: str, *, user: bool) -> Unit:
 def _checked(unit: Unit, value: str) -> Unit:
     for name in (unit.name, unit.slice):
         if not _LETTERS.issuperset(name) or len(name) > _LONGEST:
-            raise SpecError(f"makes {name!r}, which is no unit's name", at=_AT, value=value)
-    assert unit.path, "or it raises"
+            raise SpecError(f"makes {name!r}, which is not a unit name", at=_AT, value=value)
+    for name in (unit.name, unit.slice) if unit.is_slice else (unit.slice,):
+        _expanded(name)
     return unit
 
 
@@ -93,14 +94,14 @@ def _expanded(name: str) -> str:
     stem = name.removesuffix(".slice")
     parts = stem.split("-")
     if stem == name or not all(parts):
-        raise SpecError("is no slice's name", at=_AT, value=name)
+        raise SpecError("is not the name of a slice", at=_AT, value=name)
     return "".join(f"/{'-'.join(parts[: count + 1])}.slice" for count in range(len(parts)))
 
 
 def unit_steps(
     spec: Spec, request: Request, settings: Iterable[Setting]
 ) -> tuple[FindUnit, StartUnit]:
-    """What is done before there is a child, and what after. Raises SpecError."""
+    """The steps before the child exists, and after. Raises SpecError."""
     from .steps.unit import FindUnit, StartUnit
 
     user = request.systemd == "user"
@@ -115,21 +116,21 @@ def unit_steps(
 
 def creation(unit: Unit, id: str, pid: int) -> list[Property]:
     """The properties of a new unit but its limits; pid is that of the process in a scope."""
-    made: list[Property] = [
+    properties: list[Property] = [
         ("Description", ("s", f"pycontain container {id}")),
-        # gone with its last process, even if that was killed for want of memory
+        # removed with its last process, even if the out-of-memory killer has killed that
         ("CollectMode", ("s", "inactive-or-failed")),
         ("DefaultDependencies", ("b", False)),
         *((f"{kind}Accounting", ("b", True)) for kind in ("CPU", "IO", "Memory", "Tasks")),
     ]
     if unit.is_slice:
-        return [*made, ("Wants", ("as", [unit.slice]))]
-    in_it: list[Property] = [
+        return [*properties, ("Wants", ("as", [unit.slice]))]
+    scope: list[Property] = [
         ("Slice", ("s", unit.slice)),
-        ("Delegate", ("b", True)),  # systemd leaves what is below it alone
+        ("Delegate", ("b", True)),  # systemd does not touch the cgroups below
         ("PIDs", ("au", [pid])),
     ]
-    return made + in_it
+    return properties + scope
 
 
 # --- limits ------------------------------------------------------------------------------------
@@ -154,15 +155,15 @@ _RATES = {
 
 def limits(settings: Iterable[Setting]) -> list[Property]:
     """The properties for these limits; those that systemd does not have are left out."""
-    found: dict[str, tuple[str, object]] = {}
+    properties: dict[str, tuple[str, object]] = {}
     for setting in settings:
-        wanted = setting.otherwise or setting  # systemd converts io.weight for BFQ itself
+        applied = setting.otherwise or setting  # systemd converts io.weight for BFQ itself
         try:
-            found.update(_properties(wanted.file, wanted.value.strip(), found))
+            properties.update(_properties(applied.file, applied.value.strip(), properties))
         except ValueError:
-            why = f"is not a value of {wanted.file}"
-            raise SpecError(why, at=setting.at, value=wanted.value) from None
-    return list(found.items())
+            why = f"is not a value of {applied.file}"
+            raise SpecError(why, at=setting.at, value=applied.value) from None
+    return list(properties.items())
 
 
 def _properties(file: str, value: str, before: dict[str, tuple[str, object]]) -> Iterator[Property]:
@@ -210,7 +211,7 @@ def _for_device(
 ) -> Property:
     """A property that has an entry for each device."""
     _, entries = before.get(name, ("", []))
-    assert isinstance(entries, list), "made here"
+    assert isinstance(entries, list), "this function created it"
     return name, ("a(st)", [*entries, (f"/dev/block/{device}", number)])
 
 
@@ -239,15 +240,15 @@ def annotated(annotations: dict[str, str]) -> list[Property]:
     in brackets; a number may have its type before it, such as uint64. A name that ends in Sec is
     given in seconds, and becomes the property in microseconds, ending in USec. Raises SpecError.
     """
-    made = []
+    properties = []
     for key, text in annotations.items():
         name = key.removeprefix(_ANNOTATION)
         if name == key:
             continue
         if not (name.isascii() and name.isalpha() and name[0].isupper()):
             raise SpecError("does not name a property of a unit", at=f"annotations[{key}]")
-        made.append(_annotated(name, text.strip(), f"annotations[{key}]"))
-    return made
+        properties.append(_annotated(name, text.strip(), f"annotations[{key}]"))
+    return properties
 
 
 def _annotated(name: str, text: str, at: str) -> Property:

@@ -42,64 +42,64 @@ class Circumstances(Record):
     mounts: tuple[steps.Step, ...]
 
 
-def _has_unit(found: Circumstances) -> bool:
-    return bool(found.request.systemd)
+def _has_unit(case: Circumstances) -> bool:
+    return bool(case.request.systemd)
 
 
-def _is_supervised(found: Circumstances) -> bool:
-    return bool(found.request.pid_file or found.request.pidfd_socket)
+def _is_supervised(case: Circumstances) -> bool:
+    return bool(case.request.pid_file or case.request.pidfd_socket)
 
 
-def _is_preferred_victim(found: Circumstances) -> bool:
-    return (found.process.oomScoreAdj or 0) > 0
+def _is_preferred_victim(case: Circumstances) -> bool:
+    return (case.process.oomScoreAdj or 0) > 0
 
 
-def _cannot_write(found: Circumstances) -> bool:
-    return any(_keeps_from_writing(limit) for limit in found.process.rlimits)
+def _cannot_write(case: Circumstances) -> bool:
+    return any(_keeps_from_writing(limit) for limit in case.process.rlimits)
 
 
 def _keeps_from_writing(limit: Rlimit) -> bool:
     return limit.type == "RLIMIT_FSIZE" and limit.soft < _PAGE
 
 
-def _filters_early(found: Circumstances) -> bool:
-    return found.profile is not None and not found.process.noNewPrivileges
+def _filters_early(case: Circumstances) -> bool:
+    return case.profile is not None and not case.process.noNewPrivileges
 
 
-def _listens(found: Circumstances) -> bool:
-    return found.profile is not None and bool(found.profile.listener)
+def _listens(case: Circumstances) -> bool:
+    return case.profile is not None and bool(case.profile.listener)
 
 
-def _moves_devices(found: Circumstances) -> bool:
-    return bool(found.namespaces.devices)
+def _moves_devices(case: Circumstances) -> bool:
+    return bool(case.namespaces.devices)
 
 
-def _joins_pids(found: Circumstances) -> bool:
-    return c.CLONE_NEWPID in found.namespaces.joined
+def _joins_pids(case: Circumstances) -> bool:
+    return c.CLONE_NEWPID in case.namespaces.joined
 
 
-def _has_user_namespace(found: Circumstances) -> bool:
-    return found.namespaces.has_user
+def _has_user_namespace(case: Circumstances) -> bool:
+    return case.namespaces.has_user
 
 
-def _has_time_namespace(found: Circumstances) -> bool:
-    return found.namespaces.has(c.CLONE_NEWTIME)
+def _has_time_namespace(case: Circumstances) -> bool:
+    return case.namespaces.has(c.CLONE_NEWTIME)
 
 
-def _copies(found: Circumstances) -> bool:
-    return any(isinstance(step, steps.MountFilesystem) and step.copy_up for step in found.mounts)
+def _copies(case: Circumstances) -> bool:
+    return any(isinstance(step, steps.MountFilesystem) and step.copy_up for step in case.mounts)
 
 
-def _has_little_memory(found: Circumstances) -> bool:
-    settings = found.limits.settings if found.limits is not None else ()
+def _has_little_memory(case: Circumstances) -> bool:
+    settings = case.limits.settings if case.limits is not None else ()
     limits = [setting.value for setting in settings if setting.file == "memory.max"]
     return any(not (text.isdigit() and int(text) >= _ROOMY) for text in limits if text != "max")
 
 
 # (why the child is forked, whether that applies): the first that applies is the reason
 REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
-    ("the parent must not sleep until `start`", lambda found: found.request.separate_start),
-    ("hooks run while the child waits", lambda found: bool(found.hooks)),
+    ("the parent must not sleep until `start`", lambda case: case.request.separate_start),
+    ("hooks run while the child waits", lambda case: bool(case.hooks)),
     ("systemd moves it into its cgroup", _has_unit),
     ("a supervisor is given its pid before the program runs", _is_supervised),
     ("the out-of-memory killer prefers it, and would kill the parent, too", _is_preferred_victim),
@@ -115,6 +115,6 @@ REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
 )
 
 
-def why_fork(found: Circumstances) -> str:
+def why_fork(case: Circumstances) -> str:
     """Why the child needs memory of its own; "" if it can share the parent's."""
-    return next((reason for reason, holds in REASONS if holds(found)), "")
+    return next((reason for reason, holds in REASONS if holds(case)), "")

@@ -1,13 +1,8 @@
-"""The steps of the child: from its creation in new namespaces to execve, but its file system."""
+"""The steps of the child from its creation to execve, except those for its file system."""
 
 from __future__ import annotations
 
 from .base import Step
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 
 # --- entering namespaces -----------------------------------------------------------------------
 
@@ -191,8 +186,8 @@ class RaiseRlimits(Step):
     limits: tuple[tuple[str, int, int, str], ...]  # (name, number, hard, JSON path)
 
     def what(self) -> str:
-        wanted = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
-        return f"raise where lower: {wanted}"
+        limits = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
+        return f"raise where lower: {limits}"
 
 
 class AwaitStart(Step):

@@ -16,7 +16,7 @@ class OpenRoot(Step):
 
 
 class RequireMissing(Step):
-    """Without a mount namespace, paths can be neither read-only nor empty: the host has them."""
+    """Without a mount namespace, paths cannot be protected: that would change the host."""
 
     name = "missing paths"
     paths: tuple[tuple[str, str], ...]  # (path, JSON path)

@@ -1,7 +1,7 @@
 """
-The steps for user namespaces and id-mapped mounts, all of the parent: few plans have them.
+The parent's steps for user namespaces and id-mapped mounts, which few plans have.
 
-What a child in a user namespace cannot do or reach, the parent prepares before it exists.
+A child in a user namespace cannot create devices or reach all files: the parent prepares those.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MakeUserNamespace(ParentStep):
 
 class ReadMappings(ParentStep):
     """
-    Which ids of the host the container's are, in a user namespace that exists.
+    The mappings of an existing user namespace are read.
 
     wanted  the mappings that it must have, None for any
     """
@@ -43,9 +43,9 @@ class PrepareMounts(ParentStep):
     """
     The sources are cloned as the host sees them, and their ids are mapped.
 
-    The container's root may not be permitted to reach it.
+    The container's root may not be permitted to reach them.
 
-    rootfs       its path, "" if it needs no preparation
+    rootfs       the path of the rootfs, "" if it needs no preparation
     propagation  MS_SLAVE or MS_PRIVATE
     """
 
@@ -63,14 +63,14 @@ class PrepareDevices(ParentStep):
     """
     In a user namespace mknod(2) is not permitted: device files are created here, and bound there.
 
-    They are in the state directory until then: what has no name cannot be mounted.
+    They are in the state directory until then: a file without a name cannot be mounted.
     """
 
     name = "device files"
     nodes: tuple[DeviceNode, ...]
 
     def what(self) -> str:
-        return "create, outside, " + ", ".join(node.path for node in self.nodes)
+        return "create, on the host, " + ", ".join(node.path for node in self.nodes)
 
 
 class TakeDevices(ParentStep):
@@ -94,7 +94,7 @@ class RemoveDevices(ParentStep):
 
 
 class GiveStreams(ParentStep):
-    """The child has no rights over streams that the caller has created."""
+    """The child may not change the owner of its streams, which belong to the caller."""
 
     name = "streams"
     uid: int  # of the container
@@ -121,5 +121,5 @@ class RaiseRlimitsOutside(ParentStep):
     limits: tuple[tuple[str, int, int, str], ...]  # (name, number, hard, JSON path)
 
     def what(self) -> str:
-        wanted = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
-        return f"raise where lower: {wanted}"
+        limits = ", ".join(f"{name} to {hard}" for name, _, hard, _ in self.limits)
+        return f"raise where lower: {limits}"

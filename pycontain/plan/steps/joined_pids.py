@@ -22,14 +22,14 @@ class EnterPids(Step):
     """
     The program's process is created in the pid namespace, and the child, outside, exits.
 
-    It has from the first moment what the program will have, and no more: identity, root, working
-    directory, limits and descriptors, besides the two of pipes; of our memory it has nothing. The
-    child's steps after this one are its own.
+    From its first moment it has what the program will have, and no more: identity, root, working
+    directory, limits and descriptors, and two pipes. It has none of our memory. It performs the
+    child's remaining steps.
 
-    filter_       loaded inside, by the first call after the session: it forbids what would have to
-                  follow if it were loaded outside, or the parent must find its listener
-    capabilities  set after that. The kernel needs CAP_SYS_ADMIN to load a filter without
-                  no_new_privs: the process has that one until then
+    filter_       loaded inside, right after the session is created: outside, it would forbid the
+                  calls that follow, or the parent could not find its listener
+    capabilities  set after that. Without no_new_privs, loading a filter needs CAP_SYS_ADMIN, which
+                  the process has until then
     """
 
     name = "enter"

@@ -1,4 +1,4 @@
-"""The steps that enter existing namespaces, but for pid namespaces (`joined_pids`)."""
+"""The steps that enter existing namespaces, except for pid namespaces (`joined_pids`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class OpenNamespaces(ParentStep):
 
     name = "open namespaces"
     paths: dict[int, str]  # CLONE_NEW* -> path
-    foreign: dict[int, str] = {}  # must not be the runtime's own: what would change in it
+    foreign: dict[int, str] = {}  # those that must not be the runtime's: what changes in them
 
     def what(self) -> str:
         return "open " + ", ".join(self.paths.values())

@@ -1,4 +1,4 @@
-"""The steps of a filter that asks an agent (SCMP_ACT_NOTIFY). seccomp_unotify(2)."""
+"""The steps of a filter that notifies an agent (SCMP_ACT_NOTIFY). seccomp_unotify(2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .base import ParentStep, Step
 
 
 class ConnectListener(ParentStep):
-    """Connect to the agent, which must be there before a system call waits for it."""
+    """Connect to the agent before a system call can wait for it."""
 
     name = "listener socket"
     path: str
@@ -19,7 +19,7 @@ class SendListener(ParentStep):
     """
     The listener of the filter is taken from the process that has loaded it, and sent to the agent.
 
-    That process cannot do so: its next system call may be one that waits for the agent.
+    That process cannot send it: its next system call may wait for the agent.
     """
 
     name = "listener"

@@ -1,4 +1,4 @@
-"""The steps of the parent: what is done on the host and to the child from outside."""
+"""The steps of the parent, on the host and on the child from outside."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Spawn(ParentStep):
     time_offsets: dict[str, tuple[int, int]] = {}  # clock -> (s, ns)
     time_namespace: bool = False
     cpus: tuple[int, ...] = ()  # where the parent runs while it forks, () for no change
-    # entered first, by a process that then creates the child, as root there; a user namespace last
+    # namespaces that an intermediate process enters before it creates the child, user last
     enters: tuple[int, ...] = ()
 
     def what(self) -> str:

@@ -6,15 +6,15 @@ from .base import ParentStep
 
 
 class MakeRdtGroup(ParentStep):
-    """The class of service is created, or found to be as the configuration has it."""
+    """The class of service is created, or checked if it exists."""
 
     name = "rdt group"
-    group: str  # "" for one with the container's id, "/" for the default one
+    group: str  # "" for one named after the container, "/" for the default one
     lines: tuple[str, ...]  # of its schemata
-    monitored: bool = False  # in a monitoring group of its own
+    monitored: bool = False  # whether it has a monitoring group of its own
 
     def what(self) -> str:
-        name = self.group or "of the container's id"
+        name = self.group or "named after the container"
         more = f" with {', '.join(self.lines)}" if self.lines else ""
         return f"use the RDT class of service {name}{more}{', monitored' * self.monitored}"
 

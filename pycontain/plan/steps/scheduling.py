@@ -55,7 +55,7 @@ class SetSchedulerOutside(ParentStep):
     """
     CPU scheduling of a process that was created with its final capabilities.
 
-    Not inherited instead: a policy may be reset on fork, and SCHED_DEADLINE must (sched(7)).
+    It cannot be inherited: policies can be reset on fork, and SCHED_DEADLINE always is (sched(7)).
     """
 
     name = "scheduler"

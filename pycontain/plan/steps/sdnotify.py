@@ -6,10 +6,10 @@ from .base import ParentStep
 
 
 class MakeNotifyDirectory(ParentStep):
-    """The directory that is mounted for the socket, which exists while somebody listens."""
+    """The directory to mount, in which the runtime creates the socket when it listens."""
 
     name = "notify directory"
-    listens: bool = False  # from now on
+    listens: bool = False  # already now, not only at `start`
 
     def what(self) -> str:
         return "create the directory of the notification socket"

@@ -24,7 +24,7 @@ class OpenTerminal(Step):
     uid: int = 0
     mount: bool = True  # make it /dev/console
     plain: bool = False  # newlines are not translated, since the output is not a terminal
-    control: bool = True  # it becomes the controlling one; else that is for EnterPids to do
+    control: bool = True  # make it the controlling terminal; otherwise EnterPids does that
 
     def what(self) -> str:
         return "open a terminal, send its master" + ", make it /dev/console" * self.mount

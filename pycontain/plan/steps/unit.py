@@ -1,4 +1,4 @@
-"""The steps of the cgroup manager "systemd", both of the parent: few plans have them."""
+"""The parent's steps for the cgroup manager "systemd"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 class FindUnit(ParentStep):
     """
-    systemd is reached, and tells where the cgroup will be, before there is anything to undo.
+    Connect to systemd and find out where the cgroup will be, before there is anything to undo.
 
     user  whether the manager is the user's
     """
@@ -26,7 +26,7 @@ class FindUnit(ParentStep):
 
 
 class StartUnit(ParentStep):
-    """A scope cannot be without processes: the child, which waits, is moved into it."""
+    """A scope cannot exist without a process: it is started with the child, which waits."""
 
     name = "start unit"
     unit: Unit
