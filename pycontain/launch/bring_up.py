@@ -1,4 +1,4 @@
-"""The parent's walk through a plan: in the end the program runs, or everything is undone."""
+"""The parent's walk through a plan: it ends with the program running or everything undone."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def bring_up(launch: Launch) -> None:
     try:
         _walk(launch)
     except BaseException:
-        _tell_details(launch)
+        _log_details(launch)
         launch.undo()
         raise
     else:
-        _tell_details(launch)
+        _log_details(launch)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
-def _tell_details(launch: Launch) -> None:
+def _log_details(launch: Launch) -> None:
     if launch.options.debug:
-        from .details import tell
+        from .details import log
 
-        tell(launch)
+        log(launch)
 
 
 def bring_up_with_terminal(launch: Launch, process: Process | None, *, detached: bool) -> int:
-    """Like bring_up; returns the master of a terminal to serve in the foreground, or -1."""
+    """As bring_up; returns the master of a terminal to serve in the foreground, or -1."""
     if detached or process is None or not process.terminal:
         bring_up(launch)
         return -1
@@ -53,7 +53,7 @@ def bring_up_with_terminal(launch: Launch, process: Process | None, *, detached:
 
 
 def bring_up_for_master(launch: Launch) -> int:
-    """Like bring_up, of a process with a terminal; returns the terminal's master."""
+    """As bring_up, for a process with a terminal; returns the terminal's master."""
     from ..kernel import sockets
 
     ours, launch.console = sockets.pair()

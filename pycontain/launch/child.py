@@ -1,4 +1,4 @@
-"""A container's first process, and what making one by fork and by vfork have in common."""
+"""A container's first process, and what creating it by fork and by vfork have in common."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Child:
 
 def clone_flags(step: steps.Spawn, launch: Launch) -> int:
     """The flags for clone3: new namespaces except one created ahead of time, and the caller's."""
-    ahead = launch.caller.network >= 0 and not step.enters  # it belongs to our user namespace
-    made_ahead = c.CLONE_NEWNET if ahead else 0
-    return (step.flags & ~made_ahead) | launch.caller.clone_flags
+    exists = launch.caller.network >= 0 and not step.enters  # it belongs to our user namespace
+    flags = step.flags & ~c.CLONE_NEWNET if exists else step.flags
+    return flags | launch.caller.clone_flags
 
 
 def import_performers(turns: Sequence[Turn]) -> None:
@@ -49,8 +49,8 @@ def import_performers(turns: Sequence[Turn]) -> None:
     for step in (step for turn in turns for step in turn.steps):
         module = type(step).__module__.rpartition(".")[2]
         if module not in _COMMON:
-            room = "launch" if step.side == "parent" else "init"
-            __import__(f"pycontain.{room}.{module}")
+            package = "launch" if step.side == "parent" else "init"
+            __import__(f"pycontain.{package}.{module}")
         match step.name:
             case "wait for start":
                 from ..init import start  # noqa: F401
@@ -61,6 +61,6 @@ def import_performers(turns: Sequence[Turn]) -> None:
 
 
 def restore_dumpable(value: int) -> None:
-    """Undo PR_SET_DUMPABLE; only 1 can be restored: 2 can be set by the kernel alone. prctl(2)."""
+    """Undo PR_SET_DUMPABLE; 2 cannot be restored, since only the kernel sets it. prctl(2)."""
     if value == 1:
         calls.prctl(c.PR_SET_DUMPABLE, 1, name="PR_SET_DUMPABLE")

@@ -1,4 +1,4 @@
-"""What --debug tells of a launch: each step of both sides, what it did and how long it took."""
+"""What --debug logs of a launch: each step of both sides, what it did and how long it took."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from .launch import Launch
 
 
-def tell(launch: Launch) -> None:
+def log(launch: Launch) -> None:
     """
-    Tell the steps that have ended, in the order of the plan.
+    Log the steps that have ended, in the order of the plan.
 
-    They are told afterwards, since the child cannot reach the log from inside.
+    They are logged afterwards, since the child cannot reach the log from inside.
     """
     spent = {side: _times(launch, side) for side in ("parent", "child")}
     for step in (step for turn in launch.turns for step in turn.steps):
@@ -21,7 +21,7 @@ def tell(launch: Launch) -> None:
         if taken is not None:
             line = f"{step.side}: {step.name}: {step.what()} ({step.why}; {taken} us)"
             launch.options.detail(line)
-    if launch.has_child:
+    if launch.pids:
         launch.options.detail(f"the container's process is {launch.child.pid}")
 
 

@@ -89,7 +89,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int, *, held: bool = Fals
         context.network = -1
     gc.freeze()  # the child's collector does not write to these objects: their pages stay shared
     try:
-        with _Detour(step):
+        with _Inherited(step):
             pid, pidfd = _clone(step, launch, context, cgroup)
             if pid == 0:
                 _live_as_child(launch, context, ours, theirs, held)
@@ -110,7 +110,7 @@ def _forked(step: steps.Spawn, launch: Launch, cgroup: int, *, held: bool = Fals
 def _live_as_child(
     launch: Launch, context: Context, parents: sync.Channel, own: sync.Channel, held: bool
 ) -> NoReturn:
-    """Perform the child's steps, without the parent's ends of the pipes; held: once it says so."""
+    """Perform the child's steps, after closing the parent's ends; held: wait for a turn first."""
     try:
         parents.close()  # or the child itself would hold its pipe open
         if launch.entrance is not None:
@@ -125,19 +125,23 @@ def _live_as_child(
 
 
 def _clone(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> tuple[int, int]:
-    """As `calls.clone3`; what has copies of our locks closes them first."""
+    """As `calls.clone3`; each new process first closes its copies of our locks."""
     if not step.enters:
-        made = calls.clone3(clone_flags(step, launch), cgroup)
-        if made[0] == 0:
+        created = calls.clone3(clone_flags(step, launch), cgroup)
+        if created[0] == 0:
             close_lock_copies()
-        return made
+        return created
     from . import intermediate
 
     return intermediate.create(step, launch, context, cgroup)
 
 
-class _Detour:
-    """A time namespace, which only children enter, and CPUs: the parent switches there and back."""
+class _Inherited:
+    """
+    What a child inherits: CPUs, and a time namespace, which only children enter.
+
+    The parent sets them for the time of the fork.
+    """
 
     def __init__(self, step: steps.Spawn) -> None:
         self.step = step
@@ -146,12 +150,12 @@ class _Detour:
 
     def __enter__(self) -> None:
         try:
-            self._go()
+            self._set()
         except BaseException:  # Python calls __exit__ only after an __enter__ that succeeds
             self.__exit__()
             raise
 
-    def _go(self) -> None:
+    def _set(self) -> None:
         if self.step.cpus:
             self.cpus = os.sched_getaffinity(0)
             calls.set_affinity(self.step.cpus, "process.execCPUAffinity.initial")

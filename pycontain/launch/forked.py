@@ -1,4 +1,4 @@
-"""The other side of the parent's walk, where the child was forked: it has turns of its own."""
+"""A forked child as the other side of the parent's walk: it carries out its own turns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ForkedChild(Peer):
 
     @property
     def channel(self) -> sync.Channel:
-        """To the child, or to the process that it has created."""
+        """The channel to the child, or to the process that it has created."""
         return self.launch.channel
 
     @property
@@ -47,7 +47,7 @@ class ForkedChild(Peer):
         self.launch.hooks_ran |= any(step.name == "container hooks" for step in turn.steps)
         if planned.AwaitStart in kinds:
             if self.inside:
-                self._await("end")  # of what it reports to us
+                self._await("end")  # it closes the pipes to us
             return
         if _loads_listener(turn.steps[-1]):
             return  # its next system call may wait for the agent: see `launch.notify`
@@ -56,11 +56,11 @@ class ForkedChild(Peer):
         if planned.Execute in kinds and never_executed(self.launch.child.pid):
             raise self._early_exit("its program ran")
 
-    def _await(self, wanted: str) -> None:
+    def _await(self, expected: str) -> None:
         word, times = sync.await_child(self.channel)
         self.launch.times += [("child", name, spent) for name, spent in times]
-        if word != wanted:
-            raise self._early_exit(f'it sent "{wanted}"')
+        if word != expected:
+            raise self._early_exit(f'it sent "{expected}"')
 
     def _early_exit(self, event: str) -> StepError:
         """The error for a child that has ended before this event."""

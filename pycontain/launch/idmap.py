@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .launch import ContainerLaunch, Launch
 
 _KINDS = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}
-_PLACES = ("linux.uidMappings", "linux.gidMappings")
+_FIELDS = ("linux.uidMappings", "linux.gidMappings")
 
 
 @parent_step(idmap.MakeUserNamespace)
@@ -33,15 +33,15 @@ def make_user_namespace(step: idmap.MakeUserNamespace, launch: Launch) -> None:
     """Create the user namespace; it exists as long as a descriptor of it, or a process in it."""
     ids = launch.ids = step.ids
     launch.namespaces[c.CLONE_NEWUSER] = userns.user_namespace(
-        ids.uids, ids.gids, _PLACES, launch.caller.until
+        ids.uids, ids.gids, _FIELDS, launch.caller.until
     )
 
 
 @parent_step(idmap.ReadMappings)
 def read_mappings(step: idmap.ReadMappings, launch: Launch) -> None:
-    """Read the mappings, of the process whose namespaces are joined or of the one to join."""
+    """Read the mappings of the container's process, or of the user namespace to join."""
     if launch.target >= 0:
-        found = userns.mappings_of(f"/proc/{_pid_of(launch.target)}")
+        mappings = userns.mappings_of(f"/proc/{_pid_of(launch.target)}")
     else:
         namespace = launch.namespaces[c.CLONE_NEWUSER]
         if userns.is_own(namespace):
@@ -50,12 +50,12 @@ def read_mappings(step: idmap.ReadMappings, launch: Launch) -> None:
                 at="linux.namespaces",
                 remedy="leave it out of the list",
             )
-        found = userns.mappings(namespace, launch.caller.until)
-    launch.ids = Ids(uids=found[0], gids=found[1])
+        mappings = userns.mappings(namespace, launch.caller.until)
+    launch.ids = Ids(uids=mappings[0], gids=mappings[1])
     if step.wanted is not None and step.wanted != launch.ids:
         raise StateError(
             f"differ from those of the user namespace, which maps {launch.ids}",
-            at=" and ".join(_PLACES),
+            at=" and ".join(_FIELDS),
             remedy="leave them out, or join another one",
         )
 
@@ -68,7 +68,7 @@ def _pid_of(pidfd: int) -> int:
 
 @parent_step(idmap.PrepareMounts)
 def prepare_mounts(step: idmap.PrepareMounts, launch: Launch) -> None:
-    """Clone what will be bound, detached: it becomes reachable by what the child attaches."""
+    """Clone the sources of bind mounts, detached; the child attaches them."""
     if step.rootfs:
         _clone("root.path", open_host(step.rootfs), step.rootfs, True, step, launch)
     for mount in step.mounts:
@@ -80,10 +80,10 @@ def prepare_mounts(step: idmap.PrepareMounts, launch: Launch) -> None:
 
 def _prepare(mount: MountStep, step: idmap.PrepareMounts, launch: Launch) -> None:
     """
-    With all its attributes, which a process in a user namespace cannot take back.
+    Prepare one mount, with all its attributes, which a process in a user namespace cannot clear.
 
-    For a user namespace those of the source are kept: it could not clear them itself, since they
-    are locked in its mount namespace. mount_namespaces(7), Restrictions.
+    For a user namespace the source's attributes are kept: they would be locked in its mount
+    namespace anyway. mount_namespaces(7), Restrictions.
     """
     if isinstance(mount, steps.MountBind):
         source, path, recursive = open_source(mount), mount.source, mount.recursive
@@ -99,7 +99,7 @@ def _prepare(mount: MountStep, step: idmap.PrepareMounts, launch: Launch) -> Non
 def _clone(
     key: str, source: int, path: str, recursive: bool, step: idmap.PrepareMounts, launch: Launch
 ) -> Tree:
-    """A detached mount, which is closed with the launch's others whatever happens to it now."""
+    """A detached mount, registered at once, so that it is closed even if something fails now."""
     try:
         tree = Tree.clone(source, recursive=recursive, at=path)
     finally:
@@ -110,13 +110,13 @@ def _clone(
 
 
 def _map_ids(tree: Tree, step: steps.MountBind, launch: Launch) -> None:
-    """Map the ids of a mount as it says itself, or as the container's user namespace does."""
+    """Map the ids of a mount as it specifies, or as the container's user namespace does."""
     if step.ids is None:
         namespace = launch.namespaces[c.CLONE_NEWUSER]
     else:
-        places = f"{step.why}.uidMappings", f"{step.why}.gidMappings"
+        fields = f"{step.why}.uidMappings", f"{step.why}.gidMappings"
         until = launch.caller.until
-        namespace = userns.user_namespace(step.ids.uids, step.ids.gids, places, until)
+        namespace = userns.user_namespace(step.ids.uids, step.ids.gids, fields, until)
     try:
         userns.map_ids(tree.fd, namespace, recursive=step.maps == "ridmap")
     except KernelError as error:
@@ -139,20 +139,20 @@ def _type_of(path: str) -> str:
     source = open_host(path)
     number = calls.mount_id(source)
     os.close(source)
-    kinds = (kind for found, _, kind, _ in mounted() if found == number)
+    kinds = (kind for mount, _, kind, _ in mounted() if mount == number)
     return next(kinds, "a file system")
 
 
 @parent_step(idmap.PrepareDevices)
 def prepare_devices(step: idmap.PrepareDevices, launch: ContainerLaunch) -> None:
-    """Create and clone each: owner and mode are the container's, not those of the host's file."""
+    """Create each device file, with the container's owner and mode, and clone it."""
     old = os.umask(0)
     try:
         for index, node in enumerate(step.nodes):
-            place = launch.directory.device_file(index)
-            os.mknod(place, _KINDS[node.type] | node.mode, os.makedev(node.major, node.minor))
-            os.chown(place, launch.host_uid(node.uid), launch.host_gid(node.gid))
-            _clone_device(node.path, place, launch)
+            path = launch.directory.device_file(index)
+            os.mknod(path, _KINDS[node.type] | node.mode, os.makedev(node.major, node.minor))
+            os.chown(path, launch.host_uid(node.uid), launch.host_gid(node.gid))
+            _clone_device(node.path, path, launch)
     except OSError as error:
         raise KernelError.of("mknod", error.errno or 0, node.path) from None
     finally:
@@ -161,12 +161,12 @@ def prepare_devices(step: idmap.PrepareDevices, launch: ContainerLaunch) -> None
 
 @parent_step(idmap.TakeDevices)
 def take_devices(step: idmap.TakeDevices, launch: Launch) -> None:
-    """Clone each. Raises StepError for one that the host has not, or has as another device."""
+    """Clone each device file. Raises StepError if the host's is missing or another device."""
     for node in step.nodes:
         device = _KINDS[node.type], os.makedev(node.major, node.minor)
         try:
-            found = os.stat(node.path)
-            same = (stat.S_IFMT(found.st_mode), found.st_rdev) == device
+            status = os.stat(node.path)
+            same = (stat.S_IFMT(status.st_mode), status.st_rdev) == device
         except OSError:
             same = False
         if not same:
@@ -179,10 +179,10 @@ def take_devices(step: idmap.TakeDevices, launch: Launch) -> None:
         _clone_device(node.path, node.path, launch)
 
 
-def _clone_device(key: str, place: str, launch: Launch) -> None:
-    file = open_host(place)
+def _clone_device(key: str, path: str, launch: Launch) -> None:
+    file = open_host(path)
     try:
-        tree = Tree.clone(file, at=place)
+        tree = Tree.clone(file, at=path)
     finally:
         os.close(file)
     launch.trees[key] = tree.fd
@@ -192,14 +192,14 @@ def _clone_device(key: str, place: str, launch: Launch) -> None:
 
 @parent_step(idmap.RemoveDevices)
 def remove_devices(step: idmap.RemoveDevices, launch: ContainerLaunch) -> None:
-    """Remove the names; the files remain, as what is mounted."""
+    """Remove the names; the files remain, since they are mounted."""
     for index in range(step.count):
         os.unlink(launch.directory.device_file(index))
 
 
 @parent_step(idmap.GiveStreams)
 def give_streams(step: idmap.GiveStreams, launch: Launch) -> None:
-    """As the child does outside of a user namespace: `init.process.give_streams`."""
+    """Give the streams to the container's user, as the child does without a user namespace."""
     give(launch.host_uid(step.uid), step.takes_files)
 
 

@@ -1,16 +1,17 @@
 """
 The intermediate process, which creates a child in a user namespace.
 
-Only a process in a user namespace creates namespaces that belong to it, and none that has entered
-one returns. So another process enters it, together with those to join, becomes its root, and
-creates the child, which has no right of the host's root from its first moment. This process remains
-the child's parent (CLONE_PARENT). clone(2), setns(2), user_namespaces(7).
+Only a process in a user namespace can create namespaces that belong to it, and a process that has
+entered one cannot leave it. So an intermediate process enters it, and the other namespaces to join,
+becomes its root, and creates the child, which never has the rights of the host's root. The runtime
+remains the child's parent (CLONE_PARENT). clone(2), setns(2), user_namespaces(7).
 
-What the child will mount was prepared, but a detached mount would keep none of its restrictions:
-those that a mount namespace is created with are locked, as copies of a more privileged one's
-(mount_namespaces(7)). So this process attaches them first, in a mount namespace of its own.
-Their place, the stage, covers the rootfs, as the container's root will. The child reaches it as its
-working directory, which the kernel replaces by the copy's, whoever may reach its path.
+The child's mounts were prepared by the parent, but the restrictions of a detached mount would not
+bind it: only mounts that a new mount namespace copies from a more privileged one are locked
+(mount_namespaces(7)). So the intermediate process attaches them first, in a mount namespace of its
+own, on a tmpfs (the stage) that covers the rootfs, as the container's root will. The child reaches
+the stage as its working directory, which the kernel replaces by that of its own copy; no path is
+needed.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ def create(step: steps.Spawn, launch: Launch, context: Context, cgroup: int) -> 
     """
     Create the child, as `calls.clone3` does: (pid, pidfd) in this process, (0, -1) in the child.
 
-    If the intermediate process is killed at once, it takes the child's place, for `fork.make_child`
-    to see that. Raises StepError if it is killed later, and KernelError if it cannot enter a
-    namespace or create the child.
+    If the intermediate process is killed at once, it is returned in place of the child:
+    `fork.make_child` notices that. Raises StepError if it is killed later, and KernelError if it
+    cannot enter a namespace or create the child.
     """
     ours, theirs = sync.Channel.uncounted_pair(launch.caller.until)
     pid, pidfd = calls.clone3(launch.caller.clone_flags, cgroup)
@@ -73,15 +74,13 @@ def _enter_and_create(
     """In the intermediate process: returns in the child alone."""
     try:
         sync.report_alive(channel)
-        # who is in these namespaces may not inspect this process (CVE-2016-9962)
+        # processes in these namespaces may not inspect this one (CVE-2016-9962)
         calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
         *others, user = step.enters
         for kind in others:
             calls.setns(launch.namespaces[kind], kind)
-        flags, staged = (
-            clone_flags(step, launch),
-            context.trees if step.flags & c.CLONE_NEWNS else {},
-        )
+        flags = clone_flags(step, launch)
+        staged = context.trees if step.flags & c.CLONE_NEWNS else {}
         if isinstance(launch, ContainerLaunch):  # exec creates no namespaces
             _stage(staged, launch)
         take_root(*context.root_ids)
@@ -115,18 +114,18 @@ def _stage(trees: dict[str, int], launch: ContainerLaunch) -> None:
     Tree(open_host("/")).propagate(c.MS_SLAVE, recursive=True)
     # what covers "/" would be unmounted in place of the old root, or not at all
     hosts_root = os.path.samestat(os.stat(rootfs), os.fstat(slash))
-    place = open_host(launch.directory.path if hosts_root else rootfs)
+    target = open_host(launch.directory.path if hosts_root else rootfs)
     stage = Tree.new("tmpfs", ("mode=755",)).fd
-    Tree(stage).attach(place, rootfs)
+    Tree(stage).attach(target, rootfs)
     for index, tree in enumerate(trees.values()):
         name = str(index)
         if is_directory(tree):
             os.mkdir(name, dir_fd=stage)
         else:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=stage))
-        place = os.open(name, _OPEN, dir_fd=stage)
-        Tree(tree).attach(place, name)
-        os.close(place)
+        target = os.open(name, _OPEN, dir_fd=stage)
+        Tree(tree).attach(target, name)
+        os.close(target)
     os.fchdir(stage)
 
 
@@ -135,7 +134,7 @@ def _clone_from_stage(context: Context) -> None:
     context.stage = os.open(".", _OPEN)
     for index, key in enumerate(context.trees):
         os.close(context.trees[key])
-        place = os.open(str(index), _OPEN, dir_fd=context.stage)
-        context.trees[key] = Tree.clone(place, recursive=True, at=key).fd
-        os.close(place)
+        source = os.open(str(index), _OPEN, dir_fd=context.stage)
+        context.trees[key] = Tree.clone(source, recursive=True, at=key).fd
+        os.close(source)
     os.chdir("/")

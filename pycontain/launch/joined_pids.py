@@ -1,4 +1,4 @@
-"""The program's process in a pid namespace that others are in: the parent takes it over."""
+"""The parent takes over the program's process, which the child creates in a joined namespace."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _STEP = joined_pids.EnterPids.name
 
 class Entrance:
     """
-    What leads to the process that the child will create inside.
+    The connection to the process that the child will create inside.
 
-    channel     to that process
-    theirs      its end
+    channel     the parent's end of the channel
+    theirs      the process's end
     shared_pid  its pid
-    pid         what it sees as its pid, once it was taken over
+    pid         its pid inside, once it was taken over
     """
 
     def __init__(self, until: Until) -> None:
@@ -38,16 +38,15 @@ class Entrance:
         self._origin = 0, 0
 
     def expect_from(self, child: int) -> None:
-        """Remember what the process will have in common with its creator, which has this pid."""
+        """Remember the parent and the start time of the creator, the process with this pid."""
         self._origin = _origin(child)
 
     def check(self, pid: int) -> None:
         """
         Find the pid inside. Raises StepError for a process that the child cannot have created.
 
-        The kernel has written this number, and no process inside could have: but what is killed
-        when something fails must be ours, whoever has written it. The namespace is not compared:
-        that would need CAP_SYS_PTRACE.
+        The kernel writes the number, and no process inside can; this check makes sure that only our
+        process is killed when something fails. Comparing namespaces would need CAP_SYS_PTRACE.
         """
         parent, began = self._origin
         its_parent, its_beginning = _origin(pid)
@@ -74,7 +73,7 @@ def take_over(step: joined_pids.TakeOver, launch: Launch) -> None:
     """
     Continue with the process that the child has created before it exits.
 
-    That one waits on a pipe: if we end before we know of it, it exits.
+    It waits on a pipe, and exits if we end before we have taken it over.
     """
     entrance = launch.entrance
     assert entrance is not None, "the step `spawn` creates it where this step follows"

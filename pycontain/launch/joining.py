@@ -34,10 +34,10 @@ def _open_namespace(kind: int, path: str) -> int:
     except OSError as error:
         raise KernelError.of("open", error.errno or 0, path) from None
     try:
-        found = calls.namespace_type(fd)
+        type_ = calls.namespace_type(fd)
     except KernelError:
-        found = 0
-    if found != kind:
+        type_ = 0
+    if type_ != kind:
         os.close(fd)
         raise StateError(
             f"is not a namespace of type {FILES[kind]}",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .child import Child
     from .joined_pids import Entrance
 
-_TIME_TO_UNDO = 0.5  # seconds for the poststop hooks of a launch whose time has run out
+_TIME_TO_UNDO = 0.5  # seconds for the poststop hooks after a launch has timed out
 
 
 class Caller:
@@ -132,9 +132,9 @@ class Launch:
         return self._children[-1]
 
     @property
-    def has_child(self) -> bool:
-        """Whether a child was created, and not reaped here."""
-        return bool(self._children)
+    def pids(self) -> list[int]:
+        """The child and those that created it, as far as they exist and were not reaped here."""
+        return [child.pid for child in self._children]
 
     def add_child(self, child: Child) -> None:
         """Continue with a new process; the one before, if any, has created it, and exits."""

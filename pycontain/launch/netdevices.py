@@ -1,9 +1,9 @@
 """
-Network devices are moved into the container's network namespace. config-linux.md, Network devices.
+Moving network devices into the container's network namespace. config-linux.md, Network devices.
 
-The kernel closes a device that changes its namespace, and removes its addresses: the permanent ones
-with global scope are restored, and the device is brought up. If the container cannot be created,
-devices return as they were; afterwards they are its own, and no one moves them back.
+The kernel brings a device down when it changes its namespace, and removes its addresses: permanent
+ones with global scope are restored, and the device is brought up. If the container cannot be
+created, the devices are moved back as they were; later nobody moves them back.
 
 Source: rtnetlink(7), network_namespaces(7).
 """
@@ -52,7 +52,7 @@ def move_devices(step: netdevices.MoveDevices, launch: Launch) -> None:
 
 
 class _Network:
-    """A network namespace, by its descriptor: a socket in it, for the block."""
+    """A network namespace, by its descriptor, with a netlink socket in it while it is entered."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -87,7 +87,7 @@ class _Device:
 
     new     its name in the container
     number  its index on the host
-    inside  and in the container
+    inside  its index in the container
     """
 
     def __init__(self, name: str, new: str, host: _Network) -> None:
@@ -99,10 +99,10 @@ class _Device:
         self.number = self.inside = link["index"]
         self.is_up = bool(link["flags"] & _IFF_UP)
         self.addresses = [
-            {"family": found["family"], "prefixlen": found["prefixlen"], **_kept(found)}
-            for found in host.socket.get_addr(index=self.number)
-            if found.get_attr("IFA_FLAGS", found["flags"]) & _IFA_F_PERMANENT
-            and found["scope"] == _RT_SCOPE_UNIVERSE
+            {"family": address["family"], "prefixlen": address["prefixlen"], **_kept(address)}
+            for address in host.socket.get_addr(index=self.number)
+            if address.get_attr("IFA_FLAGS", address["flags"]) & _IFA_F_PERMANENT
+            and address["scope"] == _RT_SCOPE_UNIVERSE
         ]
 
     @property
@@ -175,8 +175,8 @@ def _moving_back(device: _Device, launch: Launch) -> Callable[[], None]:
 
 def _kept(address: Any) -> dict[str, Any]:
     """The attributes with which an address is restored; not its label, which has the old name."""
-    found = ((key, address.get_attr(key)) for key in _KEPT)
-    return {key[4:].lower(): value for key, value in found if value is not None}
+    attributes = ((key, address.get_attr(key)) for key in _KEPT)
+    return {key[4:].lower(): value for key, value in attributes if value is not None}
 
 
 def _namespace(step: netdevices.MoveDevices, launch: Launch) -> int:

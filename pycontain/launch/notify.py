@@ -1,8 +1,8 @@
 """
-The parent's steps of a filter that asks an agent (SCMP_ACT_NOTIFY). config-linux.md, Seccomp.
+The parent's steps for a filter that notifies an agent (SCMP_ACT_NOTIFY). config-linux.md, Seccomp.
 
-The process that loads the filter may wait for the agent from its next system call on, so it cannot
-report that the listener exists: the parent looks for it in the descriptors of that process.
+Any system call of the process that loads the filter may wait for the agent, so the process cannot
+report that the listener exists: the parent looks for it among that process's descriptors.
 seccomp_unotify(2), pidfd_getfd(2).
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .launch import Launch
 
 _LINK = "anon_inode:seccomp notify"
-_PAUSE = 0.001  # seconds between two looks: nothing could wake us but the process itself
+_PAUSE = 0.001  # seconds between two attempts: no event tells that the filter is loaded
 _NAME = "seccompFd"  # SeccompFdName, config-linux.md
 
 
@@ -39,7 +39,7 @@ def connect_listener(step: notify.ConnectListener, launch: Launch) -> None:
 
 @parent_step(notify.SendListener)
 def send_listener(step: notify.SendListener, launch: Launch) -> None:
-    """Send the listener, and what it is of; then the child can continue."""
+    """Send the listener, and the container's state; then the child can continue."""
     listener = _take_listener(launch)
     message = {
         "ociVersion": OCI_VERSION,

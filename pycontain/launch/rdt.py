@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @parent_step(rdt.MakeRdtGroup)
 def make_rdt_group(step: rdt.MakeRdtGroup, launch: ContainerLaunch) -> None:
-    """Make the group; it is removed with the state directory, where what was made is recorded."""
+    """Create the group, recorded in the state directory, with which it is removed."""
     group = Group(step.group, launch.directory.id, monitored=step.monitored)
-    group.make(step.group, step.lines, lambda made: write_groups(launch.directory, made))
+    group.make(step.group, step.lines, lambda paths: write_groups(launch.directory, paths))
     launch.rdt = group
 
 
 @parent_step(rdt.JoinRdtGroup)
 def join_rdt_group(step: rdt.JoinRdtGroup, launch: ContainerLaunch) -> None:
-    """Write the child's pid; what it creates follows it."""
+    """Write the child's pid; its children inherit the class."""
     launch.rdt.join(launch.child.pid)

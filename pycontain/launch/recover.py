@@ -1,8 +1,8 @@
 """
 What a process executes if its child of vfork is killed during its steps.
 
-The child may have left their shared memory half written, so it must not be used any further: the
-process executes a new Python, which removes the container.
+The child may have left the shared memory half written, so it must not be used any more: the process
+executes a new Python, which removes the container.
 """
 
 from __future__ import annotations

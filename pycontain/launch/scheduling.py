@@ -1,4 +1,4 @@
-"""The parent sets the scheduling of a child that may not do so."""
+"""The parent sets the scheduling of a child that may not set it itself."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 @parent_step(scheduling.SetSchedulerOutside)
 def set_scheduler(step: scheduling.SetSchedulerOutside, launch: Launch) -> None:
-    """CPU scheduling of a child that may not be permitted to set its own."""
+    """Set the CPU scheduling of the child."""
     schedule(step.wanted, launch.child.pid)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @parent_step(sdnotify.MakeNotifyDirectory)
 def make_notify_directory(step: sdnotify.MakeNotifyDirectory, launch: ContainerLaunch) -> None:
-    """Every user of the container may reach the socket; it is removed with the state."""
+    """Create the directory, open to all users of the container; it is removed with the state."""
     path = launch.directory.file(NOTIFY)
     os.mkdir(path, 0o755)
     os.chmod(path, 0o755)  # whatever the umask

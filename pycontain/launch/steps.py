@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .launch import Launch
 
 _UNDELEGATED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_SAVING = ("cgroup", "unit")  # the steps that save the state, which then includes the cgroup
+_SAVING = ("cgroup", "unit")  # steps that save the state, with the cgroup
 
 
 @parent_step(steps.Reserve)
@@ -37,7 +37,7 @@ def reserve(step: steps.Reserve, launch: ContainerLaunch) -> None:
     launch.on_undo(launch.remove_directory)
     launch.directory.open_process()
     launch.directory.save_config(launch.config)
-    if not any(each.name in _SAVING for each in launch.turns[0].steps):
+    if not any(following.name in _SAVING for following in launch.turns[0].steps):
         launch.directory.save(launch.state)
 
 
@@ -54,7 +54,7 @@ def make_cgroup(step: steps.MakeCgroup, launch: ContainerLaunch) -> None:
     cgroup = Cgroup(mount, path)
     launch.options.detail(f"cgroup: {cgroup.directory}")
     try:
-        cgroup.create(lambda made: launch.directory.draft(state.replace(made=made)))
+        cgroup.create(lambda paths: launch.directory.draft(state.replace(made=paths)))
     except KernelError as error:
         if not (is_rootless(launch.options.rootless) and error.errno in _UNDELEGATED):
             raise
@@ -109,7 +109,7 @@ def spawn(step: steps.Spawn, launch: Launch) -> None:
         _make_child(step, launch)
     except KernelError as error:
         if error.fault.call == "clone3" and error.errno == errno.EPERM:
-            error.fault.remedy = "grant CAP_SYS_ADMIN; `pycontain doctor` tells what is missing"
+            error.fault.remedy = "grant CAP_SYS_ADMIN; `pycontain doctor` lists what is missing"
         raise
     launch.close_what_the_child_has()
 
@@ -148,17 +148,17 @@ def adjust_oom_score(step: steps.AdjustOomScore, launch: Launch) -> None:
 @parent_step(steps.WritePidFile)
 def write_pid_file(step: steps.WritePidFile, launch: Launch) -> None:
     """
-    Write the pid file, atomically, where the caller says, in whoever's directory.
+    Write the pid file, atomically, also in a directory of another user.
 
-    A link or a FIFO with its name is replaced, neither followed nor written to.
+    A link or a FIFO of that name is replaced, not followed or written to.
     """
     folder, name = os.path.split(step.path)
     try:
-        place = Directory(os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        _put_in_place(place, name, str(launch.child.pid).encode())
+        parent = Directory(os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        _put_in_place(parent, name, str(launch.child.pid).encode())
     except OSError as error:
         raise KernelError.of("write", error.errno or 0, step.path) from None
-    launch.on_undo(lambda: os.unlink(name, dir_fd=place.fd))
+    launch.on_undo(lambda: os.unlink(name, dir_fd=parent.fd))
 
 
 @parent_step(steps.SendPidfd)
@@ -176,46 +176,46 @@ def announce(step: steps.Announce, launch: ContainerLaunch) -> None:
     launch.directory.announce()
 
 
-def _put_in_place(place: Directory, name: str, content: bytes) -> None:
+def _put_in_place(parent: Directory, name: str, content: bytes) -> None:
     """
     Create a file with this content, then give it its name. Raises OSError.
 
     It has no name until then, so that nothing is left if we are killed. Only to replace another
-    file it needs one for the moment between two calls, since linkat(2) replaces nothing.
+    file does it need a temporary one between two calls, since linkat(2) does not replace files.
     """
     hidden = f".{name}.{os.getpid()}"
-    fd, is_named = _new_file(place, hidden)
+    fd, is_named = _new_file(parent, hidden)
     try:
         os.write(fd, content)
-        if not is_named and _link(fd, place, name):
+        if not is_named and _link(fd, parent, name):
             return
-        if not is_named and not _link(fd, place, hidden):
+        if not is_named and not _link(fd, parent, hidden):
             raise FileExistsError(errno.EEXIST, "")
         is_named = True
-        os.rename(hidden, name, src_dir_fd=place.fd, dst_dir_fd=place.fd)
+        os.rename(hidden, name, src_dir_fd=parent.fd, dst_dir_fd=parent.fd)
         is_named = False
     finally:
         if is_named:
-            os.unlink(hidden, dir_fd=place.fd)
+            os.unlink(hidden, dir_fd=parent.fd)
         os.close(fd)
 
 
-def _new_file(place: Directory, hidden: str) -> tuple[int, bool]:
-    """(descriptor, whether it is named) of a new file, hidden where each must have a name."""
+def _new_file(parent: Directory, hidden: str) -> tuple[int, bool]:
+    """(descriptor, whether it has a name) of a new file: `hidden` where it cannot have none."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     try:
-        return os.open(".", flags | os.O_TMPFILE, 0o644, dir_fd=place.fd), False
+        return os.open(".", flags | os.O_TMPFILE, 0o644, dir_fd=parent.fd), False
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
     # O_EXCL: in a directory like /tmp others could have created a link
-    return os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=place.fd), True
+    return os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=parent.fd), True
 
 
-def _link(fd: int, place: Directory, name: str) -> bool:
+def _link(fd: int, parent: Directory, name: str) -> bool:
     """Give a file a name; False if there is one with that name. open(2), O_TMPFILE."""
     try:
-        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=place.fd)
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=parent.fd)
     except FileExistsError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""The parent connects to the receiver of a terminal."""
+"""The parent connects to the socket that receives a terminal."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @parent_step(unit.FindUnit)
 def find_unit(step: unit.FindUnit, launch: ContainerLaunch) -> None:
-    """Connect, and write the state, which includes the unit: it has no process until it starts."""
+    """Connect, and write the state, which includes the unit that will be started."""
     manager = Manager(user=step.user, until=launch.caller.until)
     try:
         path = manager.control_group + step.unit.path

@@ -2,9 +2,9 @@
 A child that shares this process's memory until it executes its program. vfork(2), clone(2).
 
 Nothing is copied: the parent sleeps meanwhile, and then finds in memory what the child left there,
-such as an error or the times of its steps. What the child changes in memory for its own safety is
-restored. Descriptors, working directory and signals are not shared: the child must not close an
-object that stores a descriptor's number if the parent uses that object, too.
+such as an error or the times of its steps. What the child changes in memory for its own protection
+is restored. Descriptors, working directory and signals are not shared, but objects that hold a
+descriptor's number are: the child must not close one that the parent still uses.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def _try_once(
     launch.fill(context)
     lifeline, ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     context.kept = (lifeline, launch.directory.process_file)
-    made = False
+    runs = False
 
     def live(pid: int, pidfd: int) -> Program:
-        nonlocal made
-        made = True
+        nonlocal runs
+        runs = True
         close_lock_copies()
         os.close(ours)
         launch.close_copy()
@@ -97,11 +97,11 @@ def _try_once(
     finally:
         os.close(lifeline)
         os.close(ours)
-    if not made:
+    if not runs:
         launch.add_child(Child(*child))
     elif never_executed(launch.child.pid):
         raise death("was killed before its program ran", execute.name)
-    return made
+    return runs
 
 
 def _split(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], Execute]:
@@ -135,7 +135,7 @@ def _carry_out(
         return program.command(execute, context)
     except Exception as error:
         failed = in_step(error, execute.name)
-    # raised here, without the first one's frames: what those hold, such as sockets, must be
+    # raised here, without the frames of the original: objects in them, such as sockets, must be
     # closed in the child
     raise failed
 

@@ -279,9 +279,7 @@ def _options(message: Message) -> Options:
 
 def _ended(launch: Launch | None) -> list[int]:
     """The processes of a launch that failed."""
-    if launch is None:
-        return []
-    return [*launch.left_over, *([launch.child.pid] if launch.has_child else [])]
+    return [] if launch is None else [*launch.left_over, *launch.pids]
 
 
 def _without_terminal(bundle: Bundle) -> Bundle:
