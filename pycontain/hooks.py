@@ -1,11 +1,10 @@
 """
 Running a hook: the same on both sides. config.md, POSIX-platform Hooks.
 
-The state is passed through a pipe that is filled before the hook runs, so nothing waits for a hook
-that does not read. It is not passed in a file, since a limit of file sizes (RLIMIT_FSIZE) would
-truncate it. The hook's output is read while it runs, and only its end is kept, however much it
-writes. A process that a hook leaves behind may keep its output open: only the hook is
-waited for, and no more is read.
+The state is passed through a pipe that is filled before the hook runs, so a hook that does not read
+blocks nobody. A file would be truncated by a limit on file sizes (RLIMIT_FSIZE). The hook's output
+is read while it runs, and only its end is kept. A process that a hook leaves behind may keep the
+output open: reading stops when the hook itself has ended.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ def run_all(
     """
     Run the hooks of a kind, in order.
 
-    If a hook fails, `failed` is called and the others still run; without it, raises HookError. The
-    error's text before the path is runc's. Raises Timeout and Interrupted when `until` does; the
-    hook is then killed.
+    If a hook fails, `failed` is called and the others still run; without `failed`, HookError is
+    raised. The beginning of the error's text is runc's. Raises Timeout and Interrupted when `until`
+    does; the hook is then killed.
     """
     for number, hook in enumerate(hooks):
         try:
@@ -70,8 +69,8 @@ def run_hook(
     Run one hook to its end, with the state on its standard input.
 
     directory is its working directory, if given: the bundle, for hooks on the host, as in runc.
-    Those inherit none of our caller's descriptors; in the container's first process, some are kept
-    for its program.
+    Those inherit none of our caller's descriptors; hooks in the container inherit the descriptors
+    that the first process preserves for its program.
 
     Raises HookError with its path, how and when it ended and the tail of its output, if it cannot
     be started, exits with a status other than 0 or runs longer than its timeout (seconds), and if
@@ -102,7 +101,7 @@ def run_hook(
 
 
 class _Output:
-    """The pipe that a hook writes to; the last bytes that came through it are kept."""
+    """The pipe that a hook writes to; the last bytes that were read from it are kept."""
 
     __slots__ = ("reader", "tail", "writer")
 
@@ -112,7 +111,7 @@ class _Output:
         self.tail = b""
 
     def read(self) -> None:
-        """Read what there is, at most what fits into a pipe: a daemon may write without end."""
+        """Read what is available, at most a full pipe: a daemon may write without end."""
         try:
             self.tail = (self.tail + os.read(self.reader, _PIPE))[-_TAIL:]
         except BlockingIOError:
@@ -130,9 +129,9 @@ class _Output:
 
 def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:
     """
-    (read end, write end) of a pipe that contains this and has room for more, so many bytes.
+    (read end, write end) of a pipe with this content and room for `more` bytes.
 
-    Writing does not block. Raises OSError.
+    Its write end is non-blocking. Raises OSError.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -152,30 +151,30 @@ def filled_pipe(content: bytes, more: int = 0) -> tuple[int, int]:
 
 def _output_files(state: Mapping[str, object], directory: str) -> list[int]:
     """
-    What standard output and error of a hook on the host go to, -1 for where its errors come from.
+    Files for standard output and error of a hook on the host; -1 for the pipe that is read here.
 
-    As with crun, annotations name files, which are appended to. Raises HookError.
+    As with crun, annotations name the files, which are appended to. Raises HookError.
     """
     annotations = state.get("annotations")
     if not (directory and isinstance(annotations, dict)):
         return [-1, -1]
-    made: list[int] = []
+    fds: list[int] = []
     for key in _FILES:
         path = annotations.get(key)
         try:
-            made.append(os.open(os.path.join(directory, path), _APPEND, 0o600) if path else -1)
+            fds.append(os.open(os.path.join(directory, path), _APPEND, 0o600) if path else -1)
         except OSError as error:
-            close_all(made)
+            close_all(fds)
             why = f"cannot be opened: {os.strerror(error.errno or 0).lower()}"
             raise HookError(why, at=f"annotations[{key}] = {path}") from None
-    return made
+    return fds
 
 
 def _spawn(hook: Hook, streams: tuple[int, int, int], directory: str) -> int:
     """
-    Start a hook, in a process group of its own, so that what it has started can be killed with it.
+    Start a hook, in a process group of its own, so that its children can be killed with it.
 
-    It has no signal ignored, even if we or our caller ignore it.
+    It ignores no signals, even if we or our caller do.
     """
     try:
         return (

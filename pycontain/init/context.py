@@ -23,9 +23,9 @@ class Context:
     channel        to the parent; None for a child of vfork
     start          the FIFOs at which the child waits for `start`; None for run and exec
     namespaces     CLONE_NEW* -> descriptor, of those to join
-    network        the new network namespace, if created ahead of time; -1: the child starts in it
+    network        the network namespace, if it was created ahead of time; else -1
     trees          detached mounts that the parent has prepared: JSON or device's path -> descriptor
-    stage          where those were attached before they were cloned, -1 for nowhere
+    stage          where those were attached (`launch.intermediate`), -1 for nowhere
     ids            which ids of the host the container's are; None without a user namespace
     root_ids       uid and gid of the host that the container's root is
     target         a pidfd of the container's first process, for exec
@@ -36,24 +36,24 @@ class Context:
     kept           more descriptors that are needed until the end
     hook_state     the state that hooks get, without status and pid
     root           the root file system, from the step that binds it
-    place          the directory of the host that it is mounted on
+    mount_point    the directory of the host that it is mounted on
     shares_root    the root file system is the host's own root
     filesystems    mounts of file systems that were created for the container
-    late           target -> mount, of those that become read-only once everything is created
+    late           target -> mount, of those that become read-only after everything is created
     preserved      how many descriptors after the standard ones are the program's
     program, env   what execve gets, from the step that finds the program
 
     Where the program's process is created in a pid namespace that others are in:
 
     turns          the plan, whose last steps are that process's
-    orders         what it will do
+    orders         the system calls that it will make
     entrance       its ends of the pipes to the parent
     shared_pid     where the parent finds its pid
     """
 
     __slots__ = (
         "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state", "ids",
-        "kept", "late", "listener", "namespaces", "network", "orders", "place", "preserved",
+        "kept", "late", "listener", "mount_point", "namespaces", "network", "orders", "preserved",
         "program", "root", "root_ids", "seccomp", "shared_pid", "shares_root", "stage", "start",
         "target", "trees", "turns",
     )  # fmt: skip
@@ -76,7 +76,7 @@ class Context:
         self.kept: tuple[int, ...] = ()
         self.hook_state: dict[str, object] = {}
         self.root: Root | None = None
-        self.place = -1
+        self.mount_point = -1
         self.shares_root = False
         self.filesystems: list[int] = []
         self.late: dict[str, Tree] = {}
@@ -95,7 +95,7 @@ class Context:
         reached them through /proc/PID/fd (CVE-2016-9962, CVE-2024-21626).
         """
         root = self.root = Root(self.inside.fd)  # the mounts that the old one remembers are closed
-        self.place, self.filesystems = -1, []
+        self.mount_point, self.filesystems = -1, []
         kept = {self.console, root.fd, *self.kept, *(tree.fd for tree in self.late.values())}
         for channel in (self.channel, self.start, self.entrance):
             if channel is not None:

@@ -27,9 +27,9 @@ def copy_tree(source: int, target: int) -> None:
     """
     Copy a directory's content into another, with owners, modes and times of files.
 
-    Regular files, directories, symlinks, device files and FIFOs; sockets are left out, since they
-    are useless without their server, and so is a file that disappears or turns into something else
-    while it is copied. Mode and owner of the top directory are left to the caller. The target must
+    Copies regular files, directories, symlinks, device files and FIFOs. Sockets are left out, since
+    they are useless without their server, and so are files that disappear or are replaced while
+    they are copied. Mode and owner of the top directory are left to the caller. The target must
     be on a file system that nobody else can reach yet.
 
     Raises KernelError, and StepError if a directory is moved while its content is copied; both name
@@ -80,13 +80,13 @@ class _Way:
         directories = []
         for name in _listed(self.source):
             self.current = name
-            found = _found(name, self.source)
-            if found is None:
+            status = _status(name, self.source)
+            if status is None:
                 continue
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 directories.append(name)
             else:
-                _copy_one(name, found, self.source, self.target)
+                _copy_one(name, status, self.source, self.target)
         self.current = ""
         self.pending.append(directories)
 
@@ -128,8 +128,8 @@ class _Way:
 
 
 def _identity(fd: int) -> tuple[int, int]:
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 # --- the source, which others may change ---------------------------------------------------------
@@ -143,7 +143,7 @@ def _listed(source: int) -> list[str]:
         return []
 
 
-def _found(name: str, source: int) -> os.stat_result | None:
+def _status(name: str, source: int) -> os.stat_result | None:
     try:
         return os.lstat(name, dir_fd=source)
     except FileNotFoundError:
@@ -151,7 +151,7 @@ def _found(name: str, source: int) -> os.stat_result | None:
 
 
 def _try_open(name: str, flags: int, source: int) -> int | None:
-    """A file of the source, None if it is not what it was."""
+    """Open a file of the source; None if it was removed or replaced meanwhile."""
     try:
         return os.open(name, flags, dir_fd=source)
     except OSError as error:
@@ -172,22 +172,22 @@ def _read_link(name: str, source: int) -> str | None:
 # --- one file ------------------------------------------------------------------------------------
 
 
-def _copy_one(name: str, found: os.stat_result, source: int, target: int) -> None:
-    mode = found.st_mode
+def _copy_one(name: str, status: os.stat_result, source: int, target: int) -> None:
+    mode = status.st_mode
     if stat.S_ISREG(mode):
         _copy_file(name, source, target)
     elif stat.S_ISLNK(mode):
-        leads_to = _read_link(name, source)
-        if leads_to is not None:
-            os.symlink(leads_to, name, dir_fd=target)
-            _give(name, found, target)
+        link_target = _read_link(name, source)
+        if link_target is not None:
+            os.symlink(link_target, name, dir_fd=target)
+            _give(name, status, target)
     elif not stat.S_ISSOCK(mode):
-        os.mknod(name, mode, found.st_rdev, dir_fd=target)
-        _give(name, found, target)
+        os.mknod(name, mode, status.st_rdev, dir_fd=target)
+        _give(name, status, target)
 
 
-def _give(name: str, found: os.stat_result, target: int) -> None:
-    os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
+def _give(name: str, status: os.stat_result, target: int) -> None:
+    os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
 
 
 def _copy_file(name: str, source: int, target: int) -> None:
@@ -196,17 +196,17 @@ def _copy_file(name: str, source: int, target: int) -> None:
     reader = _try_open(name, os.O_RDONLY | os.O_NONBLOCK | flags, source)
     if reader is None:
         return
-    found = os.fstat(reader)
-    if stat.S_ISREG(found.st_mode):
+    status = os.fstat(reader)
+    if stat.S_ISREG(status.st_mode):
         writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target)
         while os.sendfile(writer, reader, None, _PIECE):
             pass
-        _copy_owner(found, writer)
-        os.utime(writer, ns=(found.st_atime_ns, found.st_mtime_ns))
+        _copy_owner(status, writer)
+        os.utime(writer, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.close(writer)
     os.close(reader)
 
 
-def _copy_owner(found: os.stat_result, target: int) -> None:
-    os.fchown(target, found.st_uid, found.st_gid)
-    os.fchmod(target, stat.S_IMODE(found.st_mode))  # after the owner: chown clears setuid bits
+def _copy_owner(status: os.stat_result, target: int) -> None:
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))  # after the owner: chown clears setuid bits

@@ -1,8 +1,8 @@
 """
 Device files and links in /dev, created before the rootfs is "/".
 
-Nothing is created in a directory of the host that others see, too: where the host's /dev is mounted
-(also by another name, which a link of the image leads to), or where the root is the host's own.
+Nothing is created in a directory that the host shares: where the host's /dev is mounted (also under
+another name that a link of the image leads to), or where the root is the host's own.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def make_devices(step: steps.MakeDevices, context: Context) -> None:
     If /dev were a symlink into a directory of the host that is bound into the container, files
     there would be replaced (CVE-2026-41579). The descriptor that was checked is the one used.
     """
-    wanted = any(is_below(node.path, "/dev") for node in step.nodes)
-    dev = Root(real_directory("/dev", context.inside)) if wanted else None
+    needs_dev = any(is_below(node.path, "/dev") for node in step.nodes)
+    dev = Root(real_directory("/dev", context.inside)) if needs_dev else None
     hosts_dev = dev is not None and _is_the_hosts(dev.fd, context)
     old = os.umask(0)
     directories: dict[str, int] = {}  # opened once each: most are in /dev
@@ -65,10 +65,10 @@ def _is_the_hosts(directory: int, context: Context) -> bool:
 
 def _require_device(node: steps.DeviceNode, inside: Root) -> None:
     """A device file of the host is used as it is; a default one may be missing."""
-    found = inside.find(node.path, os.O_PATH | os.O_NOFOLLOW)
-    if found is not None:
-        _check_device(node, os.fstat(found))
-        os.close(found)
+    file = inside.find(node.path, os.O_PATH | os.O_NOFOLLOW)
+    if file is not None:
+        _check_device(node, os.fstat(file))
+        os.close(file)
     elif node.at:
         raise StepError(
             "would be created on the host",
@@ -99,20 +99,20 @@ def _make_device(node: steps.DeviceNode, directory: int, name: str) -> None:
 def _bind_device(node: steps.DeviceNode, directory: int, name: str, tree: Tree) -> None:
     """Mount a device file that the parent has prepared on a file that exists or is created."""
     root = Root(directory)
-    place = root.find(name, os.O_PATH | os.O_NOFOLLOW)
-    if place is None:
-        place = root.make_file(name)
-    if stat.S_ISREG(os.fstat(place).st_mode):
-        tree.attach(place, node.path)
+    file = root.find(name, os.O_PATH | os.O_NOFOLLOW)
+    if file is None:
+        file = root.make_file(name)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        tree.attach(file, node.path)
     else:
-        _check_device(node, os.fstat(place))
-    os.close(place)
+        _check_device(node, os.fstat(file))
+    os.close(file)
 
 
-def _check_device(node: steps.DeviceNode, found: os.stat_result) -> None:
+def _check_device(node: steps.DeviceNode, status: os.stat_result) -> None:
     device = os.makedev(node.major, node.minor)
-    if stat.S_IFMT(found.st_mode) != _KINDS[node.type] or (
-        node.type != "p" and found.st_rdev != device
+    if stat.S_IFMT(status.st_mode) != _KINDS[node.type] or (
+        node.type != "p" and status.st_rdev != device
     ):
         raise StepError(
             f"exists and is not the device {node.type} {node.major}:{node.minor}",
@@ -123,7 +123,7 @@ def _check_device(node: steps.DeviceNode, found: os.stat_result) -> None:
 
 @child_step(steps.LinkDevices)
 def link_devices(step: steps.LinkDevices, context: Context) -> None:
-    """Create the links of /dev; existing ones are kept, except ptmx. The host's /dev is left."""
+    """Create the links of /dev, unless it is the host's; existing ones are kept, except ptmx."""
     directory = real_directory("/dev", context.inside)
     if _is_the_hosts(directory, context):
         return

@@ -29,22 +29,22 @@ def refusal(program: str, number: int, root: Root | None = None) -> ProgramError
 
     root is given when the errno is execve's own; then the program file itself is examined.
     """
-    return _refusal(program, number, _look_inside(program, root) if root is not None else {})
+    return _refusal(program, number, _examine(program, root) if root is not None else {})
 
 
 def refusals(program: str, root: Root) -> dict[int, ProgramError]:
     """The same for each errno of execve that needs an explanation, before it is known."""
-    found = _look_inside(program, root)
-    return {number: _refusal(program, number, found) for number in _EXPLAINED}
+    details = _examine(program, root)
+    return {number: _refusal(program, number, details) for number in _EXPLAINED}
 
 
 def _refusal(program: str, number: int, details: dict[int, tuple[str, str]]) -> ProgramError:
     status = _NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else _NOT_EXECUTABLE
-    found = details.get(number) or details.get(_ANY)
-    if found is not None:
-        detail, remedy = found
-        known = errno.ENOENT if number == errno.ENOTDIR else number
-        why = f"exec {program}: {os.strerror(known).lower()}: {detail}"
+    explanation = details.get(number) or details.get(_ANY)
+    if explanation is not None:
+        detail, remedy = explanation
+        named = errno.ENOENT if number == errno.ENOTDIR else number
+        why = f"exec {program}: {os.strerror(named).lower()}: {detail}"
     else:
         detail, remedy = _reason(program, number)
         why = f'exec: "{program}": {detail}'
@@ -64,8 +64,8 @@ def _reason(program: str, number: int) -> tuple[str, str]:
     return os.strerror(number).lower(), ""
 
 
-def _look_inside(program: str, root: Root) -> dict[int, tuple[str, str]]:
-    """What the program's file says: errno, or _ANY -> (detail, remedy)."""
+def _examine(program: str, root: Root) -> dict[int, tuple[str, str]]:
+    """What is wrong with the program's file: errno, or _ANY -> (detail, remedy)."""
     try:
         file = root.open(os.path.join(os.getcwd(), program), os.O_RDONLY | os.O_NONBLOCK)
     except KernelError:
@@ -74,16 +74,16 @@ def _look_inside(program: str, root: Root) -> dict[int, tuple[str, str]]:
     try:
         if os.fstatvfs(file).f_flag & os.ST_NOEXEC:
             details[errno.EACCES] = "its file system is mounted noexec", "mount it exec"
-        found: tuple[str, str] | None = None
+        explanation: tuple[str, str] | None = None
         head = os.pread(file, 4096, 0)
         if head.startswith(b"#!"):
-            found = _script(head, root)
+            explanation = _script(head, root)
         elif elf.is_elf(head) and len(head) >= elf.HEADER_SIZE:
-            found = _elf(file, head, root)
+            explanation = _elf(file, head, root)
         else:
             details[errno.ENOEXEC] = "it is neither ELF nor a script with #!", "add a #! line"
-        if found is not None:
-            details[_ANY] = found
+        if explanation is not None:
+            details[_ANY] = explanation
     except (KernelError, OSError, OverflowError):
         pass  # a directory, an ELF header with bad offsets, an interpreter behind a loop of links
     finally:

@@ -1,10 +1,10 @@
 """
-The child stops being able to load code.
+The child's protection against loading code from the container.
 
 An interpreter loads code when it needs it: after the pivot it would load the container's
-(CVE-2019-14271 was this, with libraries). So everything is loaded before, and from the first step
-on imports are blocked; `tests/security/test_imports_are_blocked.py` plants files that would be
-loaded otherwise.
+(CVE-2019-14271 was this, with libraries). So everything is loaded before, and imports are blocked
+from the first step on. `tests/security/test_imports_are_blocked.py` plants files that would
+otherwise be loaded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Imports:
     """
     What imports need, taken from the interpreter while they are blocked.
 
-    It is kept, not freed: freeing would write to each of its pages, which would then be copied.
+    It is not freed: that would write to each of its pages, which the kernel would then copy.
     """
 
     kept: dict[str, object] = {}
@@ -48,8 +48,8 @@ def guard(step: steps.Guard, context: Context) -> None:
     """
     Block imports, stop the garbage collector, reset signals, mark descriptors close-on-exec.
 
-    Nobody inside should see the caller's command line and environment in /proc/PID; those of a
-    child of vfork are its parent's own.
+    The caller's command line and environment are erased, since processes inside could read them in
+    /proc/PID; not in a child of vfork, which shares them with its parent.
     """
     if context.channel is not None:
         calls.erase_command_line()

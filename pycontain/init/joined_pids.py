@@ -1,9 +1,9 @@
 """
 The program's process in a pid namespace that others are in.
 
-They see it from its first moment, and may inspect it (ptrace(2)): so it has nothing that they would
-gain (CVE-2016-9962). The child, which stays outside, has become all that the program will be; what
-it creates is a bare process (`kernel.bare`), whose orders are the steps that are left.
+They see it from its first moment, and may inspect it (ptrace(2)): so it must not have anything that
+they could gain (CVE-2016-9962). The child, which stays outside, already has the program's identity
+and limits; it creates a bare process (`kernel.bare`), which performs the remaining steps.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def enter_pids(step: joined_pids.EnterPids, context: Context) -> None:
     """
     Create the program's process and exit. Does not return.
 
-    By now the parent waits for our end. What goes wrong is reported to it while the channel is
-    open; at last it is closed, since the new process must not have it for a moment.
+    By now the parent waits for our end. Errors are reported while the channel is open; it is closed
+    before the new process exists, which must not have it even for a moment.
     """
     entrance, shared = context.entrance, context.shared_pid
     assert entrance is not None, "the parent makes the pipes for this step"
@@ -73,10 +73,10 @@ def enter_pids(step: joined_pids.EnterPids, context: Context) -> None:
 
 
 def _after(step: Step, context: Context) -> Iterator[Step]:
-    """The child's steps after this one."""
-    ours = (each for turn in context.turns if turn.side == "child" for each in turn.steps)
-    for each in ours:
-        if each is step:
+    """The child's steps after a step."""
+    ours = (later for turn in context.turns if turn.side == "child" for later in turn.steps)
+    for later in ours:
+        if later is step:
             break
     yield from ours
 
@@ -101,7 +101,7 @@ class _Process:
         self.pid_in_state = self.orders.place(b" " * PID_SIZE + b"}")
 
     def begin(self, step: joined_pids.EnterPids) -> None:
-        """It reports its existence, makes a session, and waits until it has been taken over."""
+        """Add its first calls: report that it exists, create a session, wait to be taken over."""
         name = step.name
         self._send(prepared.EXISTS)
         self._call(c.SYS_setsid, text=_failure("setsid", name))
@@ -119,10 +119,10 @@ class _Process:
 
     def close_listener(self, step: joined_pids.EnterPids) -> None:
         """
-        Close the listener of the filter, if it has one, once it was taken over: the agent has it.
+        Close the filter's listener, if it has one, once the process was taken over.
 
-        Otherwise what the filter asks about would wait without end if the agent ended before
-        execve(2). The listener will have the lowest free number of what is open now.
+        Only the agent must hold it: otherwise, if the agent ended before execve(2), system calls
+        would wait for it forever. The listener will get the lowest number that is free now.
         """
         if step.filter_ is not None and step.filter_.flags & c.SECCOMP_FILTER_FLAG_NEW_LISTENER:
             number = os.dup(self.entrance.writer)
@@ -130,7 +130,7 @@ class _Process:
             self.orders.call(c.SYS_close, number, at=self.begun)
 
     def perform(self, step: Step) -> None:
-        """Add the calls of a step that comes after that."""
+        """Add the calls of a later step."""
         match step:
             case steps.AwaitStart():
                 self._await_start()
@@ -153,7 +153,7 @@ class _Process:
         self._call(c.SYS_write, orders.report, orders.place(message), len(message), least=1)
 
     def _load_filter(self, step: steps.LoadSeccomp) -> None:
-        """A struct sock_fprog has the number of instructions, and where they are."""
+        """Load a struct sock_fprog: the number of instructions, and their address."""
         code = self.context.seccomp
         length = len(code) // ffi.sizeof("struct sock_filter")
         filters = ffi.new("struct sock_fprog *")
@@ -172,9 +172,9 @@ class _Process:
 
     def _await_start(self) -> None:
         """
-        Close the pipes to the parent, which thereby learns that it waits, and wait for `start`.
+        Close the pipes to the parent, which tells it that the process waits, and wait for `start`.
 
-        What it reports goes to a FIFO from here on.
+        From here on it reports through a FIFO.
         """
         fifos = self.context.start
         assert fifos is not None, "the parent makes the FIFOs for this step"
@@ -227,7 +227,7 @@ class _Process:
         return self.orders.string(os.fsencode(text))
 
     def _command(self) -> tuple[int, int, int]:
-        """Where path, arguments and environment of the program are, and its pid in the latter."""
+        """The addresses of the program's path, arguments and environment; sets that of its pid."""
         last = self.context.turns[-1].steps
         [execute] = [step for step in last if isinstance(step, steps.Execute)]
         path, arguments, environment = program.command(execute, self.context, _UNKNOWN)

@@ -21,9 +21,9 @@ _ATTRIBUTE = "security.selinux"
 @child_step(labels.LabelProcess)
 def label_process(step: labels.LabelProcess, context: Context) -> None:
     """
-    Write what execve(2) is to change to, through a private /proc (CVE-2019-16884).
+    Set the labels that execve(2) will change to, through a private /proc (CVE-2019-16884).
 
-    Children inherit it, so the process in a pid namespace that the child creates has it as well.
+    Children inherit them, also the program's process in a joined pid namespace.
     """
     proc = Root(private_proc())
     try:

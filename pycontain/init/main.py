@@ -26,7 +26,7 @@ def live(turns: Sequence[Turn], context: Context) -> NoReturn:
     """
     Carry out the child's turns of the plan.
 
-    Ends by becoming the program, or by reporting the first error and exiting.
+    Ends by executing the program, or by reporting the first error and exiting.
     """
     times: Times = []
     context.turns = turns
@@ -64,7 +64,7 @@ class _Parent(Peer):
         sync.report_done(self.context.parent, self._new_times())
 
     def _new_times(self) -> list[tuple[str, int]]:
-        """The times that were not sent to the parent yet."""
+        """The times that were not yet sent to the parent."""
         new = [(name, spent) for _, name, spent in self.times]
         self.times.clear()
         return new

@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 @child_step(memory.SetMemoryPolicy)
 def set_memory_policy(step: memory.SetMemoryPolicy, context: Context) -> None:
-    """What is inherited by the program, and by what it creates."""
+    """Set the policy, which the program and its children inherit."""
     set_mempolicy(step.mode, step.nodes, step.why)

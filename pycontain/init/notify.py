@@ -1,4 +1,4 @@
-"""The child's step of a filter that asks an agent (SCMP_ACT_NOTIFY)."""
+"""The child's step for a filter that notifies an agent (SCMP_ACT_NOTIFY)."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 @child_step(notify.CloseListener)
 def close_listener(step: notify.CloseListener, context: Context) -> None:
-    """Close the listener, which the agent has by now."""
+    """Close the listener, which was sent to the agent."""
     os.close(context.listener)

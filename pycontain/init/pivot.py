@@ -70,30 +70,30 @@ def _detach_kernel_mounts(rootfs: str) -> None:
 
 
 def _detach(point: str) -> int:
-    """Remove the topmost mount at a point; returns its number, or _HIDDEN."""
-    place = -1
+    """Remove the topmost mount at a point; returns its id, or _HIDDEN."""
+    top = -1
     try:
-        place = open_host(point)
-        number = calls.mount_id(place)
+        top = open_host(point)
+        number = calls.mount_id(top)
         # unmounting propagates to the peers of the parent mount
-        Tree(place).propagate(c.MS_PRIVATE, recursive=True)
+        Tree(top).propagate(c.MS_PRIVATE, recursive=True)
         stop_propagation_at(os.path.dirname(point), c.MS_PRIVATE)
-        _unmount_or_cover(point, place)
+        _unmount_or_cover(point, top)
         return number
     except KernelError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL):
             raise
         return _HIDDEN
     finally:
-        if place >= 0:
-            os.close(place)
+        if top >= 0:
+            os.close(top)
 
 
-def _unmount_or_cover(point: str, place: int) -> None:
-    """A mount that is locked to its parent cannot be unmounted alone: mount_namespaces(7)."""
+def _unmount_or_cover(point: str, mount: int) -> None:
+    """Unmount a mount, or cover it if it is locked to its parent: mount_namespaces(7)."""
     try:
         calls.umount2(point, c.MNT_DETACH)
     except KernelError as error:
         if error.errno not in (errno.EINVAL, errno.EPERM):
             raise
-        empty_directory().attach(place, point)
+        empty_directory().attach(mount, point)

@@ -1,4 +1,4 @@
-"""From the runtime's process to the container's: names, kernel parameters, terminal, identity."""
+"""The child becomes the container's process: names, kernel parameters, session, identity."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROOM = 1 << 18  # bytes
 
 @child_step(steps.Unshare)
 def unshare(step: steps.Unshare, context: Context) -> None:
-    """Create namespaces from within."""
+    """Create namespaces that contain this process. unshare(2)."""
     calls.unshare(step.flags)
 
 
@@ -43,7 +43,7 @@ def raise_loopback(step: steps.RaiseLoopback, context: Context) -> None:
 
 @child_step(steps.SetHostname)
 def set_hostname(step: steps.SetHostname, context: Context) -> None:
-    """Name the UTS namespace."""
+    """Set the host and domain name of the UTS namespace."""
     if step.hostname:
         calls.sethostname(step.hostname)
     if step.domainname:
@@ -52,7 +52,7 @@ def set_hostname(step: steps.SetHostname, context: Context) -> None:
 
 @child_step(steps.WriteSysctls)
 def write_sysctls(step: steps.WriteSysctls, context: Context) -> None:
-    """Set kernel parameters through a private /proc, where nothing can mount (CVE-2025-52881)."""
+    """Set kernel parameters through a private /proc, that nobody mounts over (CVE-2025-52881)."""
     proc = Root(private_proc())
     for name, value, at in step.settings:
         try:
@@ -70,8 +70,8 @@ def private_proc() -> int:
     """
     A proc file system that only this process has.
 
-    In a user namespace to which the pid namespace does not belong, none can be created: there it is
-    the host's, which the root of this mount namespace still has.
+    In a user namespace that does not own the pid namespace, none can be created: then it is the
+    host's, which is still mounted at /proc here.
     """
     try:
         return Tree.new("proc").fd
@@ -84,7 +84,7 @@ def private_proc() -> int:
     return hosts
 
 
-# --- terminal and session ------------------------------------------------------------------------
+# --- session -------------------------------------------------------------------------------------
 
 
 @child_step(steps.StartSession)
@@ -93,9 +93,6 @@ def start_session(step: steps.StartSession, context: Context) -> None:
     if os.getsid(0) != os.getpid():
         os.setsid()
     os.umask(step.umask)
-
-
-# --- scheduling ----------------------------------------------------------------------------------
 
 
 # --- identity ------------------------------------------------------------------------------------
@@ -201,18 +198,18 @@ def give_streams(uid: int, takes_files: bool) -> None:
     """
     Let the user reopen /dev/stdin and the like, which needs permission on the file.
 
-    A close-on-exec descriptor is a file of ours in place of a stream that the caller had closed.
-    The owner of a device is not changed: the container's user could read the caller's terminal
-    afterwards. Nor is that of a file not created for the container: the user could write to a file
-    that the caller had opened for reading only, and would keep it.
+    A close-on-exec descriptor is a file of ours, in place of a stream that the caller had closed.
+    Devices keep their owner: otherwise the container's user could later read the caller's terminal.
+    So do files that were not created for the container: otherwise the user could write to a file
+    that the caller had opened for reading only, and would own it for good.
     """
-    wanted = (stat.S_IFIFO, stat.S_IFSOCK, *((stat.S_IFREG,) if takes_files else ()))
+    kinds = (stat.S_IFIFO, stat.S_IFSOCK, *((stat.S_IFREG,) if takes_files else ()))
     for stream in (0, 1, 2):
         try:
             if not os.get_inheritable(stream):
                 continue
-            found = os.fstat(stream)
-            if found.st_uid != uid and stat.S_IFMT(found.st_mode) in wanted:
+            status = os.fstat(stream)
+            if status.st_uid != uid and stat.S_IFMT(status.st_mode) in kinds:
                 os.fchown(stream, uid, -1)
         except OSError as error:
             # closed, or on a file system without owners or read-only: leave it unchanged

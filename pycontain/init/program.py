@@ -76,9 +76,9 @@ def _problem(path: str, root: Root) -> int:
 
 def _may_execute(path: str) -> bool:
     """
-    As execve(2) decides, by the effective ids and capabilities, which are not always the real ones.
+    Whether execve(2) would permit it: that checks effective ids and capabilities.
 
-    The real ones are checked first: a filter can be older than faccessat2(2).
+    The real ids are tried first, because a filter that is older than faccessat2(2) may forbid that.
     """
     return os.access(path, os.X_OK) or os.access(path, os.X_OK, effective_ids=True)
 
@@ -86,8 +86,8 @@ def _may_execute(path: str) -> bool:
 def _variable(env: tuple[str, ...], name: str) -> str | None:
     """The value of a variable; the last one if it is set twice."""
     prefix = f"{name}="
-    found = [entry[len(prefix) :] for entry in env if entry.startswith(prefix)]
-    return found[-1] if found else None
+    values = [entry[len(prefix) :] for entry in env if entry.startswith(prefix)]
+    return values[-1] if values else None
 
 
 @child_step(steps.Execute)

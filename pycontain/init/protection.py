@@ -39,7 +39,7 @@ def _protect(path: str, root: Root) -> None:
 
 
 def _at(error: KernelError, path: str) -> KernelError:
-    """The error of a call that names no file, with the path that it is about."""
+    """Add the path to an error that names no file."""
     error.fault.at = error.fault.at or path
     return error
 
@@ -74,9 +74,9 @@ def mask_paths(step: steps.MaskPaths, context: Context) -> None:
     """
     Cover each file with /dev/null and each directory with one empty tmpfs.
 
-    The null device is the host's: the container's could be a symlink to what an attacker wants
-    mounted here (CVE-2025-31133). The mount is read-only: otherwise root in the container could
-    make it unusable for the whole host with one chmod(1).
+    The null device is the host's: the container's could be a symlink that an attacker controls
+    (CVE-2025-31133). The mount is read-only: otherwise root in the container could make the device
+    unusable for the whole host with one chmod(1).
     """
     null: Tree | None = None
     empty: Tree | None = None
@@ -96,8 +96,8 @@ def empty_directory() -> Tree:
 
 def _null() -> Tree:
     null = open_host("/dev/null")
-    found = os.fstat(null)
-    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+    status = os.fstat(null)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
         raise StepError("is not the null device", at="/dev/null")
     tree = Tree.clone(null, at="/dev/null")
     tree.set(c.MOUNT_ATTR_RDONLY, 0)

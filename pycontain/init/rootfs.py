@@ -1,9 +1,9 @@
 """
 The container's file system, built before it is "/".
 
-Nothing here uses a path inside the rootfs as a string: `context.inside` resolves it to a
-descriptor, mounts are created detached and attached onto that descriptor. What is in /proc, /sys or
-/dev is resolved in the mount that was attached there, whatever that name leads to now.
+Paths inside the rootfs are never passed to the kernel as strings: `context.inside` resolves them to
+descriptors, and mounts are created detached and attached to those. Paths below /proc, /sys or /dev
+are resolved in the mount that was attached there, whatever the name leads to now.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
 
-_ONE_WAY = (c.MS_SLAVE, c.MS_PRIVATE)  # what is mounted here does not propagate
+_ONE_WAY = (c.MS_SLAVE, c.MS_PRIVATE)  # mounts made here do not propagate out
 _PROC_ROOT_INO = 1  # linux/proc_fs.h
 _KERNEL_MADE = (c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC, c.CGROUP2_SUPER_MAGIC)
 
@@ -35,11 +35,11 @@ _REPLACEABLE_IN_PROC = frozenset(
         "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime",
     )
 )  # fmt: skip
-_OVERFLOW = 65534  # whoever is not mapped in our user namespace: user_namespaces(7)
+_OVERFLOW = 65534  # the id of everybody not mapped in our user namespace: user_namespaces(7)
 
 
 def open_host(path: str, *, follow: bool = True) -> int:
-    """A file of the host, named by the configuration; follow: not a symlink, but its target."""
+    """Open a file of the host that the configuration names, or what it links to with follow."""
     try:
         return os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except OSError as error:
@@ -57,7 +57,7 @@ def bind_root(step: steps.BindRoot, context: Context) -> None:
     slash = open_host("/")
     Tree(slash).propagate(step.propagation, recursive=step.recursive)
     rootfs, tree = _root_tree(step.path, context)
-    context.place = rootfs
+    context.mount_point = rootfs
     if not is_directory(tree.fd):
         raise StepError("is not a directory", at=step.path)
     context.shares_root = os.path.samestat(os.fstat(tree.fd), os.fstat(slash))
@@ -122,7 +122,7 @@ def mount_filesystem(step: steps.MountFilesystem, context: Context) -> None:
     # not other tmpfs: with links such as /var/run, one could cover another unnoticed
     ours = step.kind == "tmpfs" and step.target == "/dev" and not step.copy_up
     _attach(tree, target, step, context, trusted=ours)
-    if step.kind != "devtmpfs":  # of which there is one, the host's
+    if step.kind != "devtmpfs":  # it exists only once, and is the host's
         context.filesystems.append(tree.fd)
     if step.readonly_later:
         context.late[step.target] = tree
@@ -137,14 +137,14 @@ def _covered(step: steps.MountFilesystem, context: Context) -> tuple[str, ...]:
     covered = context.inside.find(step.target) if step.kind == "tmpfs" else None
     if covered is None:
         return ()
-    found = os.fstat(covered)
+    status = os.fstat(covered)
     os.close(covered)
-    given = {option.partition("=")[0] for option in step.options}
-    wanted = {"mode": f"{stat.S_IMODE(found.st_mode):o}"}
-    mapped = context.ids is None or context.ids.has(found.st_uid, found.st_gid)
-    if mapped and _OVERFLOW not in (found.st_uid, found.st_gid):
-        wanted |= {"uid": str(found.st_uid), "gid": str(found.st_gid)}
-    return tuple(f"{key}={value}" for key, value in wanted.items() if key not in given)
+    listed = {option.partition("=")[0] for option in step.options}
+    options = {"mode": f"{stat.S_IMODE(status.st_mode):o}"}
+    mapped = context.ids is None or context.ids.has(status.st_uid, status.st_gid)
+    if mapped and _OVERFLOW not in (status.st_uid, status.st_gid):
+        options |= {"uid": str(status.st_uid), "gid": str(status.st_gid)}
+    return tuple(f"{key}={value}" for key, value in options.items() if key not in listed)
 
 
 def _mount_aside(target: int, step: steps.MountFilesystem, options: str) -> Tree:
@@ -158,11 +158,11 @@ def _mount_aside(target: int, step: steps.MountFilesystem, options: str) -> Tree
     aside = Tree.new("tmpfs")
     aside.attach(target, step.target)
     try:
-        os.mkdir("it", dir_fd=aside.fd)
-        place = os.open("it", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
-        calls.mount(step.source, f"/proc/self/fd/{place}", step.kind, options, step.target)
-        made = os.open("it", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
-        tree = Tree.clone(made, at=step.target)
+        os.mkdir("mount", dir_fd=aside.fd)
+        point = os.open("mount", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
+        calls.mount(step.source, f"/proc/self/fd/{point}", step.kind, options, step.target)
+        mounted = os.open("mount", os.O_PATH | os.O_CLOEXEC, dir_fd=aside.fd)
+        tree = Tree.clone(mounted, at=step.target)
     finally:
         calls.umount2(f"/proc/self/fd/{aside.fd}", c.MNT_DETACH)
     tree.set(step.on & ~c.MOUNT_ATTR_RDONLY, step.off)
@@ -206,7 +206,7 @@ def real_directory(path: str, root: Root) -> int:
 
 @child_step(steps.MountBind)
 def mount_bind(step: steps.MountBind, context: Context) -> None:
-    """Clone a part of the host's tree and attach it."""
+    """Clone a part of the host's tree and attach it, or make it the root."""
     if step.target == "/":
         _replace_root(step, context)
     else:
@@ -236,7 +236,7 @@ def _bind(tree: Tree, path: str, step: steps.MountStep, context: Context) -> Non
 
 
 def set_attributes(tree: Tree, step: steps.MountStep, *, keep: bool = False) -> None:
-    """Give a bind mount its attributes: those listed and, with keep, all that its source has."""
+    """Set the attributes of a bind mount: those listed and, with keep, all of its source."""
     if isinstance(step, steps.MountBind) and step.unlisted and not keep:
         tree.clear_unless_locked(step.unlisted)
     tree.set(step.on, step.off)
@@ -251,20 +251,20 @@ def _source(step: steps.MountBind, context: Context) -> Tree:
 
 
 def open_source(step: steps.MountBind) -> int:
-    """What a bind mount is of; a symlink itself if it is to be bound or copied."""
+    """Open the source of a bind mount; a symlink itself if that is to be bound or copied."""
     return open_host(step.source, follow=not (step.copies_link or step.binds_link))
 
 
-def _copy_link(leads_to: str, step: steps.MountBind, inside: Root) -> None:
+def _copy_link(link_target: str, step: steps.MountBind, inside: Root) -> None:
     """Create the same symlink in the rootfs, unless it is there. Raises StepError, KernelError."""
     directory, name = inside.parent(step.target)
     try:
-        os.symlink(leads_to, name, dir_fd=directory)
+        os.symlink(link_target, name, dir_fd=directory)
     except FileExistsError:
         found = inside.open(step.target, os.O_PATH | os.O_NOFOLLOW)
-        if not _is_link(found) or os.readlink("", dir_fd=found) != leads_to:
+        if not _is_link(found) or os.readlink("", dir_fd=found) != link_target:
             raise StepError(
-                f"exists, and is not a symlink to {leads_to} as {step.source} is",
+                f"exists, and is not a symlink to {link_target} as {step.source} is",
                 at=step.target,
                 remedy='remove it from the rootfs, or the option "copy-symlink"',
             ) from None
@@ -279,7 +279,7 @@ def _is_link(fd: int) -> bool:
 
 
 def _bind_point(source: str, directory: bool, target: str, inside: Root, *, follow: bool) -> int:
-    """What to bind on, created if missing; both must be directories, or neither. mount(2)."""
+    """The destination, created if missing; it and the source must be of one kind. mount(2)."""
     found = inside.find(target, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
     if found is None:
         return inside.make_directory(target) if directory else inside.make_file(target)
@@ -295,10 +295,10 @@ def _bind_point(source: str, directory: bool, target: str, inside: Root, *, foll
 
 def _replace_root(step: steps.MountBind, context: Context) -> None:
     """
-    Make a directory of the host the root, in place of the rootfs and of all that is mounted in it.
+    Make a directory of the host the root, in place of the rootfs and everything mounted in it.
 
-    They are unmounted, not covered: where the root is not pivoted they would stay, and a process in
-    a new user namespace could mount another proc because of one without masks among them.
+    Those are unmounted, not covered: where the root is not pivoted they would remain, and a proc
+    without masks among them would let a process in a new user namespace mount another one.
     """
     tree = _source(step, context)
     if not is_directory(tree.fd):
@@ -310,7 +310,7 @@ def _replace_root(step: steps.MountBind, context: Context) -> None:
     Tree(old).propagate(c.MS_SLAVE, recursive=True)  # so that nothing is unmounted on the host
     calls.umount2(f"/proc/self/fd/{old}", c.MNT_DETACH)
     context.root = Root(tree.fd)
-    _attach(tree, context.place, step, context)
+    _attach(tree, context.mount_point, step, context)
     # pivot_root(2) refuses a shared root, and nothing in an unbindable one could be made read-only:
     # options of the root itself are applied once it is "/"
     unbindable = bool(step.propagation) and step.propagation[-1][0] == c.MS_UNBINDABLE
@@ -321,7 +321,7 @@ def _refuse_root(target: int, step: steps.MountStep, context: Context) -> None:
     """
     Refuse to mount on the root because a link of the image leads there.
 
-    The program would run below that mount, and a process of `exec` in it, as setns(2) does.
+    The program would run below that mount, but a process of `exec` in it, as setns(2) has it.
     """
     root = context.inside.fd
     if not os.path.samestat(os.fstat(target), os.fstat(root)):
@@ -361,14 +361,14 @@ def _refuse_fake_proc(
     target: int, whole_proc: bool, step: steps.MountStep, context: Context
 ) -> None:
     """
-    Refuse to cover /proc or files in it, whatever path led there: programs, and we, trust them.
+    Refuse to cover /proc or files in it, by whatever path: programs, and we, trust its content.
 
     CVE-2019-16884. whole_proc: a proc file system is to be mounted, from its root.
     """
     proc = context.inside.find("/proc")
-    found, on_proc = os.fstat(target), calls.filesystem_type(target) == c.PROC_SUPER_MAGIC
-    if (on_proc and found.st_ino == _PROC_ROOT_INO) or (
-        proc is not None and os.path.samestat(found, os.fstat(proc))
+    status, on_proc = os.fstat(target), calls.filesystem_type(target) == c.PROC_SUPER_MAGIC
+    if (on_proc and status.st_ino == _PROC_ROOT_INO) or (
+        proc is not None and os.path.samestat(status, os.fstat(proc))
     ):
         if not whole_proc:
             raise StepError(

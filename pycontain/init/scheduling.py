@@ -22,7 +22,7 @@ def set_affinity(step: scheduling.SetAffinity, context: Context) -> None:
 
 @child_step(scheduling.SetScheduler)
 def set_scheduler(step: scheduling.SetScheduler, context: Context) -> None:
-    """CPU scheduling."""
+    """Set the CPU scheduling of this process."""
     schedule(step)
 
 
@@ -45,11 +45,11 @@ def schedule(step: scheduling.SetScheduler, pid: int = 0) -> None:
 
 @child_step(scheduling.SetIoPriority)
 def set_io_priority(step: scheduling.SetIoPriority, context: Context) -> None:
-    """I/O scheduling."""
+    """Set the I/O priority of this process."""
     calls.ioprio_set(step.priority)
 
 
 @child_step(scheduling.SetPersonality)
 def set_personality(step: scheduling.SetPersonality, context: Context) -> None:
-    """The execution domain."""
+    """Set the execution domain of this process."""
     calls.personality(step.persona)

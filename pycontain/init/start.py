@@ -19,7 +19,7 @@ def await_start(step: steps.AwaitStart, context: Context) -> None:
     """
     Wait for `start`, which takes the parent's place from here on.
 
-    What led to the parent is closed: a container can stay created for days.
+    The channel to the parent is closed: a container can stay created for days.
     """
     assert context.start is not None, "the parent makes the FIFOs for this step"
     to_creator, context.channel = context.parent, context.start

@@ -1,4 +1,4 @@
-"""The child opens a terminal of the container's."""
+"""The child opens a terminal in the container's devpts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @child_step(terminal.OpenTerminal)
 def open_terminal(step: terminal.OpenTerminal, context: Context) -> None:
-    """Open a terminal, send its master to the caller, make it the standard streams."""
+    """Open a terminal, send its master to the caller, and make it the standard streams."""
     master, slave = tty.open_pair(context.inside)
     if step.rows or step.columns:
         tty.set_size(master, step.rows, step.columns)

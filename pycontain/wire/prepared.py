@@ -1,7 +1,7 @@
 """
-What a bare process (`kernel.bare`) sends to its parent: texts that were prepared by its creator.
+The messages of a bare process (`kernel.bare`) to the parent, prepared by its creator.
 
-`sync` says where they have their place in the protocol, and reads them.
+`sync` describes when they are sent, and reads them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ EXEC = b'{"exec":[]}\n'  # execve comes next
 
 def failure(error: PycontainError, cases: Mapping[int, PycontainError] | None = None) -> bytes:
     """
-    For a system call that fails; the process puts in the errno, whose reason ends the error's.
+    The message for a system call that fails; the process inserts the errno.
 
-    cases  other errors, for some errnos
+    cases  the errors for certain errnos; otherwise the errno's text is added to that of the error
     """
     message: dict[str, object] = {"fault": {"why": "", **error.fault.record()}}
     if cases:
@@ -33,7 +33,11 @@ def failure(error: PycontainError, cases: Mapping[int, PycontainError] | None = 
 
 
 def hook_failure(error: HookError, seconds: int | None) -> bytes:
-    """For a hook that fails; the process puts in its wait status. It may run so long."""
+    """
+    The message for a hook that fails; the process inserts the hook's wait status.
+
+    seconds  the hook's timeout, None for none
+    """
     late = HookError(f"ran longer than its timeout of {seconds} s", call=error.fault.call)
     late.fault.at, late.fault.step = error.fault.at, error.fault.step
     message: dict[str, object] = {

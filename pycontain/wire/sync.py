@@ -21,9 +21,9 @@ message that its turn has come. Messages are lines of JSON over a pair of pipes:
                       <-  {"fault": {…}}              a step failed: errors.Fault as an object
                       <-  (end of file)               without "exec" before: the child died
 
-Where the program belongs into a pid namespace that others are in, the child stays outside. Its last
-step creates the bare process that becomes the program (`kernel.bare`), and the child exits. Another
-pair of pipes leads to that process, which has no other descriptor than the program's:
+If the program runs in a pid namespace that others are in, the child stays outside. Its last step
+creates the bare process that becomes the program (`kernel.bare`), and the child exits. Another pair
+of pipes leads to that process, which otherwise has only the program's descriptors:
 
     parent                                   child
     ------                                   -----
@@ -36,8 +36,8 @@ pair of pipes leads to that process, which has no other descriptor than the prog
                       <-  {"exec": []}, (end of file)
                       <-  {"fault": {…}, "errno": "00002"}   what was prepared for that failure
 
-The parent learns its pid from the kernel (`bare.SharedPid`), from no message; it sends the pid that
-the process has inside, as digits, padded to 12 bytes first with NULs and then with spaces.
+The parent learns its pid from the kernel (`bare.SharedPid`), not from a message. It sends the pid
+that the process has inside, twice, as digits padded to 12 bytes: with NULs, then with spaces.
 
 An eventfd(2) beside the pipes counts the steps that the child has begun, so that the failed step
 is known even if the child dies without a message.
@@ -74,20 +74,20 @@ if TYPE_CHECKING:
     from ..kernel.wait import Until
 
     Times: TypeAlias = list[tuple[str, int]]  # (step, microseconds)
-    Message: TypeAlias = tuple[str, Times | PycontainError]  # its word and what it says
+    Message: TypeAlias = tuple[str, Times | PycontainError]  # its kind and its content
 
-PID_SIZE = 12  # bytes of each text in which a bare process gets its pid
-_DIGITS = 5  # of an errno that a bare process puts into a text, as in kernel.bare.TAIL
-_SHOWN = 100  # characters of one that is refused
-_LONGEST = 1 << 20  # bytes of a message: who can inspect a bare process can write any
+PID_SIZE = 12  # bytes of each text with which a bare process is sent its pid
+_DIGITS = 5  # of an errno that a bare process inserts into a message, as in kernel.bare.TAIL
+_SHOWN = 100  # characters of a refused message that an error quotes
+_LONGEST = 1 << 20  # bytes of a message: whoever can inspect a bare process can forge one
 
 
 class Channel:
     """
-    One end: a descriptor to read lines from and one to write lines to.
+    One end of a channel: a descriptor to read lines from and one to write lines to.
 
     steps  the eventfd that counts the child's steps, -1 for none
-    until  what ends the wait for a message early; the child waits for its parent without end
+    until  what ends the wait for a message early; the child waits for its parent indefinitely
     """
 
     __slots__ = ("_pending", "reader", "steps", "until", "writer")
@@ -103,7 +103,7 @@ class Channel:
 
     @classmethod
     def pair(cls, until: Until | None = None) -> tuple[Channel, Channel]:
-        """The parent's end, which waits so long, and the child's."""
+        """The parent's end, with this `until`, and the child's."""
         ours, theirs = cls.uncounted_pair(until)
         ours.steps = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         theirs.steps = os.dup(ours.steps)
@@ -216,7 +216,7 @@ def await_pid(channel: Channel) -> int:
 
 
 def pass_turn(channel: Channel) -> None:
-    """Tell the child that its turn has come. If it has died, reading will tell why."""
+    """Tell the child that its turn has come. If it has died, the next message tells why."""
     try:
         channel.send({"go": True})
     except BrokenPipeError:
@@ -234,7 +234,7 @@ def steps_begun(channel: Channel) -> int:
 
 
 def let_run(channel: Channel, pid: int) -> None:
-    """Let a bare process continue, which has this pid inside. If it has died, reading will tell."""
+    """Let a bare process continue, which has this pid inside; as `pass_turn`."""
     digits = str(pid).encode()
     text = digits.ljust(PID_SIZE, b"\0") + digits.ljust(PID_SIZE)
     try:
@@ -264,7 +264,7 @@ def await_child(channel: Channel) -> tuple[str, Times]:
 
 
 def _message(line: bytes) -> Message:
-    """The message in a line. Raises ValueError: who can inspect the sender can write anything."""
+    """The message in a line. Raises ValueError for any other text, since it can be forged."""
     record = jsontext.object_of(line)
     if "fault" in record:
         return "fault", _fault(record)
@@ -280,12 +280,12 @@ def _message(line: bytes) -> Message:
 
 
 def _fault(message: dict[str, object]) -> PycontainError:
-    """The error that a message reports. Raises ValueError for what reports none."""
+    """The error that a message reports. Raises ValueError if it is malformed."""
     record, text, cases = message["fault"], message.get("errno"), message.get("cases", {})
     if text is None:
         return from_record(record)
     if not (isinstance(text, str) and text.isdecimal() and len(text) <= _DIGITS):
-        raise ValueError("the errno is none")
+        raise ValueError("is not an errno")
     if not (isinstance(record, dict) and isinstance(cases, dict)):
         raise ValueError("is not a fault")
     number, why = int(text), record.get("why", "")
