@@ -33,7 +33,10 @@ class Bundle:
 
     def __init__(self, path: str, config: str = "", text: str = "", until: Until = FOREVER) -> None:
         """
-        Read and check a bundle; config replaces its config.json, and text is read already.
+        Read and check a bundle.
+
+        config  the path of a file to read instead of its config.json
+        text    the configuration, if it was read already
 
         Raises SpecError for a configuration that is missing, broken or contradictory.
         """

@@ -18,7 +18,7 @@ _REQUESTS = {  # what requested the terminal, and how not to
 
 def check(process: Process | None, socket: str, *, detached: bool, tty: bool = False) -> None:
     """
-    Raises UsageError where terminal, console socket, detachment and our streams do not fit.
+    Raises UsageError if terminal, console socket, detachment and our streams contradict each other.
 
     tty: whether the terminal was requested by --tty, not by the configuration.
     """
@@ -58,8 +58,10 @@ def window(*, detached: bool) -> tuple[int, int]:
 
 def is_plain(*, detached: bool) -> bool:
     """
-    Whether newlines go out as they are: to a file or a pipe, as with runc, or to a terminal that
-    adds the carriage returns itself, because it is not in raw mode.
+    Whether the container's terminal leaves newlines as they are.
+
+    So it is, as with runc, if the output goes to a file or a pipe, or to a terminal that adds the
+    carriage returns itself, because it is not in raw mode.
     """
     return not detached and not (os.isatty(0) and os.isatty(1))
 

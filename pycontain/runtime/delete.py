@@ -42,9 +42,11 @@ def delete(
     The specification allows only a stopped one (runtime.md, Delete). Like runc, this kills and
     removes a created one, too: engines delete it when they give up before `start`.
     A cgroup that existed before the container is kept, but the processes left in it are killed.
-    state is read unless the caller, having created the container, passes it. `until` bounds the
-    wait for other commands and for poststop hooks.
-    With regex, the id is a regular expression, and each container that it matches is removed.
+
+    regex  the id is a regular expression: remove each container that it matches
+    state  passed by a caller that has created the container; otherwise it is read
+    until  bounds the wait for other commands and for poststop hooks
+
     Raises StateError for a container that does not exist (unless force) or is running or paused,
     and Timeout if, with force, another command keeps it locked.
     """
@@ -108,7 +110,7 @@ def _lock_by_force(options: Options, id: str, until: Until) -> StateDir:
 
 
 def _kill_processes(options: Options, id: str) -> None:
-    """Kill the first process or, as long as its pid is not recorded, what is in the cgroup."""
+    """Kill the first process or, while its pid is not recorded, all processes of the cgroup."""
     try:
         container = Handle(options, id)
         if container.state.pid:

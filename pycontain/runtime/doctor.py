@@ -1,8 +1,8 @@
 """
-Checks whether this host has what containers need, by trying.
+Checks, by trying, whether this host has what containers need.
 
-Each problem is something that is not there or that we are not allowed to use; it has what it
-prevents and one remedy. Nothing here is on the engines' path.
+A problem is something that is missing or that we are not allowed to use; each is reported with what
+it prevents and one remedy. Nothing here is on the engines' path.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def examine() -> list[Finding]:
 
     A user without root privileges becomes root of a user namespace first, as for a container.
     """
-    found = [finding for check in _CHECKS for finding in check()]
-    return sorted(found, key=lambda finding: _RANKS.index(finding.prevents))
+    findings = [finding for check in _CHECKS for finding in check()]
+    return sorted(findings, key=lambda finding: _RANKS.index(finding.prevents))
 
 
 def is_ready(findings: Iterable[Finding]) -> bool:
@@ -122,7 +122,7 @@ def kernel(release: str = "") -> Iterator[Finding]:
 
 
 def user() -> Iterator[Finding]:
-    """Whether we are root, here or in a user namespace that is made for it."""
+    """Whether we are root, or can become root of a new user namespace."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         yield Finding(name="user", status=OK, found="root")
@@ -158,7 +158,7 @@ def system_calls() -> Iterator[Finding]:
 
 
 def _refused(name: str, number: int, prevents: str) -> Finding:
-    """What an error of a system call says about what was tried."""
+    """The finding for a system call that fails with this errno."""
     status, remedy = MISSING, _ANOTHER_KERNEL
     if number in (errno.EPERM, errno.EACCES):
         status, remedy = DENIED, _AS_ROOT
@@ -202,7 +202,8 @@ def _try_mounts() -> None:
         os.close(calls.fsmount(context, c.MOUNT_ATTR_NOEXEC))
     finally:
         os.close(context)
-    # with all below it: in a user namespace none can be taken from the others, mount_namespaces(7)
+    # recursively: in a user namespace, mounts cannot be separated from each other
+    # (mount_namespaces(7))
     tree = calls.open_tree(c.AT_FDCWD, "/", c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
     try:
         calls.mount_setattr(tree, set=c.MOUNT_ATTR_RDONLY)
@@ -223,7 +224,7 @@ def namespaces() -> Iterator[Finding]:
     """
     Each kind of namespace, created by a child that exits at once.
 
-    Those that are denied are one finding: what denies one denies all.
+    Those that are denied are one finding, since they have one cause.
     """
     denied = []
     for kind, flag in _NAMESPACES.items():

@@ -56,20 +56,20 @@ def exec_(options: Options, request: ExecRequest) -> int:
 
 
 def _bring_up(options: Options, request: ExecRequest, until: Until) -> tuple[Launch, int]:
-    """The launch of the program, which runs, and the master of its terminal, or -1."""
+    """Start the program; returns its launch, and the master of its terminal, or -1."""
     container = Handle(options, request.id)
     spec = parse(container.directory.load_config())
-    wanted = _wanted(request, spec, until)
+    process = _wanted(request, spec, until)
     check_preserved(request.preserve_fds)
     tty = request.tty and not request.process
-    console.check(wanted, request.console_socket, detached=request.detach, tty=tty)
+    console.check(process, request.console_socket, detached=request.detach, tty=tty)
     complete = request.replace(
         window=console.window(detached=request.detach),
         plain=console.is_plain(detached=request.detach),
         takes_files=request.detach,
     )
-    launch = _launch(options, container, spec, wanted, complete, Caller(until=until))
-    return launch, bring_up_with_terminal(launch, wanted, detached=request.detach)
+    launch = _launch(options, container, spec, process, complete, Caller(until=until))
+    return launch, bring_up_with_terminal(launch, process, detached=request.detach)
 
 
 def prepare(options: Options, request: ExecRequest, caller: Caller) -> Launch:
@@ -91,24 +91,24 @@ def _wanted(request: ExecRequest, spec: Spec, until: Until) -> Process:
     """The requested process, checked. Raises SpecError and UsageError."""
     if request.process:
         text = read_file(request.process, until)
-        wanted = _completed(read_text(Process, text, f"{request.process}: process"), spec)
+        process = _completed(read_text(Process, text, f"{request.process}: process"), spec)
     else:
-        wanted = _process(request, spec)
-    check_process(wanted, spec.linux)
-    return wanted
+        process = _process(request, spec)
+    check_process(process, spec.linux)
+    return process
 
 
-def _completed(wanted: Process, spec: Spec) -> Process:
+def _completed(process: Process, spec: Spec) -> Process:
     """A process from a file; capabilities and labels are the container's by default."""
     own = spec.process
     if own is None:
-        return wanted
-    score = own.oomScoreAdj if wanted.oomScoreAdj is None else wanted.oomScoreAdj
-    return wanted.replace(
-        capabilities=wanted.capabilities or own.capabilities,
+        return process
+    score = own.oomScoreAdj if process.oomScoreAdj is None else process.oomScoreAdj
+    return process.replace(
+        capabilities=process.capabilities or own.capabilities,
         oomScoreAdj=score,
-        apparmorProfile=wanted.apparmorProfile or own.apparmorProfile,
-        selinuxLabel=wanted.selinuxLabel or own.selinuxLabel,
+        apparmorProfile=process.apparmorProfile or own.apparmorProfile,
+        selinuxLabel=process.selinuxLabel or own.selinuxLabel,
     )
 
 
@@ -130,15 +130,15 @@ def _process(request: ExecRequest, spec: Spec) -> Process:
     )
 
 
-def _user(own: User, wanted: str, additional_gids: tuple[int, ...]) -> User:
+def _user(own: User, user: str, additional_gids: tuple[int, ...]) -> User:
     """The user for a text UID[:GID]; names are never looked up (CVE-2016-3697)."""
     groups = own.additionalGids + additional_gids
-    if not wanted:
+    if not user:
         return own.replace(additionalGids=groups)
-    uid, colon, gid = wanted.partition(":")
+    uid, colon, gid = user.partition(":")
     if not _is_id(uid) or (colon and not _is_id(gid)):
         raise UsageError(
-            "is not UID or UID:GID", at="--user", value=repr(wanted), remedy="use numbers"
+            "is not UID or UID:GID", at="--user", value=repr(user), remedy="use numbers"
         )
     return own.replace(uid=int(uid), gid=int(gid) if colon else own.gid, additionalGids=groups)
 
@@ -167,11 +167,11 @@ def _capabilities(own: Capabilities | None, more: tuple[str, ...]) -> Capabiliti
 
 def _open_to_processes(own: Cgroup, pid: int) -> Cgroup:
     """
-    The container's cgroup, or that of its first process if the container divides its own.
+    The container's cgroup, or that of its first process if the container has divided its own.
 
     A cgroup that delegates controllers to its children cannot contain processes: cgroups(7), "No
-    internal processes" rule. systemd as a container's program does that. Where somebody has moved
-    the process and removed its cgroup, there is only the new one.
+    internal processes" rule. systemd does that as a container's program. If somebody has moved the
+    process and removed the container's cgroup, the process's new cgroup is used.
     """
     try:
         divided = own.read("cgroup.subtree_control").strip()
@@ -187,7 +187,7 @@ def _launch(
     options: Options,
     container: Handle,
     spec: Spec,
-    wanted: Process,
+    process: Process,
     request: ExecRequest,
     caller: Caller,
 ) -> Launch:
@@ -208,10 +208,10 @@ def _launch(
     if KEEP_GROUPS in spec.annotations:
         from ..plan.groups import keeping_groups
 
-        wanted, facts = keeping_groups(wanted, facts)
+        process, facts = keeping_groups(process, facts)
     linux = spec.linux or Linux(at="linux")
-    turns = build(wanted, linux, container.state.rootfs, request, facts)
-    for warning in warnings(wanted, facts):
+    turns = build(process, linux, container.state.rootfs, request, facts)
+    for warning in warnings(process, facts):
         options.warn(warning)
     cgroup = _cgroup(container, request.cgroup)
     joined = public_state(container.state, status, container.state.pid)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _OWN = frozenset((_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG))
 _STDOUT = 1
 _PIECE = 4096  # bytes that a writable pipe takes without blocking (PIPE_BUF, pipe(7))
-_HELD = 1 << 17  # bytes: more than a terminal buffers (64 KiB, and N_TTY another 4)
+_BUFFERED = 1 << 17  # bytes: more than a terminal buffers (64 KiB, and 4 in N_TTY)
 _SIGINFO = 128  # bytes of struct signalfd_siginfo, which begins with the signal's number
-_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def stay(child: Child, master: int) -> int:
@@ -36,7 +36,7 @@ def stay(child: Child, master: int) -> int:
         ended = False
         while not ended:
             _pass_signal(signals, child, None)
-            ended = os.waitid(os.P_PIDFD, child.pidfd, _LOOK) is not None
+            ended = os.waitid(os.P_PIDFD, child.pidfd, _PEEK) is not None
     else:
         with Foreground(master) as terminal:
             _serve(terminal, signals, child)
@@ -50,7 +50,7 @@ def _serve(terminal: Foreground, signals: int, child: Child) -> None:
     """
     Copy between the two terminals until the child has ended.
 
-    Never blocks on a program that does not read: what it leaves unread stays at its source.
+    Never blocks on a program that does not read: its input is then not read either.
     """
     import select
 
@@ -62,11 +62,11 @@ def _serve(terminal: Foreground, signals: int, child: Child) -> None:
         events = {signals: select.POLLIN, child.pidfd: select.POLLIN}
         active = [copy for copy in copies if not copy.ended]
         for copy in active:  # both may wait for the master
-            wanted = select.POLLOUT if copy.pending else select.POLLIN
-            events[copy.waits_for] = events.get(copy.waits_for, 0) | wanted
+            condition = select.POLLOUT if copy.pending else select.POLLIN
+            events[copy.waits_for] = events.get(copy.waits_for, 0) | condition
         watch = select.poll()
-        for fd, wanted in events.items():
-            watch.register(fd, wanted)
+        for fd, condition in events.items():
+            watch.register(fd, condition)
         ready = {fd for fd, _ in watch.poll()}
         if signals in ready:
             _pass_signal(signals, child, terminal)
@@ -103,7 +103,7 @@ def _send(pidfd: int, number: int) -> None:
 
 def _reap_orphans(pid: int) -> None:
     """Reap orphans of a container without a pid namespace: this process is their subreaper."""
-    while (ended := os.waitid(os.P_ALL, 0, _LOOK)) is not None and ended.si_pid != pid:
+    while (ended := os.waitid(os.P_ALL, 0, _PEEK)) is not None and ended.si_pid != pid:
         os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
 
 
@@ -150,10 +150,10 @@ class _Copy:
 
 
 def _drain(output: _Copy) -> None:
-    """Copy the remaining output, up to a limit: processes that outlive the program may write on."""
+    """Copy the remaining output, up to a limit: processes that are left may write without end."""
     import select
 
-    left = _HELD
+    left = _BUFFERED
     while left > 0:
         if not output.pending:
             output.advance()

@@ -18,7 +18,7 @@ entered: list[tuple[Map, Map]] = []  # the maps of the user namespace that this 
 
 
 def may_contain() -> bool:
-    """Whether this process may make mounts and namespaces, here or in its user namespace."""
+    """Whether this process may create mounts and namespaces, as root or in a user namespace."""
     return os.geteuid() == 0 or bool(read_facts().permitted >> _CAP_SYS_ADMIN & 1)
 
 

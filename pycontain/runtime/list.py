@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 def list_containers(options: Options) -> list[dict[str, object]]:
     """The states of all containers by id, without incomplete ones and those just deleted."""
-    found = []
+    containers = []
     for directory in directories(options.root):
         try:
             container = Handle(options, directory.id, directory=directory)
-            found.append({**container.public(), "owner": _user(container.state.owner)})
+            containers.append({**container.public(), "owner": _user(container.state.owner)})
         except StateError:
             continue
-    return found
+    return containers
 
 
 def _user(uid: int) -> str:

@@ -16,8 +16,8 @@ def for_each(options: Options, pattern: str, command: Callable[[str], None]) -> 
     """
     Call a command with the id of each container that the pattern matches somewhere (re.search).
 
-    One that fails does not keep it from the others: the first error is raised at the end, more are
-    warnings. Raises UsageError for a bad pattern, StateError if no id matches.
+    If it fails for one, it is still called for the others: the first error is raised at the end,
+    further ones are warnings. Raises UsageError for a bad pattern, StateError if no id matches.
     """
     import re
 
@@ -25,11 +25,11 @@ def for_each(options: Options, pattern: str, command: Callable[[str], None]) -> 
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"is not a regular expression: {error}", value=pattern) from None
-    found = [each for each in ids(options.root) if expression.search(each)]
-    if not found:
+    matches = [each for each in ids(options.root) if expression.search(each)]
+    if not matches:
         raise StateError("matches no container", at="--regex", value=pattern)
     failed: PycontainError | None = None
-    for each in found:
+    for each in matches:
         try:
             command(each)
         except PycontainError as error:

@@ -19,7 +19,7 @@ def run(spec: Spec, state: State, warn: Callable[[str], None], until: Until = FO
     """
     Run all hooks; a failure is only a warning, as specified (runtime.md, 13).
 
-    So is the end of `until`: the hook that runs then is killed, and those after it do not run.
+    So is the end of `until`: the current hook is killed, and the others do not run.
     """
     if spec.hooks is None:
         return

@@ -78,7 +78,7 @@ def first_state(spec: Spec, request: Request, rootfs: str) -> State:
 
 
 def notified(options: Options, request: Request) -> Request:
-    """With the directory for a notification socket, if the caller has such a socket."""
+    """Add the directory for a notification socket, if the caller has such a socket."""
     if b"NOTIFY_SOCKET" not in os.environ:
         return request
     from ..state.groups import NOTIFY
@@ -102,5 +102,5 @@ def activated() -> int:
 
 
 def activated_names() -> str:
-    """What systemd calls these sockets, separated by colons. sd_listen_fds_with_names(3)."""
+    """The sockets' names, separated by colons. sd_listen_fds_with_names(3)."""
     return os.fsdecode(os.environ.get(b"LISTEN_FDNAMES", b""))

@@ -1,10 +1,10 @@
 """
 Containers of a user without root privileges: this process becomes root of a user namespace.
 
-It enters the one that the container is to have, with a mount namespace of its own, before anything
-else happens. From then on it is what root is on the host, there: the rest of the runtime does not
-differ, and the configuration asks for no user namespace any more. What still belongs to the host's
-root, such as devices and cgroups, is decided by `Facts.nested`. user_namespaces(7).
+It enters the user namespace that the container is to have, and a new mount namespace, before
+anything else happens. From then on it has root's rights there: the rest of the runtime works as for
+root, and the configuration no longer contains a user namespace. What is still reserved to the
+host's root, such as devices and cgroups, depends on `Facts.nested`. user_namespaces(7).
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from ..kernel.wait import Until
     from ..spec.records import Spec
 
-_PLACES = ("linux.uidMappings", "linux.gidMappings")
+_FIELDS = ("linux.uidMappings", "linux.gidMappings")
 
 
 def entered(bundle: Bundle, until: Until) -> Bundle:
     """
-    The bundle for this process, which has entered the user namespace that it asked for.
+    The bundle without its user namespace, which this process has entered.
 
-    Without one in the configuration it is that of `subids.own_map`. Raises SpecError, HostError.
+    If the configuration has none, it is one with the mappings of `subids.own_map`. Raises SpecError
+    and HostError.
     """
     maps = _maps(bundle.spec)
     if not host.entered:
@@ -48,7 +49,7 @@ def entered(bundle: Bundle, until: Until) -> Bundle:
 
 
 def _create(spec: Spec, maps: tuple[Map, Map], until: Until) -> None:
-    """Enter a new user namespace, or that which is to be joined, and a new mount namespace."""
+    """Enter a new or existing user namespace, and a new mount namespace."""
     namespace = _namespace(spec, maps, until)
     try:
         _enter(namespace)
@@ -77,7 +78,7 @@ def join(pid: int) -> None:
 
 
 def _maps(spec: Spec) -> tuple[Map, Map]:
-    """Those of the configuration or, if it has none, all that the user has."""
+    """The mappings of the configuration or, if it has none, of all ids that the user has."""
     linux = spec.linux
     if linux is None or not linux.uidMappings:
         if host.entered:
@@ -93,7 +94,7 @@ def _namespace(spec: Spec, maps: tuple[Map, Map], until: Until) -> int:
     path = next((each.path for each in listed if each.type == "user"), None)
     if not path:
         _require_own_ids(maps)
-        return userns.user_namespace(*maps, _PLACES, until, write=subids.write_map)
+        return userns.user_namespace(*maps, _FIELDS, until, write=subids.write_map)
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -101,8 +102,8 @@ def _namespace(spec: Spec, maps: tuple[Map, Map], until: Until) -> int:
 
 
 def _require_own_ids(maps: tuple[Map, Map]) -> None:
-    """Without them, what this process creates would belong to nobody in the container."""
-    for at, mapped, own in zip(_PLACES, maps, (os.getuid(), os.getgid()), strict=True):
+    """Raises SpecError unless this user is mapped: its files would have no owner inside."""
+    for at, mapped, own in zip(_FIELDS, maps, (os.getuid(), os.getgid()), strict=True):
         if not any(first <= own < first + size for _, first, size in mapped):
             raise SpecError(
                 f"does not map {own}, which is this user's",
@@ -115,7 +116,7 @@ def _enter(namespace: int) -> None:
     try:
         calls.setns(namespace, c.CLONE_NEWUSER)
     except KernelError as error:
-        error.fault.remedy = "only who has created a user namespace enters it without root"
+        error.fault.remedy = "only its creator can enter a user namespace without root privileges"
         raise
     calls.set_identity(0, 0, None)
     calls.prctl(c.PR_SET_DUMPABLE, 1, name="PR_SET_DUMPABLE")  # or /proc/self were the host root's

@@ -37,7 +37,7 @@ def start(options: Options, id: str) -> None:
         try:
             sync.pass_turn(channel)
             options.detail(f"start: process {container.state.pid} may continue")
-            _see_it_run(channel, container)
+            _await_program(channel, container)
             options.detail("start: its program runs")
         except PycontainError:
             destroy(options, container)
@@ -55,7 +55,7 @@ def start(options: Options, id: str) -> None:
 
 def _proxy(container: Handle) -> tuple[Proxy | None, int]:
     """
-    What passes on that the program is ready, and a pidfd of it, if the caller wants to know.
+    A proxy for the program's notifications, and a pidfd, if the caller has a notification socket.
 
     It listens before the program runs. A container that was created without a socket has none.
     """
@@ -68,7 +68,7 @@ def _proxy(container: Handle) -> tuple[Proxy | None, int]:
     return Proxy(folder, SOCKET), container.pidfd()
 
 
-def _see_it_run(channel: sync.Channel, container: Handle) -> None:
+def _await_program(channel: sync.Channel, container: Handle) -> None:
     word = ""
     while word != "end":
         before, (word, _) = word, sync.await_child(channel)

@@ -1,9 +1,9 @@
 """
-First processes that nothing tells of: no pid is recorded yet, and there is no cgroup to look into.
+Finding a first process whose pid is not recorded yet, where there is no cgroup to find it by.
 
-Each launch without a cgroup comes through such a moment. If its command is killed then, and the
-child is stopped, or never begins, the child stays. It is known by two things: like its parent it
-has the container's state directory open, and it has executed nothing since it was forked.
+Every launch without a cgroup goes through such a moment. If the command is killed then, and the
+child is stopped or has not begun, the child remains. Two things identify it: like its parent it has
+the container's state directory open, and it has not called execve(2) since it was forked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def pidfds(directory: StateDir) -> Iterator[int]:
     """A pidfd of each such process of a container, which the caller closes."""
-    wanted = directory.identity
+    identity = directory.identity
     for name in os.listdir("/proc"):
         if not name.isdecimal() or int(name) == os.getpid():
             continue
@@ -31,7 +31,7 @@ def pidfds(directory: StateDir) -> Iterator[int]:
             pidfd = os.pidfd_open(int(name))
         except (OSError, ValueError):  # it has ended, or is a thread
             continue
-        if is_forked(int(name)) and _waits_in(name, wanted):
+        if is_forked(int(name)) and _waits_in(name, identity):
             yield pidfd
         else:
             os.close(pidfd)
@@ -50,17 +50,17 @@ def kill(directory: StateDir) -> None:
 
 def _waits_in(pid: str, directory: tuple[int, int]) -> bool:
     """Whether a process has a directory open, and has not locked it itself."""
-    found = False
+    has_it_open = False
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
-            place = os.stat(f"/proc/{pid}/fd/{fd}")
-            if (place.st_dev, place.st_ino) == directory:
+            status = os.stat(f"/proc/{pid}/fd/{fd}")
+            if (status.st_dev, status.st_ino) == directory:
                 if f" {pid} " in _locks(pid, fd):
                     return False  # a command, in a program that was forked
-                found = True
+                has_it_open = True
     except (OSError, KernelError):  # it has ended, or is another user's
         pass
-    return found
+    return has_it_open
 
 
 def _locks(pid: str, fd: str) -> str:

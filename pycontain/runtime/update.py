@@ -34,7 +34,7 @@ def update(
 
     rdt has the new schemata of its class of service, in the format of `linux.intelRdt`.
 
-    If a part of both cannot be applied, nothing is. Raises SpecError for invalid resources,
+    Either all of it is applied or nothing. Raises SpecError for invalid resources,
     StateError for a container that is stopped or has no cgroup, HostError for a limit that this
     host cannot enforce.
     """
@@ -86,8 +86,8 @@ def _limit(options: Options, container: Handle, new: Resources) -> Callable[[], 
     return undo
 
 
-def _filter(cgroup: Cgroup, wanted: Resources) -> None:
-    attach(cgroup.fd, program((*wanted.devices, *DEFAULT_RULES)))
+def _filter(cgroup: Cgroup, resources: Resources) -> None:
+    attach(cgroup.fd, program((*resources.devices, *DEFAULT_RULES)))
 
 
 def _update_rdt(container: Handle, changes: dict[str, object]) -> None:
@@ -110,7 +110,7 @@ def _update_rdt(container: Handle, changes: dict[str, object]) -> None:
 def _remember(container: Handle, merged: Resources) -> None:
     """Store the merged limits: the next update starts from them, not from the original ones."""
     config = document(container.directory.load_config())
-    linux = config["linux"] = config.get("linux") or {}  # null is as good as none
+    linux = config["linux"] = config.get("linux") or {}  # null means that there is none
     assert isinstance(linux, dict), "it was parsed"
     linux["resources"] = _json(merged)
     container.directory.save_config(jsontext.dumps(config))

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 _LIMIT = 1 << 20  # bytes of a file
 
 
-def is_numeric(wanted: str) -> bool:
+def is_numeric(user: str) -> bool:
     """Whether a user UID[:GID] contains no name."""
-    parts = wanted.split(":")
-    return not wanted or (len(parts) <= 2 and all(_is_number(part) for part in parts))
+    parts = user.split(":")
+    return not user or (len(parts) <= 2 and all(_is_number(part) for part in parts))
 
 
 def resolved(container: Handle, request: ExecRequest) -> ExecRequest:
@@ -46,7 +46,7 @@ def resolved(container: Handle, request: ExecRequest) -> ExecRequest:
     if colon:
         gid = group if _is_number(group) else _field(_entry(groups, group), 2, "group", group)
         return request.replace(user=f"{uid}:{gid}")
-    more = tuple(int(found[2]) for found in groups if _lists(found, name))
+    more = tuple(int(fields[2]) for fields in groups if _lists(fields, name))
     return request.replace(user=f"{uid}:{_field(user, 3, 'user', name)}", additional_gids=more)
 
 
