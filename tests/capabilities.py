@@ -101,6 +101,16 @@ def _path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
+def criu() -> Missing:
+    """A criu that works with this kernel."""
+    lacking = program("criu")()
+    if lacking or root():
+        return lacking or root()
+    done = subprocess.run(["criu", "check"], capture_output=True, check=False, timeout=60,
+                          env={"PATH": _path()})  # fmt: skip
+    return "a criu for this kernel (criu check)" if done.returncode else None
+
+
 def lab() -> Missing:
     """The integration machine's image and minutes to boot it: `make lab-test` provides both."""
     return None if os.environ.get("PYCONTAIN_LAB") else "`make lab-test`, which sets PYCONTAIN_LAB"
@@ -119,6 +129,7 @@ NEEDS: dict[str, tuple[str, Callable[[], Missing]]] = {
     "needs_buildah": ("buildah", program("buildah")),
     "needs_docker": ("docker", program("docker", "dockerd")),
     "needs_containerd": ("containerd", program("containerd", "ctr")),
+    "needs_criu": ("a criu that works with the kernel", criu),
     "needs_runc": ("runc", program("runc")),
     "needs_crun": ("crun", program("crun")),
     "needs_busybox": ("a busybox", program("busybox")),

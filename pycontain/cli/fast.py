@@ -115,24 +115,14 @@ def parse(command: Command, words: list[str]) -> Values | None:
     """
     The values of a command's arguments and flags, by key; None if help is requested.
 
-    Raises UsageError that names the flag, the value and the reason, or that the command is not
-    built yet.
+    Raises UsageError that names the flag, the value and the reason.
     """
-    if command.refusal:
-        if {"-h", "--help"} & set(words):
-            return None
-        raise UsageError(command.refusal, value=command.name)
     values = defaults((*command.flags, table.HELP))
     rest = take_flags((*command.flags, table.HELP), words, values, prefix=command.prefix)
     if values.pop("help"):
         return None
     _take_arguments(command, rest, values)
-    return {key: value for key, value in values.items() if key not in _unbuilt(command)}
-
-
-def _unbuilt(command: Command) -> set[str]:
-    """The keys of flags that accept only their default, which are not passed on."""
-    return {flag.key for flag in command.flags if flag.refusal}
+    return values
 
 
 def defaults(flags: Iterable[Flag]) -> Values:
@@ -175,18 +165,17 @@ def take_flags(
             raise UsageError("is not a flag", value=word, remedy=_flag_remedy(name, known))
         flag = known[name]
         if flag.kind == "switch":
-            value: Value = _truth(flag, text) if equals else True
+            values[flag.key] = _truth(flag, text) if equals else True
         else:
-            value = _value(flag, text if equals else next(queue, None), values[flag.key])
-        values[flag.key] = _accepted(flag, value)
+            given = text if equals else next(queue, None)
+            values[flag.key] = _value(flag, given, values[flag.key])
     return [*rest, *queue]
 
 
 def _are_switches(word: str, known: dict[str, Flag]) -> bool:
     """Whether a word is a dash and letters, each of which is a switch."""
     return word[1] != "-" and all(
-        letter in known and known[letter].kind == "switch" and not known[letter].refusal
-        for letter in word[1:]
+        letter in known and known[letter].kind == "switch" for letter in word[1:]
     )
 
 
@@ -219,13 +208,6 @@ def _integer(at: str, text: str) -> int:
     if not (text.isascii() and text.removeprefix("-").isdigit()):  # int() takes 1_000 and " 5"
         raise UsageError("is not a whole number", at=at, value=text)
     return int(text)
-
-
-def _accepted(flag: Flag, value: Value) -> Value:
-    if flag.refusal and value != flag.default and value not in flag.accepted:
-        shown = "" if value is True else str(value)
-        raise UsageError(flag.refusal, at=f"--{flag.name}", value=shown)
-    return value
 
 
 def _take_arguments(command: Command, words: list[str], values: Values) -> None:

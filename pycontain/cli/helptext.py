@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .table import Argument, Command, Flag
+    from .table import Argument, Flag
 
 _TYPES = {
     "switch": bool,
@@ -64,7 +64,7 @@ def application() -> typer.Typer:
         settings_of = {**_CONTEXT, "allow_interspersed_args": not command.prefix}
         decorate = app.command(
             command.name,
-            help=_help(command),
+            help=command.help,
             rich_help_panel=command.panel,
             context_settings=settings_of,
         )
@@ -79,10 +79,6 @@ def _hide_types(command: Any) -> None:
         for parameter in (*each.params, of_help):
             if parameter is of_help or parameter.param_type_name == "argument":
                 parameter.display_type = lambda ctx: None  # noqa: ARG005
-
-
-def _help(command: Command) -> str:
-    return f"{command.help}\n\nIt {command.refusal}." if command.refusal else command.help
 
 
 def _described(parameters: list[inspect.Parameter]) -> Callable[..., None]:
@@ -111,7 +107,7 @@ def _flag_help(flag: Flag) -> str:
     text = f"{flag.help}: {', '.join(flag.choices)}" if flag.choices else flag.help
     if flag.variable:
         text += f"; or set {flag.variable}"
-    return f"{text} (not built yet)" if flag.refusal else text
+    return text
 
 
 def _argument(argument: Argument) -> inspect.Parameter:

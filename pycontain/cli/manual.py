@@ -95,8 +95,6 @@ def _program_page(date: str) -> str:
 
 def _command_page(command: Command, date: str) -> str:
     description = _paragraph(command.help)
-    if command.refusal:
-        description += f"\n.PP\n{_paragraph(f'It {command.refusal}.')}"
     sections = ""
     if command.arguments:
         sections += ".SH ARGUMENTS\n" + "".join(f"{_argument(one)}\n" for one in command.arguments)
@@ -145,7 +143,7 @@ def _about(flag: Flag) -> str:
         text += "; may be given several times"
     if flag.default not in (None, False, "", ()):
         text += f"; the default is {flag.default}"
-    return f"{text} (not built yet)" if flag.refusal else text
+    return text
 
 
 def _argument(argument: Argument) -> str:

@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CRIU = "is not built yet: pycontain does not work with CRIU"
 _HOST, _VM = "Bundles and the host", "Virtual machines"
 
 
@@ -46,6 +45,46 @@ def _update_flags() -> tuple[Flag, ...]:
         count("pids-limit", "maximum number of processes, -1 for no limit"),
         text("l3-cache-schema", "Intel RDT cache share", "SCHEMA"),
         text("mem-bw-schema", "Intel RDT memory bandwidth", "SCHEMA"),
+    )  # fmt: skip
+
+
+def _criu_flags() -> tuple[Flag, ...]:
+    return (
+        text("image-path", "directory of the images", "DIR", "checkpoint"),
+        text("work-path", "directory of criu's log, that of the images if none is given", "DIR"),
+        Flag("tcp-established", "with established TCP connections"),
+        Flag("ext-unix-sk", "with Unix sockets whose other end is outside"),
+        Flag("shell-job", "even if it shares the session of a shell"),
+        Flag("file-locks", "with locks of files"),
+        Flag("manage-cgroups-mode", "what to do about cgroups below the container's", kind="text",
+             default="ignore", value="MODE", choices=("ignore",)),
+        text("empty-ns", "type of a namespace that is created but not filled", "TYPE"),
+        Flag("auto-dedup", "drop memory from the images as soon as it is restored"),
+        Flag("lazy-pages", "fetch memory from a page server when it is needed"),
+    )  # fmt: skip
+
+
+def _checkpoint_flags() -> tuple[Flag, ...]:
+    return (
+        *_criu_flags(),
+        text("parent-path", "images of an earlier pre-dump, relative to the new ones", "DIR"),
+        text("page-server", "page server to send memory to", "HOST:PORT"),
+        count("status-fd", "descriptor through which criu tells that lazy pages are ready"),
+        Flag("pre-dump", "save memory alone, and leave the container running"),
+        Flag("leave-running", "leave the container running"),
+    )  # fmt: skip
+
+
+def _restore_flags() -> tuple[Flag, ...]:
+    return (
+        text("bundle", "directory with config.json", "DIR", ".", "b"),
+        text("pid-file", "file to write the process id to", "FILE"),
+        Flag("detach", "do not wait for the process to exit", short="d"),
+        Flag("no-subreaper", "leave orphaned processes to the host's init"),
+        *_criu_flags(),
+        text("lsm-profile", "security profile to use instead of the saved one", "TYPE:NAME"),
+        text("lsm-mount-context", "SELinux context for mounts, instead of the saved one",
+             "CONTEXT"),
     )  # fmt: skip
 
 
@@ -80,11 +119,14 @@ COMMANDS: dict[str, Callable[[], Command]] = {
         help="Change the limits of a container.", arguments=(ID,), flags=_update_flags(),
     ),
     "checkpoint": lambda: Command(
-        name="checkpoint", panel=MODIFY, help="Save a running container to files.",
-        refusal=_CRIU,
+        name="checkpoint", panel=MODIFY, calls="pycontain.cli.verbs:checkpoint",
+        help="Save a running container in files, with CRIU, and delete it.",
+        arguments=(ID,), flags=_checkpoint_flags(),
     ),
     "restore": lambda: Command(
-        name="restore", panel=MODIFY, help="Restore a saved container.", refusal=_CRIU,
+        name="restore", panel=MODIFY, calls="pycontain.cli.verbs:restore",
+        help="Restore a container that checkpoint has saved, from its bundle.",
+        arguments=(ID,), flags=_restore_flags(),
     ),
     "spec": lambda: Command(
         name="spec", panel=_HOST, anyone=True, calls="pycontain.cli.verbs:spec",

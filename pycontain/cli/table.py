@@ -32,15 +32,13 @@ class Flag:
     kind     switch takes no value, list and integers may be given several times
     value    the placeholder for the value in the help
     choices  the allowed values, if they are few
-    refusal  why a value other than the default and `accepted` is refused, if not built yet
     variable the environment variable with the value that is used where the flag is not given
 
     A plain class: 130 are created at each start, and a Record costs five times as much.
     """
 
     __slots__ = (
-        "accepted", "choices", "default", "help", "kind", "name", "refusal", "short", "value",
-        "variable",
+        "choices", "default", "help", "kind", "name", "short", "value", "variable",
     )  # fmt: skip
 
     def __init__(
@@ -53,8 +51,6 @@ class Flag:
         short: str = "",
         value: str = "",
         choices: tuple[str, ...] = (),
-        refusal: str = "",
-        accepted: tuple[str, ...] = (),
         variable: str = "",
     ) -> None:
         self.name = name
@@ -64,8 +60,6 @@ class Flag:
         self.short = short
         self.value = value
         self.choices = choices
-        self.refusal = refusal
-        self.accepted = accepted
         self.variable = variable
 
     @property
@@ -102,7 +96,6 @@ class Command(Record):
     prefix   flags end at the first argument, because what follows belongs to another program
     enters   it puts a process of pycontain into a container, so the interpreter must be sealed
     anyone   it works without root privileges
-    refusal  why the whole command is refused, if it is not built yet
     """
 
     name: str
@@ -115,7 +108,6 @@ class Command(Record):
     prefix: bool = False
     enters: bool = False
     anyone: bool = False
-    refusal: str = ""
 
 
 def text(name: str, help: str, value: str, default: str = "", short: str = "") -> Flag:

@@ -18,6 +18,9 @@ from . import limits
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
+    from ..lean.record import Record
 
 
 def list_containers(options: Options, *, format: str, quiet: bool) -> str | Iterator[str] | None:
@@ -93,6 +96,26 @@ def update(options: Options, id: str, *, resources: str, **flags: object) -> Non
         update(options, id, _resources_of(resources))
     else:
         update(options, id, limits.resources(flags), limits.rdt(flags))
+
+
+def checkpoint(options: Options, id: str, **flags: Any) -> None:
+    """Save a container in files."""
+    from ..runtime.checkpoint import CheckpointRequest, checkpoint
+
+    del flags["manage_cgroups_mode"]  # there is only one
+    checkpoint(options, id, CheckpointRequest(**flags))
+
+
+def restore(options: Options, id: str, **flags: Any) -> int:
+    """Restore a container from files; returns its program's exit status."""
+    from ..plan.criu import CriuRequest
+    from ..plan.request import Request
+    from ..runtime.restore import restore
+
+    def chosen(kind: type[Record]) -> dict[str, Any]:
+        return {name: value for name, value in flags.items() if name in kind.FIELDS}
+
+    return restore(options, Request(id=id, **chosen(Request)), CriuRequest(**chosen(CriuRequest)))
 
 
 def _resources_of(path: str) -> dict[str, object]:

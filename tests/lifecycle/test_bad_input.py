@@ -143,7 +143,7 @@ def test_versions_of_the_specification_since_1_0_are_accepted(runtime, bundle, v
         ["run", "--preserve-fds", "x", "a"],
         ["--log-format", "xml", "state", "a"],
         ["--systemd-cgroup", "state", "a"],
-        ["checkpoint", "a"],
+        ["checkpoint", "--manage-cgroups-mode", "full", "a"],
         ["kill", "a", "SIGNOTHING"],
     ],
     ids=" ".join,

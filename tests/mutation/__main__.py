@@ -71,6 +71,7 @@ TESTED = {
     "tests/kernel/test_seccomp.py": ("CompileSeccomp", "LoadSeccomp"),
     "tests/lifecycle/test_labels.py": ("LabelProcess", "LabelMount"),
     "tests/lifecycle/test_sdnotify.py": ("MakeNotifyDirectory",),
+    "tests/lifecycle/test_checkpoint.py": ("SpawnCriu", "RestoreProcesses"),
     "tests/lifecycle/test_rdt.py": ("MakeRdtGroup", "JoinRdtGroup"),
     "tests/lifecycle/test_network_devices.py": ("MoveDevices",),
     "tests/lifecycle/test_seccomp_notify.py": ("ConnectListener", "SendListener", "CloseListener"),

@@ -65,8 +65,6 @@ def lines(draw):
     for flag in draw(
         st.lists(st.sampled_from(command.flags), max_size=5) if command.flags else st.just([])
     ):
-        if flag.refusal:
-            continue
         dashed = draw(st.sampled_from([f"--{flag.name}"] + [f"-{flag.short}"] * bool(flag.short)))
         if flag.kind == "switch":
             words.append(dashed)
@@ -88,11 +86,9 @@ def lines(draw):
 def test_both_parsers_read_the_same_from_a_line(line):
     command, words = line
     context = APPLICATION.commands[command.name].make_context(command.name, list(words))
-    unbuilt = {flag.key for flag in command.flags if flag.refusal}
     theirs = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in context.params.items()
-        if key not in unbuilt
     }
     assert fast.parse(command, words) == theirs
 
@@ -112,8 +108,7 @@ def test_every_command_has_help(capfd, monkeypatch, command, way):
     shown, errors = capfd.readouterr()
     assert errors == ""
     assert "<" not in shown, "Python's names of types"
-    for text in (command.help, command.refusal):
-        assert " ".join(text.split()) in " ".join(shown.split())
+    assert " ".join(command.help.split()) in " ".join(shown.split())
     for flag in command.flags:
         assert f"--{flag.name}" in shown
     for argument in command.arguments:
@@ -131,18 +126,9 @@ def test_help_of_any_width_has_every_flag_whole(capfd, monkeypatch, name, column
     assert max(map(len, shown.splitlines())) <= max(columns, 80)
 
 
-@pytest.mark.parametrize("words", [["checkpoint"], ["restore", "--image-path", "x", "c1"]])
-def test_a_command_that_is_not_built_yet_says_so_whatever_its_flags(capfd, words):
-    assert fast.main(words) == 1
-    line = f"pycontain: {words[0]} is not built yet: pycontain does not work with CRIU\n"
-    assert capfd.readouterr() == ("", line)
-
-
-def test_help_names_every_command_and_what_is_not_built_yet(capfd):
+def test_help_names_every_command(capfd):
     assert fast.main([]) == 0
     shown = capfd.readouterr().out
     assert all(name in shown for name in table.COMMANDS)
-    assert fast.main(["checkpoint", "--help"]) == 0
-    assert "not built yet" in capfd.readouterr().out
     assert fast.main(["help", "kill"]) == 0
     assert "SIGTERM" in capfd.readouterr().out
