@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STOP = _signal.SIGRTMIN + 5  # the first ones are reserved by thread libraries
 
+_LONGEST = 2_000_000  # seconds: poll(2) counts milliseconds in an int
 _CLOCK_MONOTONIC = 1
 _SIGEV_THREAD_ID = 4
 _lib = ffi.dlopen(None)
@@ -37,14 +38,13 @@ class Deadline:
     mask  the signals to be blocked while the guest runs, for Vcpu.set_signal_mask()
 
     A context manager: leaving it deletes the timer and restores the thread's signal mask.
-    Raises UsageError when seconds is not positive.
+    Raises UsageError for more seconds than poll(2) can wait, and for none or less.
     """
 
     def __init__(self, seconds: float | None = None, subject: str = "the guest") -> None:
-        if seconds is not None and not 0 < seconds < 1e9:
-            raise UsageError(
-                "is not a positive number of seconds", at="timeout", value=f"{seconds}"
-            )
+        if seconds is not None and not 0 < seconds <= _LONGEST:
+            why = f"is not between 0 and {_LONGEST} s"
+            raise UsageError(why, at="timeout", value=f"{seconds}")
         self._seconds = seconds
         self._subject = subject
         self._end = time.monotonic() + seconds if seconds else None

@@ -102,6 +102,7 @@ def run_program(
     world = world or World()
     began = clock()
     stats = stats or Stats()
+    deadline = Deadline(timeout, "the program")
     _engine(engine)  # loaded here, so that each run of a library does not do it again
     outputs = [out for out in (world.stdout, world.stderr) if not isinstance(out, int)]
     takers: list[Callable[[bytes], object]] = list({id(out): out for out in outputs}.values())
@@ -116,10 +117,10 @@ def run_program(
         }
         inside = world.replace(**streams)
         write = _writes_lines(pipes[-1]) if trace else None
-        _monitor(arguments, environment, inside, timeout, engine, write, report)
+        _monitor(arguments, environment, inside, deadline, engine, write, report)
 
     keep = {fd for fd in (world.stdin, world.stdout, world.stderr) if isinstance(fd, int)}
-    report: Any = monitor.run(body, takers, keep)
+    report: Any = monitor.run(body, takers, keep, deadline.left())
     try:
         stats.load(report.get("stats"))
         if "error" in report:
@@ -135,12 +136,12 @@ def run_program(
 
 
 def _monitor(
-    arguments: Sequence[str], environment: Sequence[str], world: World, timeout: float | None,
+    arguments: Sequence[str], environment: Sequence[str], world: World, deadline: Deadline,
     engine: str, trace: Callable[[str], object] | None, report: dict[str, object],
 ) -> None:  # fmt: skip
     """Serve the program, in a process of its own."""
     stats = Stats()
-    with Deadline(timeout, "the program") as deadline, Owned() as owned:
+    with deadline, Owned() as owned:
         task = _prepare(arguments, world, deadline, engine, owned, traced=bool(trace))
         _start(task, arguments, environment, world)
         process = task.process

@@ -43,6 +43,7 @@ def setup(tmp_path: Path) -> Callable[[int], tuple[int, set[str]]]:
 def test_what_a_killed_setup_has_left_is_removed_by_the_next(setup, tmp_path: Path) -> None:
     status, wanted = setup(-1)
     assert status == 0
+    assert setup(-1) == (0, wanted), "it is counted as often as it is killed: over what is there"
     assert not {path for path in wanted if path.endswith(".new")}
     found, moments = (
         [],

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.kernel import landlock
-from pycontain.vm import jail
+from pycontain.vm import jail, monitor
 from pycontain.vm.linux.numbers import BY_MACHINE
 from pycontain.vm.linux.table import TABLE, Call
 from pycontain.vm.program import World, run_program
@@ -62,6 +62,7 @@ def outcome(attack, monkeypatch, *, jailed, engine="kvm"):
     with monkeypatch.context() as patch:
         row = Call(**{**TABLE["getuid"].fields(), "function": taken_over})
         patch.setitem(TABLE, "getuid", row)
+        patch.setattr(monitor, "_fork", lambda: (os.fork(), False))  # in the pids of its victims
         if not jailed:
             patch.setattr(jail, "close", lambda _: None)
         output = Capture()
