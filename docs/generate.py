@@ -80,8 +80,6 @@ def _commands() -> Iterator[str]:
         yield f"## {command.name}\n"
         yield f"    {_usage(command)}\n"
         yield f"{command.help}\n"
-        if command.refusal:
-            yield f"It {command.refusal}.\n"
         if command.arguments:
             yield "| argument | |\n|---|---|"
             yield from (
@@ -119,8 +117,6 @@ def _row(flag: Flag) -> str:
         notes.append(f"default: `{flag.default}`")
     if flag.variable:
         notes.append(f"or set `{flag.variable}`")
-    if flag.refusal:
-        notes.append("not built yet")
     return f"| {short}`--{flag.name}{value}` | {_cell('; '.join(notes))} |"
 
 
