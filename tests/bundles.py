@@ -191,8 +191,10 @@ class Done(NamedTuple):
 class Runtime:
     """pycontain's command line with its own state root."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, isolation: str = "") -> None:
+        """isolation  what programs run in, "" for what their configurations say."""
         self.folder = folder
+        self.isolation = isolation
         self.root = folder / "state"
         self._numbers = count(1)
 
@@ -202,7 +204,17 @@ class Runtime:
 
     def command(self, *words: str | Path) -> list[str]:
         """The whole command line."""
-        return [*COMMAND, "--root", str(self.root), *map(str, words)]
+        more = []
+        if self.isolation and words[:1] in (("run",), ("create",)):
+            more = ["--isolation", self.isolation]
+        return [
+            *COMMAND,
+            "--root",
+            str(self.root),
+            *map(str, words[:1]),
+            *more,
+            *map(str, words[1:]),
+        ]
 
     def __call__(self, *words: str | Path, name: str = "command", **how: Any) -> Done:
         """

@@ -11,6 +11,7 @@ from .table import (
     Command,
     Flag,
     count,
+    isolation_flag,
     make_image_flags,
     make_registry_flags,
     text,
@@ -46,6 +47,7 @@ def _create_flags() -> tuple[Flag, ...]:
         *_socket_flags(),
         Flag("no-pivot", "change the root without pivot_root, for a rootfs on a ramdisk"),
         Flag("no-new-keyring", "keep the caller's session keyring"),
+        isolation_flag(),
         text("config", "configuration to read instead of the bundle's config.json (crun)", "FILE"),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from .table import (
     Flag,
     count,
     format_flag,
+    isolation_flag,
     make_image_flags,
     make_registry_flags,
     text,
@@ -171,6 +172,7 @@ COMMANDS: dict[str, Callable[[], Command]] = {
         flags=(
             Flag("verb", "command whose steps to show", kind="text", default="create",
                  value="VERB", choices=("create", "run")),
+            isolation_flag(),
             format_flag("table", "json"),
         ),
     ),

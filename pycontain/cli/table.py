@@ -118,6 +118,15 @@ def count(name: str, help: str, value: str = "NUMBER", default: int | None = Non
     return Flag(name, help, kind="integer", default=default, value=value)
 
 
+def isolation_flag() -> Flag:
+    """What the program of a bundle runs in."""
+    return Flag(
+        "isolation", "run the program in namespaces, in a virtual machine inside them (kvm), or on"
+        " an emulated processor (emulate); without it, as run.pycontain.isolation says",
+        kind="text", default="", value="ISOLATION", choices=("namespaces", "kvm", "emulate"),
+    )  # fmt: skip
+
+
 def format_flag(*formats: str) -> Flag:
     return Flag(
         "format", "output format", kind="text", default=formats[0], short="f", value="FORMAT",

@@ -167,11 +167,12 @@ def features(_: Options) -> dict[str, object]:
     return features(OPTIONS)
 
 
-def plan(options: Options, *, bundle: str, verb: str, format: str) -> str | None:
+def plan(options: Options, *, bundle: str, verb: str, isolation: str, format: str) -> str | None:
     """The steps that would run a bundle."""
     from ..runtime.planning import steps
 
-    found = steps(options, os.path.basename(os.path.abspath(bundle)), bundle, verb=verb)
+    name = os.path.basename(os.path.abspath(bundle))
+    found = steps(options, name, bundle, verb=verb, isolation=isolation)
     if format == "json":
         return jsontext.pretty(found)
     from . import render

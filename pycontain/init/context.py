@@ -7,12 +7,13 @@ from ..kernel.root import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..kernel.bare import Orders, SharedPid
     from ..kernel.mounts import Tree
     from ..plan.ids import Ids
     from ..plan.walk import Turn
+    from ..vm.contained import Monitor
     from ..wire.sync import Channel
 
 
@@ -42,6 +43,8 @@ class Context:
     late           target -> mount, of those that become read-only after everything is created
     preserved      how many descriptors after the standard ones are the program's
     program, env   what execve gets, from the step that finds the program
+    monitor        of the program's virtual machine; None without one
+    new_times      the times of steps that were not sent to the parent yet
 
     Where the program's process is created in a pid namespace that others are in:
 
@@ -53,9 +56,9 @@ class Context:
 
     __slots__ = (
         "cgroup", "channel", "console", "entrance", "env", "filesystems", "hook_state", "ids",
-        "kept", "late", "listener", "mount_point", "namespaces", "network", "orders", "preserved",
-        "program", "root", "root_ids", "seccomp", "shared_pid", "shares_root", "stage", "start",
-        "target", "trees", "turns",
+        "kept", "late", "listener", "monitor", "mount_point", "namespaces", "network", "new_times",
+        "orders", "preserved", "program", "root", "root_ids", "seccomp", "shared_pid",
+        "shares_root", "stage", "start", "target", "trees", "turns",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None) -> None:
@@ -82,6 +85,8 @@ class Context:
         self.late: dict[str, Tree] = {}
         self.program = ""
         self.env: dict[str, str] = {}
+        self.monitor: Monitor | None = None
+        self.new_times: Callable[[], list[tuple[str, int]]] = list
         self.turns: Sequence[Turn] = ()
         self.orders: Orders | None = None
         self.entrance: Channel | None = None
@@ -97,6 +102,8 @@ class Context:
         root = self.root = Root(self.inside.fd)  # the mounts that the old one remembers are closed
         self.mount_point, self.filesystems = -1, []
         kept = {self.console, root.fd, *self.kept, *(tree.fd for tree in self.late.values())}
+        if self.monitor is not None:
+            kept |= self.monitor.fds
         for channel in (self.channel, self.start, self.entrance):
             if channel is not None:
                 kept |= channel.fds

@@ -55,6 +55,10 @@ def enter_pids(step: joined_pids.EnterPids, context: Context) -> None:
     By now the parent waits for our end. Errors are reported while the channel is open; it is closed
     before the new process exists, which must not have it even for a moment.
     """
+    if context.monitor is not None:
+        from . import vm  # loaded by the parent
+
+        vm.enter(step, list(_after(step, context)), context)
     entrance, shared = context.entrance, context.shared_pid
     assert entrance is not None, "the parent makes the pipes for this step"
     assert shared is not None

@@ -44,13 +44,14 @@ class _Parent(Peer):
     def __init__(self, context: Context, times: Times) -> None:
         self.context = context
         self.times = times
+        context.new_times = self._new_times
 
     def perform(self, step: Step) -> None:
         """Perform a step after counting it as begun; the last one, execve, is announced."""
         channel = self.context.parent
         if step.name == "enter":
             self.pass_turn()  # it does not return
-        if isinstance(step, steps.Execute):
+        if type(step) is steps.Execute:  # a monitor does so itself, when its program can begin
             sync.report_exec(channel, self._new_times())
         sync.begin_step(channel)
         child_step.perform(step, self.context)

@@ -28,17 +28,18 @@ _OLDER = {
         "rt_sigaction": 13, "getcwd": 79, "pivot_root": 155, "keyctl": 250, "ioprio_set": 251,
         "sched_setattr": 314, "seccomp": 317, "bpf": 321, "statx": 332, "read": 0, "write": 1,
         "close": 3, "ioctl": 16, "execve": 59, "setpgid": 109, "setsid": 112, "capset": 126,
-        "dup3": 292, "prlimit64": 302, "set_mempolicy": 238,
+        "dup3": 292, "prlimit64": 302, "set_mempolicy": 238, "clone": 56,
     },
     "aarch64": {
         "setgroups": 159, "setresuid": 147, "setresgid": 149,
         "rt_sigaction": 134, "getcwd": 17, "pivot_root": 41, "keyctl": 219, "ioprio_set": 30,
         "sched_setattr": 274, "seccomp": 277, "bpf": 280, "statx": 291, "read": 63, "write": 64,
         "close": 57, "ioctl": 29, "execve": 221, "setpgid": 154, "setsid": 157, "capset": 91,
-        "dup3": 24, "prlimit64": 261, "set_mempolicy": 237,
+        "dup3": 24, "prlimit64": 261, "set_mempolicy": 237, "clone": 220,
     },
 }  # fmt: skip
 _numbers = _OLDER[os.uname().machine]
+SYS_clone = _numbers["clone"]
 SYS_getcwd = _numbers["getcwd"]
 SYS_setgroups, SYS_setresuid = _numbers["setgroups"], _numbers["setresuid"]
 SYS_setresgid = _numbers["setresgid"]

@@ -43,17 +43,17 @@ class ForkedChild(Peer):
 
     def wait(self, turn: Turn) -> None:
         """Wait for the end of a turn, or until the child waits for `start` in it."""
-        kinds = {type(step) for step in turn.steps}
+        kinds, last = {type(step) for step in turn.steps}, turn.steps[-1]
         self.launch.hooks_ran |= any(step.name == "container hooks" for step in turn.steps)
         if planned.AwaitStart in kinds:
             if self.inside:
                 self._await("end")  # it closes the pipes to us
             return
-        if _loads_listener(turn.steps[-1]):
+        if _loads_listener(last):
             return  # its next system call may wait for the agent: see `launch.notify`
-        for word in ("exec", "end") if planned.Execute in kinds else ("done",):
+        for word in ("exec", "end") if isinstance(last, planned.Execute) else ("done",):
             self._await(word)
-        if planned.Execute in kinds and never_executed(self.launch.child.pid):
+        if type(last) is planned.Execute and never_executed(self.launch.child.pid):
             raise self._early_exit("its program ran")
 
     def _await(self, expected: str) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..plan.walk import Times, Turn
     from ..state.directory import StateDir
     from ..state.record import State
+    from ..vm.contained import Monitor
     from ..wire.sync import Channel
     from .child import Child
     from .joined_pids import Entrance
@@ -85,6 +86,7 @@ class Launch:
     ids         which ids of the host the container's are; None without a user namespace
     forked      whether the child has memory of its own, and carries out its turns of the plan
     channel     to a forked child, or to the process that has replaced it
+    monitor     of the program's virtual machine; None without one
     entrance    to the process that the child creates in a pid namespace; None if it does not
     times       of the steps of both sides
     left_over   pids of children that have ended, which their parent must wait for
@@ -116,6 +118,7 @@ class Launch:
         self.trees: dict[str, int] = {}
         self.ids: Ids | None = None
         self.forked = False
+        self.monitor: Monitor | None = None
         self.entrance: Entrance | None = None
         self.times: Times = []
         self.left_over: list[int] = []
@@ -182,6 +185,7 @@ class Launch:
         context.seccomp = self.seccomp
         context.network = self.caller.network
         context.target = self.target
+        context.monitor = self.monitor
         if isinstance(self.cgroup, Cgroup):
             context.cgroup = self.cgroup.directory
         elif any(isinstance(step, steps.MountCgroup) for turn in self.turns for step in turn.steps):
@@ -217,6 +221,8 @@ class Launch:
         fds = [*self.namespaces.values(), *self.trees.values(), self.console]
         self.namespaces, self.trees, self.console = {}, {}, -1
         close_all(fds)
+        if self.monitor is not None:
+            self.monitor.close()
 
     # --- undoing -------------------------------------------------------------------------------
 

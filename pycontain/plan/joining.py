@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..spec.records import Linux, Process
     from .facts import Facts
     from .request import ExecRequest
+    from .seccomp import Profile
     from .walk import Turn
 
 
@@ -39,6 +40,7 @@ def build(
     return turns_of(
         [
             *(process.filter_steps(profile) if profile is not None else ()),
+            *_monitor_steps(new, linux, request, profile),
             *_spawn_steps(new, request, facts.mapped),
             *_enter_steps(new, flags, rootfs, request, facts),
             *process.become_steps(
@@ -53,7 +55,7 @@ def build(
             *(process.enter_steps(new, facts, profile) if inside else ()),
             *process.hand_over_steps(request.pid_file, request.pidfd_socket),
             *before,
-            *after,
+            *_last_in_vm(after, linux, request),
         ]
     )
 
@@ -101,3 +103,23 @@ def _enter_steps(
             process.terminal_step(new, request.window, request.plain, console=False, inside=inside)
         )
     return planned
+
+
+def _monitor_steps(
+    new: Process, linux: Linux, request: ExecRequest, profile: Profile | None
+) -> list[steps.Step]:
+    """What the parent does for a virtual machine, if the container's programs run in such."""
+    if not request.isolation:
+        return []
+    from .isolation import check, monitor_step
+
+    check(new, linux, request, profile)
+    return [monitor_step(request.isolation)]
+
+
+def _last_in_vm(last: list[steps.Step], linux: Linux, request: ExecRequest) -> list[steps.Step]:
+    if not request.isolation:
+        return last
+    from .isolation import last_step
+
+    return [*last[:-1], last_step(last[-1], request.isolation, linux)]

@@ -88,6 +88,12 @@ class _Builder:
         facts = facts.in_user_namespace() if self.namespaces.has_user else facts
         self.profile = process.filter_profile(linux)
         self.process, self.facts = spec.process or Process(at="process", cwd="/"), facts
+        self.engine = request.engine(spec.annotations)
+        if self.engine:
+            from .isolation import check, check_container
+
+            check(self.process, linux, request, self.profile)
+            check_container(spec, request.notify)
         if KEEP_GROUPS in spec.annotations:
             from .groups import keeping_groups
 
@@ -159,6 +165,10 @@ class _Builder:
         if self.bound:
             planned.append(self._prepare_devices())
         planned += process.connect_steps(self.request.console_socket)
+        if self.engine:
+            from .isolation import monitor_step
+
+            planned.append(monitor_step(self.engine))
         planned.append(self.namespaces.spawn(fork_because=self._why_fork(planned)))
         planned.append(steps.RecordPid(why="a container can always be deleted"))
         planned += after
@@ -250,6 +260,7 @@ class _Builder:
                 namespaces=self.namespaces,
                 limits=next(limits, None),
                 mounts=tuple(self.mounts),
+                engine=self.engine,
             )
         )
 
@@ -444,6 +455,10 @@ class _Builder:
         if hooks := self._hooks("startContainer"):
             why = "hooks.startContainer"
             before.append(steps.RunContainerHooks(kind="startContainer", hooks=hooks, why=why))
+        if self.engine:
+            from .isolation import last_step
+
+            after[-1] = last_step(after[-1], self.engine, self.linux)
         return before + after
 
 

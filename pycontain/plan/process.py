@@ -201,7 +201,7 @@ def _loads_privileged(process: Process, profile: Profile | None, inside: bool) -
         return True  # the parent takes the listener from that process
     calls = (*_CALLS_TO_ENTER, *(("ioctl",) if process.terminal else ()))
     return not (
-        all(_allows(profile, call) for call in calls) and _allows(profile, "clone", _ENTERING)
+        all(allows(profile, call) for call in calls) and allows(profile, "clone", _ENTERING)
     )
 
 
@@ -364,13 +364,13 @@ def _late_limits(process: Process, profile: Profile | None, inside: bool) -> tup
     A filter is loaded earlier; without noNewPrivileges, before the capabilities are dropped. Where
     it may forbid prlimit64(2), no limit is set late: hooks and execve then run within the limits.
     """
-    if profile is not None and not _allows(profile, "prlimit64"):
+    if profile is not None and not allows(profile, "prlimit64"):
         return ()
     names = _LATE_INSIDE if inside else _LATE_LIMITS
     return tuple(limit for limit in process.rlimits if limit.type in names)
 
 
-def _allows(profile: Profile, call: str, first: int | None = None) -> bool:
+def allows(profile: Profile, call: str, first: int | None = None) -> bool:
     """
     Whether a filter certainly allows a system call.
 

@@ -8,6 +8,11 @@ library pass it on. The runtime itself fills the fields under "determined by the
 from __future__ import annotations
 
 from ..lean.record import Record
+from ..spec.annotations import ISOLATION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ProcessRequest(Record):
@@ -19,8 +24,9 @@ class ProcessRequest(Record):
     pidfd_socket    the Unix socket that receives a pidfd
     preserve_fds    how many descriptors, from 3 up, the program keeps
     detach          return as soon as the program runs
+    isolation       what the program runs in; "" for what the configuration says
 
-    Determined by the runtime:
+    Determined by the runtime (isolation, too, for exec):
 
     window       rows and columns of the caller's terminal, zeros without one
     plain        the terminal's output goes to a file or a pipe
@@ -33,9 +39,22 @@ class ProcessRequest(Record):
     pidfd_socket: str = ""
     preserve_fds: int = 0
     detach: bool = False
+    isolation: str = ""
     window: tuple[int, int] = (0, 0)
     plain: bool = False
     takes_files: bool = False
+
+    def engine(self, annotations: Mapping[str, str]) -> str:
+        """
+        The engine of the program's virtual machine, "" for none.
+
+        Raises UsageError or SpecError for an isolation that does not exist.
+        """
+        if not self.isolation and ISOLATION not in annotations:
+            return ""
+        from . import isolation
+
+        return isolation.of(self, annotations)
 
 
 class Request(ProcessRequest):

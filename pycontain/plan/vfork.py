@@ -31,6 +31,7 @@ class Circumstances(Record):
     hooks    the hooks that run before the program
     limits   the step that limits the cgroup, None without one
     mounts   the steps that mount
+    engine   of the program's virtual machine, "" without one
     """
 
     request: Request
@@ -40,6 +41,7 @@ class Circumstances(Record):
     namespaces: Namespaces
     limits: steps.LimitCgroup | None
     mounts: tuple[steps.Step, ...]
+    engine: str = ""
 
 
 def _has_unit(case: Circumstances) -> bool:
@@ -99,6 +101,7 @@ def _has_little_memory(case: Circumstances) -> bool:
 # (why the child is forked, whether that applies): the first that applies is the reason
 REASONS: tuple[tuple[str, Callable[[Circumstances], bool]], ...] = (
     ("the parent must not sleep until `start`", lambda case: case.request.separate_start),
+    ("it becomes the monitor of a virtual machine", lambda case: bool(case.engine)),
     ("hooks run while the child waits", lambda case: bool(case.hooks)),
     ("systemd moves it into its cgroup", _has_unit),
     ("a supervisor is given its pid before the program runs", _is_supervised),

@@ -210,6 +210,7 @@ def _launch(
 
         process, facts = keeping_groups(process, facts)
     linux = spec.linux or Linux(at="linux")
+    request = request.replace(isolation=request.engine(container.state.annotations))
     turns = build(process, linux, container.state.rootfs, request, facts)
     for warning in warnings(process, facts):
         options.warn(warning)

@@ -9,6 +9,7 @@ from ..kernel.rights import systemd_of
 from ..kernel.wait import FOREVER
 from ..launch.launch import ContainerLaunch
 from ..lean import os
+from ..spec.annotations import ISOLATION
 from ..state.directory import StateDir
 from ..state.record import State
 from . import poststop
@@ -68,7 +69,11 @@ def first_state(spec: Spec, request: Request, rootfs: str) -> State:
         rootfs=rootfs,
         created=now(),
         owner=os.geteuid(),
-        annotations=spec.annotations,
+        annotations=(
+            {**spec.annotations, ISOLATION: request.isolation}
+            if request.isolation
+            else spec.annotations
+        ),
         poststop=bool(spec.hooks and spec.hooks.poststop),
         shares_pids=not any(
             entry.type == "pid" and not entry.path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import PycontainError, StateError
 from ..kernel.files import never_executed
 from ..lean import os
+from ..spec.annotations import ISOLATION
 from ..spec.parse import parse
 from ..state.groups import NOTIFY
 from ..wire import sync
@@ -72,5 +73,7 @@ def _await_program(channel: sync.Channel, container: Handle) -> None:
     word = ""
     while word != "end":
         before, (word, _) = word, sync.await_child(channel)
-    if before != "exec" or never_executed(container.state.pid):
+    kind = container.state.annotations.get(ISOLATION, "namespaces")
+    never = kind == "namespaces" and never_executed(container.state.pid)  # a monitor never does
+    if before != "exec" or never:
         raise StateError("died before its program ran", at="container", value=container.state.id)

@@ -6,7 +6,6 @@ from ..errors import KernelError
 from . import abi, ring3
 from ._ffi import ffi
 from .cpu import Fault
-from .deadline import drain
 from .engine_kvm import crash, stuck
 from .kvm import Kvm
 from .owned import Owned
@@ -45,18 +44,20 @@ _EXCEPTIONS = {
 
 class KvmCpu:
     """
-    A virtual machine with one processor, for one task.
+    A virtual machine with one processor, for one task; kvm is /dev/kvm if that is open already.
 
     Raises HostError without /dev/kvm, KernelError when KVM refuses.
     """
 
     machine = "x86_64"
 
-    def __init__(self, memory: Memory, frames: Frames, deadline: Deadline) -> None:
+    def __init__(
+        self, memory: Memory, frames: Frames, deadline: Deadline, kvm: Kvm | None = None
+    ) -> None:
         self._memory = memory
         self._frames = frames
         self._deadline = deadline
-        self._kvm = Kvm()  # kept: in the jail of a forked process it cannot be opened
+        self._kvm = kvm or Kvm()  # kept: in the jail of a forked process it cannot be opened
         self._owned = Owned()
         self._arrives_in_ring_0: bool | None = None  # SYSCALL; None before the program begins
         self._fault: tuple[int, int, int] | None = None  # RIP, RFLAGS, RSP of the program
@@ -183,7 +184,6 @@ class KvmCpu:
     def _step(self, handler: Handler) -> bool:
         vcpu = self._vcpu
         if not vcpu.enter():
-            drain()
             return handler.kicked()
         state = vcpu.state
         if state.exit_reason != abi.EXIT_IO:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import _signal
+import atexit  # noqa: F401  # weakref would load it too late
 import ctypes
 import struct
+
+from unicorn.unicorn_py3.arch import arm64, intel  # noqa: F401  # a Uc would load them too late
 
 from ..errors import GuestError
 from ..lean.record import Record
@@ -271,6 +275,8 @@ class UnicornCpu:
     def _on_syscall(self, *_: object) -> None:
         self._calling = True
         self._serve(self._handler.call)
+        if not self._done and not self._deadline.signals.isdisjoint(_signal.sigpending()):
+            self._serve(self._handler.kicked)
         self._calling = False
 
     def _serve(self, handler: Callable[[], bool]) -> None:

@@ -20,6 +20,7 @@ from ._ffi import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
 STOP = _signal.SIGRTMIN + 5  # the first ones are reserved by thread libraries
@@ -33,15 +34,18 @@ _lib = ffi.dlopen(None)
 class Deadline:
     """
     Blocks STOP in this thread and, if seconds are given, has it sent when they have passed;
-    subject names what did not end in the error message.
+    subject names what did not end in the error message; signals are others that end KVM_RUN, too.
 
-    mask  the signals to be blocked while the guest runs, for Vcpu.set_signal_mask()
+    mask     the signals to be blocked while the guest runs, for Vcpu.set_signal_mask()
+    signals  those that this thread blocks, and that KVM_RUN ends with
 
     A context manager: leaving it deletes the timer and restores the thread's signal mask.
     Raises UsageError for more seconds than poll(2) can wait, and for none or less.
     """
 
-    def __init__(self, seconds: float | None = None, subject: str = "the guest") -> None:
+    def __init__(
+        self, seconds: float | None = None, subject: str = "the guest", signals: Iterable[int] = ()
+    ) -> None:
         if seconds is not None and not 0 < seconds <= _LONGEST:
             why = f"is not between 0 and {_LONGEST} s"
             raise UsageError(why, at="timeout", value=f"{seconds}")
@@ -50,11 +54,12 @@ class Deadline:
         self._end = time.monotonic() + seconds if seconds else None
         self._alarm = Alarm()
         self._before: set[int] = set()
+        self.signals = frozenset((STOP, *signals))
         self.mask = bytes(8)
 
     def __enter__(self) -> Self:
-        self._before = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, [STOP]))
-        bits = sum(1 << number - 1 for number in self._before if number != STOP)
+        self._before = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, self.signals))
+        bits = sum(1 << number - 1 for number in self._before - self.signals)
         self.mask = bits.to_bytes(8, "little")
         if self._seconds:
             try:
@@ -67,8 +72,7 @@ class Deadline:
     def __exit__(self, *_: object) -> None:
         self._alarm.close()
         drain()
-        if STOP not in self._before:
-            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [STOP])
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self.signals - self._before)
 
     def forked(self) -> None:
         """In a forked process, where the same deadline holds; timers are not inherited."""
@@ -87,6 +91,14 @@ class Deadline:
             raise Timeout(
                 f"{self._subject} did not end within {self._seconds:g} s", remedy="raise --timeout",
             )  # fmt: skip
+
+    def received(self) -> list[_signal.struct_siginfo]:
+        """Consume every STOP; returns the other signals that have come since the last call."""
+        found = []
+        while (info := _signal.sigtimedwait(self.signals, 0)) is not None:
+            if info.si_signo != STOP:
+                found.append(info)
+        return found
 
     def wait(self, fd: int, event: int) -> bool:
         """
@@ -118,15 +130,16 @@ def kick(thread: int) -> None:
 
 
 class Bell:
-    """A descriptor that is readable while STOP is pending for the thread that polls it."""
+    """A descriptor that is readable while one of these signals is pending for who polls it."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Iterable[int]) -> None:
+        self._signals = signals
         self.fd = -1
 
     def open(self) -> int:
         """The descriptor, made when a program waits for the first time."""
         if self.fd < 0:
-            mask = ffi.new("uint64_t *", 1 << STOP - 1)
+            mask = ffi.new("uint64_t *", sum(1 << number - 1 for number in self._signals))
             self.fd = _lib.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK)
             if self.fd < 0:
                 raise KernelError.of("signalfd", ffi.errno)

@@ -41,8 +41,9 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 # like are not among them: they come with the calls about paths.
 _ALWAYS = """
     read write close fstat lseek mmap mprotect munmap mremap brk madvise futex poll ppoll
-    rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait sigaltstack restart_syscall tgkill
-    getpid gettid getppid exit exit_group clock_gettime clock_nanosleep sched_yield getrandom
+    rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigtimedwait sigaltstack
+    restart_syscall tgkill getpid gettid getppid exit exit_group clock_gettime clock_nanosleep
+    sched_yield getrandom
     timer_create timer_settime timer_delete signalfd4 set_robust_list rseq set_tid_address
     fcntl getuid geteuid getgid getegid kill waitid wait4 membarrier
 """

@@ -15,7 +15,7 @@ from .linux import execute, family
 from .linux.ending import ProgramEnding
 from .linux.files import Files
 from .linux.pids import Pids
-from .linux.task import Process, Task
+from .linux.task import Process, Task, User
 from .memory import Memory
 from .owned import Owned
 from .serve import Serve
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .cpu import Cpu
     from .devices.serial import Sink
+    from .kvm import Kvm
     from .view import Volume
 
 MIB = 1 << 20
@@ -45,20 +46,24 @@ class World(Record):
     """
     What a program is given.
 
-    root    a directory of this host that is its `/`, read-only; "" for the program alone
+    root    a directory of this host that is its `/`; "" for the program alone
+    writable  whether the program can write to it
     volumes  files of this host that it finds at other paths
     cwd     its working directory, as it sees it
     stdin, stdout, stderr  descriptors, or functions that take what is written
     memory  bytes of guest physical memory, page tables and window included
+    user    who it is
     """
 
     root: str = ""
+    writable: bool = False
     volumes: tuple[Volume, ...] = ()
     cwd: str = "/"
     stdin: int = 0
     stdout: int | Sink = 1
     stderr: int | Sink = 2
     memory: int = MEMORY
+    user: User = User()
 
 
 class ProgramResult(Record):
@@ -103,7 +108,7 @@ def run_program(
     began = clock()
     stats = stats or Stats()
     deadline = Deadline(timeout, "the program")
-    _engine(engine)  # loaded here, so that each run of a library does not do it again
+    load(engine)  # loaded here, so that each run of a library does not do it again
     outputs = [out for out in (world.stdout, world.stderr) if not isinstance(out, int)]
     takers: list[Callable[[bytes], object]] = list({id(out): out for out in outputs}.values())
     if trace:
@@ -142,8 +147,8 @@ def _monitor(
     """Serve the program, in a process of its own."""
     stats = Stats()
     with deadline, Owned() as owned:
-        task = _prepare(arguments, world, deadline, engine, owned, traced=bool(trace))
-        _start(task, arguments, environment, world)
+        task = prepare(arguments[0], world, deadline, engine, owned, traced=bool(trace))
+        start(task, arguments, environment, world)
         process = task.process
         serve = Serve(task, stats, Strace(trace) if trace else None)
         jail.close(process.view)
@@ -175,20 +180,24 @@ def _writes_lines(fd: int) -> Callable[[str], object]:
     return lambda text: os.write(fd, text.encode())
 
 
-def _prepare(
-    arguments: Sequence[str], world: World, deadline: Deadline, engine: str, owned: Owned,
-    *, traced: bool,
+def prepare(
+    name: str, world: World, deadline: Deadline, engine: str, owned: Owned,
+    *, traced: bool = False, kvm: Kvm | None = None,
 ) -> Task:  # fmt: skip
-    """Everything that the program needs, before it is loaded."""
-    view = owned.keep(View(world.root, world.volumes))
-    file = owned.keep_fd(view.open_program(arguments[0], world.cwd))
-    machine = _machine(file, arguments[0])
+    """
+    Everything that the program with this name needs, before it is loaded.
+
+    kvm is /dev/kvm if that is open already. Raises what run_program() does.
+    """
+    view = owned.keep(View(world.root, world.volumes, writable=world.writable))
+    file = owned.keep_fd(view.open_program(name, world.cwd))
+    machine = _machine(file, name)
     memory = owned.keep(Memory(world.memory))
     frames = Frames(LOWEST, memory.size)
     files = Files(os.fsencode(world.cwd))
     owned.defer(files.close_all)
     try:
-        cpu = owned.keep(_cpu(engine, machine, memory, frames, deadline))
+        cpu = owned.keep(_cpu(engine, machine, memory, frames, deadline, kvm))
         if not traced:  # a trace shows every read
             files.window = cpu.window()
     except (OutOfFrames, MapError):
@@ -196,6 +205,7 @@ def _prepare(
     pids = owned.keep(Pids())
     process = Process(machine, Space(memory, frames, cpu.tables), files, view, pids, deadline)
     process.memory = world.memory
+    process.user = world.user
     owned.defer(process.bell.close)
     owned.defer(process.timers.close)
     for stream in (world.stdin, world.stdout, world.stderr):
@@ -216,16 +226,22 @@ def _machine(file: int, name: str) -> str:
     return os.uname().machine if os.pread(file, 2, 0) == b"#!" else loader.read(file, name).machine
 
 
-def _start(task: Task, arguments: Sequence[str], environment: Sequence[str], world: World) -> None:
-    """Load the first program. Raises GuestError, ProgramError."""
-    name = os.fsencode(arguments[0])
+def start(
+    task: Task, arguments: Sequence[str], environment: Sequence[str], world: World, path: str = ""
+) -> None:
+    """
+    Load the first program; path is its file if that is not arguments[0].
+
+    Raises GuestError, ProgramError.
+    """
+    name = os.fsencode(path or arguments[0])
     where = name if name.startswith(b"/") else task.files.cwd + b"/" + name
     texts = tuple(map(os.fsencode, arguments))
     try:
         image = execute.look(task, where, texts)
     except (OSError, KernelError) as error:
         raise ProgramError(
-            f"cannot start: {os.strerror(error.errno or 0).lower()}", at=arguments[0],
+            f"cannot start: {os.strerror(error.errno or 0).lower()}", at=path or arguments[0],
             errno=error.errno or 0,
         ) from None  # fmt: skip
     try:
@@ -236,19 +252,21 @@ def _start(task: Task, arguments: Sequence[str], environment: Sequence[str], wor
         image.close()
 
 
-def _cpu(engine: str, machine: str, memory: Memory, frames: Frames, deadline: Deadline) -> Cpu:
-    made = _engine(engine)
+def _cpu(
+    engine: str, machine: str, memory: Memory, frames: Frames, deadline: Deadline, kvm: Kvm | None
+) -> Cpu:
+    made = load(engine)
     if engine == "kvm":
         if machine != os.uname().machine:
             raise GuestError(
                 f"the program is for {machine}, but KVM runs only {os.uname().machine}",
                 remedy="use --engine emulate",
             )  # fmt: skip
-        return made.KvmCpu(memory, frames, deadline)  # type: ignore[no-any-return]
+        return made.KvmCpu(memory, frames, deadline, kvm)  # type: ignore[no-any-return]
     return made.UnicornCpu(memory, machine, deadline)  # type: ignore[no-any-return]
 
 
-def _engine(engine: str) -> Any:
+def load(engine: str) -> Any:
     """The module of an engine. Raises UsageError, and HostError for one that is not installed."""
     if engine == "kvm":
         from . import cpu_kvm

@@ -76,6 +76,7 @@ class Serve:
         entered = clock()
         task = self._task
         process = task.process
+        signals.receive(process)
         process.deadline.check()
         process.timers.check(process.pids)
         if signals.wanted(task):

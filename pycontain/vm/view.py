@@ -144,17 +144,19 @@ class View:
     """
     What a program finds at each path.
 
-    root is a directory of this host, read-only, or "" for nothing. Raises UsageError for a root or
-    volume that cannot be used.
+    root is a directory of this host, read-only unless writable, or "" for nothing. Raises
+    UsageError for a root or volume that cannot be used.
     """
 
-    def __init__(self, root: str = "", volumes: Sequence[Volume] = ()) -> None:
+    def __init__(
+        self, root: str = "", volumes: Sequence[Volume] = (), *, writable: bool = False
+    ) -> None:
         self._owned = Owned()
         self._places: dict[bytes, _Place] = {}  # by normal path, "" for the root
         self._folders: dict[bytes, list[bytes]] = {} if root else {b"": []}
         try:
             if root:
-                self._add_root(root)
+                self._add_root(root, writable)
             for volume in sorted(volumes, key=lambda volume: _normal(os.fsencode(volume.guest))):
                 self._add_volume(volume)
         except BaseException:
@@ -167,8 +169,9 @@ class View:
 
     # --- what is in it -------------------------------------------------------------------------
 
-    def _add_root(self, path: str) -> None:
-        self._places[b""] = _Place(self._open_host(path, "root", os.O_DIRECTORY))
+    def _add_root(self, path: str, writable: bool) -> None:
+        fd = self._open_host(path, "root", os.O_DIRECTORY)
+        self._places[b""] = _Place(fd, writable=writable)
 
     def _add_volume(self, volume: Volume) -> None:
         path = _normal(os.fsencode(volume.guest))

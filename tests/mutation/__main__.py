@@ -75,6 +75,7 @@ TESTED = {
     "tests/lifecycle/test_rdt.py": ("MakeRdtGroup", "JoinRdtGroup"),
     "tests/lifecycle/test_network_devices.py": ("MoveDevices",),
     "tests/lifecycle/test_seccomp_notify.py": ("ConnectListener", "SendListener", "CloseListener"),
+    "tests/walls/test_verbs.py": ("LoadMonitor", "RunInVm"),
     "tests/security/test_host_is_out_of_sight.py": ("JoinKeyring",),
     "tests/security/test_imports_are_blocked.py": ("Guard",),
 }  # fmt: skip

@@ -21,7 +21,7 @@ LAYERS = {
     "errors": 1,
     "kernel": 2, "spec": 2, "options": 2, "units": 2,
     "wire": 3, "state": 3, "hooks": 3, "plan": 3,
-    "cgroup": 4, "init": 4, "vm": 4,
+    "vm": 3, "cgroup": 4, "init": 4,
     "launch": 5,
     "runtime": 6,
     "image": 7,

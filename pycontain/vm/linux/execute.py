@@ -211,7 +211,8 @@ def begin(task: Task, image: Image, environment: Sequence[bytes], name: bytes) -
     if image.linker_program:
         _load(space, image.linker, image.linker_program)
         entry, base = image.linker_program.entry, _LOADER_BASE
-    stack = _build_stack(space, program, base, image.arguments, environment, name)
+    user = (process.user.uid, process.user.gid)
+    stack = _build_stack(space, program, base, image.arguments, environment, name, user)
     process.name = os.path.basename(name)[:15]
     process.executable = os.path.normpath(image.path)
     process.arguments = image.arguments
@@ -233,7 +234,7 @@ def _load(space: Space, file: int, program: loader.Program) -> int:
 
 def _build_stack(
     space: Space, program: loader.Program, base: int, arguments: Sequence[bytes],
-    environment: Sequence[bytes], name: bytes,
+    environment: Sequence[bytes], name: bytes, user: tuple[int, int],
 ) -> int:  # fmt: skip
     """Arguments, environment and auxiliary vector; the stack pointer (System V ABI, 3.4.1)."""
     top = HIGHEST - PAGE
@@ -246,7 +247,7 @@ def _build_stack(
         pointers.append(address)
         address += len(text)
     count = len(arguments)
-    vector = _auxiliary(program, base, random=at, name=pointers[-1])
+    vector = _auxiliary(program, base, at, pointers[-1], user)
     words = [count, *pointers[:count], 0, *pointers[count:-1], 0, *vector]
     stack = (at - 8 * len(words)) // 16 * 16
     space.write(stack, struct.pack(f"<{len(words)}Q", *words))
@@ -254,12 +255,15 @@ def _build_stack(
     return stack
 
 
-def _auxiliary(program: loader.Program, base: int, random: int, name: int) -> list[int]:
+def _auxiliary(
+    program: loader.Program, base: int, random: int, name: int, user: tuple[int, int]
+) -> list[int]:
+    uid, gid = user
     pairs = {
         _AT_PHDR: program.headers, _AT_PHENT: _PROGRAM_HEADER_SIZE,
         _AT_PHNUM: program.header_count, _AT_PAGESZ: PAGE, _AT_BASE: base,
         _AT_ENTRY: program.entry,
-        _AT_UID: 0, _AT_EUID: 0, _AT_GID: 0, _AT_EGID: 0,  # as getuid() of identity.py
+        _AT_UID: uid, _AT_EUID: uid, _AT_GID: gid, _AT_EGID: gid,
         _AT_HWCAP: _HWCAP[program.machine], _AT_CLKTCK: 100, _AT_SECURE: 0,
         _AT_RANDOM: random, _AT_EXECFN: name,
     }  # fmt: skip

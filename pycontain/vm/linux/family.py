@@ -13,7 +13,6 @@ import os
 import select
 
 from ...kernel.descriptors import close_owned
-from ..deadline import drain
 from . import pids, signals
 from .channels import host as call_host
 from .layout import signed, words
@@ -146,6 +145,7 @@ def _begin(task: Task, pid: int, registers: dict[str, int], extended: bytes) -> 
         os.close(pidfd)
     process.children, process.reaped = {}, []
     process.forked = True
+    process.actions.is_init = False
     process.unserved = {}
     process.bell.close()
     process.timers = signals.Timers()
@@ -169,7 +169,7 @@ def _wait_for_exec(task: Task, pid: int) -> None:
         if any(fd == process.children[pid] for fd, _ in poll.poll(100)):
             return
         process.deadline.check()
-        drain()
+        signals.receive(process)
     task.attention = True
 
 

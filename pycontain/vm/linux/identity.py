@@ -1,4 +1,4 @@
-"""Calls about who a program is and what it may use: one user, root, without a capability."""
+"""Calls about who a program is and what it may use: one user, without a capability."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _PR_SET_VMA = 0x5356_4D41
 
 
 def uname(task: Task, address: int) -> int:
-    fields = ("Linux", "vm", RELEASE, _VERSION, task.process.machine, "(none)")
+    user = task.process.user
+    fields = (
+        "Linux", user.hostname, RELEASE, _VERSION, task.process.machine, user.domainname,
+    )  # fmt: skip
     task.space.write(address, b"".join(text.encode().ljust(65, b"\0") for text in fields))
     return 0
 
@@ -80,39 +83,64 @@ def getrandom(task: Task, address: int, length: int, flags: int) -> int:
     return length
 
 
-def root(_: Task) -> int:
-    return 0
+def getuid(task: Task) -> int:
+    return task.process.user.uid
 
 
-def become(_: Task, *users: int) -> int:
-    """setuid(2) and its relatives: the program stays what it is."""
-    if any(user & 0xFFFF_FFFF not in (0, 0xFFFF_FFFF) for user in users):
+def getgid(task: Task) -> int:
+    return task.process.user.gid
+
+
+def _stay(own: int, *wanted: int) -> int:
+    """setuid(2) and its relatives: the program stays who it is."""
+    if any(number & 0xFFFF_FFFF not in (own, 0xFFFF_FFFF) for number in wanted):
         raise OSError(errno.EPERM, "")
     return 0
 
 
-def setuid(task: Task, user: int) -> int:
-    return become(task, user)
+def setuid(task: Task, real: int) -> int:
+    return _stay(task.process.user.uid, real)
+
+
+def setgid(task: Task, real: int) -> int:
+    return _stay(task.process.user.gid, real)
 
 
 def setreuid(task: Task, real: int, effective: int) -> int:
-    return become(task, real, effective)
+    return _stay(task.process.user.uid, real, effective)
+
+
+def setregid(task: Task, real: int, effective: int) -> int:
+    return _stay(task.process.user.gid, real, effective)
 
 
 def setresuid(task: Task, real: int, effective: int, saved: int) -> int:
-    return become(task, real, effective, saved)
+    return _stay(task.process.user.uid, real, effective, saved)
+
+
+def setresgid(task: Task, real: int, effective: int, saved: int) -> int:
+    return _stay(task.process.user.gid, real, effective, saved)
 
 
 def getresuid(task: Task, real: int, effective: int, saved: int) -> int:
     for address in (real, effective, saved):
-        task.space.write(address, bytes(4))
+        task.space.write(address, task.process.user.uid.to_bytes(4, "little"))
     return 0
 
 
-def getgroups(_: Task, size: int) -> int:
-    if signed(size, 32) < 0:
+def getresgid(task: Task, real: int, effective: int, saved: int) -> int:
+    for address in (real, effective, saved):
+        task.space.write(address, task.process.user.gid.to_bytes(4, "little"))
+    return 0
+
+
+def getgroups(task: Task, size: int, address: int) -> int:
+    groups, room = task.process.user.groups, signed(size, 32)
+    if room < 0 or 0 < room < len(groups):
         raise OSError(errno.EINVAL, "")
-    return 0
+    if room:
+        task.space.write(address, b"".join(group.to_bytes(4, "little") for group in groups))
+    return len(groups)
 
 
 def setgroups(_: Task, count: int) -> int:

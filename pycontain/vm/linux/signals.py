@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 
 from ...lean.record import Record
-from ..deadline import Alarm, drain
+from ..deadline import Alarm
 from ..space import BadAddress
 from . import frame, pids
 
@@ -14,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..cpu import Fault
     from .pids import Pids
-    from .task import Task
+    from .task import Process, Task
 
 SIGKILL, SIGSEGV, SIGPIPE, SIGALRM, SIGCHLD, SIGCONT, SIGSTOP = 9, 11, 13, 14, 17, 18, 19
 STOPS = {19, 20, 21, 22}  # SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
@@ -41,9 +42,14 @@ _NOTHING = Action()
 
 
 class Actions:
-    """What a process does at each signal."""
+    """
+    What a process does at each signal.
+
+    is_init  the first process of a pid namespace is ended by no signal that it does not handle
+    """
 
     def __init__(self) -> None:
+        self.is_init = False
         self._of: dict[int, Action] = {}
 
     def get(self, signal: int) -> Action:
@@ -57,7 +63,7 @@ class Actions:
     def ignores(self, signal: int) -> bool:
         """Whether a signal has no effect at all."""
         handler = self.get(signal).handler
-        return handler == IGNORE or (handler == DEFAULT and signal in HARMLESS)
+        return handler == IGNORE or (handler == DEFAULT and (self.is_init or signal in HARMLESS))
 
     def reset(self) -> None:
         """What execve(2) leaves: signals that are ignored."""
@@ -129,6 +135,23 @@ def wanted(task: Task) -> int:
             process.pids.take(signal)
         signal = pending.find(1, signal + 1)
     return 0
+
+
+def receive(process: Process) -> None:
+    """
+    Consume STOP, and make the signals that this monitor is sent from outside the program's.
+
+    Those of the terminal are for the program's processes in the foreground alone: for the host, all
+    monitors are.
+    """
+    table = process.pids
+    for info in process.deadline.received():
+        foreground = table.get(0, pids.GROUP) in (0, table.get(table.own, pids.GROUP))
+        about_monitor = info.si_signo == SIGCHLD and info.si_code > 0
+        if info.si_pid == os.getpid() or about_monitor:  # such as SIGPIPE, which is emulated
+            continue
+        if info.si_code != SI_KERNEL or foreground:
+            table.post(table.own, info.si_signo, 0, 0)
 
 
 def send(task: Task, signal: int, code: int = 0) -> None:
@@ -215,7 +238,7 @@ def _stop(task: Task, signal: int) -> None:
     while not table.pending()[SIGCONT] and not table.pending()[SIGKILL]:
         left = process.deadline.left()
         poll.poll(None if left is None else left * 1000)
-        drain()
+        receive(process)
         process.deadline.check()
     _report(task, pids.LIVE, 0xFFFF)
     assert table.get(own, pids.STATE) == pids.LIVE

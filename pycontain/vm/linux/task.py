@@ -6,6 +6,7 @@ import errno
 import time
 
 from ...errors import KernelError
+from ...lean.record import Record
 from ..deadline import Bell
 from ..space import BadAddress, MapError
 from . import signals
@@ -30,11 +31,22 @@ if TYPE_CHECKING:
 _UNSERVED_MAX = 1000  # names kept, of the 2^32 that a program can call
 
 
+class User(Record):
+    """Who a program is, and where."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    hostname: str = "vm"
+    domainname: str = "(none)"
+
+
 class Process:
     """
     What the tasks of a process share.
 
     heap, brk   where the heap starts, and where it ends
+    user        who it is
     actions     what is done at each signal
     memory      bytes of guest physical memory
     limits      resource -> soft and hard limit, where they were changed
@@ -56,13 +68,14 @@ class Process:
         self.pids = pids
         self.deadline = deadline
         self.heap = self.brk = 0
+        self.user = User()
         self.name = b""  # of the program, as prctl(2) shows it
         self.executable = b"/"
         self.arguments: tuple[bytes, ...] = ()
         self.umask = 0o022
         self.actions = signals.Actions()
         self.timers = signals.Timers()
-        self.bell = Bell()
+        self.bell = Bell(deadline.signals)
         self.clocks = Clocks()
         self.began = time.monotonic()
         self.memory = 0

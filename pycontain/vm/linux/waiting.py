@@ -11,7 +11,6 @@ from __future__ import annotations
 import select
 import time
 
-from ..deadline import drain
 from . import signals
 from .ending import Interrupted
 
@@ -50,7 +49,7 @@ def wait(
         if found:
             return found
         if ready:
-            drain()
+            signals.receive(task.process)
         if until and until():
             return []
         task.process.deadline.check()

@@ -85,6 +85,9 @@ COPY, PROBE = ENTRY + 0x5E, ENTRY + 0xA3
 # where it saves registers before it copies
 SAVED_RDI, SAVED_RSI, SAVED_RCX = DATA + 0x18, DATA + 0x20, DATA + 0x28
 
+with open(f"{os.path.dirname(__file__)}/entry.bin", "rb") as _file:
+    _CODE = _file.read()  # now: in a container the file is out of reach
+
 
 def build(memory: Memory, tables: PageTables) -> None:
     """Write the pages and map them."""
@@ -92,8 +95,7 @@ def build(memory: Memory, tables: PageTables) -> None:
     memory.write(_TSS, _tss())
     memory.write(_IDT, b"".join(_gate(vector) for vector in range(_VECTORS)))
     memory.write(_FAULTS, bytes((0xE6, FAULT_PORT, 0xF4, 0, 0, 0, 0, 0)) * _VECTORS)  # out; hlt
-    with open(f"{os.path.dirname(__file__)}/entry.bin", "rb") as file:
-        memory.write(ENTRY, file.read())
+    memory.write(ENTRY, _CODE)
     memory.store(DATA, 8, (1 << 64) - 1)  # no file is in the window
     for address, prot, user in _PAGES:
         tables.map(address, address, PAGE, prot, user=user)
