@@ -31,11 +31,12 @@ _CLONE_FLAGS = 0x120_0011  # of fork(3): CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTI
 # What every monitor calls, in order to become one and then for its program's first steps. Its own
 # filter allows more (vm/jail.py), for what programs may ask for.
 MONITOR_CALLS = """
-    brk capset clock_gettime clone close close_range dup exit_group fcntl fstat fstatfs ftruncate
-    futex getcwd getgid getgroups getpid getrandom gettid getuid ioctl kill lseek madvise
-    memfd_create mmap mprotect munmap newfstatat openat openat2 poll ppoll prctl pread64 preadv
-    prlimit64 read readv rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait seccomp
-    signalfd4 statx sysinfo tgkill timer_create timer_delete timer_settime uname write writev
+    access brk capset clock_gettime clone close close_range dup exit_group fcntl fstat fstatfs
+    ftruncate futex getcwd getgid getgroups getpid getrandom gettid getuid ioctl kill lseek
+    madvise memfd_create mmap mprotect munmap newfstatat openat openat2 poll ppoll prctl pread64
+    preadv preadv2 prlimit64 read readv rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn
+    rt_sigtimedwait seccomp signalfd4 statx sysinfo tgkill timer_create timer_delete timer_settime
+    umask uname write writev
 """
 
 

@@ -42,8 +42,10 @@ def test_what_cannot_be_the_same_is_refused_by_name(walled, bundle, changes, nam
 
 
 def test_descriptors_are_not_passed_on():
-    with pytest.raises(UsageError, match="--preserve-fds: cannot be had"):
-        check(Process(at="process"), Linux(at="linux"), Request(id="x", preserve_fds=1), None)
+    with pytest.raises(UsageError, match="--preserve-fds cannot be had"):
+        check(
+            Process(at="process", cwd="/"), Linux(at="linux"), Request(id="x", preserve_fds=1), None
+        )
 
 
 def test_a_filter_that_forbids_what_the_monitor_calls_is_refused_with_the_calls(walled, bundle):
