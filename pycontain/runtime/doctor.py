@@ -451,6 +451,7 @@ def _read(path: str) -> str:
 
 _CHECKS = (
     kernel,
+    interpreter,  # before `user`, which may enter a user namespace
     user,
     system_calls,
     namespaces,
@@ -460,7 +461,6 @@ _CHECKS = (
     capabilities,
     seccomp,
     security_modules,
-    interpreter,
     kvm,
     engines,
 )

@@ -75,7 +75,8 @@ class Setup:
         if unknown := set(rest) - set(Wanted.FIELDS):
             raise TypeError(f"a sandbox has no argument {', '.join(sorted(unknown))}")
         if not may_contain():
-            raise HostError.needs_root("a sandbox")
+            remedy = "use sudo; pycontain.run and pycontain.Container work without root"
+            raise HostError("needs root", at="a sandbox", remedy=remedy)
         self.limits = limits(**bounds)  # type: ignore[arg-type]
         wanted = Wanted(**rest)  # type: ignore[arg-type]
         _require_one(wanted)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def as_nobody(command, **how):
     return subprocess.run(
         command, user=NOBODY, group=NOBODY, extra_groups=[], stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=LIMIT, check=False,
-        env={**os.environ, "HOME": str(how.get("cwd", "/nowhere"))}, **how,
+        **{"env": {**os.environ, "HOME": str(how.get("cwd", "/nowhere"))}, **how},
     )  # fmt: skip
 
 
@@ -108,6 +109,25 @@ def test_commands_that_need_no_root_work(folder, words):
     done = as_nobody([*COMMAND, *words], cwd=folder)
     assert done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.needs_userns
+def test_doctor_tells_what_is_denied_to_a_user(folder):
+    found = json.loads(as_nobody([*COMMAND, "doctor", "--format", "json"], cwd=folder).stdout)
+    status = {check["name"]: check["status"] for check in found}
+    assert status["user"] == "denied"
+    assert status["interpreter"] == "ok", "no container of this user can write to it"
+
+
+@pytest.mark.parametrize("kind", ["Sandbox", "Pool"])
+def test_a_sandbox_of_a_user_is_refused_with_what_works_instead(folder, kind):
+    code = f"import pycontain\ntry: pycontain.{kind}()\nexcept pycontain.HostError as e: print(e)"
+    env = {"PYTHONPATH": ":".join(launcher.directories())}
+    done = as_nobody([sys.executable, "-c", code], cwd=folder, env=env)
+    assert (done.stdout, done.stderr) == (
+        "a sandbox needs root; use sudo; pycontain.run and pycontain.Container work without root\n",
+        "",
+    )
 
 
 def test_spec_writes_to_a_directory_of_the_users_own(folder):
