@@ -62,14 +62,13 @@ def configuration(
         rlimits=tuple(held.rlimits(limits)),
         cap_drop=("ALL",),
         mounts=tuple(mounts),
+        seccomp=profile(),
         **held.settings(limits),  # type: ignore[arg-type]
     )
     config = default.configuration(rootfs, args, settings)
     _narrow(config, plain_proc=plain_proc)
-    linux = _part(config, "linux")
-    linux["seccomp"] = profile()
     if network.startswith("/"):
-        _join(linux, network)
+        _join(_part(config, "linux"), network)
     return jsontext.dumps(config)
 
 

@@ -13,12 +13,14 @@ takes a second and some 40 MB, is made once, and again when the interpreter has 
 """
 
 from __future__ import annotations
+import __future__
 
 import fcntl
 import hashlib
+import importlib.util
 import json
+import marshal
 import os
-import py_compile
 import shutil
 import subprocess
 import sys
@@ -188,9 +190,7 @@ def _make(path: str) -> None:
         for name in _other_names(file):
             os.symlink(os.path.basename(file), f"{os.path.dirname(made + _place(file))}/{name}")
     _compile(made, f"/usr/lib/{_LIBRARY}")
-    os.makedirs(os.path.dirname(made + SNIPPET))
-    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    py_compile.compile(_inside(), made + SNIPPET, "snippet.py", True, invalidation_mode=unchecked)
+    _compile_snippet(made + SNIPPET)
     os.rename(made, path)
 
 
@@ -225,6 +225,20 @@ def _compile(made: str, directory: str) -> None:
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def _compile_snippet(target: str) -> None:
+    """
+    `inside.snippet`, without the import of `__future__`, which would take time at each start.
+
+    What it switches on is a flag of the compiler, too. importlib: a header of 16 bytes, whose flags
+    say that the source is not looked at (PEP 552).
+    """
+    text = snippet_text().replace("from __future__ import annotations\n", "\n")
+    flags = __future__.annotations.compiler_flag
+    code = compile(text, "snippet.py", "exec", flags, dont_inherit=True)
+    header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
+    _write(target, header + marshal.dumps(code))
 
 
 def _shared_libraries() -> list[str]:

@@ -56,6 +56,7 @@ class Settings(Record):
     mounts       further mounts, as in config.json
     masked       further paths to hide
     annotations  (name, value) of each annotation
+    seccomp      the filter of system calls, as in config.json; None for that of the capabilities
     """
 
     env: tuple[str, ...] = ()
@@ -77,6 +78,7 @@ class Settings(Record):
     mounts: tuple[dict[str, object], ...] = ()
     masked: tuple[str, ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
+    seccomp: dict[str, object] | None = None
 
 
 _DEFAULT = Settings()
@@ -102,7 +104,7 @@ def configuration(
             "namespaces": [{"type": kind} for kind in _namespaces(settings)],
             "maskedPaths": sorted({*sample.MASKED, *_MASKED, *settings.masked}),
             "readonlyPaths": sample.READONLY,
-            "seccomp": system_calls.profile(capabilities),
+            "seccomp": settings.seccomp or system_calls.profile(capabilities),
         },
     }
     if settings.annotations:

@@ -58,7 +58,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Pa
         (root / name).mkdir(exist_ok=True)
     shutil.copy2(wheel, root / "root")
     # no index: what the wheel requires is there, or it is an error
-    flags = "--no-index --break-system-packages --root-user-action=ignore"
+    flags = "--no-index --use-deprecated=legacy-certs --break-system-packages --root-user-action=ignore"
     within(root, f"python3 -m pip install -q {flags} /root/*.whl")
     yield root
     shutil.rmtree(root)
