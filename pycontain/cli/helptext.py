@@ -32,7 +32,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _NARROWEST_BOX = 70  # columns; in a narrower one names of flags are cut off
 _ABOUT = """
 An OCI container runtime. It runs bundles: directories with a config.json and a root file system.
-Containers need root.
+Users without root privileges run them in a user namespace of their own.
 """
 
 
@@ -65,6 +65,7 @@ def application() -> typer.Typer:
         decorate = app.command(
             command.name,
             help=command.help,
+            short_help=command.summary,
             rich_help_panel=command.panel,
             context_settings=settings_of,
         )

@@ -33,7 +33,7 @@ It runs bundles: directories with a
 .I config.json
 and a root file system.
 Engines such as Podman, containerd and Docker call it for each container.
-Containers need root.
+Users without root privileges run them in a user namespace of their own.
 .PP
 Flags are written with one dash or two, and their values after a space or an
 equals sign.
@@ -48,7 +48,8 @@ equals sign.
 and
 .B pycontain exec
 exit with the status of the program, or 128 and the number of the signal that
-killed it.
+killed it; with 126 if the program cannot be executed, 127 if there is none,
+and 125 if anything else fails with an image or a root file system.
 Otherwise the status is 0, or 1 after an error, which is one line on standard
 error.
 .SH FILES
@@ -56,8 +57,12 @@ error.
 .I /run/pycontain
 the state of containers
 .TP
-.I /var/lib/pycontain/sealed
-copies of the Python interpreter that no container can overwrite
+.I /var/lib/pycontain
+images, the layers of containers, and copies of the Python interpreter that no
+container can overwrite
+.TP
+.I $XDG_RUNTIME_DIR/pycontain, $XDG_DATA_HOME/pycontain
+the same of a user without root privileges
 .SH SEE ALSO
 {related}
 """
@@ -99,7 +104,7 @@ def _command_page(command: Command, date: str) -> str:
     if command.arguments:
         sections += ".SH ARGUMENTS\n" + "".join(f"{_argument(one)}\n" for one in command.arguments)
     options = "\n".join(map(_option, (*command.flags, table.HELP)))
-    about = command.help.rstrip(".")
+    about = command.summary.rstrip(".")
     about = about[0].lower() + about[1:]
     return _COMMAND_PAGE.format(
         title=_title(f"{table.PROGRAM}-{command.name}", date),
@@ -118,7 +123,7 @@ def _title(name: str, date: str) -> str:
 def _synopsis(command: Command) -> str:
     lines = [f".B {table.PROGRAM} {_text(command.name)}", ".RI [ option .\\|.\\|.]"]
     for argument in command.arguments:
-        name = _text(argument.name.replace("_", "-")) + (" .\\|.\\|." if argument.rest else "")
+        name = _text(argument.name.replace("_", "-")) + (".\\|.\\|." if argument.rest else "")
         optional = argument.default is not None or argument.unless
         lines.append(f".RI [ {_word(name)} ]" if optional else f".I {name}")
     return "\n".join(lines)
@@ -156,13 +161,13 @@ def _argument(argument: Argument) -> str:
 
 
 def _commands() -> Iterator[str]:
-    panel = ""
-    for command in table.COMMANDS.values():
-        if command.panel != panel:
-            panel = command.panel
-            yield f".SS {_text(panel)}"
-        name = f"{table.PROGRAM}-{command.name}"
-        yield f".TP\n.BR {_text(name)} (1)\n{_paragraph(command.help)}"
+    commands = table.COMMANDS.values()
+    for panel in dict.fromkeys(command.panel for command in commands):
+        yield f".SS {_text(panel)}"
+        for command in commands:
+            if command.panel == panel:
+                name = f"{table.PROGRAM}-{command.name}"
+                yield f".TP\n.BR {_text(name)} (1)\n{_paragraph(command.summary)}"
 
 
 def _environment() -> Iterator[str]:

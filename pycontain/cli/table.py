@@ -109,6 +109,11 @@ class Command(Record):
     enters: bool = False
     anyone: bool = False
 
+    @property
+    def summary(self) -> str:
+        """The first sentence of its help."""
+        return self.help.partition(". ")[0].rstrip(".") + "."
+
 
 def text(name: str, help: str, value: str, default: str = "", short: str = "") -> Flag:
     return Flag(name, help, kind="text", default=default, short=short, value=value)
@@ -137,11 +142,11 @@ def format_flag(*formats: str) -> Flag:
 HELP = Flag("help", "show help and exit", short="h")
 
 GLOBALS = (
-    text("root", "directory for the state of containers; /run/pycontain, or pycontain in"
-         " XDG_RUNTIME_DIR without root privileges, if none is given", "DIR"),
+    text("root", "directory for the state of containers; by default /run/pycontain or, without"
+         " root privileges, pycontain in XDG_RUNTIME_DIR", "DIR"),
     text("log", "file to append errors and warnings to", "FILE"),
     Flag(
-        "log-format", "format of the log, text by default; if given, that of standard error, too",
+        "log-format", "format of the log, text by default; if given, of standard error, too",
         kind="text", default="", value="FORMAT", choices=("text", "json"),
     ),
     Flag("debug", "log each step, and the traceback of unexpected errors"),

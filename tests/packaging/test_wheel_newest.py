@@ -16,7 +16,7 @@ pytestmark = pytest.mark.needs_root
 
 PACKAGES = (
     "python3", "python3-pip", "python3-cffi", "python3-jeepney", "python3-prctl",
-    "python3-pyroute2", "python3-typer", "libseccomp2", "dash",
+    "python3-pyroute2", "python3-typer", "libseccomp2", "coreutils", "dash",
 )  # fmt: skip
 # The root of a container's mount namespace is a mount point: pivot_root(2).
 ENTER = """
@@ -58,7 +58,9 @@ def debian(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Pa
         (root / name).mkdir(exist_ok=True)
     shutil.copy2(wheel, root / "root")
     # no index: what the wheel requires is there, or it is an error
-    flags = "--no-index --use-deprecated=legacy-certs --break-system-packages --root-user-action=ignore"
+    flags = (
+        "--no-index --use-deprecated=legacy-certs --break-system-packages --root-user-action=ignore"
+    )
     within(root, f"python3 -m pip install -q {flags} /root/*.whl")
     yield root
     shutil.rmtree(root)
