@@ -18,20 +18,22 @@ PACKAGES = (
     "python3", "python3-pip", "python3-cffi", "python3-jeepney", "python3-prctl",
     "python3-pyroute2", "python3-typer", "libseccomp2", "coreutils", "dash",
 )  # fmt: skip
-# The root of a container's mount namespace is a mount point: pivot_root(2).
+# Not chroot(1): a process that enters another mount namespace leaves that again. setns(2)
 ENTER = """
 root=$1 script=$2
 mount --bind "$root" "$root"
 for each in proc sys dev; do mount --rbind "/$each" "$root/$each"; done
 for each in run tmp; do mount -t tmpfs none "$root/$each"; done
-HOME=/root exec /usr/sbin/chroot "$root" sh -euc "cd /; $script"
+cd "$root"
+/usr/sbin/pivot_root . mnt
+HOME=/root exec sh -euc "cd /; $script"
 """
 LIBRARY = """
 import sys
 import pycontain
 
 result = pycontain.run("/bundle", ["wc", "-c"], stdin=b"hello", timeout=60)
-print(result.status, result.text.strip())
+print(result.status, result.stdout.decode().strip())
 with pycontain.Sandbox() as box:
     print(box.run_python("import sys; list(sys.version_info[:2])").value == list(sys.version_info[:2]))
 with pycontain.Pool(1, imports=["json"]) as pool:
@@ -54,7 +56,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Pa
     )  # fmt: skip
     if made.returncode:
         pytest.skip(f"Debian's packages cannot be fetched: {made.stderr.strip().splitlines()[-1]}")
-    for name in ("proc", "sys", "dev", "run", "tmp", "root"):
+    for name in ("proc", "sys", "dev", "run", "tmp", "root", "mnt"):
         (root / name).mkdir(exist_ok=True)
     shutil.copy2(wheel, root / "root")
     # no index: what the wheel requires is there, or it is an error
