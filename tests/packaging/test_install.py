@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from pycontain.cli import completion, manual, table
-from tests.packaging.conftest import PIP, ROOT, call, privately
+from tests.packaging.conftest import LIMIT, PIP, ROOT, call, privately
 
 pytestmark = pytest.mark.needs_root
 
@@ -28,7 +28,7 @@ SHARED = {
 
 def make(*words):
     command = [sys.executable, "-B", "-m", "release.install", *map(str, words)]
-    subprocess.run(command, cwd=ROOT, env=PIP, check=True, timeout=180)
+    subprocess.run(command, cwd=ROOT, env=PIP, check=True, timeout=LIMIT)
 
 
 def listed(folder):
@@ -52,8 +52,16 @@ def place():
 @pytest.fixture
 def source():
     """What is in the source tree, which must not change."""
+    return of_source()
+
+
+def of_source():
+    """All files of the source tree, without those of tools, whose names begin with a dot."""
+    found = (path.relative_to(ROOT) for path in ROOT.rglob("*"))
     return {
-        path for path in ROOT.rglob("*") if not {".venv", ".git", "__pycache__"} & set(path.parts)
+        path
+        for path in found
+        if not any(name.startswith(".") or name == "__pycache__" for name in path.parts)
     }
 
 
@@ -81,9 +89,7 @@ def test_a_staged_installation_works_after_it_is_moved_to_its_prefix(place, sour
     assert printed.endswith(" -BISXutf8\n")
     make("uninstall", "--prefix", "/usr/local", "--destdir", place)
     assert listed(place) == before
-    assert source == {
-        path for path in ROOT.rglob("*") if not {".venv", ".git", "__pycache__"} & set(path.parts)
-    }
+    assert source == of_source()
 
 
 def names(place, path):

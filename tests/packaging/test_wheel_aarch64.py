@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pycontain.cli import table
-from tests.packaging.conftest import built, call
+from tests.packaging.conftest import built, privately
 
 pytestmark = pytest.mark.needs_root
 
@@ -52,13 +52,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def in_root(root: Path, *words: str) -> str:
     """What a command prints in the root, where the emulator is the only program of this machine."""
     shutil.copy2(shutil.which("qemu-aarch64-static") or "", root / "usr/bin/emulator")
-    return call(
-        shutil.which("chroot") or "/usr/sbin/chroot",
-        root,
-        "/usr/bin/emulator",
-        "/usr/bin/python3.11",
-        *words,
+    (root / "proc").mkdir(exist_ok=True)
+    script = (
+        'root=$1; shift; mount --rbind /proc "$root/proc";'
+        'exec /usr/sbin/chroot "$root" /usr/bin/emulator /usr/bin/python3.11 "$@"'
     )
+    return privately(script, root, *words)
 
 
 def test_its_compiled_modules_are_loaded(machine: Path) -> None:
