@@ -117,8 +117,9 @@ def parse(command: Command, words: list[str]) -> Values | None:
 
     Raises UsageError that names the flag, the value and the reason.
     """
-    values = defaults((*command.flags, table.HELP))
-    rest = take_flags((*command.flags, table.HELP), words, values, prefix=command.prefix)
+    flags = (*command.flags, table.HELP)
+    values = defaults(flags)
+    rest = take_flags(flags, words, values, prefix=command.prefix, command=command.name)
     if values.pop("help"):
         return None
     _take_arguments(command, rest, values)
@@ -139,12 +140,13 @@ def _take_variables(flags: Iterable[Flag], values: Values) -> None:
 
 
 def take_flags(
-    flags: Iterable[Flag], words: list[str], values: Values, *, prefix: bool
+    flags: Iterable[Flag], words: list[str], values: Values, *, prefix: bool, command: str = ""
 ) -> list[str]:
     """
     Put the flags among these words into values; returns the other words.
 
-    With `prefix` the first other word ends the flags, as `--` always does.
+    With `prefix` the first other word ends the flags, as `--` always does. An error refers to the
+    help of this command.
     """
     known = {name: flag for flag in flags for name in (flag.name, flag.short) if name}
     rest: list[str] = []
@@ -162,7 +164,7 @@ def take_flags(
             values.update((known[letter].key, True) for letter in name)
             continue
         if name not in known:
-            raise UsageError("is not a flag", value=word, remedy=_flag_remedy(name, known))
+            raise UsageError("is not a flag", value=word, remedy=_flag_remedy(name, known, command))
         flag = known[name]
         if flag.kind == "switch":
             values[flag.key] = _truth(flag, text) if equals else True
@@ -179,10 +181,10 @@ def _are_switches(word: str, known: dict[str, Flag]) -> bool:
     )
 
 
-def _flag_remedy(name: str, known: Iterable[str]) -> str:
+def _flag_remedy(name: str, known: Iterable[str], command: str) -> str:
     if any(name in (flag.name, flag.short) for flag in table.GLOBALS):
         return "it is a global flag: write it before the command"
-    return _nearest(name, known, "--")
+    return _nearest(name, known, "--", command)
 
 
 def _truth(flag: Flag, text: str) -> bool:
@@ -229,12 +231,14 @@ def _usage(command: Command) -> str:
     return f"see {table.PROGRAM} {command.name} --help"
 
 
-def _nearest(name: str, known: Iterable[str], dashes: str = "") -> str:
+def _nearest(name: str, known: Iterable[str], dashes: str = "", command: str = "") -> str:
     """A remedy: the known name that is most similar."""
     import difflib
 
     near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {dashes}{near[0]}?" if near else f"see {table.PROGRAM} --help"
+    if near:
+        return f"did you mean {dashes}{near[0]}?"
+    return f"see {table.PROGRAM} {command}{' ' if command else ''}--help"
 
 
 def call(command: Command, settings: Values, values: Values) -> Result:

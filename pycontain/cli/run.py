@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import UsageError
+import errno
+
+from ..errors import SpecError, UsageError
 from ..plan.request import Request
 from ..runtime.run import run as run_container
 
@@ -37,7 +39,12 @@ def run(options: Options, *, id: str, **values: Any) -> int | str:
             at = f"the command of {id}" if key == "args" else flag
             raise UsageError("is for images and root file systems", at=at, remedy=_REMEDY)
     made = Request(id=id, **request)
-    return run_container(options, made, _show if made.timing else None)
+    try:
+        return run_container(options, made, _show if made.timing else None)
+    except SpecError as error:
+        if made.bundle == "." and not made.config and error.fault.errno == errno.ENOENT:
+            error.fault.remedy = f"give --bundle, or for an image its transport: docker://{id}"
+        raise
 
 
 def _show(times: Times) -> None:

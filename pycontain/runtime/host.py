@@ -17,6 +17,14 @@ _CAP_SYS_ADMIN = 21  # capabilities(7)
 entered: list[tuple[Map, Map]] = []  # the maps of the user namespace that this process is root of
 
 
+def user() -> int:
+    """The user whose containers these are: root of a user namespace is who has entered it."""
+    if not entered:
+        return os.geteuid()
+    uids, _ = entered[0]
+    return next(outside for inside, outside, _ in uids if inside == 0)
+
+
 def may_contain() -> bool:
     """Whether this process may create mounts and namespaces, as root or in a user namespace."""
     return os.geteuid() == 0 or bool(read_facts().permitted >> _CAP_SYS_ADMIN & 1)

@@ -14,7 +14,7 @@ from ..state.directory import StateDir
 from ..state.record import State
 from . import poststop
 from .bundle import check_rootfs
-from .host import entered, may_contain
+from .host import entered, may_contain, user
 from .preserved import check_preserved
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def first_state(spec: Spec, request: Request, rootfs: str) -> State:
         bundle=request.bundle,
         rootfs=rootfs,
         created=now(),
-        owner=os.geteuid(),
+        owner=user(),
         annotations=(
             {**spec.annotations, ISOLATION: request.isolation}
             if request.isolation

@@ -328,6 +328,14 @@ def test_a_missing_image_is_an_error_of_one_line(runtime: Runtime, tmp_path: Pat
     assert "no such file" not in line.lower()  # engines take that for a missing program
 
 
+def test_a_name_without_a_transport_is_answered_with_one(runtime: Runtime, tmp_path) -> None:
+    line = runtime.refuses("run", "alpine", cwd=tmp_path)
+    assert line.endswith(
+        "/config.json does not exist; give --bundle, or for an image its transport: docker://alpine\n"
+    )
+    assert "such as docker://busybox" in runtime.refuses("run", "alpine", "true")
+
+
 def test_an_image_for_another_machine_is_refused(runtime: Runtime, image: Made) -> None:
     name = image()
     path = name.split(":")[1]

@@ -103,6 +103,8 @@ def test_a_detached_container_of_a_user_can_be_entered_and_deleted(alice: User) 
     done = alice("run", "-d", "--name", "web", "--rootfs", str(alice.root), "sleep", "100")
     assert (done.status, done.out) == (0, "web\n"), done
     assert "uid=0" in alice.ok("exec", "web", "id")
+    (listed,) = json.loads(alice.ok("list", "--format", "json"))
+    assert listed["owner"] == str(USER), "not root, which this user is inside"
     alice.ok("delete", "--force", "web")
     assert alice.left == []
 

@@ -168,7 +168,7 @@ def test_help_needs_no_arguments_of_the_command(command):
     [
         ("creat c1", "creat is not a command; did you mean create?"),
         ("create --bundel x c1", "--bundel is not a flag; did you mean --bundle?"),
-        ("state --qqqq c1", "--qqqq is not a flag; see pycontain --help"),
+        ("state --qqqq c1", "--qqqq is not a flag; see pycontain state --help"),
         ("create", "create needs ID; see pycontain create --help"),
         ("state a b", "b is one argument too many; see pycontain state --help"),
         ("exec c1", "exec needs ARGS; see pycontain exec --help"),
