@@ -98,3 +98,67 @@ def test_podman_runs_a_pod(podman: Podman) -> None:
     first, second = (podman("exec", id, "ls", "-l", "/proc/self/ns/ipc") for id in ids)
     assert first.rpartition("->")[2] == second.rpartition("->")[2]
     podman("pod", "rm", "--force", "--time", "0", "pod")
+
+
+@pytest.mark.needs_criu
+def test_podman_checkpoints_and_restores(podman: Podman) -> None:
+    id = podman.start("i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done")
+    until(lambda: "3" in podman("logs", id).split(), "the log")
+    podman("container", "checkpoint", id)
+    assert podman.inspect(id)["State"]["Status"] == "exited"
+    count = int(podman("logs", id).split()[-1])
+    podman("container", "restore", id)
+    assert podman.inspect(id)["State"]["Status"] == "running"
+    until(lambda: str(count + 3) in podman("logs", id).split(), "the log goes on")
+    podman.remove(id)
+
+
+def test_podman_plays_kubernetes_yaml(podman: Podman, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    file = tmp_path / "pod.yaml"
+    file.write_text(f"""\
+apiVersion: v1
+kind: Pod
+metadata: {{name: played}}
+spec:
+  hostNetwork: true
+  containers:
+    - name: main
+      image: {IMAGE}
+      imagePullPolicy: Never
+      command: ["sh", "-c", "echo played > /v/file; sleep 300"]
+      resources: {{limits: {{memory: 64Mi}}}}
+      volumeMounts: [{{name: v, mountPath: /v}}]
+  volumes:
+    - name: v
+      hostPath: {{path: {tmp_path}/volume}}
+""")
+    podman("play", "kube", str(file))
+    until(lambda: (tmp_path / "volume/file").exists(), "what the container writes")
+    assert podman("exec", "played-main", "cat", "/sys/fs/cgroup/memory.max") == str(64 << 20)
+    podman("play", "kube", "--down", str(file))
+
+
+def test_podman_chooses_ids(podman: Podman) -> None:
+    """--userns auto takes them from those of the user containers."""
+    for name in ("/etc/subuid", "/etc/subgid"):
+        with Path(name).open("a") as ids:
+            ids.write("containers:2000000:1000000\n")
+    words = podman.run("cat /proc/self/uid_map; id -u", "--userns", "auto:size=4096").split()
+    assert words == ["0", "2000000", "4096", "0"]
+
+
+@pytest.mark.needs_systemd
+def test_podman_runs_as_a_unit_of_systemd(podman: Podman) -> None:
+    """`generate systemd --new` makes a unit that waits for the notification of conmon."""
+    id = podman.start(TRAP, "--name", "unit")
+    text = podman("generate", "systemd", "--new", "--name", "unit")
+    podman.remove(id)
+    file = Path("/run/systemd/system/lab-unit.service")
+    file.write_text(text)
+    output("systemctl", "daemon-reload")
+    output("systemctl", "start", "lab-unit")
+    assert output("systemctl", "is-active", "lab-unit").strip() == "active"
+    assert podman("exec", "unit", "cat", "/proc/1/comm") == "sh"
+    output("systemctl", "stop", "lab-unit")
+    file.unlink()
