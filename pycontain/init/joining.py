@@ -31,8 +31,8 @@ def join_process(step: joining.JoinProcess, context: Context) -> None:
     if step.flags & c.CLONE_NEWUSER:
         from ..kernel import userns  # loaded by the parent
 
-        userns.take_root(*context.root_ids)
-    if step.flags:
+        userns.enter(context.target, step.flags, *context.root_ids)
+    elif step.flags:
         calls.setns(context.target, step.flags)
     context.root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     context.close_others()

@@ -53,7 +53,7 @@ def write_map(file: str, mapped: Map, at: str) -> None:
     """
     Write a map that the kernel lets this user write, or have it written by newuidmap(1).
 
-    file  /proc/PID/uid_map or gid_map
+    file  /proc/self/fd/N/uid_map or gid_map, where N is a process's directory
     at    the JSON path of the map
 
     Raises HostError that names the map, and what newuidmap says.
@@ -70,7 +70,7 @@ def write_map(file: str, mapped: Map, at: str) -> None:
     tool = _TOOLS[name]
     try:
         done = subprocess.run(
-            [tool, folder.rpartition("/")[2], *words], capture_output=True, check=False
+            [tool, os.readlink(folder).rpartition("/")[2], *words], capture_output=True, check=False
         )
     except FileNotFoundError:
         raise HostError(

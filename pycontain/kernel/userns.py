@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import errno
 
-from ..errors import KernelError
+from ..errors import KernelError, StateError
 from ..lean import os
 from . import calls
 from . import const as c
@@ -44,16 +44,21 @@ class _Keeper:
         pid, self.pidfd = _clone(c.CLONE_NEWUSER if namespace < 0 else 0)
         if pid == 0:
             self._keep(ready, answers)
-        self.directory = f"/proc/{pid}"
         os.close(ready)
         os.close(answers)
+        self.directory = -1
+        try:
+            self._open_directory(pid)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _keep(self, ready: int, answers: int) -> None:
         try:
             close_owned(self, "reader", "writer")  # or it would hold its pipe open itself
             if self.namespace >= 0:
-                take_root(_NOBODY, _NOBODY)  # the ids of its root are not known yet
-                calls.setns(self.namespace, c.CLONE_NEWUSER)
+                # which ids its root has is not known yet
+                enter(self.namespace, c.CLONE_NEWUSER, _NOBODY, _NOBODY)
             os.write(answers, b"0")
             os.read(ready, 1)  # nothing: until the other end is closed
         except KernelError as error:
@@ -61,23 +66,51 @@ class _Keeper:
         finally:
             os._exit(0)
 
+    def _open_directory(self, pid: int) -> None:
+        """
+        Open its directory in /proc, which is of no other process even once it has ended.
+
+        Others can kill it, and its parent may have chosen not to wait for its children: then the
+        number is free for a process whose ids somebody else has chosen.
+        """
+        try:
+            self.directory = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise _gone() from None
+        self._require_exists()
+
+    def _require_exists(self) -> None:
+        try:
+            calls.send_signal(self.pidfd, 0)
+        except KernelError:
+            raise _gone() from None
+
     def __enter__(self) -> str:
         """Its directory in /proc. Raises KernelError if it cannot enter it, and as `until`."""
         try:
             self.until.wait(self.reader)
-            number = int(os.read(self.reader, 16) or errno.ESRCH)
-            if number:
-                raise KernelError.of("setns", number)
+            answer = os.read(self.reader, 16)
+            if not answer:
+                raise _gone()
+            if int(answer):
+                raise KernelError.of("setns", int(answer))
         except BaseException:
             self.__exit__()
             raise
-        return self.directory
+        return f"/proc/self/fd/{self.directory}"
 
     def __exit__(self, *_: object) -> None:
-        close_owned(self, "reader", "writer")
-        calls.send_signal(self.pidfd, _signal.SIGKILL)
-        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        close_owned(self, "reader", "writer", "directory")
+        try:
+            calls.send_signal(self.pidfd, _signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        except (KernelError, ChildProcessError):
+            pass  # this program does not wait for its children
         close_owned(self, "pidfd")
+
+
+def _gone() -> StateError:
+    return StateError("has been killed", at="the process that looks at the user namespace")
 
 
 def _clone(flags: int) -> tuple[int, int]:
@@ -167,6 +200,18 @@ def take_root(uid: int, gid: int) -> None:
     """
     calls.prctl(c.PR_SET_SECUREBITS, c.SECBIT_NO_SETUID_FIXUP, name="PR_SET_SECUREBITS")
     calls.set_identity(uid, gid, () if sets_groups() else None)
+    calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
+
+
+def enter(fd: int, kinds: int, uid: int, gid: int) -> None:
+    """
+    Enter a user namespace whose root has these ids on the host, and others with it, as setns(2).
+
+    Whoever is in it may be hostile, and has every capability there. So this process is not
+    dumpable, which entering can reset as a change of ids does: proc_sys_fs(5), suid_dumpable.
+    """
+    take_root(uid, gid)
+    calls.setns(fd, kinds)
     calls.prctl(c.PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
 
 

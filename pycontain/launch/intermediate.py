@@ -22,7 +22,7 @@ from ..kernel import const as c
 from ..kernel.descriptors import close_lock_copies
 from ..kernel.mounts import Tree
 from ..kernel.root import is_directory
-from ..kernel.userns import take_root
+from ..kernel.userns import enter
 from ..lean import os
 from ..wire import sync
 from .child import Child, clone_flags
@@ -83,8 +83,7 @@ def _enter_and_create(
         staged = context.trees if step.flags & c.CLONE_NEWNS else {}
         if isinstance(launch, ContainerLaunch):  # exec creates no namespaces
             _stage(staged, launch)
-        take_root(*context.root_ids)
-        calls.setns(launch.namespaces[user], user)
+        enter(launch.namespaces[user], user, *context.root_ids)
         pid, _ = calls.clone3(flags | c.CLONE_PARENT)
         if pid == 0 and staged:
             _clone_from_stage(context)

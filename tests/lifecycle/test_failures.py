@@ -26,7 +26,6 @@ from pycontain.init import program
 from pycontain.kernel import userns
 from pycontain.kernel._ffi import ffi
 from pycontain.launch import bring_up as launching
-from pycontain.launch import intermediate
 from pycontain.launch.launch import ContainerLaunch
 from pycontain.options import Options
 from pycontain.plan import plan as planning
@@ -361,7 +360,6 @@ def test_an_intermediate_process_that_is_killed_leaves_nothing(
     user_launch, user, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(userns, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    monkeypatch.setattr(intermediate, "take_root", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert "died" in str(bring_up(user_launch, user, tmp_path))
 
 
