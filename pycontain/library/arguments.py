@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         shell: bool
         env: Mapping[str, str] | None
         cwd: str | os.PathLike[str]
+        isolation: str
         id: str
         options: Options | None
 
@@ -103,6 +104,14 @@ def directory(cwd: str | os.PathLike[str]) -> str:
     if not isinstance(path, str):
         raise _wrong("cwd", cwd, "is not a path", "give a string, or leave it out")
     return path
+
+
+def isolation(wanted: str) -> str:
+    """What a program runs in, "" for what the configuration says. Raises UsageError."""
+    if wanted not in ("", "namespaces", "kvm", "emulate"):
+        why = "is not namespaces, kvm or emulate"
+        raise _wrong("isolation", wanted, why, "leave it out for the configuration's")
+    return wanted
 
 
 def seconds(timeout: float | None) -> float | None:

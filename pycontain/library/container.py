@@ -81,10 +81,12 @@ class Container:
         shell: bool = False,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] = "",
+        isolation: str = "",
         id: str = "",
         options: Options | None = None,
     ) -> None:
         self.bundle = os.path.abspath(bundle)
+        self._isolation = arguments.isolation(isolation)
         self.id = id or f"py-{os.getpid()}-{next(_numbers)}"
         self.options = options or Options(root=default_root(rootless=is_rootless()))
         self._changes = (
@@ -326,7 +328,12 @@ class Container:
         return _changed(self.bundle, *self._changes, until)
 
     def _made(self, verb: str, streams: list[int], until: Limit) -> Process:
-        request: Message = {"verb": verb, "bundle": self.bundle, "config": self._config(until)}
+        request: Message = {
+            "verb": verb,
+            "bundle": self.bundle,
+            "config": self._config(until),
+            "isolation": self._isolation,
+        }
         began, before, self._ours = now(), self._ours, True
         try:
             return self._ask(request, streams, until)

@@ -38,7 +38,7 @@ _CALL = {**_WHERE, "seconds": {int, float, None}}
 _ANSWER = {"ended": [int], "warnings": [str]}
 _PROCESS = {"pid": int, "times": [(str, str, int)], **_ANSWER}
 REQUESTS: tuple[dict[str, object], ...] = (
-    {"verb": {"create", "run"}, "bundle": str, "config": str, **_CALL},
+    {"verb": {"create", "run"}, "bundle": str, "config": str, "isolation": str, **_CALL},
     {"verb": "exec", "args": [str], "env": [str], "cwd": str, "user": str, "tty": [int], **_CALL},
     {"verb": "forget", "id": str},
     {"verb": "adopt", **_WHERE},

@@ -187,7 +187,11 @@ class Server:
         if message["verb"] == "exec":
             return runtime_exec.prepare(options, _exec_request(name, message), caller)
         bundle = self._bundle(str(message["bundle"]), str(message["config"]), caller.until)
-        wanted = Request(id=name, separate_start=message["verb"] == "create")
+        wanted = Request(
+            id=name,
+            separate_start=message["verb"] == "create",
+            isolation=str(message["isolation"]),
+        )
         return prepare(options, bundle, wanted, caller)
 
     def _bundle(self, path: str, text: str, until: Until) -> Bundle:

@@ -238,7 +238,16 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "parent-message": (b'{"go":true}\n', b'{"alive":true}\n'),
     "library-message": (
-        _packed({**_WHERE, "verb": "run", "bundle": "/b", "config": "", "seconds": None}),
+        _packed(
+            {
+                **_WHERE,
+                "verb": "run",
+                "bundle": "/b",
+                "config": "",
+                "isolation": "",
+                "seconds": None,
+            }
+        ),
         _packed(
             {**_WHERE, "verb": "exec", "args": ["a"], "env": [], "cwd": "", "user": "", "tty": []}
             | {"seconds": 1.5}
