@@ -10,7 +10,8 @@ import tempfile
 from ..errors import HostError, ProgramError, UsageError
 from ..lean.record import Record
 from ..vm.caps import assistance
-from .environments import walls
+from . import calls
+from .environments import alone, walls
 from .measure import run
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _FILE_SIZE = 4_000_000
 _CALLS = 2000  # of each, read() and write()
 _TURNS = 60_000  # of a loop in awk
+_REACHES = "host's kernel is asked for"
 
 
 class Figure(Record):
@@ -45,12 +47,16 @@ class Column(Record):
     figures  quantity -> its measurement, in the unit from QUANTITIES
     sees     question -> what the program sees
     missing  why there are no figures, or ""
+    calls    system calls of the host's kernel on behalf of the program -> how often; with strace
+    allowed  how many of them the environment lets through
     """
 
     name: str
     figures: dict[str, Figure]
     sees: dict[str, str]
     missing: str = ""
+    calls: dict[str, int] = {}
+    allowed: int = 0
 
 
 class Comparison(Record):
@@ -112,7 +118,7 @@ def compare(
         program = list(program) or _default(busybox, directory)
         ways = walls(bundle)
         samples = _measure(ways, _jobs(busybox, program), runs, progress or _silent)
-        columns = tuple(_column(way, samples.get(way.name), busybox) for way in ways)
+        columns = tuple(_column(way, samples.get(way.name), busybox, program) for way in ways)
     return Comparison(program=tuple(program), runs=runs, engine=assistance().kind, columns=columns)
 
 
@@ -173,7 +179,9 @@ def _sample(
     return result
 
 
-def _column(way: Wall, jobs: dict[str, list[Run]] | None, busybox: str) -> Column:
+def _column(
+    way: Wall, jobs: dict[str, list[Run]] | None, busybox: str, program: Sequence[str]
+) -> Column:
     if jobs is None:
         return Column(name=way.name, figures={}, sees={}, missing=way.missing)
     base = statistics.median(one.seconds for one in jobs["nothing"])
@@ -187,7 +195,12 @@ def _column(way: Wall, jobs: dict[str, list[Run]] | None, busybox: str) -> Colum
         "of it the program": [one.program / 2**20 for one in main],
     }
     figures = {name: _figure(samples) for name, samples in values.items()}
-    return Column(name=way.name, figures=figures, sees=_sees(way, busybox))
+    engine = {"vm": "kvm", "emulated": "emulate"}.get(way.name, "")
+    made = calls.made(alone(engine, program) if engine else program, monitored=bool(engine))
+    allowed = calls.allowed(monitored=bool(engine))
+    total = f"{len(made)} kinds, {sum(made.values())} calls" if made else "not counted"
+    sees = {**_sees(way, busybox), _REACHES: f"{total}; {allowed} kinds allowed"}
+    return Column(name=way.name, figures=figures, sees=sees, calls=made, allowed=allowed)
 
 
 def _figure(values: list[float]) -> Figure:

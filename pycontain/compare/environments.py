@@ -38,17 +38,17 @@ def walls(directory: str) -> list[Wall]:
         Wall(name="native", command=list),
         Wall(
             name="container",
-            command=lambda program: _container(directory, program),
+            command=lambda program: _container(directory, program, "namespaces"),
             missing="" if os.geteuid() == 0 else "needs root",
         ),
         Wall(
             name="vm",
-            command=lambda program: _inside("kvm", program),
+            command=lambda program: _monitored(directory, program, "kvm"),
             missing=_without_kvm(),
         ),
         Wall(
             name="emulated",
-            command=lambda program: _inside("emulate", program),
+            command=lambda program: _monitored(directory, program, "emulate"),
             missing="" if find_spec("unicorn") else "needs pip install 'pycontain[emulate]'",
         ),
     ]
@@ -60,18 +60,26 @@ def _without_kvm() -> str:
     return "not allowed to use /dev/kvm" if os.path.exists("/dev/kvm") else "needs /dev/kvm"
 
 
-def _inside(engine: str, program: Sequence[str]) -> list[str]:
+def _monitored(directory: str, program: Sequence[str], engine: str) -> list[str]:
+    """The same bundle in a virtual machine; without root, there is only the machine."""
+    if os.geteuid() == 0:
+        return _container(directory, program, engine)
+    return alone(engine, program)
+
+
+def alone(engine: str, program: Sequence[str]) -> list[str]:
+    """The command that runs a program in a virtual machine, without a container around it."""
     return archive.command(sys.executable, "pycontain.compare.engine:main", engine, *program)
 
 
-def _container(directory: str, program: Sequence[str]) -> list[str]:
+def _container(directory: str, program: Sequence[str], isolation: str) -> list[str]:
     """Write the bundle for this program, and return the command that runs it."""
     rootfs = f"{directory}/rootfs"
     os.makedirs(rootfs, exist_ok=True)
     with open(f"{directory}/config.json", "w", encoding="utf-8") as file:
         file.write(jsontext.dumps(_config(rootfs, program)))
     name = f"compare-{os.getpid()}"
-    words = ("run", "--bundle", directory, name)
+    words = ("run", "--isolation", isolation, "--bundle", directory, name)
     return archive.command(_sealed(), archive.PROGRAM, *words)
 
 

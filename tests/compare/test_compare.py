@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pycontain.compare import commands, environments, page
+from pycontain.compare import calls, commands, environments, page
 from pycontain.compare.comparison import QUANTITIES, Column, Comparison, Figure, compare
 from pycontain.compare.measure import run
 from pycontain.errors import HostError, ProgramError, UsageError
@@ -96,6 +96,26 @@ def test_the_program_sees_what_its_environment_shows(real):
     if "vm" in sees:
         assert sees["vm"]["kernel"] != sees["native"]["kernel"]
         assert sees["vm"]["mounts"] == "none"
+
+
+def test_the_system_calls_of_the_host_are_counted_beside_what_each_environment_allows(real):
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    found = {column.name: column for column in real[0].columns if not column.missing}
+    assert found["native"].calls["read"] > 0
+    assert "execve" in found["native"].calls
+    for name in found.keys() & {"vm", "emulated"}:
+        one = found[name]
+        assert 0 < len(one.calls) <= one.allowed < found["native"].allowed
+        assert not one.calls.keys() & {"execve", "seccomp"}
+
+
+def test_only_the_calls_of_a_monitor_in_its_jail_count():
+    log = ["1 read(0) = 1", "2 open() = 3", "2 seccomp(SECCOMP_SET_MODE_FILTER) = 0",
+           "1 wait4() = 0", "2 ioctl(3) = 0", "3 ioctl(4) = 0", "2 write(1) = 1"]  # fmt: skip
+    assert calls.count(log, monitored=True) == {"ioctl": 2, "write": 1}
+    assert calls.count(log[:1], monitored=True) == {}
+    assert calls.count(log, monitored=False)["read"] == 1
 
 
 def test_the_record_of_a_comparison_is_json(real):
