@@ -40,7 +40,9 @@ def spawn(step: steps.SpawnCriu, launch: ContainerLaunch) -> None:
         ours.close()
         _live_as_child(step, launch, theirs)
     theirs.close()
-    launch.child = Child(pid, os.pidfd_open(pid), ours)
+    launch.add_child(Child(pid, os.pidfd_open(pid)))
+    launch.channel = ours
+    launch.on_release(ours.close)
     if isinstance(launch.cgroup, Cgroup) and not isinstance(launch.cgroup, UnitCgroup):
         launch.cgroup.enter(pid)
 
@@ -96,19 +98,16 @@ def _inherited(step: steps.SpawnCriu) -> Iterator[str]:
 
 @parent_step(steps.RestoreProcesses)
 def restore(step: steps.RestoreProcesses, launch: ContainerLaunch) -> None:
-    """Let the child become criu, wait for it, and continue with the process that it has made."""
-    child = launch.child
-    assert child.channel is not None, "`spawn` has given it one"
-    sync.pass_turn(child.channel)
-    sync.is_alive(child.channel)  # executed: the channel is closed. Raises what went wrong
-    launch.caller.until.wait(child.pidfd)
-    ended = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+    """Let the child execute criu, wait for it, and continue with the process that it restored."""
+    sync.pass_turn(launch.channel)
+    sync.is_alive(launch.channel)  # closed by execve; raises the child's error if it has failed
+    launch.caller.until.wait(launch.child.pidfd)
+    ended = os.waitid(os.P_PIDFD, launch.child.pidfd, os.WEXITED | os.WNOWAIT)
     if ended is None or ended.si_status or ended.si_code != os.CLD_EXITED:
         raise failure("restore", step.log, ended.si_status if ended else 0)
-    child.close_channel()
-    child.close_pidfd()
+    launch.reap_child()
     pid = int(read_text(launch.directory.file(_PID_FILE)))
-    launch.child = Child(pid, os.pidfd_open(pid))
+    launch.add_child(Child(pid, os.pidfd_open(pid)))
 
 
 def failure(action: str, log: str, status: int) -> HostError:
