@@ -265,6 +265,70 @@ def test_a_naive_proxy_passes_on_another_host(recorder, fields: bytes, monkeypat
     assert b"evil" in seen[0]
 
 
+class Persistent(Handler):
+    """Serves one request after the other of a connection, until a client says that it ends."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[tuple[str, str | None]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Host")))
+        super().do_GET()
+
+    do_POST = do_GET  # noqa: N815
+
+
+@pytest.fixture
+def persistent() -> Iterator[tuple[int, list[tuple[str, str | None]]]]:
+    """The port of such a server, and the (path, Host) of each request."""
+    Persistent.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Persistent) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_address[1], Persistent.asked
+        server.shutdown()
+
+
+SECOND = b"GET /second HTTP/1.1\r\nHost: evil\r\n\r\n"
+SMUGGLED = {
+    "at once": b"A: b",
+    "as a body that is none": b"Content-Length: 0",
+    "as a body of two lengths": b"Content-Length: 0\r\nContent-Length: 999",
+    "as a body in chunks": b"Transfer-Encoding: chunked\r\nContent-Length: 0",
+    "on a connection that stays": b"Connection: keep-alive\r\nKeep-Alive: timeout=9\r\nProxy-Connection: keep-alive",
+}
+
+
+@pytest.mark.parametrize("fields", SMUGGLED.values(), ids=SMUGGLED)
+def test_a_second_request_cannot_name_another_host(persistent, fields: bytes) -> None:
+    """RFC 9112, 9.6: after `Connection: close` a server takes no other request."""
+    port, asked = persistent
+    ask([f"localhost:{port}"], request(port, fields) + SECOND)
+    assert asked == [("/", f"localhost:{port}")]
+
+
+@pytest.mark.control
+def test_through_a_naive_proxy_a_second_request_names_another_host(persistent, monkeypatch) -> None:
+    rewritten = network._rewritten
+
+    def naive(*given):
+        host, port, head = rewritten(*given)
+        return host, port, head.replace(b"Connection: close\r\n", b"")
+
+    monkeypatch.setattr(network, "_rewritten", naive)
+    port, asked = persistent
+    ask([f"localhost:{port}"], request(port, b"A: b") + SECOND, "import time; time.sleep(1)")
+    assert ("/second", "evil") in asked
+
+
+@pytest.mark.parametrize("fields", [b"A: " + b"b" * 100_000, b"A: b\r\n" * 20_000],
+                         ids=["one", "many"])  # fmt: skip
+def test_huge_fields_are_refused_and_not_kept(recorder, fields: bytes) -> None:
+    port, seen = recorder
+    found = ask([f"localhost:{port}"], request(port, fields))
+    assert " 400 " in found or found.startswith(("ConnectionResetError", "BrokenPipeError"))
+    assert seen == []
+
+
 @pytest.mark.control
 def test_a_naive_proxy_connects_to_what_a_strangers_name_leads_to(ports, monkeypatch) -> None:
     real = socket.getaddrinfo
