@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+
+from ..errors import GuestError, ProgramError
 from ..kernel import calls, tty
 from ..lean import os
 from ..plan.steps import vm
@@ -9,7 +12,7 @@ from ..plan.walk import child_step
 from ..vm import contained
 from ..wire import EXIT_FAILED, prepared, sync
 from ..wire.sync import PID_SIZE
-from . import program
+from . import diagnose, program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +35,15 @@ def run_in_vm(step: vm.RunInVm, context: Context) -> None:
         sync.report_exec(channel, context.new_times())
         channel.close()
 
-    contained.serve(
-        monitor, context.program, step.args, environment, memory=step.memory, running=running
-    )
+    try:
+        contained.serve(
+            monitor, context.program, step.args, environment, memory=step.memory, running=running
+        )
+    except (GuestError, ProgramError) as error:
+        if error.fault.at != context.program:
+            raise
+        number = error.errno or errno.ENOEXEC
+        raise diagnose.refusal(context.program, number, context.inside) from None
 
 
 def enter(step: EnterPids, later: Iterable[Step], context: Context) -> None:

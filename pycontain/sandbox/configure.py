@@ -13,6 +13,7 @@ import os
 from ..errors import UsageError
 from ..lean import jsontext
 from ..spec import default, system_calls
+from ..spec.annotations import ISOLATION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ def configuration(
     network: str,
     mounts: Iterable[Json],
     plain_proc: bool,
+    isolation: str = "namespaces",
 ) -> str:
     """
     The configuration of a container that runs a program of a sandbox, as text.
 
     network     "none", "host", or the path of a network namespace to join
     plain_proc  mount all of /proc, masked, as programs of an image may expect it
+    isolation   what the program runs in
     """
     settings = default.Settings(
         env=environment(env),
@@ -69,6 +72,8 @@ def configuration(
     _narrow(config, plain_proc=plain_proc)
     if network.startswith("/"):
         _join(_part(config, "linux"), network)
+    if isolation != "namespaces":
+        _isolate(config, isolation)
     return jsontext.dumps(config)
 
 
@@ -98,6 +103,23 @@ def profile() -> Json:
     if not _profile:
         _profile.update(_made_profile())
     return _profile
+
+
+def _isolate(config: Json, isolation: str) -> None:
+    """
+    Put the program into a virtual machine, whose monitor has a jail of its own inside the filter.
+
+    Limits of the address space would be about the monitor's; the memory is watched from outside.
+    """
+    config["annotations"] = {ISOLATION: isolation}
+    made, process = profile(), _part(config, "process")
+    rules, rlimits = made["syscalls"], process.get("rlimits", [])
+    assert isinstance(rules, list)
+    assert isinstance(rlimits, list)
+    more = {"names": ["memfd_create"], "action": "SCMP_ACT_ALLOW"}
+    _part(config, "linux")["seccomp"] = {**made, "syscalls": [*rules, more]}
+    about_space = ("RLIMIT_AS", "RLIMIT_DATA")
+    process["rlimits"] = [each for each in rlimits if each["type"] not in about_space]
 
 
 _profile: Json = {}

@@ -117,6 +117,9 @@ class Pool(Closing):
                 "is no list of names", at="imports", value=repr(imports), remedy=remedy
             )
         self._setup = Setup(given)
+        if (isolation := self._setup.isolation) not in ("", "namespaces"):
+            why = "is not offered by a pool, whose programs are forked from one that runs"
+            raise UsageError(why, at="isolation", value=repr(isolation), remedy="use Sandbox")
         self.limits = self._setup.limits
         self.size = size
         self._imports = tuple(imports)

@@ -50,6 +50,8 @@ class Sandbox(Closing):
     packages  directories of the host with Python packages, which are seen read-only
     network   None for a loopback device alone, "host" for the host's network, or a list of the
               places, "HOST:PORT", that a proxy lets it connect to; "*.HOST" stands for all below
+    isolation  "kvm" for a virtual machine inside the container of each program, "emulate" for an
+              emulated processor, which is slow; "namespaces" by default
     env       further environment variables
     record    a file to which a line of JSON is added for each run (`sandbox.log`)
     memory, cpus, pids, disk, open_files, timeout, cpu, output

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         python: bool | None
         packages: Sequence[str | os.PathLike[str]]
         network: Literal["host"] | Sequence[str] | None
+        isolation: Literal["namespaces", "kvm", "emulate"]
         env: Mapping[str, str] | None
         record: str | os.PathLike[str] | None
 
@@ -54,6 +55,7 @@ class Wanted(Record):
     python: bool | None = None
     packages: Sequence[str | os.PathLike[str]] = ()
     network: Literal["host"] | Sequence[str] | None = None
+    isolation: str = "namespaces"
     env: Mapping[str, str] | None = None
     record: str | os.PathLike[str] | None = None
 
@@ -82,6 +84,7 @@ class Setup:
         _require_one(wanted)
         arguments.environment(wanted.env)
         self.record = wanted.record
+        self.isolation = arguments.isolation(wanted.isolation)
         self.paths, self.packages = configure.packages(wanted.packages)
         self._allowed = None if wanted.network == "host" else places(wanted.network)
         self.held = Held()
@@ -156,6 +159,7 @@ class Setup:
             ROOT if self.rootfs else root.python_root(), args, uid, chosen, self.held,
             env=given, cwd=cwd, network=none if joined is None else joined.path,
             mounts=[*_own_mounts(), *self.packages], plain_proc=bool(self.rootfs),
+            isolation=self.isolation,
         )  # fmt: skip
         return Contained(config, mounts, files, chosen, self.held)
 

@@ -9,6 +9,7 @@ signals reach it, and does what O_NONBLOCK asks for itself.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -42,9 +43,7 @@ class Files:
     def add_stream(self, stream: int) -> None:
         """The next standard descriptor, one of this process."""
         number = PROGRAM + 1 + len(self._open)
-        flags = os.O_WRONLY if self._open else os.O_RDONLY
-        if os.isatty(stream):
-            flags = os.O_RDWR
+        flags = fcntl.fcntl(stream, fcntl.F_GETFL) & os.O_ACCMODE
         regular = stat.S_ISREG(os.fstat(stream).st_mode)
         self.add(OpenFile(os.dup(stream), flags=flags, regular=regular, number=number))
 
