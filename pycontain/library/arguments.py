@@ -126,6 +126,37 @@ def seconds(timeout: float | None) -> float | None:
     return timeout
 
 
+def data(given: bytes | str, at: str) -> bytes:
+    """Bytes, or text as UTF-8. Raises UsageError."""
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return bytes(given)
+    if not isinstance(given, str):
+        raise _wrong(at, given, "is neither bytes nor text", "give bytes or a string")
+    try:
+        return given.encode()
+    except UnicodeEncodeError:
+        why = "has characters that UTF-8 cannot express"
+        raise _wrong(at, given, why, "give bytes") from None
+
+
+def path(given: str | os.PathLike[str], at: str) -> str:
+    """A path as text. Raises UsageError."""
+    found = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(found, str):
+        raise _wrong(at, given, "is not a path", "give a string")
+    return found
+
+
+def strings(given: Sequence[str], at: str) -> list[str]:
+    """A list of strings. Raises UsageError for anything else, such as one string."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise _wrong(at, given, "is not a list of strings", f"give [{given!r}]")
+    for index, each in enumerate(given):
+        if not isinstance(each, str):
+            raise _wrong(f"{at}[{index}]", each, "is not a string", "give strings")
+    return list(given)
+
+
 def user(wanted: str | int) -> str:
     """A user as text, "" for the container's own. Raises UsageError."""
     if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):

@@ -18,6 +18,7 @@ from ..kernel.descriptors import close_owned
 from ..kernel.mounts import Tree
 from ..kernel.root import Root
 from ..lean.record import Record
+from ..library import arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,9 +80,18 @@ class Files:
         found = os.fstatvfs(self.fd)
         return found.f_bfree == 0 or found.f_ffree == 0
 
-    def read(self, path: str, limit: int = _READ) -> bytes:
+    def has(self, path: str) -> bool:
+        """Whether this is a directory in /work or /tmp."""
+        try:
+            os.close(self._root.open(_inside(path), os.O_PATH | os.O_DIRECTORY))
+        except (UsageError, KernelError):
+            return False
+        return path.startswith("/")
+
+    def read(self, path: str | os.PathLike[str], limit: int = _READ) -> bytes:
         """A file's content. Raises StateError if it is longer than the limit."""
-        fd = self._regular(path)
+        place = arguments.path(path, "path")
+        fd = self._regular(place)
         try:
             pieces = []
             left = limit + 1
@@ -91,11 +101,12 @@ class Files:
         finally:
             os.close(fd)
         if not left:
-            raise StateError(f"is longer than {limit} bytes", at=path)
+            raise StateError(f"is longer than {limit} bytes", at=place)
         return b"".join(pieces)
 
-    def write(self, path: str, data: bytes) -> None:
-        """Create or replace a file; directories that are missing are made."""
+    def write(self, path: str | os.PathLike[str], data: bytes | str) -> None:
+        """Create or replace a file, text as UTF-8; directories that are missing are made."""
+        path, content = arguments.path(path, "path"), arguments.data(data, f"the content of {path}")
         head, name = os.path.split(_inside(path))
         if head == "/":
             raise UsageError("does not name a file", at=path or '""')
@@ -105,7 +116,7 @@ class Files:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(temporary, flags, 0o644, dir_fd=directory)
             try:
-                _fill(fd, data, self.uid)
+                _fill(fd, content, self.uid)
                 os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 os.unlink(temporary, dir_fd=directory)
@@ -117,8 +128,9 @@ class Files:
         finally:
             os.close(directory)
 
-    def list(self, path: str = "/work") -> list[Entry]:
+    def list(self, path: str | os.PathLike[str] = "/work") -> list[Entry]:
         """What a directory contains, by name. Raises StateError beyond ten thousand entries."""
+        path = arguments.path(path, "path")
         fd = self._root.open(_inside(path), os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as entries:
@@ -175,7 +187,8 @@ def _inside(path: str) -> str:
     whole = os.path.join("/work", path)
     top, *rest = [name for name in whole.split("/") if name not in ("", ".")] or [""]
     if top not in ("work", "tmp") or ".." in rest:
-        raise UsageError("is not below /work or /tmp", at=path, remedy='write it without ".."')
+        remedy = 'write it without ".."' if ".." in rest else ""
+        raise UsageError("is not below /work or /tmp", at=path, remedy=remedy)
     return "/" + "/".join((top, *rest))
 
 

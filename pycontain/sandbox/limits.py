@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 DATA = "RLIMIT_DATA"
 _MIB = 1 << 20
+_SIZES = ("memory", "disk", "output")  # which may be texts such as 64M
 _LEAST_MEMORY = 16 * _MIB  # an interpreter takes about ten
 
 
@@ -94,12 +95,14 @@ def with_timeout(given: Limits, timeout: float | None) -> Limits:
 
 
 def _number(name: str, value: object, kind: type) -> int | float:
-    if isinstance(value, str):
+    if isinstance(value, str) and name in _SIZES:
         return units.size(value, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UsageError("is not a number", at=name, value=repr(value))
     if not math.isfinite(value) or value < 0:
         raise UsageError("is not a limit", at=name, value=str(value), remedy="give 0 for none")
+    if kind is int and value != int(value):
+        raise UsageError("is not a whole number", at=name, value=str(value))
     return int(value) if kind is int else float(value)
 
 

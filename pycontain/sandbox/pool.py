@@ -16,7 +16,7 @@ import threading
 import time
 
 from ..errors import Interrupted, PycontainError, StateError, UsageError
-from ..library import forks
+from ..library import arguments, forks
 from ..library.aio import in_thread
 from ..library.closing import Closing
 from . import log
@@ -169,8 +169,8 @@ class Pool(Closing):
         self,
         code: str | bytes,
         *,
-        stdin: bytes = b"",
-        files: Mapping[str, bytes] | None = None,
+        stdin: bytes | str = b"",
+        files: Mapping[str, bytes | str] | None = None,
         collect: Sequence[str] = (),
         timeout: float | None = None,
     ) -> SandboxResult:
@@ -191,8 +191,8 @@ class Pool(Closing):
         self,
         code: str | bytes,
         *,
-        stdin: bytes = b"",
-        files: Mapping[str, bytes] | None = None,
+        stdin: bytes | str = b"",
+        files: Mapping[str, bytes | str] | None = None,
         collect: Sequence[str] = (),
         timeout: float | None = None,
     ) -> SandboxResult:
@@ -204,13 +204,14 @@ class Pool(Closing):
     def _run(
         self,
         code: str | bytes,
-        stdin: bytes,
-        files: Mapping[str, bytes],
+        stdin: bytes | str,
+        files: Mapping[str, bytes | str],
         collect: Sequence[str],
         timeout: float | None,
         cancel: Cancel | None,
     ) -> SandboxResult:
-        data = code.encode() if isinstance(code, str) else code
+        data, given = arguments.data(code, "code"), arguments.data(stdin, "stdin")
+        wanted = arguments.strings(collect, "collect")
         chosen = with_timeout(self.limits, timeout)
         self._await_turn(cancel)
         try:
@@ -220,10 +221,10 @@ class Pool(Closing):
                 run.watch.cancel = -1 if cancel is None else cancel.fd
                 for path, content in files.items():
                     run.files.write(path, content)
-                run.start(data, stdin)
+                run.start(data, given)
                 if not self._source.is_slow:
                     self._refill()
-                result = run.to_end(collect)
+                result = run.to_end(wanted)
             finally:
                 self._give_back(run)
         finally:

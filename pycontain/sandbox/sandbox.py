@@ -6,7 +6,7 @@ import os
 import threading
 
 from ..errors import ProgramError, StateError, UsageError
-from ..library import forks
+from ..library import arguments, forks
 from ..library.aio import in_thread
 from ..library.closing import Closing
 from . import log, users
@@ -64,7 +64,7 @@ class Sandbox(Closing):
     def __init__(
         self,
         *,
-        files: Mapping[str, bytes] | None = None,
+        files: Mapping[str, bytes | str] | None = None,
         **given: Unpack[SandboxArguments],
     ) -> None:
         self._setup = Setup(given)
@@ -121,7 +121,7 @@ class Sandbox(Closing):
 
     # --- files ---------------------------------------------------------------------------------
 
-    def read(self, path: str, limit: int = 64 << 20) -> bytes:
+    def read(self, path: str | os.PathLike[str], limit: int = 64 << 20) -> bytes:
         """
         The content of a file below /work or /tmp; relative paths start in /work.
 
@@ -130,8 +130,12 @@ class Sandbox(Closing):
         """
         return self._open_files().read(path, limit)
 
-    def write(self, path: str, data: bytes) -> None:
-        """Create or replace a file, and directories that are missing. Raises as `read` does."""
+    def write(self, path: str | os.PathLike[str], data: bytes | str) -> None:
+        """
+        Create or replace a file, and directories that are missing; text is written as UTF-8.
+
+        Raises as `read` does.
+        """
         self._open_files().write(path, data)
 
     def _open_files(self) -> Files:
@@ -145,9 +149,9 @@ class Sandbox(Closing):
         self,
         args: Sequence[str],
         *,
-        stdin: bytes = b"",
+        stdin: bytes | str = b"",
         env: Mapping[str, str] | None = None,
-        cwd: str = "/work",
+        cwd: str | os.PathLike[str] = "/work",
         timeout: float | None = None,
     ) -> SandboxResult:
         """
@@ -162,22 +166,22 @@ class Sandbox(Closing):
         self,
         args: Sequence[str],
         *,
-        stdin: bytes = b"",
+        stdin: bytes | str = b"",
         env: Mapping[str, str] | None = None,
-        cwd: str = "/work",
+        cwd: str | os.PathLike[str] = "/work",
         timeout: float | None = None,
     ) -> SandboxResult:
         """As `run`, in an asyncio task; cancelling it ends the program at once."""
         return await in_thread(lambda cancel: self._run(args, stdin, env, cwd, timeout, cancel))
 
     def run_python(
-        self, code: str | bytes, *, stdin: bytes = b"", timeout: float | None = None
+        self, code: str | bytes, *, stdin: bytes | str = b"", timeout: float | None = None
     ) -> SandboxResult:
         """Run Python code in an interpreter of its own, to its end; as `run`."""
         return self._run_python(code, stdin, timeout, None)
 
     async def run_python_async(
-        self, code: str | bytes, *, stdin: bytes = b"", timeout: float | None = None
+        self, code: str | bytes, *, stdin: bytes | str = b"", timeout: float | None = None
     ) -> SandboxResult:
         """As `run_python`, in an asyncio task; cancelling it ends the code at once."""
         return await in_thread(lambda cancel: self._run_python(code, stdin, timeout, cancel))
@@ -186,14 +190,15 @@ class Sandbox(Closing):
         self,
         args: Sequence[str],
         *,
-        stdin: bytes = b"",
+        stdin: bytes | str = b"",
         env: Mapping[str, str] | None = None,
-        cwd: str = "/work",
+        cwd: str | os.PathLike[str] = "/work",
         timeout: float | None = None,
     ) -> Stream:
         """Run a program, and iterate over the lines of its output while it runs."""
+        given = arguments.data(stdin, "stdin")
         contained = self._contained(args, env, cwd, timeout)
-        self._begin(contained, stdin)
+        self._begin(contained, given)
         what = _words(args)
         return Stream(
             contained, lambda cancel: self._to_end(contained, b"", "stream", what, cancel)
@@ -214,29 +219,31 @@ class Sandbox(Closing):
     def _run(
         self,
         args: Sequence[str],
-        stdin: bytes,
+        stdin: bytes | str,
         env: Mapping[str, str] | None,
-        cwd: str,
+        cwd: str | os.PathLike[str],
         timeout: float | None,
         cancel: Cancel | None,
     ) -> SandboxResult:
+        given = arguments.data(stdin, "stdin")
         contained = self._contained(args, env, cwd, timeout)
-        self._begin(contained, stdin)
+        self._begin(contained, given)
         return self._to_end(contained, b"", "run", _words(args), cancel)
 
     def _run_python(
-        self, code: str | bytes, stdin: bytes, timeout: float | None, cancel: Cancel | None
+        self, code: str | bytes, stdin: bytes | str, timeout: float | None, cancel: Cancel | None
     ) -> SandboxResult:
-        data = code.encode() if isinstance(code, str) else code
+        data = arguments.data(code, "code")
+        wanted = request(data, arguments.data(stdin, "stdin"))
         contained = self._contained(self._setup.python("once"), None, "/work", timeout)
         self._begin(contained, None)
-        return self._to_end(contained, request(data, stdin), "python", data, cancel)
+        return self._to_end(contained, wanted, "python", data, cancel)
 
     def _contained(
         self,
         args: Sequence[str],
         env: Mapping[str, str] | None,
-        cwd: str,
+        cwd: str | os.PathLike[str],
         timeout: float | None,
     ) -> Contained:
         """A run that has not begun. Raises UsageError."""
@@ -244,10 +251,21 @@ class Sandbox(Closing):
             raise UsageError(
                 "is not a list of words", at="args", value=repr(args), remedy='write ["ls", "-l"]'
             )
+        arguments.environment(env)
         return self._setup.contained(
-            args, self._uid, with_timeout(self.limits, timeout), self._files, self._mounts,
-            self._proxy, env=env, cwd=cwd,
+            arguments.command(args, shell=False), self._uid, with_timeout(self.limits, timeout),
+            self._files, self._mounts, self._proxy, env=env, cwd=self._directory(cwd),
         )  # fmt: skip
+
+    def _directory(self, cwd: str | os.PathLike[str]) -> str:
+        """A directory that exists: the runtime would create a missing one in the shared root."""
+        path = arguments.path(cwd, "cwd")
+        if not (self._files.has(path) or self._setup.has(path)):
+            remedy = "give the path of one, such as /work, or write a file into it first"
+            raise UsageError(
+                "is not a directory of the sandbox", at="cwd", value=path, remedy=remedy
+            )
+        return path
 
     def _begin(self, contained: Contained, stdin: bytes | None) -> None:
         """Begin a run: a program that reads stdin, or without it an interpreter for code."""
@@ -289,7 +307,9 @@ class Sandbox(Closing):
             self._running.discard(contained)
             self._changed.notify_all()
 
-    def list(self, path: str = "/work") -> list[Entry]:  # last: it hides the type of this name
+    def list(
+        self, path: str | os.PathLike[str] = "/work"
+    ) -> list[Entry]:  # last: it hides the type of this name
         """What a directory contains, by name. Raises as `read` does."""
         return self._open_files().list(path)
 

@@ -6,6 +6,7 @@ import os
 import threading
 
 from ..errors import StateError
+from ..library import arguments
 from ..library.aio import in_thread
 from ..library.closing import Closing
 from . import log
@@ -47,7 +48,7 @@ class Session(Closing):
         self._closed = False
 
     def run(
-        self, code: str | bytes, *, stdin: bytes = b"", timeout: float | None = None
+        self, code: str | bytes, *, stdin: bytes | str = b"", timeout: float | None = None
     ) -> SandboxResult:
         """
         Run code; status is 0, or 1 if an exception has ended it.
@@ -57,22 +58,23 @@ class Session(Closing):
         return self._run(code, stdin, timeout, None)
 
     async def run_async(
-        self, code: str | bytes, *, stdin: bytes = b"", timeout: float | None = None
+        self, code: str | bytes, *, stdin: bytes | str = b"", timeout: float | None = None
     ) -> SandboxResult:
         """As `run`, in an asyncio task; cancelling it ends the session at once."""
         return await in_thread(lambda cancel: self._run(code, stdin, timeout, cancel))
 
     def _run(
-        self, code: str | bytes, stdin: bytes, timeout: float | None, cancel: Cancel | None
+        self, code: str | bytes, stdin: bytes | str, timeout: float | None, cancel: Cancel | None
     ) -> SandboxResult:
-        data = code.encode() if isinstance(code, str) else code
+        data = arguments.data(code, "code")
+        wanted = request(data, arguments.data(stdin, "stdin"))
         with self._lock:
             self._require_alive()
             watch = self._contained.watch
             usual = watch.limits
             watch.limits = with_timeout(usual, timeout)
             watch.cancel = -1 if cancel is None else cancel.fd
-            watch.begin(request(data, stdin))
+            watch.begin(wanted)
             if watch.serve(until_answer=True):
                 result = self._contained.result()
                 self._last = result

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from ..errors import HostError, StateError, UsageError, reason
+from ..errors import HostError, KernelError, StateError, UsageError, reason
 from ..kernel.descriptors import close_owned
+from ..kernel.root import Root
 from ..lean.record import Record
 from ..library import arguments
 from ..runtime.host import may_contain
@@ -82,6 +83,8 @@ class Setup:
         self.limits = limits(**bounds)  # type: ignore[arg-type]
         wanted = Wanted(**rest)  # type: ignore[arg-type]
         _require_one(wanted)
+        if wanted.image is not None and not isinstance(wanted.image, str):
+            raise UsageError("is not the name of an image", at="image", value=repr(wanted.image))
         arguments.environment(wanted.env)
         self.record = wanted.record
         self.isolation = arguments.isolation(wanted.isolation)
@@ -113,6 +116,17 @@ class Setup:
         if self.rootfs and _identity(self.rootfs) != self._root:
             why, remedy = "is another directory than it was", "make another sandbox"
             raise StateError(why, at="rootfs", value=self.rootfs, remedy=remedy)
+
+    def has(self, path: str) -> bool:
+        """Whether this is the path of a directory in the root file system."""
+        place = os.open(self.rootfs or root.python_root(), os.O_PATH | os.O_CLOEXEC)
+        try:
+            os.close(Root(place).open(path, os.O_PATH | os.O_DIRECTORY))
+        except KernelError:
+            return False
+        finally:
+            os.close(place)
+        return path.startswith("/")
 
     def network(self) -> Network | None:
         """A new network of the places that are allowed, if that is wanted."""
