@@ -175,7 +175,7 @@ def _put(
         command: [parts.add([modules[name] for name in names]) for names in _pieces(order)]
         for command, order in orders.items()
     }
-    index = {name: (*about, *parts.add(code)) for name, *about, code in modules.values()}
+    index = {name: parts.add(about) for name, *about in modules.values()}
     where = parts.add(index)
     head = marshal.dumps((_code_of(archive.__file__), groups, extensions, where))
     with open(path, "wb") as file:
@@ -225,6 +225,10 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
         modules += [f"pycontain.{room}.joined_pids" for room in ("plan.steps", "init", "launch")]
     elif command.enters:
         modules += ["pycontain.plan.steps.filesystem", "pycontain.init.filesystem"]
+    if command.name == "create":
+        modules.append("pycontain.init.start")
+    if command.name in ("pause", "resume"):
+        modules.append("pycontain.cgroup.tree")
     modules += [name.partition(":")[0] for name in (command.calls, command.request) if name]
     code = _TRACE.format(
         path=sys.path, half=half, archive=archive.__file__, modules=", ".join(modules)

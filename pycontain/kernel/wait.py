@@ -13,7 +13,6 @@ import time
 
 from ..errors import Interrupted, Timeout
 from ..lean import os
-from . import calls
 from .descriptors import close_owned
 
 _ENDING = (_signal.SIGINT, _signal.SIGTERM)
@@ -37,7 +36,9 @@ class Until:
     @classmethod
     def interrupted(cls) -> Until:
         """Until SIGINT or SIGTERM, both of which must be blocked. Raises KernelError."""
-        return cls(signals=calls.signal_descriptor(_ENDING))
+        from .calls import signal_descriptor  # commands that only wait need no system calls of ours
+
+        return cls(signals=signal_descriptor(_ENDING))
 
     @classmethod
     def after(cls, seconds: float | None) -> Until:

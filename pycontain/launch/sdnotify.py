@@ -7,7 +7,7 @@ from ..lean import os
 from ..plan.sdnotify import SOCKET
 from ..plan.steps import sdnotify
 from ..plan.walk import parent_step
-from ..state.groups import NOTIFY
+from ..state.directory import NOTIFY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

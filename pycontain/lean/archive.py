@@ -20,8 +20,8 @@ package's owner or to us, and nobody else can write to them.
               extensions  {compiled module: its file}, which saves listing whole directories
               index       (offset, length)
     marshal   for each part of a group [(module, package?, source, mtime in ns, size, code), ...]
-    marshal   each module's code
-    marshal   the index: {module: (package?, source, mtime in ns, size, offset, length)}
+    marshal   for each module (package?, source, mtime in ns, size, code)
+    marshal   the index: {module: (offset, length)}
 
 Offsets count from the end of the second part, lengths are in bytes.
 """
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from _frozen_importlib import ModuleSpec
     from collections.abc import Iterator
     from types import CodeType, ModuleType
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     Part: TypeAlias = tuple[int, int]
     Module: TypeAlias = tuple[str, bool, str, int, int, CodeType]
-    Index: TypeAlias = dict[str, tuple[bool, str, int, int, int, int]]
+    Index: TypeAlias = dict[str, Part]
 
 # No byte code is written: root's would end up wherever a user lets __pycache__ point. Isolated,
 # without site-packages, and UTF-8 whatever the locale, which saves loading a locale. A single word,
@@ -238,10 +238,13 @@ class _Finder:
         if name.partition(".")[0] != "pycontain":
             return None
         self._index = self._index or marshal.loads(self._read(self._where))
-        if name not in self._index or not _is_current(*self._index[name][1:4]):
+        if name not in self._index:
             return None
-        package, source, *_ = self._index[name]
-        spec = ModuleSpec(name, self, origin=source, is_package=package)  # type: ignore[arg-type]
+        package, source, mtime, size, code = marshal.loads(self._read(self._index[name]))
+        if not _is_current(source, mtime, size):
+            return None
+        loader: Any = self
+        spec = ModuleSpec(name, loader, origin=source, loader_state=code, is_package=package)
         spec.has_location = True
         if package:
             spec.submodule_search_locations = _paths(source)
@@ -261,8 +264,7 @@ class _Finder:
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module's code."""
-        _, _, _, _, offset, length = self._index[module.__name__]
-        exec(marshal.loads(self._read((offset, length))), module.__dict__)  # noqa: S102
+        exec(module.__spec__.loader_state, module.__dict__)  # type: ignore[union-attr]  # noqa: S102
 
     def _read(self, part: Part) -> bytes:
         offset, length = part

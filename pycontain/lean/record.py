@@ -32,21 +32,13 @@ class _RecordType(type):
     """Turns annotations into fields and class-level values into defaults."""
 
     def __new__(meta, name: str, bases: tuple[type, ...], space: dict[str, object]) -> _RecordType:
-        # one loop: a hundred record classes are created at each start
-        fields: dict[str, str] = {}
-        defaults: dict[str, object] = {}
+        # as little as possible: a hundred record classes are created at each start
+        own: dict[str, str] = space.get("__annotations__", {})  # type: ignore[assignment]
+        defaults = {key: space.pop(key) for key in own if key in space}
         if bases:
-            fields.update(getattr(bases[0], "FIELDS", ()))
-            defaults.update(getattr(bases[0], "DEFAULTS", ()))
-        own = space.get("__annotations__", {})
-        assert isinstance(own, dict)
-        for key, text in own.items():
-            if text[:8] == "ClassVar":
-                continue
-            fields[key] = text
-            if key in space:
-                defaults[key] = space.pop(key)
-        space["FIELDS"] = fields
+            own = {**bases[0].FIELDS, **own}  # type: ignore[attr-defined]
+            defaults = {**bases[0].DEFAULTS, **defaults}  # type: ignore[attr-defined]
+        space["FIELDS"] = own
         space["DEFAULTS"] = defaults
         return super().__new__(meta, name, bases, space)
 
@@ -59,8 +51,9 @@ class Record(metaclass=_RecordType):
     Raises TypeError for a field that is missing or unknown.
     """
 
-    FIELDS: ClassVar[dict[str, str]]
-    DEFAULTS: ClassVar[dict[str, object]]
+    if TYPE_CHECKING:  # at run time every annotation is a field
+        FIELDS: ClassVar[dict[str, str]]
+        DEFAULTS: ClassVar[dict[str, object]]
 
     def __init__(self, **given: object) -> None:
         values = {**self.DEFAULTS, **given}

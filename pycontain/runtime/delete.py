@@ -9,7 +9,6 @@ import time
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError, PycontainError, StateError, Timeout, fault_of
 from ..kernel.wait import FOREVER
-from ..launch.recover import death
 from ..lean import os
 from ..state.directory import StateDir
 from .handle import Handle
@@ -139,6 +138,8 @@ def remove_unfinished(options: Options, id: str, created: str, how: str) -> Step
     how describes how that child ended. Returns the error to report. The poststop hooks do not run,
     since no other hooks did.
     """
+    from ..launch.recover import death
+
     try:
         container = Handle(options, id, lock=True)
         with container.directory:

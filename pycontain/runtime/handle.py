@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import _signal
 
-from ..cgroup.tree import Cgroup
 from ..errors import KernelError, StateError
-from ..kernel.files import start_time
+from ..kernel.files import read_bytes, start_time
 from ..lean import os
 from ..state.directory import StateDir
 from ..state.record import public_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..cgroup.tree import Cgroup
     from ..options import Options
     from ..state.record import State
 
@@ -95,19 +95,21 @@ class Handle:
             return UnitCgroup(
                 state.mount, state.cgroup, state.unit, user=state.user_unit, made=state.made
             )
+        from ..cgroup.tree import Cgroup
+
         return Cgroup(state.mount, state.cgroup, state.made)
 
     @property
     def frozen(self) -> bool:
-        """Whether its cgroup is frozen."""
-        cgroup = self.cgroup
+        """Whether its cgroup is frozen, which takes no `Cgroup`: most commands need only this."""
+        state = self.state
         try:
-            return cgroup is not None and cgroup.frozen
+            events = (
+                read_bytes(f"{state.mount}{state.cgroup}/cgroup.events") if state.mount else b""
+            )
         except KernelError:
             return False  # the cgroup was removed
-        finally:
-            if cgroup is not None:
-                cgroup.close()
+        return b"frozen 1\n" in events
 
     def pidfd(self) -> int:
         """A descriptor of the first process. Raises StateError if it has exited."""

@@ -74,6 +74,8 @@ def first_state(spec: Spec, request: Request, rootfs: str) -> State:
             if request.isolation
             else spec.annotations
         ),
+        process=spec.process is not None,
+        poststart=bool(spec.hooks and spec.hooks.poststart),
         poststop=bool(spec.hooks and spec.hooks.poststop),
         shares_pids=not any(
             entry.type == "pid" and not entry.path
@@ -86,7 +88,7 @@ def notified(options: Options, request: Request) -> Request:
     """Add the directory for a notification socket, if the caller has such a socket."""
     if b"NOTIFY_SOCKET" not in os.environ:
         return request
-    from ..state.groups import NOTIFY
+    from ..state.directory import NOTIFY
 
     path = os.path.join(os.path.abspath(options.root), request.id, NOTIFY)
     return request.replace(notify=path)

@@ -6,15 +6,13 @@ from ..errors import PycontainError, StateError
 from ..kernel.files import never_executed
 from ..lean import os
 from ..spec.annotations import ISOLATION
-from ..spec.parse import parse
-from ..state.groups import NOTIFY
 from ..wire import sync
-from . import poststart
-from .delete import delete, destroy
 from .handle import Handle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..kernel.sdnotify import Proxy
     from ..options import Options
 
@@ -29,9 +27,9 @@ def start(options: Options, id: str) -> None:
     container = Handle(options, id, lock=True)
     with container.directory:
         container.require("created")
-        spec = parse(container.directory.load_config())
-        if spec.process is None:
+        if not container.state.process:
             raise StateError("has no process to start", at="container", value=id)
+        hooks = _poststart_hooks(container)
         proxy, pidfd = _proxy(container)
         channel = sync.Channel(*container.directory.open_fifos())
         container.directory.remove_fifos()
@@ -41,17 +39,32 @@ def start(options: Options, id: str) -> None:
             _await_program(channel, container)
             options.detail("start: its program runs")
         except PycontainError:
+            from .delete import destroy
+
             destroy(options, container)
             raise
         finally:
             channel.close()
     try:
-        poststart.run(spec, container.state)  # unlocked: a hook may use the container
+        hooks()  # unlocked: a hook may use the container
     except PycontainError:
+        from .delete import delete
+
         delete(options, id, force=True)
         raise
     if proxy is not None:
         proxy.forward(pidfd, container.state.pid)
+
+
+def _poststart_hooks(container: Handle) -> Callable[[], None]:
+    """A function that runs the hooks; without any, the configuration need not be parsed."""
+    if not container.state.poststart:
+        return lambda: None
+    from ..spec.parse import parse
+    from . import poststart
+
+    spec = parse(container.directory.load_config())
+    return lambda: poststart.run(spec, container.state)
 
 
 def _proxy(container: Handle) -> tuple[Proxy | None, int]:
@@ -60,8 +73,12 @@ def _proxy(container: Handle) -> tuple[Proxy | None, int]:
 
     It listens before the program runs. A container that was created without a socket has none.
     """
+    if b"NOTIFY_SOCKET" not in os.environ:
+        return None, -1
+    from ..state.directory import NOTIFY
+
     folder = container.directory.file(NOTIFY)
-    if not (b"NOTIFY_SOCKET" in os.environ and os.path.exists(folder)):
+    if not os.path.exists(folder):
         return None, -1
     from ..kernel.sdnotify import Proxy
     from ..plan.sdnotify import SOCKET

@@ -10,7 +10,6 @@ from ..kernel import descriptors, safe_path
 from ..kernel.files import read_bytes
 from ..kernel.safe_path import Directory
 from ..lean import jsontext, os
-from . import groups
 from .record import state_of
 
 TYPE_CHECKING = False
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from .record import State
 
+GROUPS, NOTIFY = "groups", "notify"  # what few containers have: `state.groups`
 _STATE = "state.json"
 _PROCESS = "process"
 _CONFIG = "config.json"
@@ -367,7 +367,12 @@ class StateDir:
         try:
             if os.fstat(fd).st_nlink == 0:  # its name may be another directory's by now
                 raise self._missing()
-            for name in groups.remove(fd, os.listdir(fd)):
+            names = os.listdir(fd)
+            if GROUPS in names or NOTIFY in names:
+                from . import groups
+
+                names = groups.remove(fd, names)
+            for name in names:
                 os.unlink(name, dir_fd=fd)
         finally:
             os.close(fd)

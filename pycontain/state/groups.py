@@ -10,19 +10,17 @@ import errno
 
 from ..errors import KernelError
 from ..lean import os
+from .directory import GROUPS, NOTIFY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .directory import StateDir
 
-NAME = "groups"
-NOTIFY = "notify"
-
 
 def write_groups(directory: StateDir, paths: list[str]) -> None:
     """List these directories, outermost first."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(directory.file(NAME), flags, 0o600)
+    fd = os.open(directory.file(GROUPS), flags, 0o600)
     try:
         os.write(fd, "\n".join(paths).encode())
     finally:
@@ -31,7 +29,7 @@ def write_groups(directory: StateDir, paths: list[str]) -> None:
 
 def remove(folder: int, names: list[str]) -> list[str]:
     """Remove what is such in a state directory, by its descriptor; returns the other names."""
-    if NAME in names:
+    if GROUPS in names:
         _remove_groups(folder)
     if NOTIFY in names:
         inner = os.open(NOTIFY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
@@ -44,7 +42,7 @@ def remove(folder: int, names: list[str]) -> list[str]:
 
 def _remove_groups(folder: int) -> None:
     """Remove those that are listed."""
-    fd = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    fd = os.open(GROUPS, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         paths = os.read(fd, 1 << 16).decode().split("\n")
     finally:

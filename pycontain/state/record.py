@@ -19,6 +19,8 @@ class State(Record):
     made        the cgroups that were created for this container, outermost first
     unit        the unit of systemd that the cgroup belongs to, "" if to none
     user_unit   whether the user's systemd has that unit
+    process     whether it has a program to start
+    poststart   whether it may have poststart hooks
     poststop    whether it has poststop hooks
     shares_pids whether it has no pid namespace of its own: processes outlive the first one
     """
@@ -38,6 +40,8 @@ class State(Record):
     made: tuple[str, ...] = ()
     unit: str = ""
     user_unit: bool = False
+    process: bool = True
+    poststart: bool = True
     poststop: bool = False
     shares_pids: bool = False
 

@@ -11,10 +11,6 @@ import pytest
 
 from pycontain.lean.record import Record
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import ClassVar
-
 
 class Point(Record):
     x: int
@@ -22,7 +18,7 @@ class Point(Record):
 
 
 class Named(Point):
-    UNIT: ClassVar[str] = "mm"
+    UNIT = "mm"
     name: str
     y: int = 5
 

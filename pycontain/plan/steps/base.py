@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from ...lean.record import Record
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import ClassVar
-
 
 class Step(Record):
     """The base of all steps."""
 
-    side: ClassVar[str] = "child"
-    name: ClassVar[str] = ""
+    side = "child"
+    name = ""
     why: str = ""
 
     def what(self) -> str:
@@ -26,4 +22,4 @@ class Step(Record):
 
 
 class ParentStep(Step):
-    side: ClassVar[str] = "parent"
+    side = "parent"
