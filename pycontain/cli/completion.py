@@ -82,7 +82,8 @@ _BASH_WORDS = {
         'COMPREPLY=($(compgen -W "$(pycontain --root "$root" list --quiet 2>/dev/null)" '
         '-- "$current"))'
     ),
-    "signals": 'COMPREPLY=($(compgen -A signal -- "$current"))',
+    # without the pseudo-signals of trap, such as EXIT
+    "signals": "COMPREPLY=($(compgen -A signal -X '!SIG*' -- \"$current\"))",
     "nothing": ":",
 }
 
