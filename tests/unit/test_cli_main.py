@@ -192,8 +192,8 @@ def test_events_are_lines_of_json(runtime, capfd):
 def test_a_plan_is_shown_as_a_table_and_as_json(runtime, capfd, tmp_path):
     found = [{"side": "child", "name": "mount", "what": "/proc [bold]", "why": "processes"}]
 
-    def steps(options, id, bundle, *, verb):
-        assert (id, bundle, verb) == (tmp_path.name, str(tmp_path), "create")
+    def steps(options, id, bundle, *, verb, isolation):
+        assert (id, bundle, verb, isolation) == (tmp_path.name, str(tmp_path), "create", "")
         return found
 
     runtime("planning", steps)
