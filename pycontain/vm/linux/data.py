@@ -7,7 +7,7 @@ import fcntl as fcntls
 import os
 import select
 import stat
-from functools import partial
+from _functools import partial  # all of functools costs 2 ms
 
 from .._ffi import ffi
 from ..paging import READ, WRITE
