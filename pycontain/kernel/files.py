@@ -78,8 +78,9 @@ def never_executed(pid: int) -> bool:
     """
     Whether a process has ended, or is ending, without having executed a program.
 
-    False if it is gone. Proof is in the kernel's flags: proc_pid_stat(5). A child of vfork(2) that
-    still is in execve(2), where the kernel lets its parent continue, has PF_FORKNOEXEC, too.
+    False if it is gone: once its parent has reaped it, nothing tells any more. Until then, proof is
+    in the kernel's flags: proc_pid_stat(5). A child of vfork(2) that still is in execve(2), where
+    the kernel lets its parent continue, has PF_FORKNOEXEC, too.
     """
     wanted = _PF_EXITING | _PF_FORKNOEXEC
     return _flags(pid) & wanted == wanted
