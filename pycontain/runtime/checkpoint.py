@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import StateError
 from ..kernel import calls
 from ..kernel.mounts import mounted
 from ..kernel.root import Root
@@ -9,6 +10,7 @@ from ..launch.criu import failure
 from ..lean import os
 from ..plan import criu as plan
 from ..plan.criu import CriuRequest
+from ..spec.annotations import ISOLATION
 from ..spec.parse import parse
 from . import criu
 from .delete import destroy
@@ -63,10 +65,13 @@ def checkpoint(options: Options, id: str, request: CheckpointRequest) -> None:
     Raises StateError for one that is neither running nor paused, SpecError for one that could not
     be restored, HostError if criu is missing or fails, after which the container runs on.
     """
-    program = criu.find()
     container = Handle(options, id, lock=True)
     with container.directory:
         container.require("running", "paused")
+        if container.state.annotations.get(ISOLATION, "namespaces") != "namespaces":
+            why = "runs in a virtual machine, which CRIU cannot save"
+            raise StateError(why, at="container", value=id)
+        program = criu.find()
         spec = parse(container.directory.load_config())
         plan.check(spec)
         _save(program, container, spec, request)

@@ -48,6 +48,12 @@ def test_descriptors_are_not_passed_on():
         )
 
 
+def test_a_virtual_machine_is_not_saved(walled, bundle):
+    id = walled.started(bundle("while :; do sleep 0.1; done"))
+    assert "runs in a virtual machine" in walled.refuses("checkpoint", id)
+    assert walled.state(id)["status"] == "running"
+
+
 def test_a_filter_that_forbids_what_the_monitor_calls_is_refused_with_the_calls(walled, bundle):
     names = [name for name in MONITOR_CALLS.split() if name not in ("openat2", "signalfd4")]
     line = walled.fails(bundle("true", {"linux.seccomp": allowing(names)}))
