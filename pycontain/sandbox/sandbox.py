@@ -280,7 +280,7 @@ class Sandbox(Closing):
                 contained.begin_program(stdin)
         except BaseException as error:
             self._forget(contained)
-            if isinstance(error, ProgramError) and not self._setup.rootfs:
+            if isinstance(error, ProgramError) and _is_missing(error) and not self._setup.rootfs:
                 error.fault.remedy = "there is Python alone: give rootfs= or image="
             raise
 
@@ -312,6 +312,11 @@ class Sandbox(Closing):
     ) -> list[Entry]:  # last: it hides the type of this name
         """What a directory contains, by name. Raises as `read` does."""
         return self._open_files().list(path)
+
+
+def _is_missing(error: ProgramError) -> bool:
+    """Whether there is no such program; one that cannot be executed is another matter."""
+    return error.fault.status == ProgramError.status
 
 
 def _words(args: Sequence[str]) -> bytes:

@@ -79,6 +79,17 @@ def test_text_stands_for_its_bytes_and_a_path_for_its_name(box: pycontain.Sandbo
     assert box.run(["python3", "-c", script], cwd="/usr/lib").text == "/usr/lib\n"
 
 
+def test_only_a_missing_program_is_answered_with_other_root_file_systems(box) -> None:
+    with pytest.raises(
+        pycontain.ProgramError, match="there is Python alone: give rootfs= or image="
+    ):
+        box.run(["nosuch"])
+    for args in (["/usr"], ["python3", "x" * 200_000]):
+        with pytest.raises(pycontain.ProgramError) as caught:
+            box.run(args)
+        assert "rootfs=" not in str(caught.value)
+
+
 def test_a_link_leads_to_no_directory_outside(box: pycontain.Sandbox) -> None:
     box.run_python("import os; os.symlink('/usr', 'usr'); os.symlink('/made', 'made')")
     with pytest.raises(UsageError, match="is not a directory of the sandbox"):
