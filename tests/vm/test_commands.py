@@ -65,7 +65,7 @@ protected:
     assert (report.why, report.status, capfd.readouterr().out) == ("exit", 5, "24")
 
 
-def test_the_report_is_json():
+def test_the_report_of_a_run_is_json():
     stats = Stats()
     stats.add("out", 0.5, 0.25)
     report = commands.Report(engine="kvm", why="halt", status=0, seconds=1.0, stats=stats)
@@ -73,7 +73,7 @@ def test_the_report_is_json():
     assert record["stats"]["by_reason"] == [{"reason": "out", "count": 1, "seconds": 0.25}]
 
 
-def test_the_names_of_the_library_are_loaded_on_first_use():
+def test_the_vm_names_of_the_library_are_loaded_on_first_use():
     code = (
         "import sys, pycontain.vm as vm; assert 'mmap' not in sys.modules;"
         "[getattr(vm, name) for name in vm.__all__]"

@@ -58,7 +58,7 @@ def test_memory_discarded_reads_as_zero(memory):
 
 
 @pytest.mark.parametrize("size", [0, -4096, 4095])
-def test_memory_is_whole_pages(size):
+def test_guest_memory_is_a_whole_number_of_pages(size):
     with pytest.raises(UsageError, match="positive number of whole pages"):
         Memory(size)
 
@@ -179,7 +179,7 @@ def test_the_keyboard_controller_resets_on_0xfe_alone(board):
     assert board.ending.why == "reset"
 
 
-def test_the_first_ending_counts(board):
+def test_only_the_first_ending_of_a_machine_counts(board):
     ports.DebugExit(board).write(0, 1, 0x103)
     ports.I8042(board).write(4, 1, 0xFE)
     assert (board.ending.why, board.ending.status) == ("exit", 3)

@@ -42,13 +42,13 @@ gdt_table
 @pytest.mark.parametrize(
     "engine", [pytest.param("kvm", marks=pytest.mark.needs_svm), "emulate"], indirect=True
 )
-def test_32_bit_paging(assemble, engine):
+def test_a_guest_runs_with_32_bit_paging(assemble, engine):
     result, output = run(assemble(PAGED), engine)
     assert (result.ending.status, output) == (5, b"through a page of 32 bits\n")
 
 
 @pytest.mark.needs_svm
-def test_syscall_arrives_in_ring_0(assemble):
+def test_the_instruction_syscall_arrives_in_ring_0_of_the_guest(assemble):
     """The handler of the guest ring3 also reads and writes a control register here."""
     text = (FOLDER / "ring3.S").read_text()
     assert "\nservice:" in text
@@ -105,12 +105,12 @@ def pretender(compile_c):
     return compile_c(PRETENDS.replace("LEAVE", hex(leave)), "-static", "-nostdlib")
 
 
-def test_no_program_decides_in_which_ring_it_goes_on(pretender, needs_kvm):
+def test_no_program_chooses_the_ring_in_which_it_continues(pretender, needs_kvm):
     assert run_program(pretender)[0] in {0, 139}  # 139: SYSRET faults in ring 3
 
 
 @pytest.mark.needs_svm
-def test_a_monitor_that_asks_the_program_lets_it_go_on_in_ring_0(pretender, monkeypatch):
+def test_a_naive_monitor_that_trusts_the_program_continues_it_in_ring_0(pretender, monkeypatch):
     monkeypatch.setattr(cpu_kvm, "KvmCpu", WithBitmap)
     assert run_program(pretender)[0] == 139
     monkeypatch.setattr(cpu_kvm, "KvmCpu", AsksTheProgram)

@@ -105,7 +105,7 @@ def both(attack, monkeypatch, *, control="done"):
     assert outcome(attack, monkeypatch, jailed=False) == control
 
 
-def test_no_file_is_opened_beyond_the_program_s(needs_kvm, monkeypatch, tmp_path):
+def test_the_jailed_monitor_opens_no_files_but_the_program_s(needs_kvm, monkeypatch, tmp_path):
     if not landlock.version():
         pytest.skip("needs Landlock")
     both(lambda: os.open("/etc/shadow", os.O_RDONLY), monkeypatch)
@@ -114,11 +114,11 @@ def test_no_file_is_opened_beyond_the_program_s(needs_kvm, monkeypatch, tmp_path
     both(lambda: os.open(BUSYBOX, os.O_WRONLY | os.O_APPEND), monkeypatch)
 
 
-def test_nothing_is_executed(needs_kvm, monkeypatch):
+def test_the_jailed_monitor_can_execute_nothing(needs_kvm, monkeypatch):
     both(lambda: in_child(lambda: os.execv("/bin/true", ["true"])), monkeypatch)
 
 
-def test_nothing_is_connected(needs_kvm, monkeypatch, tmp_path):
+def test_the_jailed_monitor_can_connect_to_nothing(needs_kvm, monkeypatch, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         where = server.getsockname()
         both(lambda: socket.socket().connect(where), monkeypatch)
@@ -129,7 +129,7 @@ def test_nothing_is_connected(needs_kvm, monkeypatch, tmp_path):
         both(lambda: socket.socket(socket.AF_UNIX).connect(path), monkeypatch)
 
 
-def test_no_other_process_is_traced_or_read(needs_kvm, monkeypatch, victim):
+def test_the_jailed_monitor_can_trace_and_read_no_other_process(needs_kvm, monkeypatch, victim):
     attach, detach = 16, 17
 
     def trace():
@@ -153,14 +153,16 @@ def test_no_other_process_is_traced_or_read(needs_kvm, monkeypatch, victim):
         both(lambda: os.open(f"/proc/{victim}/mem", os.O_RDWR), monkeypatch)
 
 
-def test_no_other_process_is_sent_a_signal(needs_kvm, monkeypatch, victim):
+def test_the_jailed_monitor_can_send_no_other_process_a_signal(needs_kvm, monkeypatch, victim):
     if landlock.version() < 6:
         pytest.skip("needs Linux 6.12")
     both(lambda: os.kill(victim, signal.SIGCONT), monkeypatch)
     both(lambda: call("tgkill", victim, victim, signal.SIGCONT), monkeypatch)
 
 
-def test_nothing_is_mounted_and_no_namespace_is_made(needs_kvm, monkeypatch, tmp_path):
+def test_the_jailed_monitor_can_mount_nothing_and_create_no_namespace(
+    needs_kvm, monkeypatch, tmp_path
+):
     # of a type that does not exist, so that the control leaves no mount behind
     target = bytes(tmp_path)
     both(lambda: call("mount", b"none", target, b"none", 0, 0), monkeypatch, control="ENODEV")
@@ -183,7 +185,7 @@ def status_of_monitor(monkeypatch, log, *, jailed):
     return dict(line.split(":\t") for line in log.read_text().splitlines())
 
 
-def test_no_capability_is_left(needs_kvm, monkeypatch, tmp_path):
+def test_the_jailed_monitor_has_no_capabilities(needs_kvm, monkeypatch, tmp_path):
     inside = status_of_monitor(monkeypatch, tmp_path / "inside", jailed=True)
     outside = status_of_monitor(monkeypatch, tmp_path / "outside", jailed=False)
     for name, value in (("CapPrm", "0" * 16), ("CapEff", "0" * 16), ("NoNewPrivs", "1"),
@@ -202,7 +204,7 @@ def test_the_emulator_s_monitor_is_in_the_same_jail(monkeypatch):
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_nothing_is_imported_in_the_jail(engine, files, monkeypatch, late):
+def test_the_jailed_monitor_imports_nothing(engine, files, monkeypatch, late):
     real, log = jail.close, files / "log"
 
     def close(view):
@@ -227,7 +229,7 @@ def test_nothing_is_imported_in_the_jail(engine, files, monkeypatch, late):
     assert ("imported" in log.read_text()) is late
 
 
-def test_the_filter_follows_the_table(monkeypatch):
+def test_the_jail_s_filter_follows_the_table_of_system_calls(monkeypatch):
     with_sockets = jail.allowed_calls()
     assert {"sendmsg", "openat", "ioctl"} <= with_sockets
     dangerous = {

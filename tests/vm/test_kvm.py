@@ -18,7 +18,7 @@ def descriptors():
     return sorted(os.listdir("/proc/self/fd"))
 
 
-def test_everything_is_released():
+def test_a_closed_vm_leaves_no_descriptors():
     before = descriptors()
     with Kvm() as kvm, kvm.create_vm() as vm, vm.create_vcpu() as vcpu:
         assert vcpu.state.exit_reason == 0
@@ -26,7 +26,7 @@ def test_everything_is_released():
     assert descriptors() == before
 
 
-def test_closing_twice_is_harmless():
+def test_closing_a_vm_twice_is_harmless():
     kvm = Kvm()
     kvm.close()
     kvm.close()

@@ -62,7 +62,7 @@ def test_a_position_independent_program_gets_a_base():
     assert found.segments[0].address == 0x5555_5555_4000
 
 
-def test_aarch64_is_accepted():
+def test_the_loader_accepts_programs_for_aarch64():
     assert read(program(machine=183)).machine == "aarch64"
 
 
@@ -100,7 +100,7 @@ def test_aarch64_is_accepted():
         (program(segment(flags=4)), "its entry is not in an executable segment"),
     ],
 )
-def test_what_cannot_run_is_refused_in_one_line(data, words):
+def test_the_loader_refuses_what_cannot_run_in_one_line(data, words):
     with pytest.raises(GuestError, match=words) as caught:
         read(data)
     assert str(caught.value).startswith("program ")

@@ -40,12 +40,12 @@ def test_hlt_ends_a_machine_that_nothing_can_wake(engine):
     assert (result.ending.why, result.ending.status) == ("halt", 0)
 
 
-def test_the_debug_exit_gives_a_status(engine):
+def test_the_debug_exit_port_gives_the_machine_its_status(engine):
     result, _ = run(b"\xb0\x2a\xe6\xf4\xf4", engine)  # mov $42, %al; out %al, $0xf4; hlt
     assert (result.ending.why, result.ending.status) == ("exit", 42)
 
 
-def test_the_keyboard_controller_resets(engine):
+def test_writing_to_the_keyboard_controller_resets_the_machine(engine):
     result, _ = run(b"\xb0\xfe\xe6\x64\xf4", engine)
     assert result.ending.why == "reset"
 

@@ -114,7 +114,7 @@ def test_a_full_pipe_does_not_block_the_monitor(files):
     os.close(writer)
 
 
-def test_a_pipe_without_a_reader_is_sigpipe(files):
+def test_writing_to_a_pipe_without_a_reader_raises_sigpipe(files):
     reader, writer = os.pipe()
     os.close(reader)
     world = World(root=str(files), stdout=writer)
@@ -129,7 +129,7 @@ def test_output_beyond_the_limit_ends_the_run(files):
         run_program(["/bin/busybox", "yes"], world=world, timeout=20)
 
 
-def test_memory_is_capped(compile_c, engine):
+def test_the_memory_of_a_program_is_limited(compile_c, engine):
     path = compile_c(r"""
         #include <stdlib.h>
         #include <string.h>
@@ -164,7 +164,7 @@ def test_a_program_that_needs_more_memory_than_it_has_is_refused(compile_c, need
         ([BUSYBOX, "x" * (1 << 18)], {}, UsageError, "longer than 128 KiB"),
     ],
 )
-def test_what_cannot_run_is_refused_in_one_line(needs_kvm, arguments, world, error, words):
+def test_a_program_that_cannot_run_is_refused_in_one_line(needs_kvm, arguments, world, error, words):
     before = descriptors()
     with pytest.raises(error, match=words) as caught:
         run_program(arguments, world=World(**world))

@@ -457,7 +457,7 @@ int main(void) {
 """
 
 
-def test_time_passes(compile_c, engine):
+def test_the_clocks_of_a_program_in_a_vm_advance(compile_c, engine):
     before = int(time.time())
     status, output, _, _ = run(compile_c(TIME), engine=engine)
     slept, now = output.split()

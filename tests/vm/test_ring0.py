@@ -374,19 +374,19 @@ STACKS = (
 
 
 @pytest.mark.parametrize("access", [b"\xe6", b"\xe7", b"\xe4", b"\xe5"])
-def test_a_forged_fault_is_no_fault(needs_kvm, access):
+def test_a_fault_that_ring_0_forges_is_not_taken_for_one(needs_kvm, access):
     for stack in STACKS:
         code = garbage(random.Random(stack)) + mov(RSP, stack) + access + bytes((FAULT,))
         assert "unexpected exit, io" in ending(partial(program, code))
 
 
-def test_a_monitor_that_believes_the_stack_pointer_fails(needs_kvm):
+def test_a_naive_monitor_that_trusts_the_stack_pointer_fails(needs_kvm):
     code = mov(RSP, ring3.STACK_TOP) + b"\xe6" + bytes((FAULT,))
     with pytest.raises(IndexError):
         program(code, ReadsTheStack)
 
 
-def test_what_entry_s_saved_may_be_forged_too(needs_kvm):
+def test_registers_saved_by_the_entry_code_may_be_forged_too(needs_kvm):
     """A jump to where it copies, with garbage in the words that the program can write."""
     for seed in range(100):
         chance = random.Random(seed)

@@ -156,7 +156,7 @@ def test_no_access_reaches_what_is_not_mapped(space, address):
         space.slices(address, 8)
 
 
-def test_memory_ends_with_enomem(space):
+def test_exhausted_memory_is_enomem(space):
     taken = [space.map(0, 64 << 10, RW) for _ in range(100)]
     assert error_of(space.map, 0, 4 * MIB, RW) == errno.ENOMEM
     for address in taken:
@@ -179,7 +179,7 @@ def test_equal_neighbours_merge_so_that_endless_reserving_is_bounded(space):
     assert len(space._areas) == 2
 
 
-def test_areas_have_a_limit(space, monkeypatch):
+def test_the_number_of_areas_of_a_space_is_limited(space, monkeypatch):
     monkeypatch.setattr("pycontain.vm.space._AREAS_MAX", 10)
     for number in range(10):
         space.map(HOME + 2 * number * PAGE, PAGE, 0, fixed=True)

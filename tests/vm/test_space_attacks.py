@@ -144,7 +144,7 @@ def test_frames_that_a_failed_call_gave_back_are_forgotten(memory):
         space.read(FAR, 8)
 
 
-def test_frames_that_are_kept_are_another_area_s(memory):
+def test_frames_that_a_naive_space_keeps_become_another_area_s(memory):
     """The control: the program reads, through the first area, what the second one contains."""
     space = after_a_failure(memory, Naive)
     second = space.map(0, PAGE, RW)
@@ -228,7 +228,7 @@ def test_what_was_unmapped_is_out_of_reach_even_where_kvm_kept_a_translation(
     assert run(path)[0] == 66
 
 
-def test_a_host_that_does_not_let_go_of_pages_ends_the_run(memory):
+def test_a_host_that_does_not_release_pages_ends_the_run(memory):
     """Locked pages are not discarded, mlock(2); the frames would keep what they contain."""
     frames = Frames(LOWEST, memory.size)
     space = Space(memory, frames, PageTables(memory, frames))

@@ -28,7 +28,7 @@ def test_without_a_root_a_program_sees_itself_alone(engine):
     assert (status, output.decode().split()) == (0, ["/", "/bin", "/bin/busybox"])
 
 
-def test_the_host_s_files_are_out_of_sight_unless_they_are_asked_for(files, engine):
+def test_the_host_s_files_are_not_visible_unless_requested(files, engine):
     secret = str(files / "text")
     status, output, errors = busybox("cat", secret, engine=engine)
     assert (status, output) == (1, b"")
@@ -37,7 +37,7 @@ def test_the_host_s_files_are_out_of_sight_unless_they_are_asked_for(files, engi
         assert busybox("cat", secret, engine=engine, **given)[1] == (files / "text").read_bytes()
 
 
-def test_the_default_of_the_library_is_the_same():
+def test_the_library_shows_no_files_of_the_host_by_default_either():
     assert (World().root, World().volumes, World().cwd) == ("", (), "/")
 
 
@@ -94,7 +94,7 @@ def statuses(path, tmp_path, **world):
     return [[int(word) for word in row.split()] for row in output.splitlines()]
 
 
-def test_whose_the_files_are_that_it_was_given_is_not_shown(compile_c, tmp_path, needs_kvm):
+def test_the_owners_of_given_files_are_not_shown(compile_c, tmp_path, needs_kvm):
     path = compile_c(STATUS)
     *rows, identity = statuses(path, tmp_path)
     assert [row[0] for row in rows] == [1] * 5
@@ -130,7 +130,9 @@ int main(void) {
 """
 
 
-def test_a_stream_open_for_both_is_for_one_direction(compile_c, files, engine, monkeypatch):
+def test_a_stream_open_for_reading_and_writing_serves_one_direction(
+    compile_c, files, engine, monkeypatch
+):
     both = os.open(files / "text", os.O_RDWR)  # as a terminal is, or a log that is appended to
     path = compile_c(OUTPUT_READ)
 

@@ -42,7 +42,7 @@ def test_a_program_in_a_volume_is_started_by_its_path_in_the_guest(files):
         run("/tools/missing", volumes=tools)
 
 
-def test_a_volume_is_read_only_unless_it_is_asked_for(files, data):
+def test_a_volume_is_read_only_unless_requested_as_writable(files, data):
     for path in ("/code/new", "/new", "/bin/busybox", "/bin/new"):
         status, _, errors = busybox("sh", "-c", f"echo x > {path}", volumes=data)
         assert status != 0
