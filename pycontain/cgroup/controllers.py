@@ -38,14 +38,14 @@ def of(directory: str) -> list[str]:
     return _words(f"{directory}/cgroup.controllers")
 
 
-def enable(directory: str, wanted: set[str]) -> None:
+def enable(directory: str, names: set[str]) -> None:
     """
     Enable the wanted controllers that are available, for the cgroups below this one.
 
     A refusal by the kernel is ignored: it matters only if a limit is then written, and that error
     can name the limit (`provide`).
     """
-    missing = wanted.difference(_words(f"{directory}/cgroup.subtree_control"))
+    missing = names.difference(_words(f"{directory}/cgroup.subtree_control"))
     off = [name for name in of(directory) if name in missing] if missing else []
     if off and _enable(directory, off):  # one write is all or nothing
         for name in off:
@@ -56,8 +56,9 @@ def _enable(directory: str, names: list[str]) -> int:
     """
     Enable controllers; returns 0 or the errno of the refusal.
 
-    None where there are processes: some would be accepted there (threaded ones, such as cpu), but
-    no process could enter a cgroup below any more: cgroups(7), Thread mode, "domain invalid".
+    Does nothing in a cgroup with processes, and returns EBUSY. The kernel would accept threaded
+    controllers, such as cpu, but then no process could enter a cgroup below: cgroups(7), Thread
+    mode, "domain invalid".
     """
     if _is_occupied(directory):
         return errno.EBUSY
@@ -71,7 +72,7 @@ def _enable(directory: str, names: list[str]) -> int:
 
 def check_can_hold_processes(directory: str) -> None:
     """
-    Raises StateError for a cgroup that gives controllers to those below it.
+    Raises StateError for a cgroup that enables controllers for the cgroups below it.
 
     Such a cgroup cannot have processes of its own: cgroups(7), "no internal processes" rule.
     """
@@ -84,7 +85,7 @@ def check_can_hold_processes(directory: str) -> None:
 
 
 def _is_occupied(directory: str) -> bool:
-    """Whether processes are in this cgroup itself; those in the root are no obstacle."""
+    """Whether processes are in this cgroup itself; in the root cgroup they do not matter."""
     if not os.path.exists(f"{directory}/cgroup.type"):  # which the root does not have
         return False
     try:
@@ -96,7 +97,7 @@ def _is_occupied(directory: str) -> bool:
 def absence(
     mount: str, setting: Setting, mountinfo: str = "/proc/self/mountinfo"
 ) -> HostError | None:
-    """The error of a limit whose controller cgroup v2 does not have, or None if it does."""
+    """The error for a limit whose controller cgroup v2 does not have; None if it does."""
     if setting.controller == "cgroup" or setting.controller in of(mount):
         return None
     return _not_in_v2(setting, mountinfo)
@@ -106,8 +107,8 @@ def provide(mount: str, path: str, setting: Setting) -> HostError | None:
     """
     Enable the controller of a limit, which v2 has, in every cgroup above this one.
 
-    Raises HostError that names the limit, the controller and what prevents it; returns it if that
-    is only a delegation without this controller.
+    Raises HostError that names the limit, the controller and what prevents it. If the controller is
+    only not delegated to this user, the error is returned instead.
     """
     if setting.controller == "cgroup":  # the core's own files need none
         return None
@@ -141,12 +142,12 @@ def _refused(setting: Setting, directory: str, number: int) -> HostError:
 
 
 def refuse(error: HostError) -> None:
-    """What becomes of a limit that cannot be applied, by default: its error is raised."""
+    """The default for limits that cannot be applied: raise the error."""
     raise error
 
 
 def cannot(setting: Setting, why: str, remedy: str = "remove the limit") -> HostError:
-    """The error of a limit that this host cannot apply."""
+    """The error for a limit that this host cannot apply."""
     value = setting.value
     return HostError(f"cannot be applied: {why}", at=setting.at, value=value, remedy=remedy)
 

@@ -15,10 +15,13 @@ def attach(
     """
     Attach this program to a cgroup, in place of one that pycontain attached before.
 
-    Programs of others, such as systemd's, stay: a device must pass all of them. cgroup is a
-    descriptor of its directory; `first` means that no program of pycontain's can be on it yet.
-    `kept` are descriptors of programs that the caller attaches to one cgroup after the other; a
-    program loaded here is added. Raises KernelError, with the verifier's message if there is one.
+    Programs of others, such as systemd's, stay: a device must pass all of them.
+
+    cgroup  a descriptor of its directory
+    first   whether no program of pycontain can be attached to it yet
+    kept    a cache of loaded programs, code -> descriptor, to which this one is added
+
+    Raises KernelError, with the verifier's message if there is one.
     """
     new = kept[code] if kept and code in kept else _load(code)
     old = -1

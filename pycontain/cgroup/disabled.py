@@ -44,7 +44,7 @@ class NoCgroup:
             without(controllers.cannot(setting, self.why, self.remedy))
 
 
-def tell_unfiltered(options: Options, rules: int) -> None:
-    """Tell of device rules that nothing enforces: a filter is attached to a cgroup."""
+def log_unfiltered(options: Options, rules: int) -> None:
+    """Log that device rules are not enforced: their filter needs a cgroup."""
     if rules:
         options.detail(f"linux.resources.devices: {rules} rules are not enforced without a cgroup")

@@ -10,21 +10,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_places = ["/sys/fs/cgroup"]  # where to look first, and where it was found
+_mount_points = ["/sys/fs/cgroup"]  # where to look first, and where it was found
 
 
 def find_mount() -> str:
     """
-    Where cgroup2 is mounted: /sys/fs/cgroup or, beside v1, a place found in mountinfo.
+    Where cgroup2 is mounted: /sys/fs/cgroup or, beside v1, a mount point found in mountinfo.
 
     Raises HostError if it is mounted nowhere.
     """
-    for point in _places:  # mountinfo can be thousands of lines
+    for point in _mount_points:  # mountinfo can be thousands of lines
         if _is_cgroup2(point):
             return point
     for point, _ in mounts("cgroup2"):
-        if point not in _places:
-            _places.append(point)
+        if point not in _mount_points:
+            _mount_points.append(point)
         return point
     raise HostError(
         "is not mounted", at="cgroup2", remedy="mount it: mount -t cgroup2 none /sys/fs/cgroup"
@@ -62,16 +62,16 @@ def resolve(cgroups_path: str | None, id: str, runtime: str) -> str:
     none, is beside the runtime's own cgroup, not below it: a cgroup with processes in it cannot
     enable controllers for its children. /system.slice is reserved for the services of systemd.
     """
-    wanted = cgroups_path or id
-    if wanted.startswith("/"):
+    name = cgroups_path or id
+    if name.startswith("/"):
         above = "/"
     else:
         above = os.path.dirname(runtime)
         above = "/machine.slice/machine-pycontain.slice" if above == "/system.slice" else above
-    path = joined(above, wanted)
+    path = joined(above, name)
     if path == joined(above, ""):
         raise SpecError(
-            "does not name a cgroup of the container's own", at="linux.cgroupsPath", value=wanted
+            "does not name a cgroup of the container's own", at="linux.cgroupsPath", value=name
         )
     return path
 
@@ -83,9 +83,9 @@ def joined(above: str, below: str) -> str:
 
 
 def mounts(kind: str, mountinfo: str = "/proc/self/mountinfo") -> Iterator[tuple[str, list[str]]]:
-    """The mount point and the file system's options of each mount of this kind."""
+    """The mount point and the options of each mount of this file system type."""
     from ..kernel.mounts import mounted  # late, as above
 
-    for _, point, found, options in mounted(mountinfo):
-        if found == kind:
+    for _, point, type_, options in mounted(mountinfo):
+        if type_ == kind:
             yield point, options.split(",")

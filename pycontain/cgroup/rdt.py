@@ -52,8 +52,8 @@ class Group:
         """
         Create what is missing; `record` gets the directories to remove later, before they exist.
 
-        A class with a name belongs to whoever named it: it stays. Raises StateError for one that
-        does not exist although nothing says how to create it, or that is different.
+        A class named by closID belongs to the user, and is kept. Raises StateError if it does not
+        exist and there are no schemata to create it with, or if it has other schemata.
         """
         exists = os.path.exists(self.directory)
         if not exists and name and not lines:
@@ -73,17 +73,17 @@ class Group:
             _make(self.monitor)
 
     def write(self, lines: tuple[str, ...]) -> None:
-        """Write the schemata. Raises KernelError with the kernel's own words."""
+        """Write the schemata. Raises KernelError with the kernel's own message."""
         if not lines:
             return
         text = "".join(f"{line}\n" for line in lines)
         try:
             _write(f"{self.directory}/schemata", text)
         except OSError as error:
-            made = KernelError.of("write schemata", error.errno or 0, _AT)
-            made.fault.value = "; ".join(lines)
-            made.fault.remedy = self._why()
-            raise made from None
+            failed = KernelError.of("write schemata", error.errno or 0, _AT)
+            failed.fault.value = "; ".join(lines)
+            failed.fault.remedy = self._why()
+            raise failed from None
 
     def join(self, pid: int) -> None:
         """Put a process into the class, and into the monitoring group."""
@@ -95,10 +95,10 @@ class Group:
                     raise KernelError.of("write tasks", error.errno or 0, folder) from None
 
     def _compare(self, lines: tuple[str, ...]) -> None:
-        found = _values(read_text(f"{self.directory}/schemata"))
-        wanted = _values("\n".join(lines))
-        for key, value in wanted.items():
-            if found.get(key) != value:
+        current = _values(read_text(f"{self.directory}/schemata"))
+        configured = _values("\n".join(lines))
+        for key, value in configured.items():
+            if current.get(key) != value:
                 name, domain = key
                 raise StateError(
                     f"has another {name} for domain {domain} than the bundle",
@@ -108,7 +108,7 @@ class Group:
                 )
 
     def _why(self) -> str:
-        """The last complaint of resctrl; "" if there is none."""
+        """The last error message of resctrl; "" if there is none."""
         try:
             mount = os.path.dirname(self.directory)
             return read_text(f"{mount}/info/last_cmd_status").strip()
@@ -116,20 +116,20 @@ class Group:
             return ""
 
 
-_REMEDY = "create it, or say with l3CacheSchema, memBwSchema or schemata how it is to be created"
+_REMEDY = "create it, or set l3CacheSchema, memBwSchema or schemata to create it with"
 
 
 def _values(text: str) -> dict[tuple[str, str], str | int]:
     """(resource, domain) -> value of schemata, which can be padded."""
-    found: dict[tuple[str, str], str | int] = {}
+    values: dict[tuple[str, str], str | int] = {}
     for line in text.splitlines():
         name, _, rest = line.strip().partition(":")
         base = 16 if name.startswith(_HEXADECIMAL) else 10
         for part in rest.split(";"):
             domain, equals, value = part.strip().partition("=")
             if equals:
-                found[name, domain] = _number(value.strip(), base)
-    return found
+                values[name, domain] = _number(value.strip(), base)
+    return values
 
 
 def _number(text: str, base: int) -> str | int:

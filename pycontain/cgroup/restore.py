@@ -1,4 +1,4 @@
-"""Writing limits all or nothing: when one is refused, those written before get their old values."""
+"""Writing limits all or nothing: if one is refused, those written before are restored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..errors import HostError
     from ..plan.resources import Setting
 
-# What makes an entry of a nested keyed file as if it had never been written, by the file's name.
+# What resets an entry of a nested keyed file, by the file's name.
 _UNSET = {
     "io.max": "rbps=max wbps=max riops=max wiops=max",
     "io.weight": "default",
@@ -25,10 +25,10 @@ _UNSET = {
 
 class Restorable:
     """
-    A cgroup with what its files contained before this object wrote to them.
+    A cgroup, and what its files contained before this object wrote to them.
 
-    Each write is undone in the reverse order, not each file once: between two values of cpu.max, a
-    burst that neither allows may have been reset.
+    All writes are undone in reverse order, not each file once: between two values of cpu.max, a
+    burst that neither of them allows may have been reset.
     """
 
     def __init__(self, cgroup: Cgroup) -> None:
@@ -55,21 +55,21 @@ class Restorable:
                     self.cgroup.put(file, line)
 
     def remember(self, settings: Iterable[Setting]) -> None:
-        """Remember what the files contain that these will be written to."""
+        """Remember the content of the files that these settings will be written to."""
         for setting in settings:
-            wanted: Setting | None = setting
-            while wanted is not None:
+            each: Setting | None = setting
+            while each is not None:
                 try:
-                    self._before.append((wanted.file, self.cgroup.read(wanted.file)))
+                    self._before.append((each.file, self.cgroup.read(each.file)))
                 except KernelError as error:
                     # no such file, or a core file that can only be written
                     if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EACCES):
                         raise
-                wanted = wanted.otherwise
+                each = each.otherwise
 
 
 def lines(file: str, text: str, now: str) -> list[str]:
-    """What to write to a file that contains `now`, one line at a time, so that it has this text."""
+    """The lines to write, one at a time, to restore a text in a file that now contains `now`."""
     old = text.splitlines() if text.strip() else ["\n"]  # cpuset.cpus: "" would write nothing
     if file not in _UNSET:
         return old

@@ -45,7 +45,7 @@ def stats(cgroup: Cgroup) -> Json:
 
 def _cpu(cgroup: Cgroup) -> Json:
     used = _table(cgroup, "cpu.stat")
-    found: Json = {
+    cpu: Json = {
         "usage": {
             "total": used.get("usage_usec", 0) * 1000,
             "kernel": used.get("system_usec", 0) * 1000,
@@ -53,12 +53,12 @@ def _cpu(cgroup: Cgroup) -> Json:
         }
     }
     if "nr_periods" in used:  # only with the cpu controller
-        found["throttling"] = {
+        cpu["throttling"] = {
             "periods": used["nr_periods"],
             "throttledPeriods": used["nr_throttled"],
             "throttledTime": used["throttled_usec"] * 1000,
         }
-    return _with_pressure(cgroup, "cpu.pressure", found)
+    return _with_pressure(cgroup, "cpu.pressure", cpu)
 
 
 def _memory(cgroup: Cgroup) -> Json:
@@ -66,13 +66,13 @@ def _memory(cgroup: Cgroup) -> Json:
     if not raw:
         return {}
     memory, swap = _memory_entry(cgroup, "memory"), _memory_entry(cgroup, "memory.swap")
-    both = {
+    total = {
         "usage": memory["usage"] + swap["usage"],
         "limit": min(memory["limit"] + swap["limit"], _UNLIMITED),
         "failcnt": 0,
     }
-    found: Json = {"cache": raw.get("file", 0), "usage": memory, "swap": both, "raw": raw}
-    return _with_pressure(cgroup, "memory.pressure", found)
+    entry: Json = {"cache": raw.get("file", 0), "usage": memory, "swap": total, "raw": raw}
+    return _with_pressure(cgroup, "memory.pressure", entry)
 
 
 def _memory_entry(cgroup: Cgroup, name: str) -> dict[str, int]:
@@ -113,22 +113,22 @@ def _block_io(cgroup: Cgroup) -> Json:
 
 def _hugetlb(cgroup: Cgroup) -> Json:
     """By page size; usage counts reservations, since the limit applies to those first."""
-    found: Json = {}
+    sizes: Json = {}
     for file in cgroup.files():
         if file.startswith("hugetlb.") and file.endswith(".rsvd.current"):
             size = file.split(".")[1]
             failures = _table(cgroup, f"hugetlb.{size}.events").get("max", 0)
-            found[size] = {"usage": _number(cgroup, file, 0), "failcnt": failures}
-    return found
+            sizes[size] = {"usage": _number(cgroup, file, 0), "failcnt": failures}
+    return sizes
 
 
 def _rdma(cgroup: Cgroup) -> Json:
-    found: Json = {}
+    parts: Json = {}
     for name, file in (("limit", "rdma.max"), ("current", "rdma.current")):
         entries = [_rdma_entry(device, counts) for device, counts in _nested(cgroup, file)]
         if entries:
-            found[name] = entries
-    return found
+            parts[name] = entries
+    return parts
 
 
 def _rdma_entry(device: str, counts: dict[str, str]) -> Json:
@@ -147,13 +147,13 @@ def _misc(cgroup: Cgroup) -> Json:
     }
 
 
-def _with_pressure(cgroup: Cgroup, file: str, found: Json) -> Json:
+def _with_pressure(cgroup: Cgroup, file: str, part: Json) -> Json:
     """Add the pressure stall information (PSI), unless the kernel has it disabled."""
     psi = {
         kind: {key: float(value) if "." in value else int(value) for key, value in row.items()}
         for kind, row in _nested(cgroup, file)
     }
-    return {**found, "psi": psi} if psi else found
+    return {**part, "psi": psi} if psi else part
 
 
 # --- kinds of files ----------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """
 The manager of systemd's units, over its own socket. org.freedesktop.systemd1(5), D-Bus.
 
-Loaded only for the cgroup manager "systemd": jeepney, which encodes the messages, costs 15 ms. The
-manager is spoken to directly, as systemctl does, without a bus daemon in between. Each wait is
-bounded, and its error says what was waited for.
+Loaded only for the cgroup manager "systemd": importing jeepney, which encodes the messages, takes
+15 ms. The connection leads directly to the manager, as systemctl's does, not through a bus daemon.
+Every wait has a time limit, and its error names what was waited for.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _PROPERTIES = DBusAddress("/org/freedesktop/systemd1", _NAME, "org.freedesktop.D
 _GONE = f"{_NAME}.NoSuchUnit"
 _EXISTS = f"{_NAME}.UnitExists"
 _PATIENCE = 30.0  # seconds for an answer, or for the end of a job
-_PAUSE = 0.05  # seconds before another attempt, while the last unit of that name goes away
+_PAUSE = 0.05  # seconds between attempts, while the last unit of that name is removed
 
 
 class Refusal(HostError):
-    """What the manager answered instead; `name` is the D-Bus name of the error."""
+    """An error that the manager answers with; `name` is its D-Bus name."""
 
     name = ""
 
@@ -45,7 +45,7 @@ class Manager:
     A connection to the manager of the system's units, or of the user's.
 
     user   whether it is the user's
-    until  what ends a wait before its time
+    until  what ends a wait early
     """
 
     def __init__(self, *, user: bool, until: Until) -> None:
@@ -76,14 +76,14 @@ class Manager:
         """
         Create and start a transient unit. Raises HostError and Timeout.
 
-        A unit of that name that has failed is forgotten; one that is stopping is waited for.
+        A failed unit of that name is unloaded; one that is stopping is waited for.
         """
-        wanted = list(properties)
+        listed = list(properties)
         end = time.monotonic() + _PATIENCE
         while True:
             try:
                 job = self._call(
-                    _MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", wanted, []
+                    _MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", listed, []
                 )
                 return self._finish(str(job[0]), f"the start of {unit}")
             except Refusal as error:
@@ -93,7 +93,7 @@ class Manager:
             time.sleep(_PAUSE)
 
     def stop(self, unit: str) -> None:
-        """Stop a unit, and forget it if it failed; one that does not exist is stopped."""
+        """Stop a unit, and unload it if it failed; one that does not exist is not an error."""
         try:
             job = self._call(_MANAGER, "StopUnit", "ss", unit, "replace")
             self._finish(str(job[0]), f"the stop of {unit}")
@@ -119,14 +119,14 @@ class Manager:
                 raise
 
     def _is_ending(self, unit: str) -> bool:
-        """Whether a unit is about to make way for another of its name."""
+        """Whether a unit has ended or is about to end, so that its name becomes free."""
         try:
             path = self._call(_MANAGER, "GetUnit", "s", unit)[0]
-            about = DBusAddress(str(path), _NAME, _PROPERTIES.interface)
-            found = self._call(about, "Get", "ss", f"{_NAME}.Unit", "ActiveState")[0]
+            object_ = DBusAddress(str(path), _NAME, _PROPERTIES.interface)
+            state = self._call(object_, "Get", "ss", f"{_NAME}.Unit", "ActiveState")[0]
         except Refusal:
             return True
-        return found[1] in ("inactive", "failed", "deactivating")
+        return state[1] in ("inactive", "failed", "deactivating")
 
     # --- messages ------------------------------------------------------------------------------
 
@@ -146,9 +146,9 @@ class Manager:
 
     def _authenticate(self) -> None:
         """
-        By the socket's credentials: no uid is named, which would be wrong in a user namespace.
+        Authenticate by the socket's credentials: a uid would be another one in a user namespace.
 
-        D-Bus specification, EXTERNAL: the server asks for the empty initial response.
+        D-Bus specification, EXTERNAL: the server requests the empty initial response.
         """
         os.write(self.fd, b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
         lines, end, accepted = b"", time.monotonic() + _PATIENCE, False
@@ -189,14 +189,14 @@ class Manager:
             )
 
     def _messages(self, what: str, end: float) -> list[Message]:
-        """What has come in; the ends of jobs are remembered."""
-        found: list[Message] = self._parser.feed(self._read(what, end))
-        for message in found:
+        """The messages that have arrived; the results of jobs are stored."""
+        messages: list[Message] = self._parser.feed(self._read(what, end))
+        for message in messages:
             fields = message.header.fields
             if fields.get(HeaderFields.member) == "JobRemoved":
                 _, job, _, result = message.body
                 self._ended[job] = result
-        return found
+        return messages
 
     def _send(self, data: bytes) -> None:
         while data:
@@ -234,7 +234,7 @@ def _socket_of(user: bool) -> str:
     runtime = os.fsdecode(os.environ.get(b"XDG_RUNTIME_DIR", b""))
     if not runtime:
         raise HostError(
-            "is not set: it leads to the user's systemd",
+            "is not set, but is needed to find the user's systemd",
             at="XDG_RUNTIME_DIR",
             remedy="log in through PAM, with loginctl enable-linger for a user without a session",
         )

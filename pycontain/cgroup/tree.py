@@ -83,7 +83,7 @@ class Cgroup:
         """
         Create the cgroup and those above it, with all controllers that can be enabled.
 
-        As with runc, also those without a limit: `events` counts, and `update` may limit later.
+        As in runc, these include controllers without a limit, for `events` and a later `update`.
 
         before  called with what `made` will be, before anything is created; again for each attempt
 
@@ -103,7 +103,7 @@ class Cgroup:
 
     @property
     def is_new(self) -> bool:
-        """Whether `create` created it: then it contains nothing of anyone else's."""
+        """Whether `create` created it: then everything in it belongs to the container."""
         return self.path in self.made
 
     @property
@@ -115,12 +115,12 @@ class Cgroup:
             return False
 
     def _make(self, before: Callable[[tuple[str, ...]], object] | None, retries: int) -> None:
-        above, wanted = "", set(controllers.of(self.mount))
+        above, available = "", set(controllers.of(self.mount))
         if before is not None:
             before((*sorted({*self.made, *self._missing()}, key=len),))
         try:
             for name in self.path.strip("/").split("/"):
-                controllers.enable(self.mount + above, wanted)
+                controllers.enable(self.mount + above, available)
                 above = f"{above}/{name}"
                 self._mkdir(above)
         except KernelError as error:
@@ -170,8 +170,8 @@ class Cgroup:
         """
         Kill what is left in the cgroup, and remove it. Raises Timeout if processes are left.
 
-        One that existed before stays, without our device filter. Limits that were written to it
-        stay too: their earlier values are not known.
+        A cgroup that existed before is kept, without our device filter. Limits that were written to
+        it remain, since their earlier values are not known.
         """
         if not self.is_new:
             self._empty()
@@ -182,7 +182,7 @@ class Cgroup:
         self.remove()
 
     def _empty(self, seconds: float = 10) -> None:
-        """Remove what a container left; the filter last, so that no process runs without it."""
+        """Kill what a container left, then remove the filter, without which none of it may run."""
         from . import devices  # late: it loads the binding, which most cgroups do not need
 
         if os.path.isdir(self.directory):
@@ -210,7 +210,7 @@ class Cgroup:
         """
         Remove what `create` was about to create when the process was killed.
 
-        No process was put there. One in use was just created by another runtime.
+        We have put no process there; a cgroup in use was just created by another runtime.
         """
         for path in reversed(self.made):
             if not _rmdir(self.mount + path):
@@ -244,17 +244,17 @@ class Cgroup:
 
     def pids(self) -> list[int]:
         """The processes in the cgroup and in those below it."""
-        found = _pids_in(self.fd, ".")
+        pids = _pids_in(self.fd, ".")
         for parent, name in _descendants(self.fd):
-            found += _pids_in(parent, name)
-        return sorted(set(found))
+            pids += _pids_in(parent, name)
+        return sorted(set(pids))
 
     def kill(self) -> None:
         """
         Kill every process in the cgroup and below it in one step (5.14).
 
-        An empty one is not written to: Linux counts the writes, and since 6.14 it kills a child
-        created in a cgroup whose count differs from its parent's (CLONE_INTO_CGROUP).
+        An empty cgroup is not written to: Linux counts the writes, and since 6.14 it kills a child
+        that is created in a cgroup with another count than its parent's (CLONE_INTO_CGROUP).
         """
         if self.populated:
             self.put("cgroup.kill", "1")
@@ -263,7 +263,7 @@ class Cgroup:
         """
         Stop every process in the cgroup, and wait until they have stopped.
 
-        Raises Timeout, and thaws them, if one does not stop: it is in uninterruptible sleep.
+        If one does not stop, because it is in uninterruptible sleep, thaws all and raises Timeout.
         """
         self.put("cgroup.freeze", "1")
         if not self._until("frozen", "1", seconds):
@@ -452,7 +452,7 @@ def _descendants(top: int) -> Iterator[tuple[int, str]]:
     One descriptor is open at a time and no path is ever built: a container that owns its cgroup
     can nest deeper than the limits of descriptors, recursion and PATH_MAX.
     """
-    here = _Place(top)
+    here = _Directory(top)
     names: list[str] = []
     pending = [_children(here.fd)]
     try:
@@ -473,8 +473,8 @@ def _descendants(top: int) -> Iterator[tuple[int, str]]:
         close_owned(here, "fd")
 
 
-class _Place:
-    """The directory that a walk has come to."""
+class _Directory:
+    """The current directory of a walk."""
 
     __slots__ = ("fd",)
 

@@ -49,7 +49,7 @@ class UnitCgroup(Cgroup):
 
     @property
     def fd(self) -> int:
-        """As of every cgroup; -1 before the unit is started, so that no child is created in it."""
+        """As in Cgroup, but -1 before the unit is started, so that no child is created in it."""
         return -1 if self._waits else super().fd
 
     def start(self, properties: Iterable[Property]) -> None:
@@ -68,7 +68,7 @@ class UnitCgroup(Cgroup):
         self.remember()
 
     def enter(self, pid: int) -> None:
-        """Move a process into the cgroup, by systemd where only that may do so."""
+        """Move a process into the cgroup, through systemd if we are not permitted to."""
         try:
             super().enter(pid)
         except KernelError as error:
@@ -77,14 +77,14 @@ class UnitCgroup(Cgroup):
             self._systemd().attach(self.unit, pid)
 
     def change(self, settings: Iterable[Setting]) -> None:
-        """Change the unit's properties to these limits, as far as it has such. Raises HostError."""
+        """Set the unit's properties for those limits that have one. Raises HostError."""
         from ..plan.systemd import limits
 
         self._systemd().change(self.unit, limits(settings))
 
     def clear(self) -> None:
-        """Kill what is left, and stop the unit if it is ours. Raises Timeout if some are left."""
-        if self.made and os.path.isdir(self.directory):  # a scope goes with its last process
+        """Kill what is left, and stop the unit if it is ours. Raises Timeout if some remain."""
+        if self.made and os.path.isdir(self.directory):  # a scope ends with its last process
             self._kill_all()
             self._systemd().stop(self.unit)
         self.remove()

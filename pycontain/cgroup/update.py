@@ -32,7 +32,7 @@ def update(
 
     If one is refused, the caller has to `restore` the others.
 
-    All are written again, as runc does, so that values written by others in between do not stay.
+    All are written again, as in runc, which replaces values that others have written in between.
     Device rules are merged but not applied (`devices.attach`). Raises StateError for a limit that
     usage has already reached, if `checkBeforeUpdate` is set, and what `resources.files` and
     `Cgroup.write` raise.
@@ -49,7 +49,7 @@ def update(
 
 
 def restore(restorable: Restorable, old: Resources) -> None:
-    """Undo an update to limits that were these. Raises KernelError, HostError."""
+    """Undo an update; `old` are the limits before it. Raises KernelError, HostError."""
     if isinstance(restorable.cgroup, UnitCgroup):
         restorable.cgroup.change(resources.files(old))
     restorable.restore()

@@ -26,4 +26,4 @@ def log(launch: Launch) -> None:
 
 
 def _times(launch: Launch, side: str) -> Iterator[int]:
-    return (taken for found, _, taken in launch.times if found == side)
+    return (taken for where, _, taken in launch.times if where == side)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from ..cgroup.devices import attach
-from ..cgroup.disabled import NoCgroup, tell_unfiltered
+from ..cgroup.disabled import NoCgroup, log_unfiltered
 from ..cgroup.place import find_mount, own, resolve
 from ..cgroup.tree import Cgroup
 from ..errors import KernelError
@@ -86,7 +86,7 @@ def filter_devices(step: steps.FilterDevices, launch: ContainerLaunch) -> None:
     """Attach the device filter. It is removed with the cgroup."""
     cgroup = launch.cgroup
     if isinstance(cgroup, NoCgroup):
-        return tell_unfiltered(launch.options, len(step.rules))
+        return log_unfiltered(launch.options, len(step.rules))
     attach(cgroup.fd, step.program, first=cgroup.is_new, kept=launch.caller.filters)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..cgroup.disabled import tell_unfiltered
+from ..cgroup.disabled import log_unfiltered
 from ..kernel.rights import systemd_of
 from ..kernel.wait import FOREVER
 from ..launch.launch import ContainerLaunch
@@ -48,7 +48,7 @@ def prepare(
     for warning in plan.warnings:
         options.warn(warning)
     if not cgroup and bundle.spec.linux and bundle.spec.linux.resources:
-        tell_unfiltered(options, len(bundle.spec.linux.resources.devices))
+        log_unfiltered(options, len(bundle.spec.linux.resources.devices))
     return ContainerLaunch(
         options,
         plan.turns,
