@@ -18,12 +18,12 @@ Value = TypeVar("Value")
 
 async def in_thread(work: Callable[[Cancel], Value], cancel: Cancel | None = None) -> Value:
     """
-    The value of a call, made in a thread of its own: a container may run for days.
+    Call `work` in a thread of its own, since a container may run for days; returns its value.
 
-    When the task is cancelled, so is the call, and the task ends when that has ended: no thread is
-    left. It is the same when the task is destroyed with its event loop.
+    If the task is cancelled, or destroyed with its event loop, the call is cancelled, too, and the
+    task ends after it: no thread is left behind.
 
-    cancel  what cancels it, if it lasts longer than this call
+    cancel  what cancels the call, if the caller needs it for longer than that
     """
     thread = _Thread(work, Cancel() if cancel is None else cancel)
     cancelled: asyncio.CancelledError | None = None
@@ -47,7 +47,7 @@ async def to_end(end: Callable[[], None], kind: object) -> None:
     """
     Leave the block of `async with`.
 
-    kind  the type of what ends it; a coroutine that is destroyed can wait for nothing
+    kind  the type of the exception that ends it; a coroutine that is destroyed cannot wait
     """
     if kind is GeneratorExit:
         end()
@@ -88,7 +88,7 @@ class _Thread(Generic[Value]):
             self.done.set_result(None)
 
     def end(self) -> None:
-        """Wait for the thread; one that has not ended is cancelled."""
+        """Wait for the thread, after cancelling its call if that has not ended."""
         if self.thread.is_alive() and not self.done.done():
             self.cancel.set()
         self.thread.join()
@@ -99,5 +99,5 @@ class _Thread(Generic[Value]):
             try:
                 raise self.error
             finally:
-                self.error = None  # or the traceback and this object would keep each other
+                self.error = None  # or it would form a reference cycle with this object
         return self.values[0]

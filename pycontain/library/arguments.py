@@ -1,4 +1,4 @@
-"""Checks of what callers pass: each mistake is an error that says what to pass instead."""
+"""Checks of the arguments of callers: each error says what to pass instead."""
 
 from __future__ import annotations
 
@@ -157,11 +157,11 @@ def strings(given: Sequence[str], at: str) -> list[str]:
     return list(given)
 
 
-def user(wanted: str | int) -> str:
+def user(name: str | int) -> str:
     """A user as text, "" for the container's own. Raises UsageError."""
-    if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
-        raise _wrong("user", wanted, "is not a user", 'give "UID:GID", a name or a number')
-    return str(wanted)
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise _wrong("user", name, "is not a user", 'give "UID:GID", a name or a number')
+    return str(name)
 
 
 def terminal(tty: object) -> list[int]:

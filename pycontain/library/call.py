@@ -38,7 +38,7 @@ class Call:
     reason   why we have ended it: "timeout" or "output"; None if we have not
     ended    whether it has ended
 
-    earlier_kills  how often the out-of-memory killer had struck in the container before
+    earlier_kills  how many processes of the container the out-of-memory killer had killed before
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class Call:
         error: BaseException | None,
         __: TracebackType | None,
     ) -> None:
-        """Whatever fails once the time is over, the error is that it is over."""
+        """Close everything. Once the time has run out, every error becomes a Timeout."""
         self.close()
         self._translate(error)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """A part of the call: like the `with` block, but the call goes on."""
+        """A part of the call: errors as for the `with` block, but the call continues."""
         try:
             yield
         except PycontainError as error:
@@ -93,16 +93,16 @@ class Call:
         self.streams.close()
 
     def timed_out(self, result: Result) -> Timeout:
-        """The error for a program that ran too long, with what is known of it."""
+        """The error for a program that ran too long, with its result so far."""
         error = Timeout(f"ran longer than {self.timeout:g} s", at="container", value=self.id)
         error.result = result
         return error
 
     # --- the program ---------------------------------------------------------------------------
 
-    def start(self, ask: Callable[[list[int], Limit], Process]) -> None:
-        """Have the program started with these streams."""
-        self.process = ask(self.streams.theirs, self.until)
+    def start(self, request: Callable[[list[int], Limit], Process]) -> None:
+        """Call `request`, which has the program started with these streams."""
+        self.process = request(self.streams.theirs, self.until)
         self.streams.given()
         if self.process.terminal >= 0:
             self.streams.use_terminal(self.process.terminal)
@@ -112,12 +112,12 @@ class Call:
             self._watch.register(self.until.signals, select.POLLIN)
 
     def serve(self) -> None:
-        """Write and read until the program has ended, or has been ended by us."""
+        """Write and read until the program has ended, or we have killed it."""
         while not self.ended:
             self.turn()
 
     def turn(self) -> None:
-        """Wait until something happens, and serve it. Raises Interrupted."""
+        """Wait for one event and handle it. Raises Interrupted."""
         assert self.process is not None, "it was started"
         left = self.until.left
         wait = _LONGEST_WAIT if left is None else left * 1000
@@ -153,7 +153,7 @@ class Call:
         cpu_time: float | None = None,
         memory_peak: int | None = None,
     ) -> Result:
-        """The result of a program that ended so; number is that of the signal."""
+        """The result of a program with this exit status; number is that of the signal, or 0."""
         return Result(
             status=status,
             reason=reason,

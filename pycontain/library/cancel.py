@@ -11,7 +11,7 @@ from ..kernel.wait import Until
 
 
 class Cancel:
-    """What other threads set to end a call. eventfd(2)."""
+    """Ends a call when another thread sets it. eventfd(2)."""
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -39,7 +39,7 @@ class Cancel:
 
 
 class Limit(Until):
-    """A call's time limit (seconds, None for none), and what can cancel it."""
+    """A call's time limit (seconds, None for none), and its cancellation."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class Limit(Until):
         return Until(self.deadline).extended(seconds)
 
     def check(self) -> None:
-        """Raises Timeout when the time is over, and Interrupted when the call is cancelled."""
+        """Raises Timeout if the time has run out, and Interrupted if the call was cancelled."""
         if self.left == 0:
             raise Timeout("has expired", at="the time limit")
         if self._cancelled:

@@ -11,7 +11,7 @@ class Closing:
     """Calls `close` at the end of the block; in `async with`, in a thread of its own."""
 
     def close(self) -> None:
-        """End what this object stands for. A second call does nothing."""
+        """Release what this object holds. A second call does nothing."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

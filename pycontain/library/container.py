@@ -96,7 +96,7 @@ class Container:
         )
         self._process: Process | None = None
         self._worker: Worker | None = None
-        self._ours = False  # whether we created it: only then it is deleted
+        self._ours = False  # whether this object created it: only then it deletes it
         self._owner = os.getpid()
         self._until: Until = FOREVER
 
@@ -122,7 +122,7 @@ class Container:
     def create(self) -> None:
         """Create the container; its program waits for `start`. Its streams are the caller's."""
         with Streams(Wanted(capture=False)) as streams:
-            self._process = self._made("create", streams.theirs, Limit(None))
+            self._process = self._create("create", streams.theirs, Limit(None))
 
     def start(self) -> None:
         """Let the program of a created container run."""
@@ -164,11 +164,11 @@ class Container:
         args, timeout, shell, env, cwd and the streams are as for `run`; what is not given is as for
         the container's own program.
 
-        user  "UID", "UID:GID", or names that /etc/passwd and /etc/group of the container have
-        tty   give it a terminal, of so many (rows, columns) if they are given: stdin is typed into
-              it, followed by the end of input, and all it shows is stdout
+        user  "UID", "UID:GID", or names from /etc/passwd and /etc/group of the container
+        tty   give it a terminal, with this number of (rows, columns) if it is a tuple: stdin is
+              typed into it, followed by the end of input, and all its output is stdout
 
-        After a timeout only the program itself is killed, not what it has started: that runs until
+        After a timeout only the program itself is killed: processes that it has started run until
         the container ends. Raises StateError if the container is not running.
         """
         request, streams = self._exec_request(args, given)
@@ -218,8 +218,8 @@ class Container:
         """
         Kill what runs and remove everything.
 
-        It is not an error if the container was deleted already; if it was not created by this
-        object, or in a process that this one was forked from, nothing is done.
+        It is not an error if the container was deleted already. Does nothing unless this object
+        created the container, in this process.
         """
         if not self._ours or self._owner != os.getpid():
             return
@@ -268,7 +268,7 @@ class Container:
     def _streaming(
         self, timeout: float | None, streams: StreamArguments
     ) -> Callable[[Callable[[bytes], None], Cancel | None], Call]:
-        """How a Stream makes its call, with a function that takes the output."""
+        """A function with which a Stream makes its call: (receiver of the output, cancel)."""
         if "stdout" in streams:
             raise UsageError(
                 "is the stream that is iterated over", at="stdout", remedy="leave it out"
@@ -285,7 +285,7 @@ class Container:
     def _begin_run(self, call: Call) -> None:
         self._until = Until(call.until.deadline)  # deleting it cannot be cancelled
         try:
-            call.start(lambda ours, until: self._made("run", ours, until))
+            call.start(lambda ours, until: self._create("run", ours, until))
         finally:
             self._process = call.process
 
@@ -308,18 +308,18 @@ class Container:
     def _exec_request(
         self, args: Sequence[str] | str, given: ExecArguments
     ) -> tuple[Message, StreamArguments]:
-        """The request, and what is left: the streams. Raises UsageError."""
+        """The request, and the arguments for the streams. Raises UsageError."""
         program = {key: value for key, value in given.items() if key in Program.FIELDS}
         streams = {key: value for key, value in given.items() if key not in program}
-        wanted = Program(**program)  # type: ignore[arg-type]
-        words = arguments.command(args, wanted.shell)
+        options = Program(**program)  # type: ignore[arg-type]
+        words = arguments.command(args, options.shell)
         request: Message = {
             "verb": "exec",
             "args": words or arguments.command((), shell=False),
-            "env": arguments.environment(wanted.env),
-            "cwd": arguments.directory(wanted.cwd),
-            "user": arguments.user(wanted.user),
-            "tty": arguments.terminal(wanted.tty),
+            "env": arguments.environment(options.env),
+            "cwd": arguments.directory(options.cwd),
+            "user": arguments.user(options.user),
+            "tty": arguments.terminal(options.tty),
         }
         return request, streams  # type: ignore[return-value]
 
@@ -327,7 +327,7 @@ class Container:
         """The text of the configuration, "" for the bundle's own."""
         return _changed(self.bundle, *self._changes, until)
 
-    def _made(self, verb: str, streams: list[int], until: Limit) -> Process:
+    def _create(self, verb: str, streams: list[int], until: Limit) -> Process:
         request: Message = {
             "verb": verb,
             "bundle": self.bundle,
@@ -371,7 +371,7 @@ class Container:
         return process
 
     def _remove_unfinished(self, began: str, until: Until) -> None:
-        """Delete what a lost worker has left of a container that it began to create since."""
+        """Delete what a lost worker has left of a container; began: the time of its request."""
         try:
             state = Handle(self.options, self.id).state
         except StateError:  # there is none, or only a directory
@@ -385,7 +385,7 @@ class Container:
     def _result(self, call: Call) -> Result:
         """How the program of a call ended, and what it used. Raises Timeout."""
         process = call.process
-        assert process is not None, "it was started"
+        assert process is not None, "`Call.start` has set it"
         killed = 128 + SIGKILL, int(SIGKILL)
         status, number = process.status() if process.wait(0) else killed
         cgroup = self._cgroup()
@@ -410,7 +410,7 @@ class Container:
         return Cgroup(state.mount, state.cgroup) if state.mount else None
 
     def _oom_kills(self, cgroup: Cgroup | None) -> int:
-        """How many of its processes the out-of-memory killer has killed, as far as is known."""
+        """How many of its processes the out-of-memory killer has killed; 0 if unknown."""
         return (cgroup.oom_kills() or 0) if cgroup is not None else 0
 
 
@@ -420,7 +420,7 @@ def _end_exec(call: Call) -> None:
 
 
 def _log(id: str, result: Result) -> None:
-    """Tell the logger "pycontain", if the program logs at all: the module takes long to load."""
+    """Log the result as "pycontain", if the program has imported logging, which is slow."""
     logging = sys.modules.get("logging")
     if logging is not None:
         values = id, result.reason, result.status, result.wall
@@ -439,9 +439,9 @@ def _changed(bundle: str, args: list[str], env: list[str], cwd: str, until: Unti
         process["args"] = args
     if cwd:
         process["cwd"] = cwd
-    given = process.get("env") or []
-    if isinstance(given, list):  # or else the worker refuses it, when it parses the configuration
-        process["env"] = [*given, *env]
+    own = process.get("env") or []
+    if isinstance(own, list):  # or else the worker refuses it, when it parses the configuration
+        process["env"] = [*own, *env]
     return jsontext.dumps(config)
 
 

@@ -1,10 +1,10 @@
 """
 What a forked child of the program must not share with it.
 
-A child of fork(2) has copies of all descriptors. With a copy of a worker's socket, the worker would
-not see that the program has ended; with one of a pipe, a container would wait for more input for
-ever; with one of a locked file, the file stays locked. And a lock that another thread held when the
-program forked stays locked in the child.
+A child of fork(2) has copies of all descriptors. If it kept the copy of a worker's socket, the
+worker would not notice the end of the program; with the copy of a pipe, a container would wait
+forever for more input; with the copy of a locked file, the file would stay locked. And a lock that
+another thread held when the program forked stays locked in the child.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         """An object whose copy is useless in a child."""
 
         def close_copy(self) -> None:
-            """Give up, in a child, what belongs to the program."""
+            """In a child: close what belongs to the program."""
 
 
 __all__ = ["making", "share", "unshare"]  # making is held while descriptors are made and shared
@@ -34,7 +34,7 @@ def share(thing: Shared) -> None:
 
 
 def unshare(thing: Shared) -> None:
-    """The object is closed."""
+    """Stop sharing an object, which is closed."""
     _shared.pop(id(thing), None)
 
 

@@ -28,7 +28,7 @@ class Divided:
             self.flush()
 
     def flush(self) -> bool:
-        """Make a line of what has no end yet; returns whether there was any."""
+        """Make a line of the text that has no newline yet; returns whether there was any."""
         rest, self.rest = self.rest, b""
         if rest:
             self.lines.append(rest)
@@ -36,7 +36,7 @@ class Divided:
 
 
 class LineIterator(Closing):
-    """What iterates over lines: `close` ends the program, and so does the end of a `with` block."""
+    """An iterator over lines; `close`, or the end of a `with` block, ends the program."""
 
     def __init__(self) -> None:
         self._output = Divided()

@@ -17,8 +17,8 @@ The messages between a program and its workers, on a socket.
     (end of file)                           ->       deletes the containers it has not forgotten
 
 Containers are children of the program, not of the worker (CLONE_PARENT), so the program can and
-must wait for them; it first reaps those listed in "ended". "seconds" is what is left of the time
-that the call was given, null for no limit. REQUESTS and REPLIES are the exact shapes.
+must wait for them; it first reaps those listed in "ended". "seconds" is the time that is left for
+the call, null for no limit. REQUESTS and REPLIES define the exact shapes.
 """
 
 from __future__ import annotations
@@ -108,13 +108,13 @@ def _message(data: bytes, shapes: tuple[dict[str, object], ...]) -> Message:
         if any(jsontext.fits(message, shape) for shape in shapes):
             return message
     except ValueError:
-        pass  # as bad as one of another shape
+        pass  # the same error as for another shape
     text = data[:_SHOWN].decode(errors="replace")
     raise StateError("is not a message of the library", value=text)
 
 
 def _exactly(socket: _socket.socket, size: int) -> bytes:
-    """So many bytes, or less at the end of file. A socket with a timeout knows no MSG_WAITALL."""
+    """This many bytes, fewer at the end of file; MSG_WAITALL does not work with a timeout."""
     pieces = []
     while size and (piece := socket.recv(size)):
         pieces.append(piece)

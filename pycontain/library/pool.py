@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 _ENOUGH = 2 + 2 * (os.cpu_count() or 1)  # workers that are busy, or idle
 _TIME_TO_BE_FREE = 0.5  # seconds until one more is started
-_TIME_TO_FINISH = 0.2  # seconds for a worker to finish a launch that is of no use any more
+_TIME_TO_FINISH = 0.2  # seconds for a worker to finish a launch that was cancelled
 _TIME_TO_ANSWER = 0.6  # seconds for a worker to undo what it did not finish in time
 
 
 class WorkerLostError(Exception):
     """
-    A worker gave no answer and will give none; the caller must undo what it has begun.
+    A worker has not answered and never will; the caller must undo what it has begun.
 
     error  what to raise after that
     """
@@ -51,9 +51,8 @@ class Worker:
     """
     A warm interpreter and the socket to it.
 
-    made       the containers that it deletes when the program ends: where their state is, and the
-               first process
-    successor  the worker that took those over, after this one was killed
+    made       the containers that it deletes when the program ends: id -> (where the state is, pid)
+    successor  the worker that has taken those over, after this one was killed
     """
 
     def __init__(self) -> None:
@@ -66,7 +65,7 @@ class Worker:
         except BaseException:
             self.close_copy()
             raise
-        # of one request and its answer; a Stream may be freed, and deleted, in between
+        # held from a request to its answer; reentrant, as a Stream may be freed in between
         self.lock = threading.RLock()
         self.made: dict[str, tuple[Message, int]] = {}
         self.successor: Worker | None = None
@@ -145,12 +144,12 @@ class Worker:
 
     def replace(self) -> Worker:
         """
-        Kill a worker that is lost; returns one that takes its containers over.
+        Kill a worker that is lost; returns one that takes over its containers.
 
-        The hooks that it runs are killed, too, and the children that it could not report. What else
-        it has not finished is the caller's to delete.
+        Hooks that it runs are killed, too, and children that it could not report. The caller must
+        delete everything else that it has not finished.
         """
-        os.kill(self.pid, signals.SIGSTOP)  # so that its children stay its own
+        os.kill(self.pid, signals.SIGSTOP)  # not killed yet: its children would get another parent
         for pid in descendants(self.pid):
             os.kill(pid, signals.SIGKILL)
         os.kill(self.pid, signals.SIGKILL)
@@ -164,17 +163,19 @@ class Worker:
 
     def _end_unreported(self) -> None:
         """
-        Kill the children of ours that it created and could not report any more, and reap them.
+        Kill the children of ours that it created but could not report, and reap them.
 
-        Until they execute a program they have its name; containers that wait for `start` have it,
-        too. What is killed here may just be creating another process.
+        Until they execute a program they have its name, as have containers that wait for `start`.
+        The search is repeated, since a killed one may just have created another process.
         """
         name = name_of(self.pid).encode()
         reported = {pid for _, pid in self.made.values()}
-        while found := [pid for pid in _children() if pid not in reported and _name(pid) == name]:
-            for pid in found:
+        while unreported := [
+            pid for pid in _children() if pid not in reported and _name(pid) == name
+        ]:
+            for pid in unreported:
                 os.kill(pid, signals.SIGKILL)
-            reap(found)
+            reap(unreported)
 
     def end(self) -> None:
         """End the worker, which deletes the containers that it has not forgotten."""
@@ -183,7 +184,7 @@ class Worker:
         reap([self.pid])
 
     def close_copy(self) -> None:
-        """In a forked child: the worker is the program's, and must see when that ends."""
+        """In a forked child: close the socket, or the worker would not notice the program's end."""
         forks.unshare(self)
         self.socket.close()
 
@@ -200,7 +201,7 @@ def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Pro
     """
     The process that a worker reports. warn is called with each warning.
 
-    Raises the error that it reports instead, and TypeError and ValueError for what is neither.
+    Raises the error if it reports one, and TypeError or ValueError for a malformed reply.
     """
     ended, times, state = reply["ended"], reply.get("times"), reply.get("state")
     warnings = reply["warnings"]
@@ -211,7 +212,7 @@ def _started(reply: Message, fds: list[int], warn: Callable[[str], None]) -> Pro
         warn(str(text))
     if "fault" in reply:
         raise from_record(reply["fault"])
-    if not fds:  # another thread has taken the place of the spare one
+    if not fds:  # another thread has used the descriptor that was kept free
         raise WorkerLostError(_full("recvmsg", errno.EMFILE))
     assert isinstance(times, list), "checked by REPLIES"
     entries = tuple(tuple(entry) for entry in times)
@@ -226,7 +227,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 
 
 def _spare(fd: int, number: int) -> list[int]:
-    """Descriptors that an answer takes the place of: too many may be open to receive it."""
+    """Open descriptors to be closed for those of an answer, which could exceed the limit."""
     spare: list[int] = []
     try:
         for _ in range(number):
@@ -257,31 +258,31 @@ def reap(ended: Iterable[int]) -> None:
 
 def descendants(pid: int) -> list[int]:
     """All processes that a process has started, directly or not. proc(5), children."""
-    found: list[int] = []
-    ahead = [pid]
-    while ahead:
-        parent = ahead.pop()
+    pids: list[int] = []
+    pending = [pid]
+    while pending:
+        parent = pending.pop()
         try:
             for task in os.listdir(f"/proc/{parent}/task"):
                 with open(f"/proc/{parent}/task/{task}/children") as file:
                     children = [int(child) for child in file.read().split()]
-                found += children
-                ahead += children
+                pids += children
+                pending += children
         except FileNotFoundError:
             continue  # it has ended
-    return found
+    return pids
 
 
 def _children() -> list[int]:
     """Our children. proc(5), children."""
-    found: list[int] = []
+    pids: list[int] = []
     for task in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{task}/children") as file:
-                found += map(int, file.read().split())
+                pids += map(int, file.read().split())
         except FileNotFoundError:
             continue  # this thread has ended
-    return found
+    return pids
 
 
 def _name(pid: int) -> bytes:
@@ -314,8 +315,8 @@ class WorkerPool:
     """
     Idle workers; each serves one call at a time.
 
-    A call waits for a worker if many are busy: a start takes longer than most of what they do. But
-    not for long, since one that runs a hook may be busy until another call has happened.
+    If many are busy, a call waits for one, since starting another takes longer than most calls. It
+    does not wait for long: a worker that runs a hook may be busy until another call is made.
     """
 
     def __init__(self) -> None:
@@ -323,8 +324,8 @@ class WorkerPool:
         forks.share(self)
 
     def close_copy(self) -> None:
-        """Begin without a worker, as a forked child must: the lock may be held, too."""
-        self.freed = threading.Condition()  # its lock is as that of a worker
+        """Start without workers, and with a new lock, as a forked child must."""
+        self.freed = threading.Condition()  # with a reentrant lock, as a worker's
         self.busy = 0
         self.given = 0  # how often one became free
         self.free: list[Worker] = []
@@ -345,7 +346,7 @@ class WorkerPool:
             raise
 
     def _wait(self, until: Limit) -> None:
-        """Wait for a worker as long as they do become free, if many are busy."""
+        """If many workers are busy, wait for one, as long as some become free."""
         seen = -1
         while self.busy >= _ENOUGH and not self.free and seen != self.given:
             seen = self.given
@@ -354,7 +355,7 @@ class WorkerPool:
             until.check()
 
     def give(self, chosen: Worker) -> None:
-        """Return a worker, which is idle again; one too many is ended, unless it is needed."""
+        """Return an idle worker; it is ended if there are enough, unless it has containers."""
         with self.freed:
             surplus = len(self.free) >= _ENOUGH and not chosen.made
             if not surplus:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..state.record import State
 
-# include/uapi/linux/pidfd.h: the request, its mask for what outlasts a process, and the exit code
+# include/uapi/linux/pidfd.h: the request, and the mask for the exit code, which it keeps
 _GET_INFO, _INFO_EXIT = 0xC040FF0B, 1 << 3
 _INFO = struct.Struct("Q52xi")
 
@@ -29,7 +29,7 @@ class Process:
     pidfd     refers to it
     terminal  the master of its terminal, -1 if it has none; whoever serves it closes it
     state     of the container whose first process it is; None for exec
-    cpu_time  seconds that it and what it has waited for have used, once it was reaped
+    cpu_time  seconds that it and its reaped children have used; None until it is reaped
     """
 
     def __init__(
@@ -103,6 +103,6 @@ class Process:
         try:
             self.status()
         except StateError:
-            pass  # it is gone in any case
+            pass  # it was reaped
         finally:
             close_owned(self, "pidfd")

@@ -21,9 +21,9 @@ class Stream(LineIterator):
 
     An iterator, for `for` and for `async for`. The program starts when the first line is requested,
     and ends at once when the block of `with` or `async with` is left, when an asyncio task that
-    waits for a line is cancelled, and when the object is freed. It waits while nobody asks for more
-    and the pipe is full; a time limit ends it when the next line is requested. A line longer than 1
-    MiB comes in parts. Raises what `run` raises.
+    waits for a line is cancelled, and when the object is freed. It is blocked while no line is
+    requested and the pipe is full; a time limit ends it when the next line is requested. A line
+    longer than 1 MiB is returned in parts. Raises what `run` raises.
 
     result  how the program ended; None until the last line was returned
     """
@@ -41,7 +41,7 @@ class Stream(LineIterator):
         self._call: Call | None = None
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # then the worker deletes the container
+        if not sys.is_finalizing():  # at exit, the worker deletes the container
             self.close()
 
     def close(self) -> None:

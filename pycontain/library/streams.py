@@ -1,4 +1,4 @@
-"""A program's standard streams: its caller's, files, or pipes whose other ends are served."""
+"""A program's standard streams: its caller's, files, or pipes that this process serves."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1 << 16  # bytes
-_MOST_HELD = 1 << 18  # bytes that a terminal can hold; how many it holds is unknown
+_MOST_HELD = 1 << 18  # bytes that a terminal can buffer; the actual number is unknown
 _END_OF_INPUT = b"\4"  # VEOF, as a terminal begins: termios(3)
 _NAMES = ("stdin", "stdout", "stderr")
-_STDOUT, _DEVNULL = -2, -3  # as in subprocess, whose PIPE, -1, is what we do anyway
+_STDOUT, _DEVNULL = -2, -3  # as in subprocess, whose PIPE, -1, is the default here
 
 
 class Wanted(Record):
@@ -76,9 +76,9 @@ class Streams:
     """
     A program's standard streams.
 
-    theirs    what the program gets, until `given`
+    theirs    the descriptors for the program, until `given`
     ours      the other ends of pipes, or the master of a terminal; -1 for none
-    captured  by stream, what is kept
+    captured  stream -> the output that is kept
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -143,7 +143,7 @@ class Streams:
         self.ours[stream], self.theirs[stream] = os.pipe2(os.O_CLOEXEC)
 
     def given(self) -> None:
-        """The program has its ends: close ours of them."""
+        """Close our copies of the program's ends, which it has by now."""
         for stream, fd in enumerate(self.theirs):
             if fd >= 0:
                 self.theirs[stream] = -1
@@ -156,7 +156,7 @@ class Streams:
         self.ours[1] = master
         self.ours[0] = fcntl.fcntl(master, fcntl.F_DUPFD_CLOEXEC, 0)
         typed = bytes(self.input)
-        whole = typed[-1:] in (b"", b"\n")  # in a line, the first one only sends what there is
+        whole = typed[-1:] in (b"", b"\n")  # within a line, the first VEOF only sends the line
         self.input = memoryview(typed + _END_OF_INPUT * (1 if whole else 2))
 
     # --- serving -------------------------------------------------------------------------------
@@ -170,14 +170,14 @@ class Streams:
                 watch.register(fd, select.POLLIN if stream else select.POLLOUT)
 
     def move(self, ready: dict[int, int]) -> None:
-        """Write and read what can be now."""
+        """Write to and read from the streams that are ready."""
         for stream, fd in enumerate(self.ours):
             if fd in ready and (self._read(stream) if stream else self._write()):
                 self._close(stream)
 
     @property
     def overflowed(self) -> bool:
-        """Whether the program is to be killed, because there is too much output."""
+        """Whether the program must be killed because of too much output."""
         return self.wanted.overflow == "kill" and self.truncated
 
     @property
@@ -186,14 +186,14 @@ class Streams:
         return any(kept.truncated for kept in self.captured.values())
 
     def drain(self) -> None:
-        """Read what is available. Not until the end: other processes may keep the pipe open."""
+        """Read what is available, not until the end: other processes may keep the pipe open."""
         for stream in (1, 2):
             held = self._held(stream) if self.ours[stream] >= 0 else 0
             while held > 0 and not self._read(stream):
                 held -= _PIECE
 
     def _held(self, stream: int) -> int:
-        """How many bytes can be read at most. ioctl_tty(2), FIONREAD; pipe(7)."""
+        """The number of bytes that can be read, at most. ioctl_tty(2), FIONREAD; pipe(7)."""
         if os.isatty(self.ours[stream]):
             return _MOST_HELD
         size = fcntl.ioctl(self.ours[stream], termios.FIONREAD, bytes(4))
@@ -246,7 +246,7 @@ def _checked(wanted: Wanted) -> Wanted:
 
 
 def _opened(stream: int, target: object) -> int:
-    """A descriptor of our own for what a caller has named; None is its own stream."""
+    """A new descriptor for a caller's argument; None means the caller's own stream."""
     if target == _DEVNULL and type(target) is int:
         return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:

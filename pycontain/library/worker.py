@@ -2,7 +2,7 @@
 A worker: a warm interpreter that creates containers for a Python program.
 
 A program with threads must not fork: in the child, locks could be held by threads that do not exist
-there. So the library starts this process once, from a sealed interpreter, and sends it one request
+there. So the library starts this process, from a sealed interpreter, and sends it requests, one
 after the other (`library.messages`).
 """
 
@@ -63,20 +63,20 @@ def serve() -> NoReturn:
 
 def recovered() -> NoReturn:
     """
-    Continue serving after a child of vfork was killed, which shared the memory of this worker.
+    Continue serving after a child of vfork, which shared the worker's memory, was killed.
 
-    The command line contains what must be kept of it (`Server._recovery`), and the child's pid.
+    The command line contains the worker's data (`Server._recovery`) and the child's pid.
     """
     socket = _prepare()
     text, *mine, pid = sys.argv[1:]
-    known = jsontext.loads(text)
-    assert isinstance(known, dict)
-    _take_streams(known["streams"])
+    kept = jsontext.loads(text)
+    assert isinstance(kept, dict)
+    _take_streams(kept["streams"])
     server = Server()
     for name, root, manager in zip(mine[::3], mine[1::3], mine[2::3], strict=True):
         server.mine[name] = Options(root=root, cgroup_manager=manager)
-    options = Options(root=known["root"], cgroup_manager=known["cgroup_manager"])
-    death = remove_unfinished(options, known["id"], known["created"], "was killed")
+    options = Options(root=kept["root"], cgroup_manager=kept["cgroup_manager"])
+    death = remove_unfinished(options, kept["id"], kept["created"], "was killed")
     _reply(socket, {"fault": death.fault.record(), "ended": [int(pid)], "warnings": []}, [])
     _serve(socket, server)
 
@@ -101,14 +101,14 @@ def _serve(socket: _socket.socket, server: Server) -> NoReturn:
             server.clean_up()
             os._exit(0)
         if request["verb"] in ("forget", "adopt"):
-            server.take_note(request)
+            server.update_containers(request)
             continue
         streams, mounts = fds[: len(_STREAMS)], fds[len(_STREAMS) :]
         with _Mounts(mounts), _Streams(streams) as ours:
             reply, made = server.answer(request, ours)
         _reply(socket, reply, made)
         close_all(made)
-        server.look_ahead()
+        server.create_network_ahead()
 
 
 def _reply(socket: _socket.socket, reply: Message, fds: list[int]) -> None:
@@ -122,7 +122,7 @@ class Server:
     """
     What is kept from one request to the next.
 
-    mine     the containers created here and not forgotten yet, and where their state is
+    mine     the containers created here and not forgotten yet: id -> where their state is
     bundles  (path, configuration) -> the bundle
     filters  the device filters of those bundles: verifying one takes longer than clone3
     network  a network namespace for the next container: creating one is most of clone3's time
@@ -136,8 +136,8 @@ class Server:
         self.network_used = False
         self.warnings: list[str] = []
 
-    def take_note(self, message: Message) -> None:
-        """Forget a container that was deleted, or adopt one that another worker created."""
+    def update_containers(self, message: Message) -> None:
+        """Forget a container that was deleted, or take over one that another worker created."""
         name = str(message["id"])
         if message["verb"] == "forget":
             self.mine.pop(name, None)
@@ -167,7 +167,7 @@ class Server:
                 "warnings": self.warnings,
             }  # fmt: skip
             return reply, [child.pidfd, *terminal]
-        except Exception as error:  # any: the containers created before still need this worker
+        except Exception as error:  # of any kind: earlier containers still need this worker
             fault = fault_of(error).record()
             return {"fault": fault, "ended": _ended(launch), "warnings": self.warnings}, []
 
@@ -187,12 +187,12 @@ class Server:
         if message["verb"] == "exec":
             return runtime_exec.prepare(options, _exec_request(name, message), caller)
         bundle = self._bundle(str(message["bundle"]), str(message["config"]), caller.until)
-        wanted = Request(
+        new = Request(
             id=name,
             separate_start=message["verb"] == "create",
             isolation=str(message["isolation"]),
         )
-        return prepare(options, bundle, wanted, caller)
+        return prepare(options, bundle, new, caller)
 
     def _bundle(self, path: str, text: str, until: Until) -> Bundle:
         """A bundle; the last ones are cached, because parsing takes as long as running."""
@@ -222,7 +222,7 @@ class Server:
 
     def _recovery(self, options: Options, state: State, ours: list[int]) -> recover.Recovery:
         """The command that calls `recovered` with what this worker must keep."""
-        known = {
+        kept = {
             "id": state.id,
             "created": state.created,
             "root": options.root,
@@ -235,10 +235,10 @@ class Server:
             for name, options in self.mine.items()
             for word in (name, options.root, options.cgroup_manager)
         ]
-        command = recover.python(f"{__name__}:recovered", jsontext.dumps(known), *mine)
+        command = recover.python(f"{__name__}:recovered", jsontext.dumps(kept), *mine)
         return recover.Recovery(command=command, inherited=(SOCKET, *ours))
 
-    def look_ahead(self) -> None:
+    def create_network_ahead(self) -> None:
         """While idle, create a network namespace for the next container if the last one had one."""
         if not self.network_used:
             return
@@ -259,7 +259,7 @@ class Server:
 
 
 def _exec_request(id: str, message: Message) -> ExecRequest:
-    """What is requested of exec; tty is the size of the terminal."""
+    """The request for exec; tty is the size of the terminal."""
     args, env, size = message["args"], message["env"], message["tty"]
     assert isinstance(args, list)
     assert isinstance(env, list)
@@ -276,18 +276,18 @@ def _exec_request(id: str, message: Message) -> ExecRequest:
 
 
 def _options(message: Message) -> Options:
-    """The options of a request, but for where its warnings go."""
+    """The options of a request, without a receiver of warnings."""
     names = ("root", "cgroup_manager", "cgroup_missing")
     return Options(**{name: str(message[name]) for name in names})  # type: ignore[arg-type]
 
 
 def _ended(launch: Launch | None) -> list[int]:
-    """The processes of a launch that failed."""
+    """The processes of a failed launch, for the program to reap."""
     return [] if launch is None else [*launch.left_over, *launch.pids]
 
 
 def _without_terminal(bundle: Bundle) -> Bundle:
-    """The bundle with streams instead of a terminal, which the library does not serve."""
+    """The bundle without a terminal: the library serves streams instead."""
     process = bundle.spec.process
     if process is not None and process.terminal:
         plain = process.replace(terminal=False, consoleSize=None)

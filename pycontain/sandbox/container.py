@@ -39,7 +39,7 @@ class Configured(Container):
 
     def begin(self, streams: list[int]) -> Process:
         """Create and start it with these standard streams; returns its first process."""
-        self._process = self._made("run", streams, Limit(None))
+        self._process = self._create("run", streams, Limit(None))
         return self._process
 
     def _config(self, _: Until) -> str:
