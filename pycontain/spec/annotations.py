@@ -1,4 +1,4 @@
-"""Annotations that have an effect: crun's, that Podman's users reach features by, and others."""
+"""Annotations that have an effect, such as crun's, with which Podman's users select features."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ KEEP_GROUPS = "run.oci.keep_original_groups"  # present: the caller's supplement
 HANDLER = "run.oci.handler"  # another way to run the program, such as WebAssembly
 ISOLATION = "run.pycontain.isolation"  # what the program runs in: namespaces, kvm or emulate
 
-# Prefixes of all that changes what this runtime does: who takes bundles from others asks for them.
+# The prefixes of all annotations that affect this runtime; `features` lists them, for callers who
+# run bundles of others.
 OBEYED = ("org.systemd.property.", "run.oci.", "run.pycontain.")

@@ -23,8 +23,8 @@ _HOSTNAME_BYTES = 64  # __NEW_UTS_LEN: sethostname(2)
 
 def check(spec: Spec) -> None:
     """Raise SpecError for the first problem of the configuration."""
-    for wrong in _problems(spec):
-        raise wrong
+    for error in _problems(spec):
+        raise error
 
 
 def problems(spec: Spec) -> list[SpecError]:
@@ -33,22 +33,22 @@ def problems(spec: Spec) -> list[SpecError]:
 
 
 def check_process(process: Process, linux: Linux | None = None) -> None:
-    """Raise SpecError for the first problem of a process for `exec`, in a container like this."""
-    for wrong in process_rules.problems(process):
-        raise wrong
+    """Raise SpecError for the first problem of a process for `exec` in a container."""
+    for error in process_rules.problems(process):
+        raise error
     if linux is not None and linux.uidMappings:
         from . import mapping_rules
 
-        for wrong in mapping_rules.of_process(process, linux):
-            raise wrong
+        for error in mapping_rules.of_process(process, linux):
+            raise error
 
 
 def check_resources(resources: Resources) -> None:
     """Raise SpecError for the first problem of limits for `update`."""
     from . import resource_rules
 
-    for wrong in resource_rules.problems(resources):
-        raise wrong
+    for error in resource_rules.problems(resources):
+        raise error
 
 
 def unknown_capabilities(process: Process) -> list[str]:
@@ -172,5 +172,5 @@ def _annotations(spec: Spec) -> Problems:
         yield problem(at, "has an empty name", "use a name such as org.example.key")
     if handler := spec.annotations.get(HANDLER):
         at = keyed(under(spec, "annotations"), HANDLER)
-        why = "asks for a handler of crun, which pycontain does not have"
+        why = "requests a handler of crun, which pycontain does not have"
         yield problem(at, why, "use crun, or remove it", handler)

@@ -1,8 +1,8 @@
 """
 The configuration for a root file system and a command, without a hand-written config.json.
 
-At least as tight as Docker's: fewer capabilities, no new privileges, a filter of system calls, and
-everything else hidden, read-only or divided that Docker hides, mounts read-only or divides.
+At least as strict as Docker's: fewer capabilities, no new privileges, a system call filter, and
+everything that Docker hides, mounts read-only or puts into a namespace is treated the same.
 
 Source: config.md, config-linux.md.
 """
@@ -52,7 +52,7 @@ class Settings(Record):
     tmpfs        (directory, bytes) of each file system in memory; 0 bytes for half of the memory
     rlimits      (type, value) of each limit of a process, such as ("RLIMIT_NOFILE", 64)
     cap_add      capabilities beyond the default ones, such as "NET_ADMIN", or "ALL"
-    cap_drop     capabilities to take away, before others are added
+    cap_drop     default capabilities to drop
     mounts       further mounts, as in config.json
     masked       further paths to hide
     annotations  (name, value) of each annotation
@@ -93,7 +93,7 @@ def configuration(
     Raises UsageError for a capability that does not exist.
     """
     added, capabilities = _capabilities(settings)
-    made: dict[str, object] = {
+    config: dict[str, object] = {
         "ociVersion": names.OCI_VERSION,
         "process": _process(args, settings, added, capabilities),
         "root": {"path": rootfs, "readonly": settings.readonly},
@@ -108,12 +108,12 @@ def configuration(
         },
     }
     if settings.annotations:
-        made["annotations"] = dict(settings.annotations)
-    return made
+        config["annotations"] = dict(settings.annotations)
+    return config
 
 
 def environment(*entries: str) -> tuple[str, ...]:
-    """Entries NAME=VALUE, of which each name's last one counts."""
+    """Entries NAME=VALUE, without those that a later one of the same name replaces."""
     last = {entry.partition("=")[0]: entry for entry in entries}
     return tuple(last.values())
 
@@ -141,7 +141,7 @@ def _sets(settings: Settings, added: list[str], capabilities: list[str]) -> dict
     """
     The sets of capabilities: root has all, another user only those requested.
 
-    These are ambient, since execve(2) would take them away otherwise: capabilities(7).
+    These are ambient, since execve(2) would drop them otherwise: capabilities(7).
     """
     if settings.uid == 0:
         return dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
@@ -150,66 +150,66 @@ def _sets(settings: Settings, added: list[str], capabilities: list[str]) -> dict
 
 
 def _capabilities(settings: Settings) -> tuple[list[str], list[str]]:
-    """The names of the capabilities that are added, and of all."""
+    """The names of the added capabilities, and of all that the container has."""
     added, dropped = _named(settings.cap_add, "--cap-add"), _named(settings.cap_drop, "--cap-drop")
     kept = {name for name in CAPABILITIES if name not in dropped}
     return sorted(added), sorted(kept | added)
 
 
 def _named(words: Iterable[str], at: str) -> set[str]:
-    found: set[str] = set()
+    capabilities: set[str] = set()
     for word in words:
         name = word.upper()
         if name == "ALL":
-            found.update(names.CAPABILITIES)
+            capabilities.update(names.CAPABILITIES)
             continue
         name = name if name.startswith("CAP_") else f"CAP_{name}"
         if name not in names.CAPABILITIES:
             remedy = "write it as in capabilities(7), such as NET_ADMIN, or write ALL"
             raise UsageError("is not a capability", at=at, value=word, remedy=remedy)
-        found.add(name)
-    return found
+        capabilities.add(name)
+    return capabilities
 
 
 def _mounts(settings: Settings) -> list[dict[str, object]]:
-    readonly = tuple((place, 0) for place in _WRITABLE) if settings.readonly else ()
+    readonly = tuple((directory, 0) for directory in _WRITABLE) if settings.readonly else ()
     tmpfs = dict((*readonly, *settings.tmpfs))
     proc, *others = sample.mounts()
     return [
         {**proc, "options": ["nosuid", "noexec", "nodev"]},
         *others,
-        *(_tmpfs(place, size) for place, size in tmpfs.items()),
+        *(_tmpfs(directory, size) for directory, size in tmpfs.items()),
         *settings.mounts,
     ]
 
 
-def _tmpfs(place: str, size: int) -> dict[str, object]:
-    options = ["nosuid", "nodev", "mode=755" if place == "/run" else "mode=1777"]
+def _tmpfs(directory: str, size: int) -> dict[str, object]:
+    options = ["nosuid", "nodev", "mode=755" if directory == "/run" else "mode=1777"]
     if size:
         options.append(f"size={size}")
-    return {"destination": place, "type": "tmpfs", "source": "tmpfs", "options": options}
+    return {"destination": directory, "type": "tmpfs", "source": "tmpfs", "options": options}
 
 
 def _namespaces(settings: Settings) -> tuple[str, ...]:
-    """Those of the sample; "host" leaves the network undivided."""
+    """Those of the sample, without the network if that is the host's."""
     return tuple(
         kind for kind in sample.NAMESPACES if kind != "network" or settings.network != "host"
     )
 
 
 def _rlimits(settings: Settings) -> list[dict[str, object]]:
-    """No core dumps, which fill disks and hold secrets, unless requested."""
+    """The limits requested; by default no core dumps, which fill disks and contain secrets."""
     limits = {"RLIMIT_CORE": 0, **dict(settings.rlimits)}
     return [{"type": kind, "hard": value, "soft": value} for kind, value in limits.items()]
 
 
 def _resources(settings: Settings) -> dict[str, object]:
-    """No device but the standard ones (config-linux.md, Default Devices), and the limits."""
-    made: dict[str, object] = {"devices": [{"allow": False, "access": "rwm"}]}
+    """The limits, and only the standard devices (config-linux.md, Default Devices)."""
+    limits: dict[str, object] = {"devices": [{"allow": False, "access": "rwm"}]}
     if settings.memory:
-        made["memory"] = {"limit": settings.memory, "swap": settings.memory}
+        limits["memory"] = {"limit": settings.memory, "swap": settings.memory}
     if settings.cpus:
-        made["cpu"] = {"quota": round(settings.cpus * _PERIOD), "period": _PERIOD}
+        limits["cpu"] = {"quota": round(settings.cpus * _PERIOD), "period": _PERIOD}
     if settings.pids:
-        made["pids"] = {"limit": settings.pids}
-    return made
+        limits["pids"] = {"limit": settings.pids}
+    return limits

@@ -44,7 +44,7 @@ def features(mount_options: Iterable[str]) -> dict[str, object]:
             "netDevices": {"enabled": True},
         },
         "annotations": {
-            "org.opencontainers.runc.checkpoint.enabled": "true",  # what engines ask for
+            "org.opencontainers.runc.checkpoint.enabled": "true",  # engines look for it
             "run.pycontain.isolations": "namespaces",
         },
         "potentiallyUnsafeConfigAnnotations": list(OBEYED),

@@ -51,7 +51,7 @@ def missing_namespaces(spec: Spec, linux: Linux) -> Problems:
     """
     The properties that would change the host because their namespace is not listed.
 
-    Of masked and read-only paths that is decided by the child: those that do not exist are ignored.
+    Masked and read-only paths are checked by the child, since those that do not exist are ignored.
     """
     listed = {namespace.type for namespace in linux.namespaces}
     needs: tuple[tuple[Located | None, str, str], ...] = (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _KEYS = ("uidMappings", "gidMappings")
 _MOST = 340  # lines of a map (Linux 4.15): user_namespaces(7)
-_LAST = 2**32 - 2  # the highest id: -1 stands for none
+_LAST = 2**32 - 2  # the highest id: -1 means "none"
 _OPTIONS = ("idmap", "ridmap")
 
 
@@ -35,7 +35,7 @@ def problems(spec: Spec, linux: Linux) -> Problems:
 
 
 def of_process(process: Process, linux: Linux) -> Problems:
-    """The ids of a process that are not mapped; of a namespace without mappings, none is known."""
+    """The ids of a process that are not mapped; without mappings, nothing can be said."""
     user = process.user
     if user is None:
         return
@@ -55,14 +55,14 @@ def _of_namespace(linux: Linux) -> Problems:
 def _given_mappings(linux: Linux, user: Namespace | None) -> Problems:
     """Mappings must be given for a new user namespace, and only for a user namespace."""
     for key in _KEYS:
-        at, given = under(linux, key), getattr(linux, key)
-        if given and user is None:
+        at, mappings = under(linux, key), getattr(linux, key)
+        if mappings and user is None:
             remedy = 'add {"type": "user"} to linux.namespaces'
             yield problem(at, "has no meaning without a user namespace", remedy)
-        elif not given and user is not None and (not user.path or _has_mappings(linux)):
+        elif not mappings and user is not None and (not user.path or _has_mappings(linux)):
             remedy = 'add it, as in [{"containerID": 0, "hostID": 100000, "size": 65536}]'
             yield problem(at, "is required by the user namespace, but missing", remedy)
-        elif given and not _maps(given, 0):
+        elif mappings and not _maps(mappings, 0):
             yield problem(at, "does not map id 0, the container's root", "add a mapping of id 0")
 
 
@@ -147,7 +147,7 @@ def _mount(mount: Mount, linux: Linux) -> Problems:
             yield problem(under(mount, key), why, "add it")
     if not _has_mappings(mount) and all(entry.type != "user" for entry in linux.namespaces):
         remedy = "add uidMappings and gidMappings to the mount, or a user namespace"
-        yield problem(mount.at, "asks for an id-mapped mount, but has no mappings", remedy)
+        yield problem(mount.at, "requests an id-mapped mount, but has no mappings", remedy)
 
 
 def _owners(mount: Mount, linux: Linux) -> Problems:

@@ -41,8 +41,8 @@ def problems(policy: MemoryPolicy) -> Problems:
             yield problem(at, f"has no meaning for {policy.mode}", "remove it", policy.nodes)
     elif policy.mode not in (*_WITHOUT_NODES, _WITH_OR_WITHOUT):
         yield problem(at, f"is needed by {policy.mode}, but missing", "name the nodes, as in 0-3,7")
-    for place, flag in each(policy, "flags"):
-        yield from known(place, flag, FLAGS)
+    for path, flag in each(policy, "flags"):
+        yield from known(path, flag, FLAGS)
     if {"MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"} <= {*policy.flags}:
         why = "has both MPOL_F_RELATIVE_NODES and MPOL_F_STATIC_NODES"
         yield problem(under(policy, "flags"), why, "keep one of them")

@@ -17,18 +17,16 @@ def problems(linux: Linux) -> Problems:
     at = under(linux, "netDevices")
     first: dict[str, str] = {}
     for name, device in linux.netDevices.items():
-        place = keyed(at, name)
+        path = keyed(at, name)
         if not _is_valid(name):
-            yield problem(
-                place, "is not the name of a network device", "use one of `ip link`", name
-            )
+            yield problem(path, "is not the name of a network device", "use one of `ip link`", name)
         new = device.name or name
         if not _is_valid(new.replace("%d", "0", 1)):
             remedy = f"use at most {_LONGEST} bytes, without spaces, / and :, and one %d or none"
-            yield problem(f"{place}.name", "is not a name for a network device", remedy, new)
+            yield problem(f"{path}.name", "is not a name for a network device", remedy, new)
         if new in first and "%" not in new:
             why = f"is the new name of {first[new]}, too"
-            yield problem(f"{place}.name", why, "choose another name", new)
+            yield problem(f"{path}.name", why, "choose another name", new)
         first.setdefault(new, name)
 
 

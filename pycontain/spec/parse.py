@@ -2,10 +2,10 @@
 Parse JSON text into the records of `records.py`; errors contain the JSON path.
 
 Unknown properties are ignored, as the specification requires (config.md, Extensibility); unknown
-values are errors. Go's encoding/json, with which engines write and runc reads, makes no difference
-between a property that is missing, null or (if it is text) empty, so there is none here:
+values are errors. Go's encoding/json, with which engines write and runc reads, does not distinguish
+a property that is missing, null or (if it is text) empty, so neither does this parser:
 
-    null as a property, or "" where text belongs   unset; a required property is then missing
+    null as a property, or "" in place of text     unset; a required property is then missing
     null in a list or a map                        "", or an object with nothing set
     null in a list of numbers                      an error, where Go reads 0: the root group
 """
@@ -97,23 +97,23 @@ def read(cls: type[R], value: object, at: str) -> R:
     """A record of this class from a JSON value found at this path."""
     if type(value) is not dict:
         _wrong("an object", value, at or _FILE)
-    given: dict[str, object] = {"at": at}
+    fields: dict[str, object] = {"at": at}
     prefix = f"{at}." if at else ""
     for key, name, reader, unset in _fields(cls):
         inner = value.get(key)
         if inner is not None and inner != unset:
-            given[name] = reader(inner, prefix + key)
+            fields[name] = reader(inner, prefix + key)
         elif name not in cls.DEFAULTS:
             why = "is required but missing" if inner is None else "is required but empty"
             raise SpecError(why, at=prefix + key, remedy="add it; `pycontain spec` has an example")
-    return cls(**given)
+    return cls(**fields)
 
 
 _known_fields: dict[type[Record], tuple[Field, ...]] = {}
 
 
 def _fields(cls: type[Record]) -> tuple[Field, ...]:
-    """(JSON key, attribute, reader, what else than null is unset) of a record, computed once."""
+    """(JSON key, attribute, reader, value that means unset besides null) of a record, cached."""
     if cls not in _known_fields:
         _known_fields[cls] = tuple(
             (name.rstrip("_"), name, _reader(annotation), "" if _is_text(annotation) else None)
@@ -154,8 +154,10 @@ def _element(annotation: str) -> tuple[Reader, object]:
     return _reader(annotation), "" if _is_text(annotation) else {}
 
 
-def _wrong(wanted: str, value: object, at: str) -> NoReturn:
-    raise SpecError(f"is not {wanted}", at=at, value=shown(value), remedy=_REMEDIES.get(wanted, ""))
+def _wrong(expected: str, value: object, at: str) -> NoReturn:
+    raise SpecError(
+        f"is not {expected}", at=at, value=shown(value), remedy=_REMEDIES.get(expected, "")
+    )
 
 
 def _string(value: object, at: str) -> str:

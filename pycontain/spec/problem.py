@@ -1,4 +1,4 @@
-"""Errors in values of config.json, worded the same way everywhere."""
+"""Errors in values of config.json, with one wording for each kind."""
 
 from __future__ import annotations
 

@@ -111,15 +111,15 @@ def _no_deadline(scheduler: Scheduler) -> Problems:
 
 def cpus(text: str) -> tuple[int, ...]:
     """The numbers of the CPUs in a list such as 0-3,7. Raises ValueError for any other text."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         begin = int(first)
         end = int(last) if dash else begin
         if not 0 <= begin <= end < _MOST_CPUS:
             raise ValueError(f"{part} is not a range of CPUs")
-        found.update(range(begin, end + 1))
-    return tuple(sorted(found))
+        numbers.update(range(begin, end + 1))
+    return tuple(sorted(numbers))
 
 
 def _affinity(affinity: CpuAffinity) -> Problems:

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from .problem import Problems
     from .records import IntelRdt
 
-DEFAULT_CLASS = "/"  # the kernel's, which every process is in otherwise
+DEFAULT_CLASS = "/"  # the kernel's default class, of all other processes
 
 
 def problems(rdt: IntelRdt) -> Problems:
-    """Everything that is wrong with it."""
+    """Everything that is wrong with the class of service."""
     name = rdt.closID or ""
     if name in (".", "..") or (name != DEFAULT_CLASS and "/" in name) or not name.isprintable():
         remedy = "use one without /, or / alone for the default class"

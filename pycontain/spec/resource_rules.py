@@ -1,7 +1,7 @@
 """
 Are the limits of a control group valid? Source: config-linux.md, Control groups.
 
-Only what is wrong on its own: the plan checks what cgroup v2 on this host supports. Engines write 0
+This checks the values alone: the plan checks what cgroup v2 on this host supports. Engines write 0
 for "not set" (Go's zero value), so 0 is accepted wherever it has no meaning to the kernel.
 """
 

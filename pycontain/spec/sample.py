@@ -2,7 +2,7 @@
 The configuration that `pycontain spec` writes, as a starting point.
 
 A shell with its own processes, network, host name and file systems, and three capabilities.
-None of them is inheritable or ambient: what the program executes as another user does not get them
+None of them is inheritable or ambient, so programs that it executes as another user do not get them
 (CVE-2022-29162).
 """
 
@@ -55,9 +55,9 @@ def sample() -> dict[str, object]:
 
 def rootless(uid: int, gid: int) -> dict[str, object]:
     """
-    The sample for a user without root privileges, who is root in it; as that of runc.
+    The sample for a user without root privileges, who is root in the container, as in runc.
 
-    It shares the host's network, of which it could configure no other, and has no limits.
+    It shares the host's network, since the user could not configure another, and has no limits.
     """
     shared = {"destination": "/sys", "type": "none", "source": "/sys"}
     options = ["rbind", "nosuid", "noexec", "nodev", "ro"]
@@ -75,7 +75,7 @@ def rootless(uid: int, gid: int) -> dict[str, object]:
 
 
 def _for_user(mount: dict[str, object]) -> dict[str, object]:
-    """Without a group that is not mapped."""
+    """The mount without options for ids that are not mapped."""
     options = mount.get("options", [])
     assert isinstance(options, list), "made below"
     kept = [option for option in options if not option.startswith(("uid=", "gid="))]

@@ -28,7 +28,7 @@ def problems(seccomp: Seccomp) -> Problems:
 
 
 def notifies(seccomp: Seccomp) -> bool:
-    """Whether an agent decides about a system call; otherwise listenerPath has no meaning."""
+    """Whether an agent decides about some system calls; otherwise listenerPath is ignored."""
     actions = (seccomp.defaultAction, *(rule.action for rule in seccomp.syscalls))
     return "SCMP_ACT_NOTIFY" in actions
 

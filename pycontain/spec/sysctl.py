@@ -47,9 +47,9 @@ def namespace(path: str) -> str:
 
 def problems(spec: Spec, linux: Linux) -> Problems:
     """
-    The sysctls that would not stay in the container, or that contradict what else is set.
+    The sysctls that would affect the host, or that contradict another value.
 
-    A namespace that is joined by path may still be the host's; the plan compares their inodes.
+    A namespace that is joined by path may still be the host's: that is checked when it is opened.
     """
     listed = {namespace.type for namespace in linux.namespaces}
     first: dict[str, tuple[str, str]] = {}
@@ -78,10 +78,10 @@ def _problems(at: str, path: str, listed: set[str]) -> Problems:
 
 def _contradiction(spec: Spec, at: str, key: str, value: str) -> Problems:
     """The problem of a name that is set in two places; runc refuses kernel.hostname altogether."""
-    wanted = getattr(spec, key)
-    if wanted and wanted != value:
-        yield _contradicts(at, value, under(spec, key), wanted)
-    elif not wanted and key == "hostname":
+    name = getattr(spec, key)
+    if name and name != value:
+        yield _contradicts(at, value, under(spec, key), name)
+    elif not name and key == "hostname":
         yield problem(at, "has a property of its own", 'set "hostname" instead')
 
 

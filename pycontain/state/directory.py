@@ -79,8 +79,8 @@ class StateDir:
     """
     The directory of one container.
 
-    It and the root are opened once, and everything is done below their descriptors: whatever
-    happens to their names, this object is about the same directory.
+    It and the root are opened once, and everything is done below their descriptors: even if they
+    are renamed or replaced, this object refers to the same directory.
     """
 
     def __init__(self, root: str, id: str, opened: Directory | None = None) -> None:
@@ -170,10 +170,10 @@ class StateDir:
         try:
             self._lock = descriptors.open_lock(".", _READABLE, dir_fd=self._fd)
             fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.fstat(self._lock)
-            if found.st_nlink == 0:  # deleted by the previous holder of the lock
+            status = os.fstat(self._lock)
+            if status.st_nlink == 0:  # deleted by the previous holder of the lock
                 raise self._missing()
-            self._check_owner(found.st_uid)
+            self._check_owner(status.st_uid)
         except BlockingIOError:
             self.unlock()
             return False
@@ -214,7 +214,7 @@ class StateDir:
         """
         Release the lock, and close the file of the process.
 
-        The directory stays open: a later `lock` is of the same one, even if its id was reused.
+        The directory stays open: a later `lock` locks the same one, even if its id was reused.
         """
         descriptors.release_lock(self._lock)
         descriptors.close_owned(self, "_lock", "_process")
@@ -249,20 +249,20 @@ class StateDir:
         """
         Write what state.json will be once the container's cgroup exists.
 
-        If this process is killed before, the draft tells what it may have created.
+        If this process is killed before that, the draft shows what it may have created.
         """
         self._write_new(_STATE, jsontext.dumps(state.fields()))
         self._drafted = state
 
     def save(self, state: State) -> None:
-        """Write state.json, or give the draft its name if that was right."""
+        """Write state.json, or rename the draft to it if the state has not changed since."""
         if self._drafted != state:
             self.draft(state)
         self._publish(_STATE)
         self._drafted = None
 
     def load_draft(self) -> State | None:
-        """The draft that a killed process has left, None if it left none that is complete."""
+        """The draft that a killed process has left; None if it left no complete one."""
         try:
             return state_of(jsontext.loads(self._read(f"{_STATE}.new")))
         except (StateError, ValueError, TypeError, KeyError):
@@ -280,7 +280,7 @@ class StateDir:
         return self._process
 
     def save_process(self, state: State) -> None:
-        """Record the process's pid and start time; again, when another one takes its place."""
+        """Record the process's pid and start time, also when another process replaces it."""
         if self._has(_PROCESS):
             self.open_process()
         os.write(self._process, f"{state.pid} {state.start_time}".encode())
@@ -290,8 +290,8 @@ class StateDir:
         """
         Record that the container is created.
 
-        Raises StateError if the record was removed meanwhile: nobody could start the container, nor
-        find its process to end it.
+        Raises StateError if the record was removed meanwhile: nobody could start the container, or
+        find its process and kill it.
         """
         os.write(self._process, b" created")
         if os.fstat(self._process).st_nlink == 0:
@@ -304,8 +304,8 @@ class StateDir:
     @property
     def identity(self) -> tuple[int, int]:
         """(device, inode) of the directory."""
-        found = os.fstat(self._fd)
-        return found.st_dev, found.st_ino
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
 
     @property
     def has_vanished(self) -> bool:
@@ -376,12 +376,12 @@ class StateDir:
                 os.unlink(name, dir_fd=fd)
         finally:
             os.close(fd)
-        assert self._root is not None, "the directory is in it"
+        assert self._root is not None, "_reopened has opened it"
         os.rmdir(self.id, dir_fd=self._root.fd)
         self.close()
 
     def _reopened(self) -> int:
-        """A new descriptor of the directory that it can be listed by."""
+        """A new descriptor of the directory, for listing it."""
         return os.open(".", _READABLE, dir_fd=self._fd)
 
     def _has(self, name: str) -> bool:
@@ -396,7 +396,7 @@ class StateDir:
         self._publish(name)
 
     def _write_new(self, name: str, text: str) -> None:
-        """Write a file that has no name to be found by yet."""
+        """Write a file under a temporary name."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(f"{name}.new", flags, 0o600, dir_fd=self._fd)
         try:
@@ -407,7 +407,7 @@ class StateDir:
             os.close(fd)
 
     def _publish(self, name: str) -> None:
-        """Give a file that is complete its name."""
+        """Rename a complete file to its final name."""
         os.rename(f"{name}.new", name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def _read(self, name: str) -> str:

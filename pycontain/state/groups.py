@@ -1,7 +1,7 @@
 """
-What few containers have, and what is removed with their state directory, also after a create that
-was killed half-way: groups that were made elsewhere than in cgroup2, such as Intel RDT's, which are
-listed there before they exist, and the directory of the notification socket.
+What only few containers have, and is removed with their state directory, even after a create that
+was killed half-way: groups outside of cgroup2, such as Intel RDT's, which are listed there before
+they are created, and the directory of the notification socket.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write_groups(directory: StateDir, paths: list[str]) -> None:
 
 
 def remove(folder: int, names: list[str]) -> list[str]:
-    """Remove what is such in a state directory, by its descriptor; returns the other names."""
+    """Remove these things from a state directory, by its descriptor; returns the other names."""
     if GROUPS in names:
         _remove_groups(folder)
     if NOTIFY in names:
@@ -41,7 +41,7 @@ def remove(folder: int, names: list[str]) -> list[str]:
 
 
 def _remove_groups(folder: int) -> None:
-    """Remove those that are listed."""
+    """Remove the groups that are listed."""
     fd = os.open(GROUPS, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         paths = os.read(fd, 1 << 16).decode().split("\n")

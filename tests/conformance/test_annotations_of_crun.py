@@ -36,7 +36,7 @@ def test_exec_keeps_the_callers_groups_as_its_container_does(runtime, bundle):
 def test_a_handler_is_refused_by_name(runtime, bundle):
     made = bundle("true", {"annotations": {"run.oci.handler": "krun"}})
     error = runtime.fails(made)
-    assert 'annotations[run.oci.handler] = "krun" asks for a handler of crun' in error
+    assert 'annotations[run.oci.handler] = "krun" requests a handler of crun' in error
 
 
 def test_hooks_of_the_host_write_to_the_named_files(runtime, bundle, tmp_path):
