@@ -21,7 +21,7 @@ _NOTIFICATION, _RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 _CONTINUE = 1
 
 Answer = Callable[[int], int]
-"""From the number of a system call to the errno that it fails with; 0 lets it happen."""
+"""The number of a system call -> the errno that it fails with, 0 to let it continue."""
 
 
 class Agent:
@@ -29,8 +29,8 @@ class Agent:
     Listens at a path; `answer` decides about system calls.
 
     states  what the runtime sent with each listener
-    names   how many descriptors came with it
-    calls   (pid, number) of each system call that was asked about
+    counts  how many descriptors came with it
+    calls   (pid, number) of each system call that it was notified of
     """
 
     def __init__(self, path: Path, answer: Answer = lambda _: 0) -> None:
@@ -50,7 +50,7 @@ class Agent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop: what waits for an answer gets ENOSYS."""
+        """Stop: system calls that wait for an answer fail with ENOSYS."""
         os.close(self._wake)
         self._thread.join()
         os.close(self._stop)
@@ -78,7 +78,7 @@ class Agent:
                     os.close(fd)
 
     def _accept(self) -> list[int]:
-        """The listeners of one connection, which has one message and then ends."""
+        """The listeners from one connection, which consists of one message."""
         connection, _ = self._listener.accept()
         with connection:
             text, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(16))

@@ -1,5 +1,5 @@
 """
-The toolkit of the container tests: bundles, the command line, and a snapshot of the host.
+What the tests of containers share: bundles, the command line, and a snapshot of the host.
 
 Each bundle has its own busybox root, so that no test sees another's files. Every container id
 begins with `TOKEN`, which identifies the container's processes and cgroups wherever they are.
@@ -23,7 +23,7 @@ from pycontain.cli import launcher
 from pycontain.lean import archive
 from tests.unit.spec_configs import edited
 
-TOKEN = f"pct{os.getpid()}x"  # no other process's is a part of it
+TOKEN = f"pct{os.getpid()}x"  # the x keeps it from being a prefix of another process's
 LIMIT = 60.0
 """Seconds after which a hanging command fails its test."""
 
@@ -117,17 +117,17 @@ class Bundle(NamedTuple):
 
 def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration with some values changed: JSON path -> value."""
-    made = copy.deepcopy(dict(config))
+    config = copy.deepcopy(dict(config))
     for path, value in changes.items():
-        made = edited(made, path, value)
-    return made
+        config = edited(config, path, value)
+    return config
 
 
 def busybox() -> str:
     """The static busybox of the host."""
-    found = shutil.which("busybox")
-    assert found, "needs the package busybox-static"
-    return found
+    path = shutil.which("busybox")
+    assert path, "needs the package busybox-static"
+    return path
 
 
 def fill_rootfs(rootfs: Path) -> None:
@@ -151,12 +151,12 @@ class Bundles:
 
     def __call__(self, script: str = "", changes: Mapping[str, Any] | None = None) -> Bundle:
         """A bundle that runs a shell script (or what the changes specify) in its own root."""
-        made = Bundle(self.folder / f"bundle-{next(self._numbers)}")
-        made.path.mkdir()
-        shutil.copytree(self.rootfs, made.rootfs, symlinks=True, copy_function=os.link)
+        bundle = Bundle(self.folder / f"bundle-{next(self._numbers)}")
+        bundle.path.mkdir()
+        shutil.copytree(self.rootfs, bundle.rootfs, symlinks=True, copy_function=os.link)
         args = ["sh", "-c", script] if script else ["true"]
-        made.write(changed(CONFIG, {"process.args": args, **(changes or {})}))
-        return made
+        bundle.write(changed(CONFIG, {"process.args": args, **(changes or {})}))
+        return bundle
 
 
 # --- the command line ----------------------------------------------------------------------------

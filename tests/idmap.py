@@ -1,4 +1,4 @@
-"""Bundles for tests of user namespaces: the ids of the container are others on the host."""
+"""Bundles for tests of user namespaces, which map the container's ids to others on the host."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def bundle_with_user(
     bundle: Bundles, script: str = "", changes: Mapping[str, Any] | None = None
 ) -> Bundle:
     """A bundle with a user namespace and a rootfs that belongs to its root."""
-    made = bundle(script, {"linux.namespaces": NAMESPACES, **MAPPINGS, **(changes or {})})
-    give(made.rootfs)
-    return made
+    mapped = bundle(script, {"linux.namespaces": NAMESPACES, **MAPPINGS, **(changes or {})})
+    give(mapped.rootfs)
+    return mapped

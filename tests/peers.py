@@ -1,9 +1,9 @@
 """
-runc and crun, where they are installed: they run the bundles of our tests beside us.
+runc and crun, where they are installed, for comparing their behaviour with ours.
 
-What each answers is known for the versions of `VERSIONS`; docs/peers.md tells what newer ones do.
-A peer runs in a mount namespace with cgroup v2 alone on /sys/fs/cgroup, since crun refuses a hybrid
-host. The host's mounts stay as they are.
+The tests expect the behaviour of the versions in `VERSIONS`; docs/peers.md describes newer ones. A
+peer runs in a mount namespace with only cgroup v2 at /sys/fs/cgroup, since crun refuses a hybrid
+host. The host's mounts are not changed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Peer:
         wait_until(lambda: not self._is_in_use(), f"the processes of {self.name} have ended")
 
     def _is_in_use(self) -> bool:
-        """Whether a process is left in a container's cgroup: delete does not wait for its end."""
+        """Whether processes are left in a container's cgroup: delete does not wait for them."""
         files = (path / "cgroup" for path in Path("/proc").glob("[0-9]*"))
         return any(f"/{TOKEN}-{self.name}-" in _text(file) for file in files)
 
@@ -94,6 +94,6 @@ def _text(file: Path) -> str:
 def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peer]:
     """One peer after the other."""
     assert shutil.which(request.param)
-    made = Peer(request.param, tmp_path)
-    yield made
-    made.close()
+    runtime = Peer(request.param, tmp_path)
+    yield runtime
+    runtime.close()

@@ -12,5 +12,5 @@ from pycontain.plan import steps
 def import_all():
     """Import every module that has steps or performs some."""
     for package in (steps, init, launch):
-        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            import_module(found.name)
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            import_module(module.name)

@@ -1,4 +1,4 @@
-"""A stand-in for systemd's manager: it answers on a socket, and makes real cgroups."""
+"""A stand-in for systemd's manager: it answers on a socket, and creates real cgroups."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class StandIn:
     """
     The manager of one user's units, at RUNTIME/systemd/private.
 
-    units    name -> properties, of those that are started
-    calls    the methods that were called
-    results  the result of the next jobs, "done" if none is left; "" for a job that never ends
-    refusal  the D-Bus error of the next StartTransientUnit
+    units     name -> properties, of those that are started
+    calls     the methods that were called
+    results   the results of the next jobs, then "done"; "" for a job that never ends
+    refusals  the D-Bus errors of the next calls of StartTransientUnit
     """
 
     def __init__(self, runtime: Path, mount: str, above: str) -> None:
@@ -155,7 +155,7 @@ class StandIn:
         del self.units[unit]
 
     def folder(self, unit: str) -> Path:
-        """The cgroup of a unit; a slice has no other above it here."""
+        """The cgroup of a unit; here no slice is within another."""
         within = "" if unit.endswith(".slice") else self.units[unit]["Slice"] + "/"
         return Path(f"{self.mount}{self.above}/{within}{unit}")
 

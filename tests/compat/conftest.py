@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.compat.engines import LIMIT, Docker, Podman, output
-from tests.lab.containers import APPLETS, populate, until
+from tests.lab.containers import APPLETS, busybox_root, until
 from tests.lab.users import User
 
 # outside of `make compat` nothing is collected: under emulation this takes half an hour
@@ -23,10 +22,7 @@ MORE = ("hostname", "kill", "mount", "od", "ps", "stty", "touch", "true", "tty",
 @pytest.fixture(scope="session")
 def rootfs() -> Iterator[Path]:
     """A busybox root that every user can read."""
-    with tempfile.TemporaryDirectory(prefix="pycontain-compat-", dir="/var/tmp") as name:
-        path = Path(name)
-        path.chmod(0o755)
-        populate(path)
+    with busybox_root("pycontain-compat-") as path:
         for applet in set(MORE) - set(APPLETS):
             (path / "bin" / applet).symlink_to("busybox")
         for folder in ("etc", "run", "sys", "root", "var"):
@@ -45,17 +41,17 @@ def archive(rootfs: Path) -> Path:
 @pytest.fixture(scope="session", params=["pycontain", "runc"])
 def runtime(request: pytest.FixtureRequest) -> str:
     """The path of the runtime; runc is the control."""
-    found = shutil.which(request.param)
-    assert found, f"{request.param} is not installed"
-    return found
+    path = shutil.which(request.param)
+    assert path, f"{request.param} is not installed"
+    return path
 
 
 @pytest.fixture(scope="session", params=["cgroupfs", "systemd"])
 def podman(request: pytest.FixtureRequest, runtime: str, archive: Path) -> Iterator[Podman]:
     """Podman of root."""
-    made = Podman(runtime, request.param, archive)
-    yield made
-    made.close()
+    engine = Podman(runtime, request.param, archive)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +65,9 @@ def rootless(
     request: pytest.FixtureRequest, runtime: str, archive: Path, user: User
 ) -> Iterator[Podman]:
     """Podman of an ordinary user."""
-    made = Podman(runtime, request.param, archive, user)
-    yield made
-    made.close()
+    engine = Podman(runtime, request.param, archive, user)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,16 @@ def populate(rootfs: Path) -> None:
     for name in APPLETS:
         (rootfs / "bin" / name).symlink_to("busybox")
     (rootfs / "bin/plain").write_text("not a program\n")
+
+
+@contextmanager
+def busybox_root(prefix: str) -> Iterator[Path]:
+    """A temporary root file system with busybox, accessible to every user."""
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/var/tmp") as name:
+        rootfs = Path(name)
+        rootfs.chmod(0o755)
+        populate(rootfs)
+        yield rootfs
 
 
 def runtime_command() -> list[str]:

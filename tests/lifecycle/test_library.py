@@ -311,6 +311,24 @@ def test_the_library_runs_containers_with_a_user_namespace(bundle: Bundles, opti
 
 
 @pytest.mark.needs_userns
+def test_a_failed_container_with_a_user_namespace_leaves_no_zombie(
+    bundle: Bundles, options
+) -> None:
+    pycontain.run(bundle().path, options=options)  # starts the worker
+    before = children()
+    broken = bundle_with_user(bundle, changes={"process.args": ["/nosuch"]})
+    with pytest.raises(pycontain.ProgramError):
+        pycontain.run(broken.path, options=options)
+    assert children() == before
+
+
+def children() -> set[str]:
+    """The children of this process, with those that nobody has waited for."""
+    files = Path("/proc/self/task").glob("*/children")
+    return {pid for file in files for pid in file.read_text().split()}
+
+
+@pytest.mark.needs_userns
 def test_the_library_enters_a_user_namespace(bundle: Bundles, options) -> None:
     made = bundle_with_user(bundle)
     with pycontain.Container(made.path, ["sleep", "100"], options=options) as container:

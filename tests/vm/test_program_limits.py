@@ -164,7 +164,9 @@ def test_a_program_that_needs_more_memory_than_it_has_is_refused(compile_c, need
         ([BUSYBOX, "x" * (1 << 18)], {}, UsageError, "longer than 128 KiB"),
     ],
 )
-def test_a_program_that_cannot_run_is_refused_in_one_line(needs_kvm, arguments, world, error, words):
+def test_a_program_that_cannot_run_is_refused_in_one_line(
+    needs_kvm, arguments, world, error, words
+):
     before = descriptors()
     with pytest.raises(error, match=words) as caught:
         run_program(arguments, world=World(**world))
