@@ -198,8 +198,8 @@ def _spawn_on_host(hook: Hook, streams: tuple[int, int, int], directory: str) ->
     inherited = tuple(b"%b=%b" % each for each in os.environ.items())
     env = tuple(os.fsencode(entry) for entry in hook.env if "=" in entry) or inherited
     words = tuple(os.fsencode(word) for word in hook.args or (hook.path,))
-    place = directory if os.path.isdir(directory) else "."
-    fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    cwd = directory if os.path.isdir(directory) else "."
+    fd = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return _vfork.start(os.fsencode(hook.path), words, env, streams, fd)
     finally:

@@ -34,8 +34,10 @@ def run_made(
         for key in _OF_BUNDLES:
             if request.pop(key) != Request.DEFAULTS[key]:
                 raise UsageError("is for bundles", at=f"--{key.replace('_', '-')}")
-        made = Request(id="", **request)
-        return run(options, name, made, _choices(values, first), show if made.timing else None)
+        complete = Request(id="", **request)
+        return run(
+            options, name, complete, _choices(values, first), show if complete.timing else None
+        )
     except PycontainError as error:
         if not isinstance(error, ProgramError) and error.fault.status == 1:
             error.fault.status = _FAILED
@@ -58,12 +60,12 @@ def _choices(values: dict[str, Any], first: str) -> Choices:
 
 def images(_: Options, *, format: str) -> Iterator[str] | str | None:
     """The images in the cache."""
-    found = [_shown(image) for image in Store().images()]
+    images_ = [_shown(image) for image in Store().images()]
     if format == "json":
-        return jsontext.pretty(found)
+        return jsontext.pretty(images_)
     from . import render
 
-    render.images(found)
+    render.images(images_)
     return None
 
 

@@ -29,7 +29,7 @@ def directories() -> list[str]:
     """The directories that contain what pycontain imports, each once."""
     from importlib.util import find_spec
 
-    found: dict[str, None] = {}
+    folders: dict[str, None] = {}
     for name in _NEEDED:
         spec = find_spec(name)
         if spec is None or spec.origin is None:
@@ -38,8 +38,8 @@ def directories() -> list[str]:
         origin = os.path.realpath(spec.origin)
         for _ in range(depth):
             origin = os.path.dirname(origin)
-        found[origin] = None
-    return list(found)
+        folders[origin] = None
+    return list(folders)
 
 
 def interpreter() -> str:

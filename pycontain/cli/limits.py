@@ -32,11 +32,11 @@ def resources(flags: dict[str, object]) -> dict[str, object]:
     Raises UsageError for an amount of memory that cannot be understood.
     """
     tree: dict[str, dict[str, object]] = {}
-    for key, place in (_BYTES | _NUMBERS | _TEXTS).items():
+    for key, path in (_BYTES | _NUMBERS | _TEXTS).items():
         value = flags[key]
         if value is None or value == "":
             continue
-        group, name = place.split(".")
+        group, name = path.split(".")
         if key in _BYTES:
             value = _limit(str(value), "--" + key.replace("_", "-"))
         tree.setdefault(group, {})[name] = value

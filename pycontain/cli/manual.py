@@ -82,10 +82,10 @@ _COMMAND_PAGE = """\
 
 def pages(date: str) -> dict[str, str]:
     """The text of each page by the name of its file, with the date on which it was made."""
-    made = {f"{table.PROGRAM}.1": _program_page(date)}
+    pages = {f"{table.PROGRAM}.1": _program_page(date)}
     for command in table.COMMANDS.values():
-        made[f"{table.PROGRAM}-{command.name}.1"] = _command_page(command, date)
-    return made
+        pages[f"{table.PROGRAM}-{command.name}.1"] = _command_page(command, date)
+    return pages
 
 
 def _program_page(date: str) -> str:

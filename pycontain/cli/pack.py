@@ -98,8 +98,8 @@ def _inner(path: str) -> Directory:
     except FileExistsError:
         pass
     directory = Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
-    found = os.fstat(directory.fd)
-    if found.st_uid != os.geteuid():
+    status = os.fstat(directory.fd)
+    if status.st_uid != os.geteuid():
         raise HostError("belongs to another user", at=path, remedy="remove it")
     os.fchmod(directory.fd, 0o755)  # whatever the umask
     return directory
@@ -154,13 +154,13 @@ def _remove_former(path: str) -> None:
 
 def _compile_all() -> dict[str, Module]:
     """Every module with its code."""
-    made = {}
+    codes = {}
     for name, source in _sources():
-        found = os.stat(source)
+        status = os.stat(source)
         package = source.endswith("__init__.py")
         code = _code_of(source)
-        made[name] = (name, package, source, found.st_mtime_ns, found.st_size, code)
-    return made
+        codes[name] = (name, package, source, status.st_mtime_ns, status.st_size, code)
+    return codes
 
 
 def _put(
@@ -242,7 +242,7 @@ def _trace(half: str, command: Command) -> tuple[list[str], dict[str, str]]:
 
 def _sources() -> list[tuple[str, str]]:
     """(module, source file) of the whole package, except the two modules that pack and load it."""
-    found = []
+    modules = []
     for directory, _, names in os.walk(_DIRECTORY):
         prefix = os.path.relpath(directory, os.path.dirname(_DIRECTORY)).replace(os.sep, ".")
         for name in names:
@@ -251,8 +251,8 @@ def _sources() -> list[tuple[str, str]]:
                 "pycontain.lean.archive",
                 "pycontain.cli.pack",
             ):
-                found.append((module, os.path.join(directory, name)))
-    return found
+                modules.append((module, os.path.join(directory, name)))
+    return modules
 
 
 def _code_of(source: str) -> CodeType:

@@ -72,11 +72,11 @@ def _made(directory: str) -> Iterator[str]:
 def record() -> Path | None:
     """The list of our files; None if no installer has put them where they are."""
     try:
-        found = metadata.distribution("pycontain")
+        distribution = metadata.distribution("pycontain")
     except metadata.PackageNotFoundError:
         return None
-    here = Path(str(found.locate_file("pycontain/cli/setup.py")))
-    lists = [file for file in found.files or () if file.name == "RECORD"]
+    here = Path(str(distribution.locate_file("pycontain/cli/setup.py")))
+    lists = [file for file in distribution.files or () if file.name == "RECORD"]
     if not lists or not here.exists() or not here.samefile(__file__):
         return None
     return Path(str(lists[0].locate()))

@@ -122,12 +122,12 @@ def _assembled(texts: dict[str, bytes]) -> bytes:
     for name, text in texts.items():
         starts[name] = end
         end += len(text)
-    made = b""
+    code = b""
     for word in words:
         if word in starts:
-            made += (starts[word] - len(made) - 4).to_bytes(4, "little", signed=True)
+            code += (starts[word] - len(code) - 4).to_bytes(4, "little", signed=True)
         elif word == "LENGTH":
-            made += len(texts["FAILURE"]).to_bytes(4, "little")
+            code += len(texts["FAILURE"]).to_bytes(4, "little")
         else:
-            made += bytes.fromhex(word)
-    return made + b"".join(texts.values())
+            code += bytes.fromhex(word)
+    return code + b"".join(texts.values())

@@ -75,9 +75,9 @@ def _lines_of(pids: list[int], lines: list[str]) -> Iterator[str]:
     if "PID" not in heading:
         raise UsageError("leave out the PID column", at="ps options", remedy="add -o pid")
     column = heading.index("PID")
-    wanted = {str(pid) for pid in pids}
+    listed = {str(pid) for pid in pids}
     yield lines[0]
-    yield from (line for line in lines[1:] if line.split()[column] in wanted)
+    yield from (line for line in lines[1:] if line.split()[column] in listed)
 
 
 def events(options: Options, id: str, *, interval: str, stats: bool) -> Iterator[str]:

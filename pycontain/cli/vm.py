@@ -147,10 +147,10 @@ def _volume(text: str) -> Volume:
 
 def _memory(text: str) -> int:
     """Bytes, 0 for the default."""
-    wanted = size(text, "--mem") if text else 0
-    if text and not wanted:
+    number = size(text, "--mem") if text else 0
+    if text and not number:
         raise UsageError("is no memory at all", at="--mem", value=text)
-    return wanted
+    return number
 
 
 def _seconds(text: str) -> float | None:
@@ -167,8 +167,8 @@ def _caps(format: str) -> str:
     if format == "json":
         return jsontext.pretty(report.record())
     head = f"{report.device}: API version {report.api_version}, {report.assistance.kind}"
-    found = {**report.limits, **report.extensions}
-    return "\n".join([head, *(f"{name:28} {value}" for name, value in found.items())])
+    properties = {**report.limits, **report.extensions}
+    return "\n".join([head, *(f"{name:28} {value}" for name, value in properties.items())])
 
 
 def compare(
@@ -183,7 +183,7 @@ def compare(
     shown = sys.stderr.isatty()
     with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
         task = bar.add_task("")
-        found = comparison.compare(
+        result = comparison.compare(
             program,
             runs,
             lambda done, total, what: bar.update(
@@ -191,10 +191,10 @@ def compare(
             ),
         )
     if html:
-        page.write(found, os.path.abspath(html))
+        page.write(result, os.path.abspath(html))
     if format == "json":
-        return jsontext.pretty(found.record())
-    _show(found)
+        return jsontext.pretty(result.record())
+    _show(result)
     return None
 
 

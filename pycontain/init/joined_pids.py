@@ -163,9 +163,9 @@ class _Process:
         filters = ffi.new("struct sock_fprog *")
         filters.len = length
         filters.filter = ffi.cast("struct sock_filter *", self.orders.place(code))
-        place = self.orders.place(bytes(ffi.buffer(filters)))
+        address = self.orders.place(bytes(ffi.buffer(filters)))
         mode = c.SECCOMP_SET_MODE_FILTER
-        self._call(c.SYS_seccomp, mode, step.flags, place, text=_failure("seccomp", step.name))
+        self._call(c.SYS_seccomp, mode, step.flags, address, text=_failure("seccomp", step.name))
 
     def _set_capabilities(self, step: steps.SetCapabilities) -> None:
         header, data = (
@@ -238,8 +238,8 @@ class _Process:
         variables = [self.orders.string(variable) for variable in environment]
         if execute.listen_fds:
             name = b"LISTEN_PID="
-            place = environment.index(name + _UNKNOWN.encode())
-            self.pid = variables[place] + len(name)
+            index = environment.index(name + _UNKNOWN.encode())
+            self.pid = variables[index] + len(name)
         else:
             self.pid = self.orders.place(bytes(PID_SIZE))
         words = [self.orders.string(word) for word in arguments]

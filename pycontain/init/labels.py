@@ -53,10 +53,10 @@ def _write(proc: Root, name: str, text: str, at: str, value: str) -> None:
 @child_step(labels.LabelMount)
 def label_mount(step: labels.LabelMount, context: Context) -> None:
     """Set the extended attribute of the root of a mount."""
-    place = context.inside.open(step.target, os.O_RDONLY)
+    root = context.inside.open(step.target, os.O_RDONLY)
     try:
-        os.setxattr(place, _ATTRIBUTE, step.label.encode())
+        os.setxattr(root, _ATTRIBUTE, step.label.encode())
     except OSError as error:
         raise KernelError.of("setxattr", error.errno or 0, step.target) from None
     finally:
-        os.close(place)
+        os.close(root)

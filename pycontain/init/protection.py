@@ -112,8 +112,8 @@ def make_read_only(step: steps.MakeReadOnly, context: Context) -> None:
         try:
             tree.set(c.MOUNT_ATTR_RDONLY, 0)
         except KernelError as error:  # such as EBUSY: a hook's process writes to a file
-            place = step.places.get(target)
-            error.fault.call = f"{place}: {error.fault.call}" if place else error.fault.call
+            mount = step.places.get(target)
+            error.fault.call = f"{mount}: {error.fault.call}" if mount else error.fault.call
             raise _at(error, target) from None
         if target != "/":
             os.close(tree.fd)

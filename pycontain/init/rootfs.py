@@ -179,11 +179,11 @@ def _mount_point(step: steps.MountFilesystem, context: Context) -> int:
     if step.kind in ("proc", "sysfs"):
         target = real_directory(step.target, context.inside)
     else:
-        found = context.inside.find(step.target)
-        if found is not None and not is_directory(found):
+        existing = context.inside.find(step.target)
+        if existing is not None and not is_directory(existing):
             why = "is a file, not a directory, which a file system is mounted on"
             raise StepError(why, at=step.target, errno=errno.ENOTDIR)
-        target = context.inside.make_directory(step.target) if found is None else found
+        target = context.inside.make_directory(step.target) if existing is None else existing
     _refuse_root(target, step, context)
     _refuse_fake_proc(target, step.kind == "proc", step, context)
     return target
@@ -191,17 +191,17 @@ def _mount_point(step: steps.MountFilesystem, context: Context) -> int:
 
 def real_directory(path: str, root: Root) -> int:
     """A directory, not a symlink to one, created if missing. Raises StepError."""
-    found = root.find(path, os.O_PATH | os.O_NOFOLLOW)
-    if found is None:
+    directory = root.find(path, os.O_PATH | os.O_NOFOLLOW)
+    if directory is None:
         os.close(root.make_directory(path))
-        found = root.open(path, os.O_PATH | os.O_NOFOLLOW)
-    if not is_directory(found):
+        directory = root.open(path, os.O_PATH | os.O_NOFOLLOW)
+    if not is_directory(directory):
         raise StepError(
             "is not a directory: it must be mounted on ordinary directory",  # runc's words
             at=path,
             remedy="make it one in the rootfs",
         )
-    return found
+    return directory
 
 
 @child_step(steps.MountBind)
@@ -261,8 +261,8 @@ def _copy_link(link_target: str, step: steps.MountBind, inside: Root) -> None:
     try:
         os.symlink(link_target, name, dir_fd=directory)
     except FileExistsError:
-        found = inside.open(step.target, os.O_PATH | os.O_NOFOLLOW)
-        if not _is_link(found) or os.readlink("", dir_fd=found) != link_target:
+        link = inside.open(step.target, os.O_PATH | os.O_NOFOLLOW)
+        if not _is_link(link) or os.readlink("", dir_fd=link) != link_target:
             raise StepError(
                 f"exists, and is not a symlink to {link_target} as {step.source} is",
                 at=step.target,
@@ -280,17 +280,17 @@ def _is_link(fd: int) -> bool:
 
 def _bind_point(source: str, directory: bool, target: str, inside: Root, *, follow: bool) -> int:
     """The destination, created if missing; it and the source must be of one kind. mount(2)."""
-    found = inside.find(target, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
-    if found is None:
+    existing = inside.find(target, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
+    if existing is None:
         return inside.make_directory(target) if directory else inside.make_file(target)
-    if is_directory(found) != directory:
+    if is_directory(existing) != directory:
         why = (
             f"is a directory, but its destination {target} is a file, not a directory"
             if directory
             else f"is a file, not a directory like its destination {target}"
         )
         raise StepError(why, at=source, errno=errno.ENOTDIR)
-    return found
+    return existing
 
 
 def _replace_root(step: steps.MountBind, context: Context) -> None:

@@ -25,8 +25,8 @@ def open_terminal(step: terminal.OpenTerminal, context: Context) -> None:
         tty.keep_newlines(slave)
     _own_terminal(slave, step.uid)
     if step.mount:
-        place = context.inside.open("/dev/console")
-        Tree.clone(slave, at="/dev/console").attach(place, "/dev/console")
+        console = context.inside.open("/dev/console")
+        Tree.clone(slave, at="/dev/console").attach(console, "/dev/console")
     sockets.send(context.console, master, b"/dev/ptmx")
     if step.control:
         os.setsid()

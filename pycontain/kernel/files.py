@@ -82,8 +82,8 @@ def never_executed(pid: int) -> bool:
     in the kernel's flags: proc_pid_stat(5). A child of vfork(2) that still is in execve(2), where
     the kernel lets its parent continue, has PF_FORKNOEXEC, too.
     """
-    wanted = _PF_EXITING | _PF_FORKNOEXEC
-    return _flags(pid) & wanted == wanted
+    flags = _PF_EXITING | _PF_FORKNOEXEC
+    return _flags(pid) & flags == flags
 
 
 def is_forked(pid: int) -> bool:

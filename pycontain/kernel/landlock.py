@@ -32,8 +32,8 @@ _restrict = ffi.cast("long(*)(long, int, unsigned)", ffi.addressof(lib, "syscall
 
 def version() -> int:
     """The version of the kernel's interface, 0 where there is none."""
-    found: int = _create(_CREATE_RULESET, ffi.NULL, 0, _VERSION)
-    return max(0, found)
+    number: int = _create(_CREATE_RULESET, ffi.NULL, 0, _VERSION)
+    return max(0, number)
 
 
 def restrict(places: Iterable[tuple[int, bool, bool]]) -> None:
@@ -44,28 +44,28 @@ def restrict(places: Iterable[tuple[int, bool, bool]]) -> None:
     cannot be bound or connected (since Linux 6.7), and processes outside cannot be sent signals
     (since 6.12). no_new_privs must be set. Raises KernelError. landlock_restrict_self(2)
     """
-    known = _KNOWN.get(version(), _KNOWN_TODAY)
-    ruleset = _ruleset(known)
+    supported = _KNOWN.get(version(), _KNOWN_TODAY)
+    ruleset = _ruleset(supported)
     try:
         for fd, directory, writable in places:
             rights = _READ_FILE | _READ_DIR
             if writable:
                 rights |= _FILE | _REMOVE_AND_MAKE
-            _allow(ruleset, fd, rights & known & (-1 if directory else _FILE))
+            _allow(ruleset, fd, rights & supported & (-1 if directory else _FILE))
         if _restrict(_RESTRICT_SELF, ruleset, 0) < 0:
             raise KernelError.of("landlock_restrict_self", ffi.errno)
     finally:
         os.close(ruleset)
 
 
-def _ruleset(known: int) -> int:
+def _ruleset(supported: int) -> int:
     number = version()
-    fields = [known, *([_TCP] if number >= 4 else []), *([_SCOPES] if number >= 6 else [])]
+    fields = [supported, *([_TCP] if number >= 4 else []), *([_SCOPES] if number >= 6 else [])]
     attributes = ffi.new("uint64_t[]", fields)
-    made: int = _create(_CREATE_RULESET, attributes, 8 * len(fields), 0)
-    if made < 0:
+    ruleset: int = _create(_CREATE_RULESET, attributes, 8 * len(fields), 0)
+    if ruleset < 0:
         raise KernelError.of("landlock_create_ruleset", ffi.errno)
-    return made
+    return ruleset
 
 
 def _allow(ruleset: int, fd: int, rights: int) -> None:

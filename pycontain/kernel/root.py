@@ -70,8 +70,8 @@ class Root:
         A file in a trusted mount may not be what the container will see: a hook, or a mount whose
         path is another name for that place, can have covered it.
         """
-        found = self.find(path)
-        places = [] if found is None else [found]
+        file = self.find(path)
+        places = [] if file is None else [file]
         place, _ = self._trusted_place(path)
         if place and self._is_covered(place):
             seen = self._seen(path)
@@ -138,8 +138,8 @@ class Root:
 
     def mount(self, path: str) -> int:
         """The root of the mount that was attached at a path, or the file there if none was."""
-        found = self.mounts.get(_joined(_names(path)))
-        return self.open(path) if found is None else found
+        mount = self.mounts.get(_joined(_names(path)))
+        return self.open(path) if mount is None else mount
 
     def parent(self, path: str) -> tuple[int, str]:
         """The directory that contains a path, created if missing, and the path's last name."""
@@ -148,8 +148,8 @@ class Root:
 
     def make_directory(self, path: str) -> int:
         """Open a directory, creating it and its parents if missing (0755, whatever the umask)."""
-        found = self.find(path, _DIRECTORY)
-        return self._make(path) if found is None else found
+        directory = self.find(path, _DIRECTORY)
+        return self._make(path) if directory is None else directory
 
     def _make(self, path: str) -> int:
         """Create a directory; name by name if more than the last name is missing or is a link."""
@@ -205,9 +205,9 @@ class Root:
     def make_file(self, path: str) -> int:
         """Open a file or directory that exists, or create an empty file (0644, as above)."""
         for _ in range(_LINKS_FOLLOWED):
-            found = self.find(path)
-            if found is not None:
-                return found
+            file = self.find(path)
+            if file is not None:
+                return file
             directory, name = self.parent(path)
             try:
                 target = _link_target(directory, name)
@@ -230,8 +230,8 @@ def is_below(path: str, directory: str) -> bool:
 
 
 def _identity(fd: int) -> tuple[int, int]:
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _names(path: str) -> list[str]:

@@ -86,8 +86,8 @@ def _is_own_group(group: int) -> bool:
     number = str(group).encode()
     ours = {name for name, _, user, *_ in users if user == number}
     members = [name for name, _, _, group, *_ in users if group == number]
-    for _, _, found, names, *_ in groups:
-        members += names.split(b",") if found == number else []
+    for _, _, gid, names, *_ in groups:
+        members += names.split(b",") if gid == number else []
     return ours.issuperset(filter(None, members))
 
 

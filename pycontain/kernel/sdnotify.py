@@ -36,11 +36,11 @@ class Proxy:
         self._child = -1
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
         try:
-            place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            path = f"/proc/self/fd/{place}/{name}"  # the whole one can be longer than 107 bytes
+            directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            path = f"/proc/self/fd/{directory}/{name}"  # the whole one can be longer than 107 bytes
             self._socket.bind(path)
             os.chmod(path, 0o777)
-            os.close(place)
+            os.close(directory)
         except OSError as error:
             raise KernelError.of("bind", error.errno or 0, folder) from None
 

@@ -76,18 +76,18 @@ def is_current(directory: str) -> bool:
 
 def is_overlay(fd: int, flags: int = os.ST_RDONLY) -> bool:
     """Whether a file is on an overlay with these flags: one of a root file system is writable."""
-    found = os.fstatvfs(fd).f_flag & flags
-    return found == flags and calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
+    present = os.fstatvfs(fd).f_flag & flags
+    return present == flags and calls.filesystem_type(fd) == c.OVERLAYFS_SUPER_MAGIC
 
 
-def entry(path: str, found: stat_result) -> str:
+def entry(path: str, status: stat_result) -> str:
     """A source in the record: device:inode:size:mtime:path, the time in nanoseconds."""
-    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{path}"
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{path}"
 
 
-def _is_unchanged(known: str) -> bool:
-    path = known.split(":", 4)[4]
-    return entry(path, os.stat(path)) == known
+def _is_unchanged(recorded: str) -> bool:
+    path = recorded.split(":", 4)[4]
+    return entry(path, os.stat(path)) == recorded
 
 
 def own() -> str:
@@ -96,10 +96,10 @@ def own() -> str:
 
     If that is a sealed copy, which may have been detached since, it is what was copied.
     """
-    found = os.readlink("/proc/self/exe")
-    if found.startswith(f"{BASE}/") or not _is_running(found):
+    path = os.readlink("/proc/self/exe")
+    if path.startswith(f"{BASE}/") or not _is_running(path):
         return sys.executable
-    return found
+    return path
 
 
 def _is_running(path: str) -> bool:

@@ -106,9 +106,9 @@ def _open(parent: Directory, path: str) -> Directory:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
         raise HostError("is not a directory", at=path, remedy="remove it") from None
-    found = os.fstat(directory.fd)
-    replaceable = safe_path.writable_by_others(found) and not found.st_mode & _STICKY
-    if found.st_uid != 0 or replaceable:
+    status = os.fstat(directory.fd)
+    replaceable = safe_path.writable_by_others(status) and not status.st_mode & _STICKY
+    if status.st_uid != 0 or replaceable:
         raise HostError("can be changed by others than root", at=path, remedy="remove it")
     return directory
 
@@ -217,12 +217,12 @@ def _copy(path: str, target: int) -> str:
     """Copy a file to a descriptor; returns its entry in the record. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        found = os.fstat(fd)
+        status = os.fstat(fd)
         while os.sendfile(target, fd, None, _PIECE):
             pass
     finally:
         os.close(fd)
-    return entry(path, found)
+    return entry(path, status)
 
 
 # --- a dynamic interpreter ---------------------------------------------------------------------
@@ -254,8 +254,8 @@ def _find_library(own: str, name: str) -> str:
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     for line in listed.splitlines():
-        found, _, where = line.strip().partition(" => ")
-        if found == name and where.startswith("/"):
+        library, _, where = line.strip().partition(" => ")
+        if library == name and where.startswith("/"):
             return realpath(where.rpartition(" (")[0])
     raise KernelError(f"needs {name}, which the loader does not find", at=own)
 

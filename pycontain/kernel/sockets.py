@@ -22,13 +22,13 @@ def connect(path: str) -> int:
     """
     socket = _socket.socket(_socket.AF_UNIX, _STREAM | _socket.SOCK_NONBLOCK)
     try:
-        place = safe_path.open_named(path, os.O_PATH)
+        file = safe_path.open_named(path, os.O_PATH)
         try:
-            if not stat.S_ISSOCK(os.fstat(place).st_mode):
+            if not stat.S_ISSOCK(os.fstat(file).st_mode):
                 raise KernelError("is not a socket", call="connect", at=path)
-            socket.connect(f"/proc/self/fd/{place}")
+            socket.connect(f"/proc/self/fd/{file}")
         finally:
-            os.close(place)
+            os.close(file)
         socket.setblocking(True)
         return socket.detach()
     except BlockingIOError:

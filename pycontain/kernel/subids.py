@@ -21,10 +21,10 @@ def own_map(name: str) -> Map:
     name  "uid_map" or "gid_map"
     """
     number = os.getuid() if name == "uid_map" else os.getgid()
-    made = [(0, number, 1)]
+    lines = [(0, number, 1)]
     for first, size in _ranges("/etc/subuid" if name == "uid_map" else "/etc/subgid"):
-        made.append((made[-1][0] + made[-1][2], first, size))
-    return tuple(made)
+        lines.append((lines[-1][0] + lines[-1][2], first, size))
+    return tuple(lines)
 
 
 def _ranges(file: str) -> list[tuple[int, int]]:

@@ -46,9 +46,9 @@ def set_size(terminal: int, rows: int, columns: int) -> None:
 
 def size(terminal: int) -> tuple[int, int]:
     """A terminal's (rows, columns)."""
-    found = ffi.new("struct winsize *")
-    calls.ioctl(terminal, c.TIOCGWINSZ, found, "TIOCGWINSZ")
-    return found.ws_row, found.ws_col
+    size = ffi.new("struct winsize *")
+    calls.ioctl(terminal, c.TIOCGWINSZ, size, "TIOCGWINSZ")
+    return size.ws_row, size.ws_col
 
 
 def make_controlling(slave: int) -> None:

@@ -138,8 +138,8 @@ def user_namespace(
     Raises KernelError, and what `until` and `write` raise.
     """
     with _Keeper(until) as directory:
-        for name, mapped, place in (("uid_map", uids, at[0]), ("gid_map", gids, at[1])):
-            (write or _write_map)(f"{directory}/{name}", mapped, place)
+        for name, mapped, field in (("uid_map", uids, at[0]), ("gid_map", gids, at[1])):
+            (write or _write_map)(f"{directory}/{name}", mapped, field)
         try:
             return os.open(f"{directory}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -178,11 +178,11 @@ def mappings_of(directory: str) -> tuple[Map, Map]:
 
 
 def _read_map(file: str) -> Map:
-    made = []
+    mapped = []
     for line in read_bytes(file).splitlines():
         inside, outside, size = map(int, line.split())
-        made.append((inside, outside, size))
-    return tuple(made)
+        mapped.append((inside, outside, size))
+    return tuple(mapped)
 
 
 def is_own(namespace: int) -> bool:

@@ -273,10 +273,10 @@ class _Finder:
 
 def _is_current(source: str, mtime: int, size: int) -> bool:
     try:
-        found = stat(source)
+        status = stat(source)
     except FileNotFoundError:
         return False
-    return found.st_mtime_ns == mtime and found.st_size == size
+    return status.st_mtime_ns == mtime and status.st_size == size
 
 
 def _is_ours(extension: str) -> bool:

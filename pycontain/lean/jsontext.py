@@ -134,9 +134,9 @@ def _pretty(value: object, newline: str) -> Iterator[str]:
 def _block(
     opening: str, items: list[tuple[str, object]], closing: str, newline: str
 ) -> Iterator[str]:
-    inside = newline + "  "
+    indented = newline + "  "
     yield opening
     for number, (head, value) in enumerate(items):
-        yield ("," if number else "") + inside + head
-        yield from _pretty(value, inside)
+        yield ("," if number else "") + indented + head
+        yield from _pretty(value, indented)
     yield newline + closing

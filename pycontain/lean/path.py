@@ -67,8 +67,8 @@ def lexists(path: str) -> bool:
 
 def isdir(path: str) -> bool:
     """Whether this is a directory."""
-    found = _found(path)
-    return found is not None and S_ISDIR(found.st_mode)
+    status = _found(path)
+    return status is not None and S_ISDIR(status.st_mode)
 
 
 def _found(path: str) -> stat_result | None:

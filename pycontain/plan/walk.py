@@ -55,14 +55,14 @@ def turns_of(steps: Sequence[Step]) -> tuple[Turn, ...]:
     process, and afterwards the two take turns.
     """
     spawned = 1 + next(index for index, step in enumerate(steps) if step.name == "spawn")
-    made = [Turn(side="parent", steps=tuple(steps[:spawned]))]
+    turns = [Turn(side="parent", steps=tuple(steps[:spawned]))]
     row: list[Step] = []
     for step in steps[spawned:]:
         if row and row[0].side != step.side:
-            made.append(Turn(side=row[0].side, steps=tuple(row)))
+            turns.append(Turn(side=row[0].side, steps=tuple(row)))
             row = []
         row.append(step)
-    return (*made, Turn(side=row[0].side, steps=tuple(row)))
+    return (*turns, Turn(side=row[0].side, steps=tuple(row)))
 
 
 def walk(

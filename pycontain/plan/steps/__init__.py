@@ -53,6 +53,6 @@ def __getattr__(name: str) -> type[object]:
         raise AttributeError(f"there is no step {name}")
     module = f"{__name__}.{_MODULES[name]}"
     __import__(module)
-    found: type[object] = getattr(sys.modules[module], name)
-    globals()[name] = found
-    return found
+    step: type[object] = getattr(sys.modules[module], name)
+    globals()[name] = step
+    return step
