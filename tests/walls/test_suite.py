@@ -12,6 +12,7 @@ from tests.lifecycle.test_exec import *  # noqa: F403
 from tests.lifecycle.test_hooks import *  # noqa: F403
 from tests.lifecycle.test_kill import *  # noqa: F403
 from tests.lifecycle.test_states import *  # noqa: F403
+from tests.lifecycle.test_terminal import *  # noqa: F403
 from tests.walls.conftest import require
 
 
