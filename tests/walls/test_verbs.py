@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from pycontain.spec import system_calls
 from tests.bundles import LIMIT, wait_until
 
 LOOP = "while :; do sleep 0.1; done"
@@ -178,3 +179,14 @@ def test_memory_beyond_the_limit_ends_the_program_and_the_reason_is_said(walled,
         pytest.skip("needs the memory controller of cgroup v2")
     assert done.status == 137
     assert "ran out of memory" in done.err
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_the_filter_of_images_lets_a_monitor_work(walled, bundle, no_new_privileges):
+    """Without no_new_privs the filter is loaded before the capabilities are dropped."""
+    made = bundle(f"echo up | cat; {LOOP}")
+    made.edit({"linux.seccomp": system_calls.profile(()),
+               "process.noNewPrivileges": no_new_privileges})  # fmt: skip
+    id = walled.started(made)
+    walled.wait_for_text(id, "up")
+    assert walled.ok("exec", id, "sh", "-c", "echo in | cat").lines == ["in"]
