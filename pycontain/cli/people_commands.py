@@ -209,6 +209,8 @@ COMMANDS: dict[str, Callable[[], Command]] = {
                   "sees only itself", "DIR"),
             Flag("volume", "directory or file that a program sees at GUEST, read-only unless rw",
                  kind="list", default=(), short="v", value="HOST:GUEST[:ro|rw]"),
+            Flag("net", "network of a program: loopback is one of its own that leads nowhere",
+                 kind="text", default="none", value="NET", choices=("none", "loopback", "host")),
             Flag("env", "set an environment variable of a program; only PATH is set otherwise",
                  kind="list", default=(), short="e", value="NAME=VALUE"),
             text("disk", "raw disk image for a guest", "FILE"),

@@ -33,6 +33,7 @@ class VmRequest(Record):
     timeout: str = ""
     root: str = ""
     volume: tuple[str, ...] = ()
+    net: str = "none"
     env: tuple[str, ...] = ()
     disk: str = ""
     interactive: bool = False
@@ -74,6 +75,7 @@ def _guest_options(request: VmRequest, stats: Stats) -> commands.GuestOptions:
         interactive=request.interactive,
         root=request.root,
         volumes=tuple(map(_volume, request.volume)),
+        network=request.net,
         environment=request.env,
         stats=stats,
         trace=sys.stderr.write if request.trace else None,

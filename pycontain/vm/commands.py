@@ -29,6 +29,7 @@ class GuestOptions(Record):
     disk          a raw disk image, for guests that are machines
     root          a directory that is the `/` of a program; "" shows it nothing but itself
     volumes       further files that a program is shown
+    network       of a program: none, loopback or host
     environment   NAME=VALUE, added to a program's PATH
     trace         where a line for each exit goes, or None
     stats         filled in while the guest runs, so that it can be shown after an error too
@@ -42,6 +43,7 @@ class GuestOptions(Record):
     interactive: bool = False
     root: str = ""
     volumes: tuple[Volume, ...] = ()
+    network: str = "none"
     environment: tuple[str, ...] = ()
     trace: Callable[[str], object] | None = None
     stats: Stats | None = None
@@ -122,7 +124,10 @@ def run_program(arguments: Sequence[str], options: GuestOptions) -> Report:
     from . import program
 
     world = program.World(
-        root=options.root, volumes=options.volumes, memory=options.memory or program.MEMORY
+        root=options.root,
+        volumes=options.volumes,
+        network=options.network,
+        memory=options.memory or program.MEMORY,
     )
     result = program.run_program(
         arguments, environment(options.environment), world,

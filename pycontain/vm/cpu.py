@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
     class Cpu(Protocol):
         """
-        One processor, whose program is in ring 3 (exception level 0).
+            One processor, whose program is in ring 3 (exception level 0).
 
-        machine  "x86_64" or "aarch64"
+            machine  "x86_64" or "aarch64"
+            vdso     a shared object of one page with clocks for the program, or b""
         tables   what makes the areas of its address space visible
         """
 
         machine: str
+        vdso: bytes
 
         @property
         def tables(self) -> Tables: ...
@@ -75,6 +77,23 @@ if TYPE_CHECKING:
         def run(self, handler: Handler) -> None:
             """Run until a handler returns False. Raises GuestError, Timeout."""
 
+        def show_clocks(self, zero: int) -> None:
+            """For vdso: the program began at this time on this host's CLOCK_MONOTONIC_RAW."""
+
+        def show_numbers(self, pid: int, tid: int) -> None:
+            """Answer getpid(2) and gettid(2) with these, without a call; 0 for with one."""
+
+        def sibling(self) -> Cpu | None:
+            """
+            Another processor of this address space, for a thread; set_registers() comes next.
+
+            The rest of its state is the same. None where the engine has only one processor.
+            Raises OutOfFrames, KernelError.
+            """
+
+        def leave(self) -> None:
+            """Its thread has ended: a sibling may take its place."""
+
         def renew(self, registers: dict[str, int], extended: bytes) -> None:
             """In a forked process: make the processor anew, in this state."""
 
@@ -88,6 +107,7 @@ class Fault(Record):
     what     what the program did, without "the program"
     where    the address of the instruction
     address  what it accessed, or where it was
+    access   the permission of the page (paging.py) that it needed, 0 if that was not the reason
     """
 
     signal: int
@@ -95,6 +115,7 @@ class Fault(Record):
     what: str
     where: int
     address: int
+    access: int = 0
 
     def sentence(self) -> str:
         """For the user."""

@@ -131,6 +131,7 @@ class UnicornCpu:
 
     def __init__(self, memory: Memory, machine: str, deadline: Deadline) -> None:
         self.machine = machine
+        self.vdso = b""
         self._deadline = deadline
         self._unit = unit = _UNITS[machine]
         self._cpu = uc.Uc(unit.architecture, unit.mode)
@@ -209,6 +210,18 @@ class UnicornCpu:
     def in_program(self) -> bool:
         """See Cpu."""
         return True
+
+    def show_clocks(self, zero: int) -> None:
+        """Nothing: there is no vdso."""
+
+    def show_numbers(self, pid: int, tid: int) -> None:
+        """Nothing: a call is cheap."""
+
+    def sibling(self) -> None:
+        """None: it runs one thread."""
+
+    def leave(self) -> None:
+        """Nothing: there are no siblings."""
 
     def renew(self, registers: dict[str, int], extended: bytes) -> None:
         """Nothing: a forked process has its own copy of the emulator."""

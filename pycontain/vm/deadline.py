@@ -27,7 +27,7 @@ STOP = _signal.SIGRTMIN + 5  # the first ones are reserved by thread libraries
 
 _LONGEST = 2_000_000  # seconds: poll(2) counts milliseconds in an int
 _CLOCK_MONOTONIC = 1
-_SIGEV_THREAD_ID = 4
+_SIGEV_SIGNAL, _SIGEV_THREAD_ID = 0, 4
 _lib = ffi.dlopen(None)
 
 
@@ -151,17 +151,21 @@ class Bell:
 
 
 class Alarm:
-    """A kernel timer that sends STOP to the thread that sets it; it is not inherited by fork."""
+    """
+    A kernel timer that sends STOP to the thread that sets it, or to whichever thread of this
+    process does not block it; it is not inherited by fork.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, anyone: bool = False) -> None:
         self._timer: object = None  # not NULL: the first timer of a process is number 0
-        self._owner = 0
+        self._owner = -1
+        self._anyone = anyone
 
     def set(self, seconds: float) -> None:
         """Send STOP after so many seconds, and not at the time set before; 0 for never."""
-        thread = _thread.get_native_id()
-        if self._owner != thread:
-            self._timer, self._owner = _create_timer(thread), thread
+        owner = 0 if self._anyone else _thread.get_native_id()
+        if self._owner != owner:
+            self._timer, self._owner = _create_timer(owner), owner
         whole, part = divmod(int(seconds * 1e9) or int(seconds > 0), 10**9)
         when = ffi.new("struct itimerspec *", (0, 0, whole, part))
         if _lib.timer_settime(self._timer, 0, when, ffi.NULL) != 0:
@@ -169,14 +173,15 @@ class Alarm:
 
     def close(self) -> None:
         """Delete the timer."""
-        if self._owner == _thread.get_native_id():
+        if self._owner in (0, _thread.get_native_id()):
             _lib.timer_delete(self._timer)
-            self._owner = 0
+            self._owner = -1
 
 
 def _create_timer(thread: int) -> object:
     event = ffi.new("struct sigevent *")
-    event.sigev_signo, event.sigev_notify, event.thread_id = STOP, _SIGEV_THREAD_ID, thread
+    event.sigev_signo, event.thread_id = STOP, thread
+    event.sigev_notify = _SIGEV_THREAD_ID if thread else _SIGEV_SIGNAL
     holder = ffi.new("void **")
     if _lib.timer_create(_CLOCK_MONOTONIC, event, holder) != 0:
         raise KernelError.of("timer_create", ffi.errno)

@@ -16,7 +16,7 @@ import struct
 from ..kernel import calls, landlock
 from ..kernel import const as c
 from . import abi
-from .linux.host import calls_of
+from .linux.host import NETWORK, calls_of
 from .linux.numbers import BY_MACHINE
 from .linux.table import TABLE
 from .linux.terminal import REQUESTS
@@ -34,7 +34,7 @@ _EPERM, _ENOSYS = c.SECCOMP_RET_ERRNO | errno.EPERM, c.SECCOMP_RET_ERRNO | errno
 _KILL = 0x8000_0000  # SECCOMP_RET_KILL_PROCESS
 _RLIMIT_CORE = 4
 _NEW_NAMESPACES = 0x7E02_0080
-_AF_UNIX = 1
+_AF_UNIX, _AF_INETS = 1, (2, 10)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 # What the interpreter, malloc, threads and the deadline need, whatever is called. openat and the
@@ -49,10 +49,11 @@ _ALWAYS = """
 """
 
 
-def close(view: View) -> None:
+def close(view: View, *, network: bool = False) -> None:
     """
     Close the jail around this process, which has one thread. It cannot be opened again.
 
+    network  whether the program may have sockets, of its own network or the host's
     Where the kernel has no Landlock, files and signals are limited only by what the user may do.
     Raises KernelError.
     """
@@ -61,24 +62,25 @@ def close(view: View) -> None:
     calls.prctl(c.PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
     if landlock.version():
         landlock.restrict(
-            (fd, stat.S_ISDIR(os.fstat(fd).st_mode), writable) for fd, writable in view.places()
+            ((fd, stat.S_ISDIR(os.fstat(fd).st_mode), writable) for fd, writable in view.places()),
+            network=network,
         )
     calls.capset(0, 0, 0)
-    calls.seccomp_filter(program(), 0)
+    calls.seccomp_filter(program(network=network), 0)
 
 
-def program() -> bytes:
+def program(*, network: bool = False) -> bytes:
     """The seccomp filter, an array of struct sock_filter."""
     machine = os.uname().machine
     numbers = {name: number for number, name in BY_MACHINE[machine].items()}
-    allowed = allowed_calls()
+    allowed = allowed_calls(network=network)
     code = [
         _jump(c.BPF_LD_W_ABS, _ARCH), _jump(c.BPF_JEQ_K, _ARCHITECTURES[machine], 1, 0),
         _jump(c.BPF_RET_K, _KILL), _jump(c.BPF_LD_W_ABS, _NR),
     ]  # fmt: skip
     if machine == "x86_64":
         code += [_jump(c.BPF_JSET_K, _X32, 0, 1), _jump(c.BPF_RET_K, _EPERM)]
-    checks = _checks()
+    checks = _checks(network=network)
     for name, check in checks.items():  # KVM_RUN comes here, so this is before the long list
         code += [_jump(c.BPF_JEQ_K, numbers[name], 0, len(check)), *check]
     for name in sorted(allowed - checks.keys()):
@@ -91,22 +93,22 @@ def program() -> bytes:
     return b"".join(code)
 
 
-def allowed_calls() -> set[str]:
+def allowed_calls(*, network: bool = False) -> set[str]:
     """The names of the calls that the filter allows, some for certain arguments only."""
     needed = set(_ALWAYS.split()) | _checks().keys()
     for module in {call.function.__module__ for call in TABLE.values()}:
         needed |= calls_of(module)
-    return needed
+    return needed | set(NETWORK.split()) if network else needed
 
 
-def _checks() -> dict[str, list[bytes]]:
+def _checks(*, network: bool = False) -> dict[str, list[bytes]]:
     """Calls that are allowed for some arguments: what decides, after which nothing is checked."""
     requests = [*abi.IOCTL.values(), *REQUESTS]
     return {
         "ioctl": _one_of(1, requests),
         "clone": _without(0, _NEW_NAMESPACES),  # a guest's fork forks its monitor
         "clone3": [_jump(c.BPF_RET_K, _ENOSYS)],  # its flags are in memory; libc then uses clone
-        "socket": _one_of(0, [_AF_UNIX]),
+        "socket": _one_of(0, [_AF_UNIX, *(_AF_INETS if network else ())]),
         "socketpair": _one_of(0, [_AF_UNIX]),
         "prctl": _one_of(0, [_PR_SET_PDEATHSIG, _PR_SET_NAME]),
     }

@@ -11,6 +11,7 @@ from ._ffi import ffi
 PAGE = 4096
 _lib = ffi.dlopen(None)
 _SHARED, _PRIVATE, _FIXED, _ANONYMOUS = 0x1, 0x2, 0x10, 0x20  # MAP_*, mmap(2)
+_MSYNC, _SYNC = (26 if os.uname().machine == "x86_64" else 227), 4  # MS_SYNC
 _NORESERVE = 0x4000  # MAP_NORESERVE: the host provides pages when the guest touches them
 
 
@@ -111,14 +112,18 @@ class Memory:
             if _lib.mprotect(ffi.cast("void *", self.host + address), length, protection) != 0:
                 raise _refused("mprotect", ffi.errno)
 
-    def share(self, address: int, length: int, file: int) -> None:
+    def share(self, address: int, length: int, file: int, offset: int = 0) -> None:
         """
-        Put the first length bytes of an open file at an address; forked processes share them.
+        Put length bytes of an open file at an address; forked processes share them.
 
-        Nobody may truncate the file: an access beyond its end would kill this process. Raises
-        OSError.
+        An access beyond the end of the file would kill this process. Raises OSError.
         """
-        self._remap(address, length, _SHARED, file)
+        self._remap(address, length, _SHARED, file, offset)
+
+    def sync(self, address: int, length: int) -> None:
+        """Write shared pages to their files, msync(2). Raises OSError."""
+        if _lib.syscall(_MSYNC, self.host + address, length, _SYNC, 0, 0, 0) < 0:
+            raise OSError(ffi.errno, "")
 
     def renew(self, address: int, length: int) -> None:
         """Undo share(): private pages again, which read as zero. Raises GuestError if refused."""
@@ -127,10 +132,10 @@ class Memory:
         except OSError as error:
             raise _refused("mmap", error.errno or 0) from None
 
-    def _remap(self, address: int, length: int, flags: int, file: int) -> None:
+    def _remap(self, address: int, length: int, flags: int, file: int, offset: int = 0) -> None:
         where = ffi.cast("void *", self.host + address)
         protection = mmap.PROT_READ | mmap.PROT_WRITE
-        if _lib.mmap(where, length, protection, flags | _FIXED, file, 0) != where:
+        if _lib.mmap(where, length, protection, flags | _FIXED, file, offset) != where:
             raise OSError(ffi.errno, "")
 
 

@@ -29,12 +29,14 @@ class OpenFile:
     number  its inode number, if the program is not shown the host's status; otherwise 0
     never_blocks  whether the descriptor of this process has O_NONBLOCK
     clock   of a timer, timerfd_create(2)
+    in_memory     whether its bytes are memory of the host, memfd_create(2)
     """
 
     __slots__ = (
         "clock",
         "fd",
         "flags",
+        "in_memory",
         "made",
         "never_blocks",
         "number",
@@ -56,10 +58,17 @@ class OpenFile:
         self.users = 0
         self.never_blocks = never_blocks
         self.clock: int | None = None
+        self.in_memory = False
 
     def status(self) -> os.stat_result:
         """What fstat(2) shows."""
         return self.made.info if self.made else status(self.fd, self.number)
+
+    def let_go(self) -> None:
+        """One user less; close it after the last."""
+        self.users -= 1
+        if not self.users:
+            self.release()
 
     def release(self) -> None:
         """Nothing refers to it any more."""

@@ -54,8 +54,9 @@ class PageTables:
                     leaves[number] = self._leaf(number * _LEAF_SPAN, made)
         except OutOfFrames:
             for entries, index in reversed(made):
-                self._frames.give(entries[index] & _ADDRESS, PAGE)
-                entries[index] = 0  # no guest ran meanwhile, so no processor has seen it
+                table, entries[index] = entries[index] & _ADDRESS, 0
+                self._memory.discard(table, PAGE)  # another processor may have seen it
+                self._frames.give(table, PAGE)
             raise
         self._leaves.update(leaves)
 

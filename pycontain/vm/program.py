@@ -17,10 +17,10 @@ from .linux.files import Files
 from .linux.pids import Pids
 from .linux.task import Process, Task, User
 from .memory import Memory
+from .network import enter_network
 from .owned import Owned
 from .serve import Serve
 from .space import LOWEST, MapError, Space
-from .strace import Strace
 from .trace import Stats, clock
 from .view import View
 
@@ -51,6 +51,7 @@ class World(Record):
     volumes  files of this host that it finds at other paths
     cwd     its working directory, as it sees it
     stdin, stdout, stderr  descriptors, or functions that take what is written
+    network "none", "loopback" (a network of its own, which leads nowhere), or "host"
     memory  bytes of guest physical memory, page tables and window included
     user    who it is
     """
@@ -62,6 +63,7 @@ class World(Record):
     stdin: int = 0
     stdout: int | Sink = 1
     stderr: int | Sink = 2
+    network: str = "none"
     memory: int = MEMORY
     user: User = User()
 
@@ -150,8 +152,8 @@ def _monitor(
         task = prepare(arguments[0], world, deadline, engine, owned, traced=bool(trace))
         start(task, arguments, environment, world)
         process = task.process
-        serve = Serve(task, stats, Strace(trace) if trace else None)
-        jail.close(process.view)
+        serve = Serve(task, stats, trace)
+        jail.close(process.view, network=process.network)
         try:
             serve.run()
         finally:
@@ -189,7 +191,11 @@ def prepare(
 
     kvm is /dev/kvm if that is open already. Raises what run_program() does.
     """
-    view = owned.keep(View(world.root, world.volumes, writable=world.writable))
+    enter_network(world.network)
+    shared = 0 if world.writable else world.memory // 2
+    view = owned.keep(
+        View(world.root, world.volumes, writable=world.writable, shared_memory=shared)
+    )
     file = owned.keep_fd(view.open_program(name, world.cwd))
     machine = _machine(file, name)
     memory = owned.keep(Memory(world.memory))
@@ -206,12 +212,17 @@ def prepare(
     process = Process(machine, Space(memory, frames, cpu.tables), files, view, pids, deadline)
     process.memory = world.memory
     process.user = world.user
+    process.network = world.network != "none"
+    process.cpus = len(os.sched_getaffinity(0)) if engine == "kvm" else 1
     owned.defer(process.bell.close)
     owned.defer(process.timers.close)
     for stream in (world.stdin, world.stdout, world.stderr):
         assert isinstance(stream, int)
         files.add_stream(stream)
-    return Task(process, cpu)
+    task = Task(process, cpu, pids.own)
+    process.quick = not traced
+    process.show_self(cpu)
+    return task
 
 
 def _too_small(world: World) -> GuestError:

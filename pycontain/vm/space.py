@@ -106,13 +106,13 @@ class Space:
 
     def map(
         self, address: int, length: int, prot: int, *, fixed: bool = False,
-        fill: Fill | None = None, share: int | None = None,
+        fill: Fill | None = None, share: tuple[int, int] | None = None,
     ) -> int:  # fmt: skip
         """
         Map pages: exactly at address when fixed, else there if it is free, or anywhere.
 
         They are zero, or what fill writes into them before they replace anything; or they are those
-        of the open file share, which nobody may truncate.
+        of an open file from an offset on, share.
 
         Raises MapError: EINVAL, ENOMEM, or EACCES for pages both writable and executable; and what
         fill raises. The space is then as it was.
@@ -269,15 +269,20 @@ class Space:
         if self.is_free(address, length) and length:
             raise MapError(errno.ENOMEM)
 
+    def sync(self, address: int, length: int) -> None:
+        """msync(2): write pages of files to them. Raises OSError."""
+        for area in self._inside(address, address + pages(length)):
+            if area.shared and area.frame is not None:
+                self._memory.sync(area.frame, area.end - area.start)
+
     def free(self) -> int:
         """Bytes of memory that nothing uses."""
         return self._frames.free
 
     def room(self, address: int) -> int:
         """How many bytes are mapped from an address on, without a hole or a change."""
-        number = bisect_right(self._starts, address) - 1
-        area = self._areas[number] if number >= 0 else None
-        return max(0, area.end - address) if area else 0
+        area = self.area_at(address)
+        return area.end - address if area else 0
 
     def areas(self) -> list[Area]:
         """What is mapped, in order."""
@@ -314,7 +319,9 @@ class Space:
         if count > len(inside) and len(self._areas) - len(inside) + count > _AREAS_MAX:
             raise MapError(errno.ENOMEM)
 
-    def _back(self, areas: list[Area], fill: Fill | None = None, share: int | None = None) -> None:
+    def _back(
+        self, areas: list[Area], fill: Fill | None = None, share: tuple[int, int] | None = None
+    ) -> None:
         """
         Give frames to those of adjacent areas that have none, and tables to all.
 
@@ -328,7 +335,7 @@ class Space:
                 if fill:
                     fill(self._memory.slice(frame, area.end - area.start))
                 if share is not None:
-                    self._memory.share(frame, area.end - area.start, share)
+                    self._memory.share(frame, area.end - area.start, *share)
                     area.shared = True
             self._tables.reserve(areas[0].start, areas[-1].end - areas[0].start)
         except BaseException as error:
@@ -431,11 +438,16 @@ class Space:
 
         Raises BadAddress, also for bytes in several pieces: slices() has them.
         """
-        number = bisect_right(self._starts, address) - 1
-        area = self._areas[number] if number >= 0 else None
+        area = self.area_at(address)
         if area is None or address + length > area.end or area.frame is None or need & ~area.prot:
             raise BadAddress
         return self._memory.host + area.frame + address - area.start
+
+    def area_at(self, address: int) -> Area | None:
+        """The area that an address is in."""
+        number = bisect_right(self._starts, address) - 1
+        area = self._areas[number] if number >= 0 else None
+        return area if area and address < area.end else None
 
     def read(self, address: int, length: int) -> bytes:
         """A copy of the program's bytes. Raises BadAddress."""

@@ -38,7 +38,7 @@ class Strace:
             _shown(task, kind, value, arguments)
             for kind, value in zip(kinds, arguments, strict=False)
         ]
-        self._line = f"{task.pid} {name}"
+        self._line = f"{task.tid} {name}"
         self._began = clock()
 
     def end(self, task: Task, result: int) -> None:

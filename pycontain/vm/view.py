@@ -40,6 +40,7 @@ _KERNEL_FILES = frozenset((
     0x5A3C_69F0, 0x4249_4E4D, 0x6E73_6673, 0x765_5821, c.DEVPTS_SUPER_MAGIC, 0xABBA_1974, 0x9FA2,
     0x6C6F_6F70, 0x1980_0202, 0x6573_5543, 0x6265_6570, 0x6E66_7364, 0x6759_6969,
 ))  # fmt: skip
+_SHM = b"/dev/shm"
 _SETID = stat.S_ISUID | stat.S_ISGID
 _BLOCK = 4096
 PROGRAM = 1 << 20  # inode numbers: the program's, then those of its streams; folders start at 1
@@ -144,21 +145,30 @@ class View:
     """
     What a program finds at each path.
 
-    root is a directory of this host, read-only unless writable, or "" for nothing. Raises
-    UsageError for a root or volume that cannot be used.
+    root is a directory of this host, read-only unless writable, or "" for nothing. If it has a
+    /dev/shm, and this process may mount, that is empty and takes so many bytes. Raises UsageError
+    for a root or volume that cannot be used.
     """
 
     def __init__(
-        self, root: str = "", volumes: Sequence[Volume] = (), *, writable: bool = False
+        self,
+        root: str = "",
+        volumes: Sequence[Volume] = (),
+        *,
+        writable: bool = False,
+        shared_memory: int = 0,
     ) -> None:
         self._owned = Owned()
         self._places: dict[bytes, _Place] = {}  # by normal path, "" for the root
         self._folders: dict[bytes, list[bytes]] = {} if root else {b"": []}
+        self._simple = bool(root) and not volumes
         try:
             if root:
                 self._add_root(root, writable)
             for volume in sorted(volumes, key=lambda volume: _normal(os.fsencode(volume.guest))):
                 self._add_volume(volume)
+            if root and shared_memory and _SHM not in self._places:
+                self._add_shared_memory(shared_memory)
         except BaseException:
             self.close()
             raise
@@ -189,6 +199,18 @@ class View:
         if self._place(path)[0]:
             self._check_mount_point(path, kind, shown)
         self._put(path, _Place(fd, writable=volume.writable))
+
+    def _add_shared_memory(self, size: int) -> None:
+        """What shm_open(3) and sem_open(3) need: a file system of its own, with a limit."""
+        from ..kernel.mounts import Tree
+
+        try:
+            with self.find(_SHM, os.O_DIRECTORY):
+                options = (f"size={size}", "nr_inodes=1024", "mode=1777")
+                made = Tree.new("tmpfs", options, c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV)
+        except (OSError, KernelError):
+            return
+        self._put(_SHM, _Place(self._owned.keep_fd(made.fd), writable=True))
 
     def _check_mount_point(self, path: bytes, kind: int, shown: str) -> None:
         """As mount(2): a volume inside the root or another volume covers a file of its kind."""
@@ -256,9 +278,10 @@ class View:
 
     def _place(self, path: bytes) -> tuple[_Place | None, bytes]:
         """The innermost place that contains a path, and the rest of the path."""
-        root = self._places.get(b"")
-        if root and len(self._places) == 1:
-            return root, path  # the kernel resolves `..` in it
+        if self._simple:  # the kernel resolves `..`
+            if path.startswith(_SHM) and path[8:9] in (b"", b"/") and _SHM in self._places:
+                return self._places[_SHM], path[9:]
+            return self._places[b""], path
         head = whole = _normal(path)
         while head not in self._places:
             if not head:

@@ -40,7 +40,7 @@ def engine(request):
 @pytest.fixture
 def unjailed(monkeypatch):
     """The monitor's jail stays open: a test acts inside the monitor, or shows what it is for."""
-    monkeypatch.setattr(jail, "close", lambda _: None)
+    monkeypatch.setattr(jail, "close", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -115,6 +115,47 @@ COMMANDS = {
         "sqlite3 d.db 'create table t(a); insert into t values(1),(2); select sum(a) from t'",
         "echo '{\"a\": [1, 2]}' | jq -c '.a | map(. + 1)'",
     ],
+    "threads": [
+        "seq 1 100000 | xz -T2 --block-size=200000 | xz -d | md5sum",
+        "sort --parallel=2 -n numbers | tail -1",
+        "printf '#include <pthread.h>\\n#include <stdio.h>\\nvoid *f(void *n) { return n; }\\n"
+        "int main() { pthread_t t; void *r; pthread_create(&t, 0, f, (void *)42);"
+        " pthread_join(t, &r); printf(\"%%ld\\\\n\", (long)r); }' > p.c"
+        " && gcc -pthread -o p p.c && ./p",
+        "perl -e 'use threads; print join(\",\", map { $_->join }"
+        " map { my $n = $_; threads->create(sub { $n * 2 }) } 1..4), \"\\n\"'",
+        f"{PYTHON} 'import threading as t; l = []; "
+        "r = [t.Thread(target=l.append, args=(n,)) for n in range(9)]; "
+        "[x.start() for x in r]; [x.join() for x in r]; print(sorted(l))'",
+        f"{PYTHON} 'from concurrent.futures import *; e = ThreadPoolExecutor(3); "
+        "print(list(e.map(abs, range(-4, 4))))'",
+        f"{PYTHON} 'import asyncio as a; print(a.run(a.to_thread(sum, range(10))))'",
+    ],
+    "shared memory": [
+        "sqlite3 d.db 'pragma journal_mode=wal; create table t(a); insert into t values(1),(2)'"
+        " && sqlite3 d.db 'select sum(a) from t'",
+        f"{PYTHON} 'import mmap; f = open(\"text\", \"r+b\"); m = mmap.mmap(f.fileno(), 0); "
+        "m[0:3] = b\"ONE\"; m.flush(); print(open(\"text\").readline())'",
+        f"{PYTHON} 'from multiprocessing.shared_memory import SharedMemory as S; "
+        "m = S(create=True, size=9); m.buf[0] = 7; n = S(m.name); print(n.buf[0]); n.close(); "
+        "m.close(); m.unlink()'",
+        f"{PYTHON} 'import multiprocessing as m; "
+        "print(m.get_context(\"fork\").Pool(2).map(abs, range(-4, 4)))'",
+        "printf 'import multiprocessing as m\\nif __name__ == \"__main__\":\\n"
+        "    m.set_start_method(\"spawn\")\\n    with m.Pool(2) as p: print(p.map(abs, [-1, 2]))\\n'"
+        " > s.py && /usr/bin/python3 s.py",
+    ],
+    "network": [
+        f"{PYTHON} 'import socket as s, threading as t; l = s.create_server((\"127.0.0.1\", 0)); "
+        "t.Thread(target=lambda: l.accept()[0].send(b\"hi\")).start(); "
+        "print(s.create_connection(l.getsockname()).recv(9))'",
+        f"{PYTHON} 'import http.server as h, threading as t, urllib.request as u; "
+        "s = h.HTTPServer((\"127.0.0.1\", 0), h.SimpleHTTPRequestHandler); "
+        "t.Thread(target=s.serve_forever, daemon=True).start(); "
+        "print(u.urlopen(\"http://127.0.0.1:%d/text\" % s.server_port).read())'",
+        f"{PYTHON} 'import socket as s; a, b = s.socketpair(); s.send_fds(a, [b\"x\"], [0, 1]); "
+        "print(len(s.recv_fds(b, 9, 9)[1]))'",
+    ],
 }  # fmt: skip
 
 
@@ -157,7 +198,7 @@ def in_vm(command: str, folder: Path) -> tuple[int, bytes]:
     output = Capture()
     with open(os.devnull, "rb") as empty:
         world = World(
-            root="/", cwd=str(folder), stdin=empty.fileno(), stdout=output, stderr=lambda _: None,
+            root="/", cwd=str(folder), network="loopback", stdin=empty.fileno(), stdout=output, stderr=lambda _: None,
             volumes=(Volume(host=str(folder), guest=str(folder), writable=True),),
         )  # fmt: skip
         environment = [f"{name}={value}" for name, value in variables(folder).items()]
@@ -179,8 +220,9 @@ def compare(command: str) -> tuple[tuple[int, bytes], tuple[int, bytes]]:
 
 HEAD = """# Programs that run in a VM
 
-Unmodified programs of Debian, run by `pycontain vm run --root / --volume DIR:DIR:rw -- sh -c ...`.
-Each was also run natively: what it printed and its status were compared. This page is made by
+Unmodified programs of Debian, run by
+`pycontain vm run --root / --volume DIR:DIR:rw --net loopback -- sh -c ...`. Each was also run
+natively: what it printed and its status were compared. This page is made by
 `python -m tests.vm.program_table`; `tests/vm/test_program_table.py` runs the same commands.
 
 | command | status | same as natively |

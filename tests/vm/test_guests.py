@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,18 @@ def test_the_entry_page_is_what_its_source_assembles_to(assemble):
     assert assemble(folder / "entry.S", 0x4000) == code
     assert code[ring3.COPY - ring3.ENTRY :][:2] == b"\xf3\xa4"  # rep movsb
     assert code[ring3.PROBE - ring3.ENTRY :] == b"\x0f\x05"  # syscall
+
+
+def test_the_vdso_is_what_its_source_is_linked_to(tmp_path):
+    if not shutil.which("ld"):
+        pytest.skip("needs binutils")
+    folder, made = Path(ring3.__file__).parent, tmp_path / "vdso"
+    subprocess.run(["as", "--64", "-o", f"{made}.o", folder / "vdso.S"], check=True)
+    flags = ["-shared", "-soname", "linux-vdso.so.1", "--hash-style=both", "--build-id=none", "-s",
+             "-z", "max-page-size=4096", "-z", "norelro", "-T", folder / "vdso.lds"]  # fmt: skip
+    subprocess.run(["ld", "-m", "elf_x86_64", *flags, "-o", made, f"{made}.o"], check=True)
+    assert made.read_bytes() == ring3.blob("vdso")
+    assert len(made.read_bytes()) < 4096
 
 
 @pytest.mark.parametrize("name", GUESTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import time
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
 _TIMER_ABSTIME = 1
 # Clock of the program -> clock of this host, clock_gettime(2). No other is read: a negative number
 # means the processor time of any process, or the clock of a device behind one of our descriptors.
-# Both processor times are those of the thread that the program runs in.
 _CLOCKS = {
-    0: time.CLOCK_REALTIME, 1: time.CLOCK_MONOTONIC, 2: time.CLOCK_THREAD_CPUTIME_ID,
+    0: time.CLOCK_REALTIME, 1: time.CLOCK_MONOTONIC_RAW, 2: time.CLOCK_PROCESS_CPUTIME_ID,
     3: time.CLOCK_THREAD_CPUTIME_ID, 4: time.CLOCK_MONOTONIC_RAW, 5: time.CLOCK_REALTIME,
-    6: time.CLOCK_MONOTONIC, 7: time.CLOCK_BOOTTIME,
+    6: time.CLOCK_MONOTONIC_RAW, 7: time.CLOCK_MONOTONIC_RAW,
 }  # fmt: skip
-_UPTIMES = (time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME)
+_UPTIMES = (time.CLOCK_MONOTONIC_RAW,)  # as KVM's, which vdso.S reads
 _SLEEP_CLOCKS = {0, 1, 7}  # CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME
 _TICKS = 100  # a second, for times(2)
 _SIGEV_SIGNAL, _SIGEV_NONE = 0, 1
@@ -35,14 +35,14 @@ class Clocks:
     """
     The clocks of a program.
 
-    All but the time of day start with the program: they would show for how long the host has run,
-    and how much time this thread has used for others. The thread's is missing at first because an
-    engine may run the program in another one: it starts when first read.
+    All but the time of day start with the program: they would show for how long the host has run.
+    The processor times start when first read.
     """
 
     def __init__(self) -> None:
         self._zero = {clock: time.clock_gettime_ns(clock) for clock in _UPTIMES}
         self._zero[time.CLOCK_REALTIME] = 0
+        self.zero = self._zero.get(time.CLOCK_MONOTONIC_RAW, 0)
 
     def now(self, clock: int) -> int:
         """Nanoseconds on a clock of the program. Raises OSError with EINVAL if there is none."""
@@ -50,7 +50,16 @@ class Clocks:
         if host is None:
             raise OSError(errno.EINVAL, "")
         now = time.clock_gettime_ns(host)
-        return now - self._zero.setdefault(host, now)
+        key = host
+        if host == time.CLOCK_THREAD_CPUTIME_ID:
+            key = -_thread.get_native_id()
+        return now - self._zero.setdefault(key, now)
+
+    def forked(self) -> None:
+        """Processor times of a new process start again."""
+        for key in list(self._zero):
+            if key < 0 or key == time.CLOCK_PROCESS_CPUTIME_ID:
+                del self._zero[key]
 
 
 def gettimeofday(task: Task, address: int, zone: int) -> int:
@@ -230,6 +239,10 @@ def _timer(task: Task, timer: int) -> int:
     return task.process.timer_signals[timer]
 
 
-def sched_yield(_: Task) -> int:
-    os.sched_yield()
+def sched_yield(task: Task) -> int:
+    task.process.lock.release()
+    try:
+        os.sched_yield()
+    finally:
+        task.process.lock.acquire()
     return 0

@@ -31,38 +31,45 @@ _lib = ffi.dlopen(None)
 
 
 def read(task: Task, fd: int, address: int, length: int) -> int:
-    return _read(task, fd, task.space.slices(address, min(length, _IO_MAX), WRITE))
+    return _read(task, fd, lambda: task.space.slices(address, min(length, _IO_MAX), WRITE))
 
 
 def readv(task: Task, fd: int, vector: int, count: int) -> int:
-    return _read(task, fd, pieces_of(task, vector, count, WRITE))
+    return _read(task, fd, lambda: pieces_of(task, vector, count, WRITE))
 
 
-def _read(task: Task, fd: int, pieces: list[memoryview]) -> int:
+def _read(task: Task, fd: int, into: Callable[[], list[memoryview]]) -> int:
+    """Read; while it waits, another thread may unmap what it reads into."""
     file = task.files.use(fd, os.O_RDONLY)
     window = task.files.window
     if file.regular:
-        return window.read(file, fd, pieces) if window else os.readv(file.fd, pieces)
+        return window.read(file, fd, into()) if window else os.readv(file.fd, into())
     if window:
         window.pause()
     if file.made:
-        return file.made.read(pieces)
-    return when_ready(task, file, select.POLLIN, lambda: os.readv(file.fd, pieces))
+        return file.made.read(into())
+    return when_ready(task, file, select.POLLIN, lambda: os.readv(file.fd, into()))
 
 
-def when_ready(task: Task, file: OpenFile, events: int, act: Callable[[], int]) -> int:
+def when_ready(
+    task: Task, file: OpenFile, events: int, act: Callable[[], int], *, waits: bool = True
+) -> int:
     """Do what may block at a descriptor once it does not. Raises OSError, Interrupted."""
-    waits = not file.flags & os.O_NONBLOCK
+    waits = waits and not file.flags & os.O_NONBLOCK
     ready = file.never_blocks
-    while True:
-        if not ready and not wait(task, [(file.fd, events)], None if waits else 0):
-            raise OSError(errno.EAGAIN, "")
-        ready = False
-        try:
-            return act()
-        except BlockingIOError:  # or another process was faster
-            if not waits:
-                raise
+    file.users += 1  # another thread may close it
+    try:
+        while True:
+            if not ready and not wait(task, [(file.fd, events)], None if waits else 0):
+                raise OSError(errno.EAGAIN, "")
+            ready = False
+            try:
+                return act()
+            except BlockingIOError:  # or another process was faster
+                if not waits:
+                    raise
+    finally:
+        file.let_go()
 
 
 def pread64(task: Task, fd: int, address: int, length: int, offset: int) -> int:
@@ -95,11 +102,22 @@ def _write(task: Task, fd: int, pieces: list[memoryview]) -> int:
         return file.made.write(pieces)
     try:
         if file.regular:
+            _check_room(task, file, pieces)
             return os.writev(file.fd, pieces)
         return _write_all(task, file, pieces)
     except BrokenPipeError:
-        signals.send(task, signals.SIGPIPE)
+        signals.direct(task, task, signals.SIGPIPE, signals.SI_KERNEL)
         raise
+
+
+def _check_room(
+    task: Task, file: OpenFile, pieces: list[memoryview], offset: int | None = None
+) -> None:
+    if file.in_memory:
+        start = os.lseek(file.fd, 0, os.SEEK_CUR) if offset is None else signed(offset, 64)
+        if file.flags & os.O_APPEND:
+            start = os.fstat(file.fd).st_size
+        task.files.check_room(file, start + sum(map(len, pieces)), task.process.memory)
 
 
 def _write_all(task: Task, file: OpenFile, pieces: list[memoryview]) -> int:
@@ -107,7 +125,7 @@ def _write_all(task: Task, file: OpenFile, pieces: list[memoryview]) -> int:
     data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
     done = 0
     while True:
-        part = data[done : done + select.PIPE_BUF]
+        part = data[done:] if file.never_blocks else data[done : done + select.PIPE_BUF]
         act = partial(os.write, file.fd, part)
         try:
             done += when_ready(task, file, select.POLLOUT, act)
@@ -131,6 +149,7 @@ def _pwritev(task: Task, fd: int, pieces: list[memoryview], offset: int) -> int:
     file = task.files.use(fd, os.O_WRONLY)
     if file.made:
         return file.made.write(pieces)
+    _check_room(task, file, pieces, offset)
     return os.pwritev(file.fd, pieces, signed(offset, 64))
 
 
@@ -182,6 +201,8 @@ def copy_file_range(task: Task, into: int, at: int, out: int, to: int, length: i
     offsets = [
         int.from_bytes(task.space.read(where, 8), "little") if where else None for where in (at, to)
     ]
+    if target.in_memory:
+        raise OSError(errno.EXDEV, "")  # then programs copy by write(2)
     done = os.copy_file_range(source.fd, target.fd, min(length, _IO_MAX), *offsets)
     for where, offset in zip((at, to), offsets, strict=True):
         if offset is not None:
@@ -209,6 +230,7 @@ def ftruncate(task: Task, fd: int, length: int) -> int:
     file = task.files.use(fd, os.O_WRONLY)
     if not file.regular:
         raise OSError(errno.EINVAL, "")
+    task.files.check_room(file, signed(length, 64), task.process.memory)
     os.ftruncate(file.fd, signed(length, 64))
     return 0
 
@@ -219,6 +241,8 @@ def fallocate(task: Task, fd: int, mode: int, offset: int, length: int) -> int:
         raise OSError(errno.ENODEV, "")
     if mode:
         raise OSError(errno.EOPNOTSUPP, "")
+    end = signed(offset, 64) + signed(length, 64)
+    task.files.check_room(file, end, task.process.memory)
     os.posix_fallocate(file.fd, signed(offset, 64), signed(length, 64))
     return 0
 
@@ -235,6 +259,7 @@ def fsync(task: Task, fd: int) -> int:
 
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 4, 1030
 _F_GETLK, _F_SETLK, _F_SETLKW, _F_SETPIPE, _F_GETPIPE = 5, 6, 7, 1031, 1032
+_PASSED = {_F_SETPIPE, _F_GETPIPE, fcntls.F_ADD_SEALS, fcntls.F_GET_SEALS}
 _SETTABLE = os.O_APPEND | os.O_NONBLOCK
 
 
@@ -303,7 +328,7 @@ def fcntl(task: Task, fd: int, command: int, argument: int) -> int:
         return 0
     if command in (_F_GETLK, _F_SETLK, _F_SETLKW):
         return _record_lock(task, file, command, argument)
-    if command in (_F_SETPIPE, _F_GETPIPE) and file.fd >= 0:
+    if command in _PASSED and file.fd >= 0:
         return fcntls.fcntl(file.fd, command, argument)
     raise OSError(errno.EINVAL, "")
 

@@ -17,9 +17,9 @@ from ...lean.record import Record
 from .. import loader
 from ..frames import pages
 from ..memory import PAGE
-from ..paging import READ, WRITE
+from ..paging import EXECUTE, READ, WRITE
 from ..space import HIGHEST, MapError
-from . import pids
+from . import pids, threads
 from .paths import AT_FDCWD, absolute, find
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _STACK = 8 << 20
 _ARGUMENTS_MAX = 1 << 20
-_LOADER_BASE = 0x7FFF_F000_0000
+_LOADER_BASE, _VDSO = 0x7FFF_F000_0000, 0x7FFF_FF00_0000
 _SCRIPTS_MAX = 4  # interpreters that are scripts themselves, as in Linux
 _LINE = 256
 _SIGKILL = 9
@@ -39,7 +39,7 @@ _SIGKILL = 9
 # the auxiliary vector: getauxval(3)
 _AT_PHDR, _AT_PHENT, _AT_PHNUM, _AT_PAGESZ, _AT_BASE, _AT_ENTRY = 3, 4, 5, 6, 7, 9
 _AT_UID, _AT_EUID, _AT_GID, _AT_EGID, _AT_HWCAP, _AT_CLKTCK = 11, 12, 13, 14, 16, 17
-_AT_SECURE, _AT_RANDOM, _AT_EXECFN = 23, 25, 31
+_AT_SECURE, _AT_RANDOM, _AT_EXECFN, _AT_SYSINFO_EHDR = 23, 25, 31, 33
 _HWCAP = {"x86_64": 0, "aarch64": 3}  # aarch64: floating point and SIMD; x86 uses CPUID
 _PROGRAM_HEADER_SIZE = 56
 
@@ -182,6 +182,7 @@ def _open_loader(task: Task, path: str, program: bytes) -> int:
 def replace(task: Task, image: Image, environment: Sequence[bytes], name: bytes) -> None:
     """The new program takes the place of the old one, which cannot come back."""
     process = task.process
+    threads.stop_others(task)
     task.space.clear()
     try:
         begin(task, image, environment, name)
@@ -191,7 +192,7 @@ def replace(task: Task, image: Image, environment: Sequence[bytes], name: bytes)
     process.actions.reset()
     process.files.close_on_exec()
     task.stack = (0, 2, 0)
-    task.clear_child_tid = 0
+    task.clear_child_tid = task.robust = 0
     task.jumped = True
     if process.lent:
         process.lent.keep()
@@ -211,12 +212,21 @@ def begin(task: Task, image: Image, environment: Sequence[bytes], name: bytes) -
     if image.linker_program:
         _load(space, image.linker, image.linker_program)
         entry, base = image.linker_program.entry, _LOADER_BASE
+    if task.cpu.vdso:
+        _map_vdso(space, task.cpu.vdso)
     user = (process.user.uid, process.user.gid)
     stack = _build_stack(space, program, base, image.arguments, environment, name, user)
     process.name = os.path.basename(name)[:15]
     process.executable = os.path.normpath(image.path)
     process.arguments = image.arguments
     task.cpu.start(entry, stack)
+
+
+def _map_vdso(space: Space, image: bytes) -> None:
+    def fill(view: memoryview) -> None:
+        view[: len(image)] = image
+
+    space.map(_VDSO, len(image), READ | EXECUTE, fixed=True, fill=fill)
 
 
 def _load(space: Space, file: int, program: loader.Program) -> int:
@@ -247,7 +257,8 @@ def _build_stack(
         pointers.append(address)
         address += len(text)
     count = len(arguments)
-    vector = _auxiliary(program, base, at, pointers[-1], user)
+    vdso = _VDSO if space.area_at(_VDSO) else 0
+    vector = _auxiliary(program, base, at, pointers[-1], user, vdso)
     words = [count, *pointers[:count], 0, *pointers[count:-1], 0, *vector]
     stack = (at - 8 * len(words)) // 16 * 16
     space.write(stack, struct.pack(f"<{len(words)}Q", *words))
@@ -256,7 +267,7 @@ def _build_stack(
 
 
 def _auxiliary(
-    program: loader.Program, base: int, random: int, name: int, user: tuple[int, int]
+    program: loader.Program, base: int, random: int, name: int, user: tuple[int, int], vdso: int
 ) -> list[int]:
     uid, gid = user
     pairs = {
@@ -267,4 +278,6 @@ def _auxiliary(
         _AT_HWCAP: _HWCAP[program.machine], _AT_CLKTCK: 100, _AT_SECURE: 0,
         _AT_RANDOM: random, _AT_EXECFN: name,
     }  # fmt: skip
+    if vdso:
+        pairs[_AT_SYSINFO_EHDR] = vdso
     return [*(word for pair in pairs.items() for word in pair), 0, 0]

@@ -13,7 +13,7 @@ import os
 import select
 
 from ...kernel.descriptors import close_owned
-from . import pids, signals
+from . import pids, signals, threads
 from .channels import host as call_host
 from .layout import signed, words
 from .waiting import wait
@@ -38,6 +38,10 @@ def getpid(task: Task) -> int:
     return task.pid
 
 
+def gettid(task: Task) -> int:
+    return task.tid
+
+
 def getppid(task: Task) -> int:
     parent = task.process.pids.get(task.pid, pids.PARENT)
     return parent or int(task.pid != 1)  # those whose parent has ended are init's
@@ -45,7 +49,7 @@ def getppid(task: Task) -> int:
 
 def set_tid_address(task: Task, address: int) -> int:
     task.clear_child_tid = address
-    return task.pid
+    return task.tid
 
 
 # --- fork ----------------------------------------------------------------------------------------
@@ -70,8 +74,10 @@ def clone3(task: Task, arguments: int, size: int) -> int:
 
 def clone(task: Task, flags: int, stack: int, parent: int, child: int, tls: int) -> int:
     """The order of the arguments is that of x86-64."""
-    if flags & (_CLONE_NEW | _CLONE_THREAD):
-        raise OSError(errno.EPERM if flags & _CLONE_NEW else errno.ENOSYS, "")
+    if flags & _CLONE_NEW:
+        raise OSError(errno.EPERM, "")
+    if flags & _CLONE_THREAD:
+        return threads.clone(task, flags, stack, parent, child, tls)
     if flags & (_CLONE_VM | _CLONE_FILES | _CLONE_FS) and not flags & _CLONE_VFORK:
         raise OSError(errno.ENOSYS, "")
     process = task.process
@@ -150,13 +156,18 @@ def _begin(task: Task, pid: int, registers: dict[str, int], extended: bytes) -> 
     process.bell.close()
     process.timers = signals.Timers()
     process.deadline.forked()
+    process.clocks.forked()
+    process.tasks = {pid: task}
+    process.waiters.clear()
+    task.tid, task.thread, task.robust = pid, _thread.get_native_id(), 0
+    task.directed.clear()
     table = process.pids
     table.own = pid
     table.set(pid, pids.HOST, os.getpid())
-    table.set(pid, pids.THREAD, _thread.get_native_id())
     if os.getppid() != table.get(table.get(pid, pids.PARENT), pids.HOST):
         os._exit(0)  # the parent has ended before it could be watched
     task.cpu.renew(registers, extended)
+    process.show_self(task.cpu)
 
 
 def _wait_for_exec(task: Task, pid: int) -> None:
@@ -166,19 +177,21 @@ def _wait_for_exec(task: Task, pid: int) -> None:
     poll.register(process.children[pid], select.POLLIN)
     poll.register(process.bell.open(), select.POLLIN)
     while table.get(pid, pids.STATE) == pids.LIVE and not table.get(pid, pids.EXECUTED):
-        if any(fd == process.children[pid] for fd, _ in poll.poll(100)):
+        process.lock.release()
+        try:
+            found = poll.poll(100)
+        finally:
+            process.lock.acquire()
+        if any(fd == process.children.get(pid) for fd, _ in found):
             return
-        process.deadline.check()
         signals.receive(process)
+        process.notice()
+        if process.ending or task.ended:
+            return
     task.attention = True
 
 
 # --- the end -------------------------------------------------------------------------------------
-
-
-def exit(task: Task, status: int) -> int:  # noqa: A001
-    task.process.exit(status)
-    return 0
 
 
 def leave(process: Process) -> None:

@@ -110,9 +110,14 @@ class Files:
         file = self.get(number)
         del self._open[number & 0xFFFF_FFFF]
         self._closes.discard(number & 0xFFFF_FFFF)
-        file.users -= 1
-        if not file.users:
-            file.release()
+        file.let_go()
+
+    def check_room(self, file: OpenFile, end: int, most: int) -> None:
+        """Raises OSError with ENOSPC if files in memory were too large with this one so long."""
+        if file.in_memory:
+            others = {f for f in self._open.values() if f.in_memory and f is not file}
+            if end + sum(os.fstat(other.fd).st_size for other in others) > most:
+                raise OSError(errno.ENOSPC, "")
 
     def closes(self, number: int) -> bool:
         """Whether execve(2) closes a descriptor."""

@@ -27,14 +27,16 @@ _BY_MODULE = {
     "family": "fork vfork pipe2 pidfd_open",
     "futex": "",
     "identity": "uname sysinfo sched_getaffinity sched_setaffinity getcpu prlimit64",
-    "memory": "memfd_create ftruncate pread64 preadv pwrite64 pwritev",
+    "memory": "msync memfd_create ftruncate pread64 preadv pwrite64 pwritev",
     "paths": _FILES,
     "sigcalls": "",
-    "sockets": """
-        socket socketpair sendto sendmsg recvfrom recvmsg shutdown getsockname getsockopt
-    """,
+    "sockets": "socket socketpair sendmsg recvmsg shutdown getsockname getsockopt",
     "terminal": "",
+    "threads": "",
 }
+
+
+NETWORK = "bind listen accept4 connect getpeername setsockopt"  # where it is allowed
 
 
 def calls_of(module: str) -> set[str]:

@@ -21,6 +21,7 @@ _RANDOM_MAX = 1 << 20
 _PR_SET_NAME, _PR_GET_NAME, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 15, 16, 3, 4
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 1, 23, 38, 39
 _PR_SET_VMA = 0x5356_4D41
+_CAP_LAST = 40
 
 
 def uname(task: Task, address: int) -> int:
@@ -161,7 +162,7 @@ def prctl(task: Task, option: int, value: int) -> int:
         task.process.name = task.space.text(value)[:15]
     elif option == _PR_GET_NAME:
         task.space.write(value, task.process.name.ljust(16, b"\0"))
-    elif option not in _ANSWERS:
+    elif option not in _ANSWERS or (option == _PR_CAPBSET_READ and value > _CAP_LAST):
         raise OSError(errno.EINVAL, "")
     return _ANSWERS.get(option, 0)
 
@@ -185,12 +186,13 @@ def sysinfo(task: Task, address: int) -> int:
 def sched_getaffinity(task: Task, _pid: int, size: int, address: int) -> int:
     if size < 8 or size % 8:
         raise OSError(errno.EINVAL, "")
-    task.space.write(address, words(1))
+    task.space.write(address, words((1 << task.process.cpus) - 1))
     return 8
 
 
 def sched_setaffinity(task: Task, _pid: int, size: int, address: int) -> int:
-    if not int.from_bytes(task.space.read(address, min(size, 128)), "little") & 1:
+    cpus = task.process.cpus
+    if not int.from_bytes(task.space.read(address, min(size, 128)), "little") & (1 << cpus) - 1:
         raise OSError(errno.EINVAL, "")
     return 0
 

@@ -1,4 +1,4 @@
-"""Calls about memory. Files are read into it, not shared."""
+"""Calls about memory. Files are read into it, unless the program shares one that it may write."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 
 from ..frames import pages
 from ..memory import PAGE
+from ..open_file import OpenFile
 from ..paging import EXECUTE, READ, WRITE
 from ..space import MapError
 from .layout import signed
@@ -35,8 +36,12 @@ def mmap(task: Task, address: int, length: int, prot: int, flags: int, fd: int, 
     file = task.files.use(fd, os.O_RDONLY)
     if not file.regular:
         return _map_device(task, address, length, prot, fixed, file.made)
+    if offset % PAGE:
+        raise MapError(errno.EINVAL)
+    if flags & _SHARED and file.is_for(os.O_WRONLY):
+        return space.map(address, length, prot, fixed=fixed, share=(file.fd, offset))
     if flags & _SHARED and prot & WRITE:
-        raise MapError(errno.ENODEV)
+        raise MapError(errno.EACCES)
 
     def fill(view: memoryview) -> None:
         os.preadv(file.fd, [view], signed(offset, 64))
@@ -58,7 +63,7 @@ def _map_shared(task: Task, address: int, length: int, prot: int, fixed: bool) -
     file = os.memfd_create("shared", os.MFD_CLOEXEC)
     try:
         os.ftruncate(file, pages(length))
-        return task.space.map(address, length, prot, fixed=fixed, share=file)
+        return task.space.map(address, length, prot, fixed=fixed, share=(file, 0))
     finally:
         os.close(file)
 
@@ -103,10 +108,26 @@ def madvise(task: Task, address: int, length: int, advice: int) -> int:
     return 0
 
 
-def msync(_: Task, address: int) -> int:
-    if address % PAGE:
+def msync(task: Task, address: int, length: int, flags: int) -> int:
+    if address % PAGE or flags & ~7 or flags & 5 == 5:
         raise MapError(errno.EINVAL)
+    if length and not task.space.is_mapped(address, length):
+        raise MapError(errno.ENOMEM)
+    if flags & 4:
+        task.space.sync(address, length)
     return 0
+
+
+def memfd_create(task: Task, name: int, flags: int) -> int:
+    """Its bytes count together: all files in memory have no more than the program's memory."""
+    if flags & ~(os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING):
+        raise OSError(errno.EINVAL, "")
+    text = task.space.text(name, 250)
+    fd = os.memfd_create(os.fsdecode(text), flags | os.MFD_CLOEXEC)
+    path = b"/memfd:" + text + b" (deleted)"
+    file = OpenFile(fd, path, os.O_RDWR, regular=True)
+    file.in_memory = True
+    return task.files.add(file, closes=bool(flags & os.MFD_CLOEXEC))
 
 
 def mincore(task: Task, address: int, length: int, vector: int) -> int:

@@ -9,28 +9,25 @@ owner dies.
 
 from __future__ import annotations
 
-import _thread
 import errno
 import fcntl
 import mmap
 import os
 
 from ...kernel.descriptors import close_owned
-from .._ffi import ffi
 from ..deadline import STOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIZE = 256  # processes at once
+SIZE = 256  # processes and further threads at once
 _SLOT = 1024  # bytes of each
 _PENDING, _SENDERS = 64, 256  # offsets in it: a byte for each signal; an si_code and a sender
 SIGNALS = 64
-FREE, LIVE, STOPPED, ENDED = range(4)
-# fields of a process, 32 bits each
-(STATE, HOST, THREAD, PARENT, GROUP, SESSION, STATUS, REAPS, CHANGED, EXECUTED) = range(10)
-_lib = ffi.dlopen(None)
+FREE, LIVE, STOPPED, ENDED, TASK = range(5)
+# fields of a process, 32 bits each; of a further thread, the state and as the parent its process
+(STATE, HOST, PARENT, GROUP, SESSION, STATUS, REAPS, CHANGED, EXECUTED) = range(9)
 
 
 class Pids:
@@ -60,8 +57,12 @@ class Pids:
         """Set a field of a process."""
         self._words[pid * _SLOT // 4 + field] = value
 
-    def add(self) -> int:
-        """A number for a child of this process. Raises OSError with EAGAIN when all are taken."""
+    def add(self, *, thread: bool = False) -> int:
+        """
+        A number for a child or a thread of this process.
+
+        Raises OSError with EAGAIN when all are taken.
+        """
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             for offset in range(SIZE):
@@ -74,27 +75,33 @@ class Pids:
             for field in (GROUP, SESSION):
                 self.set(pid, field, self.get(self.own, field))
             self.set(pid, PARENT, self.own)
-            self.set(pid, STATE, LIVE)
+            self.set(pid, STATE, TASK if thread else LIVE)
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
         self._next = pid + 1
         return pid
 
     def remove(self, pid: int) -> None:
-        """Its parent knows that it has ended."""
+        """A thread has ended, or the parent of a process knows that it has."""
+        if self.get(pid, STATE) != TASK:
+            for tid in range(1, SIZE):  # a monitor that was killed has left its threads
+                if self.get(tid, STATE) == TASK and self.get(tid, PARENT) == pid:
+                    self.set(tid, STATE, FREE)
         self.set(pid, STATE, FREE)
-
-    def watch(self) -> None:
-        """This thread is the one that others have to stop."""
-        self.set(self.own, THREAD, _thread.get_native_id())
 
     def all(self) -> Iterator[int]:
         """Every process that has a number."""
-        return (pid for pid in range(1, SIZE) if self.get(pid, STATE) != FREE)
+        return (pid for pid in range(1, SIZE) if self.get(pid, STATE) not in (FREE, TASK))
 
     def alive(self, pid: int) -> bool:
         """Whether there is such a process, ended or not."""
-        return 0 < pid < SIZE and self.get(pid, STATE) != FREE
+        return 0 < pid < SIZE and self.get(pid, STATE) not in (FREE, TASK)
+
+    def process_of(self, number: int) -> int:
+        """The process that has this number, or a thread with it; 0 if there is none."""
+        if not 0 < number < SIZE or self.get(number, STATE) == FREE:
+            return 0
+        return self.get(number, PARENT) if self.get(number, STATE) == TASK else number
 
     def children(self, parent: int) -> list[int]:
         """The children of a process."""
@@ -113,9 +120,12 @@ class Pids:
 
     def kick(self, pid: int) -> None:
         """Stop the monitor of a process, so that it looks at what is pending."""
-        thread = self.get(pid, THREAD)
-        if thread and self.get(pid, STATE) in (LIVE, STOPPED):
-            _lib.tgkill(self.get(pid, HOST), thread, STOP)
+        monitor = self.get(pid, HOST)
+        if monitor and self.get(pid, STATE) in (LIVE, STOPPED):
+            try:
+                os.kill(monitor, STOP)  # any thread that does not block it ends its KVM_RUN
+            except ProcessLookupError:
+                pass
 
     def pending(self) -> bytes:
         """A byte for each signal that is pending for this process."""

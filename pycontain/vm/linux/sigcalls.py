@@ -18,7 +18,10 @@ from .signals import (
     SS_ONSTACK,
     UNBLOCKABLE,
     Action,
+    direct,
+    pending,
     send,
+    take,
 )
 from .waiting import wait
 
@@ -83,8 +86,7 @@ def rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int) -> int:
 def rt_sigpending(task: Task, address: int, size: int) -> int:
     if size > 8:
         return -errno.EINVAL
-    pending = task.process.pids.pending()
-    bits = sum(1 << signal - 1 for signal in range(1, 65) if pending[signal]) & task.mask
+    bits = sum(1 << signal - 1 for signal in pending(task)) & task.mask
     task.space.write(address, bits.to_bytes(8, "little")[:size])
     return 0
 
@@ -126,10 +128,9 @@ def rt_sigtimedwait(task: Task, wanted: int, about: int, timeout: int, size: int
 
 def _taken(task: Task, mask: int) -> tuple[int, int, int] | None:
     """Take a pending signal of a set: its number, si_code and sender."""
-    pending = task.process.pids.pending()
-    for signal in range(1, 65):
-        if pending[signal] and mask >> signal - 1 & 1:
-            return signal, *task.process.pids.take(signal)
+    for signal in sorted(pending(task)):
+        if mask >> signal - 1 & 1:
+            return signal, *take(task, signal)
     return None
 
 
@@ -197,19 +198,21 @@ def _send(task: Task, target: int, signal: int, code: int) -> None:
 
 
 def tkill(task: Task, thread: int, signal: int) -> int:
-    if not 0 <= signal <= 64 or signed(thread, 32) <= 0:
-        return -errno.EINVAL
-    if not task.process.pids.alive(thread):
-        return -errno.ESRCH
-    if signal:
-        _send(task, thread, signal, SI_TKILL)
-    return 0
+    return tgkill(task, 0, thread, signal)
 
 
 def tgkill(task: Task, pid: int, thread: int, signal: int) -> int:
-    if pid != thread:
+    if not 0 <= signal <= 64 or thread <= 0 or pid < 0:
+        return -errno.EINVAL
+    process = task.process.pids.process_of(thread)
+    if not process or (pid and pid != process):
         return -errno.ESRCH
-    return tkill(task, thread, signal)
+    own = task.process.tasks.get(thread) if process == task.pid else None
+    if signal and own:
+        direct(task, own, signal, SI_TKILL)
+    elif signal:
+        _send(task, process, signal, SI_TKILL)
+    return 0
 
 
 def rt_sigqueueinfo(task: Task, pid: int, signal: int, about: int) -> int:
@@ -217,3 +220,10 @@ def rt_sigqueueinfo(task: Task, pid: int, signal: int, about: int) -> int:
     if code >= 0 and pid != task.pid:
         return -errno.EPERM
     return kill(task, pid, signal)
+
+
+def rt_tgsigqueueinfo(task: Task, pid: int, thread: int, signal: int, about: int) -> int:
+    code = int.from_bytes(task.space.read(about + 8, 4), "little", signed=True)
+    if code >= 0 and pid != task.pid:
+        return -errno.EPERM
+    return tgkill(task, pid, thread, signal)

@@ -74,7 +74,7 @@ class Timers:
     """The timers of a process that send signals: setitimer(2), timer_create(2)."""
 
     def __init__(self) -> None:
-        self._alarm = Alarm()
+        self._alarm = Alarm(anyone=True)
         self.running: dict[int, tuple[float, float, int]] = {}  # when, interval, signal
 
     def set(self, timer: int, seconds: float, interval: float, signal: int) -> None:
@@ -115,7 +115,7 @@ class Timers:
         self._arm()
 
     def again_soon(self) -> None:
-        """Have this thread stopped in a moment: the processor was where no signal is delivered."""
+        """Have STOP sent in a moment: the processor was where no signal is delivered."""
         self._alarm.set(20e-6)
 
     def close(self) -> None:
@@ -126,6 +126,11 @@ class Timers:
 def wanted(task: Task) -> int:
     """The signal that has to be delivered next, or 0; those that are ignored are dropped."""
     process = task.process
+    for signal in sorted(task.directed):
+        if not task.mask >> signal - 1 & 1:
+            if not process.actions.ignores(signal):
+                return signal
+            del task.directed[signal]
     pending = process.pids.pending()
     signal = pending.find(1)
     while signal > 0:
@@ -154,10 +159,36 @@ def receive(process: Process) -> None:
             table.post(table.own, info.si_signo, 0, 0)
 
 
+def take(task: Task, signal: int) -> tuple[int, int]:
+    """A signal is being delivered to a task; its si_code and sender."""
+    return task.directed.pop(signal, None) or task.process.pids.take(signal)
+
+
+def pending(task: Task) -> set[int]:
+    """The signals that are pending for a task, blocked or not."""
+    flags = task.process.pids.pending()
+    return {*task.directed, *(number for number, is_set in enumerate(flags) if is_set)}
+
+
 def send(task: Task, signal: int, code: int = 0) -> None:
-    """Make a signal pending for the process of a task, which looks at it after this call."""
-    task.process.pids.post(task.pid, signal, code)
-    task.attention = True
+    """Make a signal pending for the process of a task, whose first thread takes it if it can."""
+    process = task.process
+    process.pids.post(task.pid, signal, code)
+    first = next(iter(process.tasks.values()))
+    if first is not task and wanted(first):
+        first.kick()
+    else:
+        task.attention = True
+        process.pass_on()
+
+
+def direct(task: Task, target: Task, signal: int, code: int) -> None:
+    """Make a signal pending for one thread of the process of a task."""
+    target.directed[signal] = code, task.pid
+    if target is task:
+        task.attention = True
+    else:
+        target.kick()
 
 
 def deliver(task: Task, number: int, interrupted: int | None) -> None:
@@ -171,7 +202,7 @@ def deliver(task: Task, number: int, interrupted: int | None) -> None:
     process = task.process
     handled = False
     while process.ending is None and (signal := wanted(task)):
-        code, sender = process.pids.take(signal)
+        code, sender = take(task, signal)
         action = process.actions.get(signal)
         if action.handler == DEFAULT:
             if signal in STOPS:
@@ -229,8 +260,10 @@ def force(task: Task, fault: Fault) -> None:
 
 
 def _stop(task: Task, signal: int) -> None:
-    """Stop until SIGCONT or SIGKILL comes."""
+    """Stop until SIGCONT or SIGKILL comes; other threads cannot go on either, without the lock."""
     process = task.process
+    for other in process.tasks.values():
+        other.kick()
     table, own = process.pids, task.pid
     _report(task, pids.STOPPED, signal << 8 | 0x7F)
     poll = select.poll()

@@ -1,6 +1,8 @@
 """
 Files that are made here: /proc of the program, never of this host, and the usual devices.
 
+Of /sys, only the numbers of processors.
+
 proc(5), null(4). A program finds only processes of its own in /proc.
 """
 
@@ -26,18 +28,19 @@ _FIRST = 1 << 21  # inode numbers, above those of view.py
 _DEVICES = {
     b"null": (1, 3), b"zero": (1, 5), b"full": (1, 7), b"random": (1, 8), b"urandom": (1, 9),
 }  # fmt: skip
+_SYS = b"/sys/devices/system/cpu/"
 _LINKS = {b"fd": b"/proc/self/fd", b"stdin": b"/proc/self/fd/0", b"stdout": b"/proc/self/fd/1",
           b"stderr": b"/proc/self/fd/2"}  # fmt: skip
 
 
 def _parts(task: Task, where: bytes) -> list[bytes] | None:
     """The components of a path that may be made here, links followed; None for all others."""
-    if not where.startswith((b"/proc", b"/dev")):
+    if not where.startswith((b"/proc", b"/dev", _SYS)):
         return None
     parts = [part for part in os.path.normpath(where).split(b"/") if part]
     if parts[0] == b"dev" and len(parts) > 1 and parts[1] in _LINKS:
         parts = _LINKS[parts[1]].split(b"/")[1:] + parts[2:]
-    if parts[0] not in (b"proc", b"dev"):
+    if parts[0] not in (b"proc", b"dev", b"sys"):
         return None
     own = b"%d" % task.pid
     if parts[0] == b"proc" and len(parts) > 1 and parts[1] in (b"self", b"thread-self"):
@@ -154,7 +157,7 @@ def _entries(task: Task, parts: list[bytes]) -> Sequence[bytes] | None:
     if parts == [b"proc", own, b"fd"]:
         return [b"%d" % number for number in task.files.numbers()]
     if parts == [b"proc", own, b"task"]:
-        return [own]
+        return [b"%d" % tid for tid in task.process.tasks]
     if parts in ([b"proc", b"sys"], [b"proc", b"sys", b"kernel"]):
         return []
     return None
@@ -163,6 +166,8 @@ def _entries(task: Task, parts: list[bytes]) -> Sequence[bytes] | None:
 def _text(task: Task, parts: list[bytes]) -> bytes:
     """The content of a file in /proc. Raises OSError with ENOENT."""
     own = b"%d" % task.pid
+    if parts[0] == b"sys" and parts[4:] in ([b"online"], [b"possible"], [b"present"]):
+        return b"0-%d\n" % (task.process.cpus - 1) if task.process.cpus > 1 else b"0\n"
     if len(parts) == 2 and parts[1] in _SYSTEM:
         return _SYSTEM[parts[1]](task)
     if len(parts) == 3 and parts[1] == own and parts[2] in _OF_PROCESS:
@@ -207,8 +212,9 @@ def _status(task: Task) -> bytes:
     return (
         f"Name:\t{name}\nUmask:\t{task.process.umask:04o}\nState:\tR (running)\n"
         f"Tgid:\t{task.pid}\nPid:\t{task.pid}\nPPid:\t{parent}\nUid:\t0\t0\t0\t0\n"
-        f"Gid:\t0\t0\t0\t0\nVmSize:\t{size:8} kB\nVmRSS:\t{size:8} kB\nThreads:\t1\n"
-        f"SigBlk:\t{task.mask:016x}\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n"
+        f"Gid:\t0\t0\t0\t0\nVmSize:\t{size:8} kB\nVmRSS:\t{size:8} kB\n"
+        f"Threads:\t{len(task.process.tasks)}\nSigBlk:\t{task.mask:016x}\n"
+        f"Cpus_allowed:\t{(1 << task.process.cpus) - 1:x}\n"
     ).encode()
 
 
@@ -236,6 +242,18 @@ def _comm(task: Task) -> bytes:
     return task.process.name + b"\n"
 
 
+def _cpuinfo(task: Task) -> bytes:
+    return b"".join(
+        b"processor\t: %d\nvendor_id\t: pycontain\ncpu cores\t: 1\n\n" % number
+        for number in range(task.process.cpus)
+    )
+
+
+def _cpu_stat(task: Task) -> bytes:
+    names = [b"cpu ", *(b"cpu%d" % number for number in range(task.process.cpus))]
+    return b"".join(name + b" 0" * 10 + b"\n" for name in names)
+
+
 _MOUNTS = b"pycontain / rootfs ro 0 0\nproc /proc proc rw 0 0\n"
 _OF_PROCESS: dict[bytes, Callable[[Task], bytes]] = {
     b"maps": _maps,
@@ -252,8 +270,8 @@ _OF_PROCESS: dict[bytes, Callable[[Task], bytes]] = {
 _SYSTEM: dict[bytes, Callable[[Task], bytes]] = {
     b"meminfo": _memory,
     b"uptime": _uptime,
-    b"cpuinfo": lambda _: b"processor\t: 0\nvendor_id\t: pycontain\ncpu cores\t: 1\n\n",
-    b"stat": lambda _: b"cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\n",
+    b"cpuinfo": _cpuinfo,
+    b"stat": _cpu_stat,
     b"loadavg": lambda _: b"0.00 0.00 0.00 1/1 1\n",
     b"version": lambda _: b"Linux version 5.14.0-pycontain\n",
     b"filesystems": lambda _: b"nodev\ttmpfs\nnodev\tproc\n",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import time
 
 from ...errors import KernelError
 from ...lean.record import Record
-from ..deadline import Bell
+from ..deadline import Bell, kick
 from ..space import BadAddress, MapError
 from . import signals
 from .clock import Clocks
@@ -17,7 +18,7 @@ from .table import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..cpu import Cpu, Fault
     from ..deadline import Deadline
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from ..view import View
     from .family import Lent
     from .files import Files
+    from .futex import Waiter
     from .pids import Pids
     from .table import Call
 
+_CLOCK_PERIOD = 1.0  # seconds: after that, the time of day may have been set
 _UNSERVED_MAX = 1000  # names kept, of the 2^32 that a program can call
 
 
@@ -49,6 +52,10 @@ class Process:
     user        who it is
     actions     what is done at each signal
     memory      bytes of guest physical memory
+    cpus        how many processors its threads may use
+    quick       whether calls may be answered without the monitor, which shows none of them
+    clock_due   when to look at the time of day again, time.perf_counter()
+    network     whether it may have sockets that are not pairs
     limits      resource -> soft and hard limit, where they were changed
     lent        what is given back to the parent after vfork(2)
     forked      whether this monitor was forked by another, and ends with its process
@@ -56,6 +63,12 @@ class Process:
     reaped      those of children whose process has ended, while their monitors have not
     unserved    calls that were answered with ENOSYS -> how often
     ending      how it ended; None while it runs
+    error       why the monitor could not go on
+    tasks       by their numbers
+    lock        held by the thread that serves a task, except while that waits
+    over        released when the last task has left
+    start       runs a new task in a thread
+    waiters     at a futex, by the address of its word in this process
     """
 
     def __init__(
@@ -79,6 +92,17 @@ class Process:
         self.clocks = Clocks()
         self.began = time.monotonic()
         self.memory = 0
+        self.cpus = 1
+        self.network = False
+        self.quick = False
+        self.clock_due = 0.0
+        self.tasks: dict[int, Task] = {}
+        self.lock = _thread.allocate_lock()
+        self.over = _thread.allocate_lock()
+        self.over.acquire()
+        self.start: Callable[[Task], None]
+        self.waiters: dict[int, list[Waiter]] = {}
+        self.error: BaseException | None = None
         self.limits: dict[int, tuple[int, int]] = {}
         self.timer_signals: dict[int, int] = {}
         self.lent: Lent | None = None
@@ -96,6 +120,26 @@ class Process:
         """The program exits."""
         self.ending = self.ending or ProgramEnding(status=status & 0xFF)
 
+    def show_self(self, cpu: Cpu) -> None:
+        """What the program can find out without a call."""
+        cpu.show_clocks(self.clocks.zero)
+        self.clock_due = time.perf_counter() + _CLOCK_PERIOD
+        if self.quick:
+            cpu.show_numbers(self.pids.own, self.pids.own if len(self.tasks) == 1 else 0)
+
+    def notice(self) -> None:
+        """What STOP can mean. Raises Timeout at the deadline."""
+        self.deadline.check()
+        self.timers.check(self.pids)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Stop the tasks that can take a signal which is pending."""
+        if len(self.tasks) > 1:
+            for task in self.tasks.values():
+                if signals.wanted(task):
+                    task.kick()
+
     def kill(self, signal: int, fault: str = "") -> None:
         """The program is ended by a signal."""
         ending = ProgramEnding(status=128 + signal, signal=signal, fault=fault)
@@ -106,15 +150,27 @@ class Task:
     """
     One thread of execution.
 
+    tid       its number; that of the first task is its process's
+    thread    the thread of this process that serves it
+    ended     whether it has to leave
+    directed  signals that are pending for it alone: si_code and sender
+    robust    its list of mutexes, set_robust_list(2)
     mask      the signals it blocks: bit 0 is signal 1
     stack     its alternate signal stack: address, flags, size
     attention whether a signal may have become deliverable
     jumped    whether a handler has set the registers, so that the call has no result
     """
 
-    def __init__(self, process: Process, cpu: Cpu) -> None:
+    def __init__(self, process: Process, cpu: Cpu, tid: int) -> None:
         self.process = process
         self.cpu = cpu
+        self.tid = tid
+        self.thread = 0
+        self.ended = False
+        self.directed: dict[int, tuple[int, int]] = {}
+        self.robust = 0
+        self.retried = (0, 0)  # the address of a fault, and how often it was tried again
+        process.tasks[tid] = self
         self.space = process.space
         self.files = process.files
         self.mask = 0
@@ -128,6 +184,11 @@ class Task:
     def pid(self) -> int:
         """The number of its process."""
         return self.process.pids.own
+
+    def kick(self) -> None:
+        """Have its thread look at what is pending."""
+        if self.thread and self.thread != _thread.get_native_id():
+            kick(self.thread)
 
     def serve(self, number: int, arguments: Sequence[int]) -> tuple[str, int, bool]:
         """

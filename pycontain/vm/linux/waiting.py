@@ -1,9 +1,9 @@
 """
 Waiting on behalf of a program, where the deadline and signals for it are noticed.
 
-Monitors tell each other by STOP (deadline.py), which their threads block. A signalfd is readable
-while one is pending, so it is polled beside what the program waits for, and nothing is missed
-between looking and waiting.
+Monitors and their threads tell each other by STOP (deadline.py), which all threads block. A
+signalfd is readable while one is pending, so it is polled beside what the program waits for, and
+nothing is missed between looking and waiting. Other tasks are served meanwhile.
 """
 
 from __future__ import annotations
@@ -42,9 +42,13 @@ def wait(
         if signals.wanted(task):
             raise Interrupted(restart=restart)
         poll.register(task.process.bell.open(), select.POLLIN)
-        task.process.pids.watch()
+    process = task.process
     while True:
-        ready = poll.poll(_milliseconds(task, end))
+        process.lock.release()
+        try:
+            ready = poll.poll(_milliseconds(task, end))
+        finally:
+            process.lock.acquire()
         found = [(fd, events) for fd, events in ready if fd != task.process.bell.fd]
         if found:
             return found
@@ -52,9 +56,8 @@ def wait(
             signals.receive(task.process)
         if until and until():
             return []
-        task.process.deadline.check()
-        task.process.timers.check(task.process.pids)
-        if signals.wanted(task):
+        process.notice()
+        if signals.wanted(task) or process.ending or task.ended:
             raise Interrupted(restart=restart)
         if end is not None and time.monotonic() >= end:
             return []

@@ -1,9 +1,9 @@
 """
 What replaces a kernel in the guest: descriptor tables, a task state segment, stubs.
 
-It takes six pages below the lowest address a program may use, identity-mapped. Programs start and
-stay in ring 3; system calls and faults leave the virtual machine through a port that the monitor
-serves. Intel SDM volume 3, chapters 3, 6 and 8.
+It takes seven pages below the lowest address a program may use, identity-mapped, and one for each
+further processor. Programs start and stay in ring 3; system calls and faults leave the virtual
+machine through a port that the monitor serves. Intel SDM volume 3, chapters 3, 6 and 8.
 """
 
 from __future__ import annotations
@@ -30,28 +30,25 @@ from ..abi import (  # fmt: skip
     MSR_SFMASK,
     MSR_STAR,
 )
+from ..frames import OutOfFrames
 from ..memory import PAGE
 from ..paging import EXECUTE, READ, WRITE
+from ..space import HIGHEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..frames import Frames
     from ..kvm import CData
     from ..memory import Memory
     from ..paging import PageTables
 
 SYSCALL_PORT, FAULT_PORT = 0x80, 0x81
 
-_GDT, _TSS, _IDT, _FAULTS, ENTRY, DATA, _STACK = (
-    0x1000,
-    0x1100,
-    0x2000,
-    0x3000,
-    0x4000,
-    0x5000,
-    0x6000,
-)
-STACK_TOP = _STACK + PAGE
-FAULT_FRAME = STACK_TOP - 40  # RIP, CS, RFLAGS, RSP, SS; some exceptions put an error code below
+_GDT, _IDT, _FAULTS, ENTRY, DATA, STACK, CLOCK = range(0x1000, 0x8000, 0x1000)
+STACK_TOP = STACK + PAGE
+FRAME = PAGE - 40  # RIP, CS, RFLAGS, RSP, SS; some exceptions put an error code below
+_STACKS = HIGHEST + (1 << 20)  # of further processors, above the window
+PROCESSORS_MAX = 255
 _PAGES = (
     # address, permissions, for ring 3
     (_GDT, READ, False),
@@ -59,7 +56,8 @@ _PAGES = (
     (_FAULTS, READ | EXECUTE, False),
     (ENTRY, READ | EXECUTE, True),
     (DATA, READ | WRITE, True),
-    (_STACK, READ | WRITE, False),
+    (STACK, READ | WRITE, False),
+    (CLOCK, READ, True),
 )
 
 # selectors, in the order that SYSCALL and SYSRET require
@@ -81,33 +79,64 @@ _BREAKPOINT = 3
 _TRAP_FLAG, _DIRECTION_FLAG = 0x100, 0x400
 
 # Labels of entry.S: where it copies, and the system call of the monitor's own
-COPY, PROBE = ENTRY + 0x5E, ENTRY + 0xA3
+COPY, PROBE = ENTRY + 0x6A, ENTRY + 0x104
 # where it saves registers before it copies
 SAVED_RDI, SAVED_RSI, SAVED_RCX = DATA + 0x18, DATA + 0x20, DATA + 0x28
+# what it answers getpid(2) and gettid(2) with, unless it is 0
+PID, TID = DATA + 0x38, DATA + 0x40
+# what vdso.S adds to KVM's clock: for the time since the program began, and of day
+UPTIME, DATE = CLOCK + 0x80, CLOCK + 0x88
 
-with open(f"{os.path.dirname(__file__)}/entry.bin", "rb") as _file:
-    _CODE = _file.read()  # now: in a container the file is out of reach
+
+def blob(name: str) -> bytes:
+    """What a source of this folder assembles to."""
+    with open(f"{os.path.dirname(__file__)}/{name}.bin", "rb") as file:
+        return file.read()
+
+
+_CODE, VDSO = blob("entry"), blob("vdso")  # now: in a container the files are out of reach
 
 
 def build(memory: Memory, tables: PageTables) -> None:
     """Write the pages and map them."""
     memory.write(_GDT, struct.pack("<6Q", *_DESCRIPTORS) + _tss_descriptor())
-    memory.write(_TSS, _tss())
     memory.write(_IDT, b"".join(_gate(vector) for vector in range(_VECTORS)))
     memory.write(_FAULTS, bytes((0xE6, FAULT_PORT, 0xF4, 0, 0, 0, 0, 0)) * _VECTORS)  # out; hlt
     memory.write(ENTRY, _CODE)
     memory.store(DATA, 8, (1 << 64) - 1)  # no file is in the window
     for address, prot, user in _PAGES:
         tables.map(address, address, PAGE, prot, user=user)
+    memory.write(STACK, _tss(STACK))
+
+
+def add_processor(memory: Memory, frames: Frames, tables: PageTables, number: int) -> int:
+    """The physical address of the page of a further processor. Raises OutOfFrames."""
+    frame, address = frames.take_last(PAGE), stack_of(number)
+    try:
+        tables.map(address, frame, PAGE, READ | WRITE, user=False)
+    except OutOfFrames:
+        frames.give(frame, PAGE)
+        raise
+    memory.write(frame, _tss(address))
+    return frame
+
+
+def stack_of(number: int) -> int:
+    """
+    The address of the page of a processor, with its task state segment and its stack for faults.
+
+    They differ since two processors can fault at once.
+    """
+    return _STACKS + (number - 1) * PAGE if number else STACK
 
 
 def _tss_descriptor() -> bytes:
-    return struct.pack("<HHBBBBII", _TSS_LIMIT, _TSS & 0xFFFF, 0, 0x89, 0, 0, 0, 0)
+    return struct.pack("<HHBBBBII", _TSS_LIMIT, STACK & 0xFFFF, 0, 0x89, 0, 0, 0, 0)
 
 
-def _tss() -> bytes:
+def _tss(page: int) -> bytes:
     """Stacks for ring 0 and for all gates, and an I/O bitmap that opens one port to ring 3."""
-    stacks = struct.pack("<IQQQQQ", 0, STACK_TOP, 0, 0, 0, STACK_TOP)
+    stacks = struct.pack("<IQQQQQ", 0, page + PAGE, 0, 0, 0, page + PAGE)
     head = stacks.ljust(0x66, b"\0") + struct.pack("<H", _TSS_SIZE)
     return head + _BITMAP + b"\xff"
 
@@ -134,8 +163,8 @@ def msrs() -> dict[int, int]:
     }
 
 
-def enter(sregs: CData, root: int, thread_pointer: int, *, xsave: bool) -> None:
-    """Fill in struct kvm_sregs for ring 3, with these page tables."""
+def enter(sregs: CData, root: int, stack: int, thread_pointer: int, *, xsave: bool) -> None:
+    """Fill in struct kvm_sregs for ring 3, with these page tables and page of a processor."""
     data = {
         "base": 0, "limit": 0xFFFF_FFFF, "selector": _USER_DATA, "type": 3, "present": 1,
         "dpl": 3, "db": 1, "s": 1, "l": 0, "g": 1,
@@ -146,7 +175,7 @@ def enter(sregs: CData, root: int, thread_pointer: int, *, xsave: bool) -> None:
     sregs.fs.base = thread_pointer
     _fill(
         sregs.tr,
-        {"base": _TSS, "limit": _TSS_LIMIT, "selector": _TSS_SELECTOR, "type": 11, "present": 1,
+        {"base": stack, "limit": _TSS_LIMIT, "selector": _TSS_SELECTOR, "type": 11, "present": 1,
          "dpl": 0, "s": 0, "g": 0},
     )  # fmt: skip
     sregs.gdt.base, sregs.gdt.limit = _GDT, 8 * len(_DESCRIPTORS) + 15
