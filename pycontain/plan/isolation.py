@@ -35,8 +35,8 @@ MONITOR_CALLS = """
     ftruncate futex getcwd getgid getgroups getpid getrandom gettid getuid ioctl kill lseek
     madvise memfd_create mmap mprotect munmap newfstatat openat openat2 poll ppoll prctl pread64
     preadv preadv2 prlimit64 read readv rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn
-    rt_sigtimedwait seccomp signalfd4 statx sysinfo tgkill timer_create timer_delete timer_settime
-    umask uname write writev
+    rt_sigtimedwait sched_getaffinity seccomp signalfd4 statx sysinfo tgkill timer_create
+    timer_delete timer_settime umask uname write writev
 """
 
 
