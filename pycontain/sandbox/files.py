@@ -83,9 +83,10 @@ class Files:
     def has(self, path: str) -> bool:
         """Whether this is a directory in /work or /tmp."""
         try:
-            os.close(self._root.open(_inside(path), os.O_PATH | os.O_DIRECTORY))
+            directory = self._root.open(_inside(path), os.O_PATH | os.O_DIRECTORY)
         except (UsageError, KernelError):
             return False
+        os.close(directory)
         return path.startswith("/")
 
     def read(self, path: str | os.PathLike[str], limit: int = _READ) -> bytes:

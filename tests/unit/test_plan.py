@@ -121,6 +121,14 @@ TIME = "time namespace"
 ASKING = {"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/run/agent"}
 MOUNTS = {"type": "mount"}
 FORK: list[tuple[str, dict[str, Any]]] = [
+    (
+        "monitor of a virtual machine",
+        {
+            "annotations": {"run.pycontain.isolation": "kvm"},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "linux.namespaces": [MOUNTS],
+        },
+    ),
     ("hooks", {"hooks.prestart": HOOK}),
     ("hooks", {"hooks.createRuntime": HOOK}),
     ("hooks", {"hooks.createContainer": HOOK}),
