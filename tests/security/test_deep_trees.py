@@ -238,7 +238,7 @@ def test_files_that_change_after_they_were_listed_are_left_out(folders, monkeypa
     (source / "other").write_text("2\n")
     changed = change.split()[1] if "place" not in change else change.split()[-1]
     name = {"directory": "folder"}.get(changed, changed)
-    real = copying._found
+    real = copying._status
 
     def found_and_changed(file, fd):
         found = real(file, fd)
@@ -246,7 +246,7 @@ def test_files_that_change_after_they_were_listed_are_left_out(folders, monkeypa
             CHANGES[change](source)
         return found
 
-    monkeypatch.setattr(copying, "_found", found_and_changed)
+    monkeypatch.setattr(copying, "_status", found_and_changed)
     assert copied(source, target) == ""
     assert {path.name for path in target.iterdir()} == {"file", "folder", "link", "other"} - {name}
     assert [path for path in target.rglob("*") if path.is_symlink() and path.name != "link"] == []
