@@ -160,6 +160,15 @@ PROGRAMS = {
         MAIN go(loop, 0); int status, pid = fork();
         if (!pid) { pthread_join(go(body, 0), 0); pthread_join(go(body, 0), 0); _exit(count); }
         waitpid(pid, &status, 0); printf("%d %d\n", WEXITSTATUS(status), count);""",
+    "a child outlives the thread that forked it": r"""
+        static int ends[2];
+        void *body(void *with) {
+            int pid = fork(); char c = 'c';
+            if (!pid) { usleep(100000); write(ends[1], &c, 1); _exit(3); }
+            return (void *)(long)pid;
+        }
+        MAIN pipe(ends); void *pid; char c; int status; pthread_join(go(body, 0), &pid);
+        read(ends[0], &c, 1); waitpid((long)pid, &status, 0); printf("%c %d\\n", c, WEXITSTATUS(status));""",
     "exec ends other threads": r"""
         void *loop(void *with) { for (;;) count++; }
         void *body(void *with) { execl("/bin/echo", "echo", "replaced", (char *)0); return 0; }

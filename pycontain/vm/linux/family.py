@@ -146,7 +146,9 @@ class Lent:
 def _begin(task: Task, pid: int, registers: dict[str, int], extended: bytes) -> None:
     """What the child's monitor does first."""
     process = task.process
-    call_host(_PRCTL, _PR_SET_PDEATHSIG, signals.SIGKILL)
+    if task.thread == process.pids.get(process.pids.own, pids.HOST):
+        # it follows the thread that forked, so it is for the first one alone; prctl(2)
+        call_host(_PRCTL, _PR_SET_PDEATHSIG, signals.SIGKILL)
     for pidfd in (*process.children.values(), *process.reaped):
         os.close(pidfd)
     process.children, process.reaped = {}, []
