@@ -108,7 +108,7 @@ def _address(task: Task, address: int, length: int) -> bytes:
     if not 2 <= length <= _ADDRESS_MAX:
         raise OSError(errno.EINVAL, "")
     data = task.space.read(address, length)
-    _family(task, int.from_bytes(data[:2], "little"))
+    _family(task, int.from_bytes(data[:2], "little") or _AF_UNIX)  # AF_UNSPEC ends a connection
     return data
 
 
