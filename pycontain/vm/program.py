@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .. import errors
-from ..errors import GuestError, KernelError, ProgramError, UsageError
+from ..errors import GuestError, KernelError, ProgramError, Timeout, UsageError
 from ..lean import jsontext
 from ..lean.record import Record
 from . import jail, loader, monitor
@@ -127,7 +127,11 @@ def run_program(
         _monitor(arguments, environment, inside, deadline, engine, write, report)
 
     keep = {fd for fd in (world.stdin, world.stdout, world.stderr) if isinstance(fd, int)}
-    report: Any = monitor.run(body, takers, keep, deadline.left())
+    try:
+        report: Any = monitor.run(body, takers, keep, deadline.left())
+    except Timeout:  # the monitor was killed, which is no other end than its own report of it
+        deadline.check()
+        raise
     try:
         stats.load(report.get("stats"))
         if "error" in report:

@@ -154,7 +154,7 @@ def stops(_):
 @pytest.mark.parametrize("attack", [sleeps, floods, stops])
 def test_a_deadline_holds_although_the_monitor_ignores_it(taken_over, held, attack):
     began = time.monotonic()
-    with pytest.raises(Timeout, match=r"the program's monitor does not react, and was killed"):
+    with pytest.raises(Timeout, match="the program did not end within 1 s"):
         taken_over(attack, timeout=1)
     assert time.monotonic() - began < LIMIT
     assert holders(held) == set()
