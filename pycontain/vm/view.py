@@ -20,6 +20,7 @@ from ..errors import KernelError, ProgramError, UsageError, reason
 from ..kernel import const as c
 from ..kernel.calls import filesystem_type, openat2
 from ..kernel.descriptors import close_owned
+from ..kernel.mounts import Tree
 from ..lean.record import Record
 from .owned import Owned
 
@@ -202,8 +203,6 @@ class View:
 
     def _add_shared_memory(self, size: int) -> None:
         """What shm_open(3) and sem_open(3) need: a file system of its own, with a limit."""
-        from ..kernel.mounts import Tree
-
         try:
             with self.find(_SHM, os.O_DIRECTORY):
                 options = (f"size={size}", "nr_inodes=1024", "mode=1777")

@@ -290,7 +290,7 @@ def test_sockets_that_are_not_open_are_named(runtime, bundle):
     activate = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", *command]
     done = subprocess.run(activate, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert done.returncode == 1
-    assert done.stderr == "pycontain: LISTEN_FDS = 1 asks for descriptor 3, which is not open\n"
+    assert done.stderr == "pycontain: LISTEN_FDS = 1 includes descriptor 3, which is not open\n"
 
 
 def test_sockets_for_another_process_are_not_passed_on(runtime, bundle):

@@ -151,6 +151,7 @@ OTHERWISE = {
     idmap.TakeDevices: "of users without root privileges",
 }
 NEED_MORE = {  # modules of steps that have tests of their own, and what they need
+    "criu": "the images of a checkpoint",
     "labels": "a security module",
     "memory": "more than one node",
     "netdevices": "a network namespace to take devices from",
@@ -158,6 +159,7 @@ NEED_MORE = {  # modules of steps that have tests of their own, and what they ne
     "rdt": "a mounted resctrl",
     "sdnotify": "the socket of a service manager",
     "unit": "systemd",
+    "vm": "another isolation",
 }
 
 

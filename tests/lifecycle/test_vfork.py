@@ -349,7 +349,9 @@ def test_a_worker_that_recovers_without_its_program_deletes_its_containers(
     made.create()
     worker = library._pool.take(Limit(None))
     before = set(children())
-    request = {"verb": "run", "id": "victim", "bundle": str(bundle().path), "config": ""}
+    request = {
+        "verb": "run", "id": "victim", "bundle": str(bundle().path), "config": "", "isolation": "",
+    }  # fmt: skip
     where = {"root": options.root, "cgroup_manager": "cgroupfs", "cgroup_missing": "error"}
     send(worker.socket, {**request, **where, "seconds": None}, [0, 1, 2])
     worker.end()
