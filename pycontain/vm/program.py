@@ -132,6 +132,15 @@ def run_program(
     except Timeout:  # the monitor was killed, which is no other end than its own report of it
         deadline.check()
         raise
+    _check(report, stats)
+    return ProgramResult(
+        engine=engine, ending=ProgramEnding(**report["ending"]), unserved=report["unserved"],
+        seconds=clock() - began, stats=stats,
+    )  # fmt: skip
+
+
+def _check(report: Any, stats: Stats) -> None:
+    """Raises the error in a monitor's report, and GuestError for one that may be forged."""
     try:
         stats.load(report.get("stats"))
         if "error" in report:
@@ -140,10 +149,6 @@ def run_program(
             raise ValueError("is not a report")
     except (KeyError, TypeError, ValueError):
         raise GuestError("is not understood", at="the report of the program's monitor") from None
-    return ProgramResult(
-        engine=engine, ending=ProgramEnding(**report["ending"]), unserved=report["unserved"],
-        seconds=clock() - began, stats=stats,
-    )  # fmt: skip
 
 
 def _monitor(

@@ -20,6 +20,7 @@ if os.uname().machine != "x86_64":
 
 MKDIR, WRITE, EXECVE, CLOSE = 83, 1, 59, 3
 EIO = 5
+LISTENER = "anon_inode:seccomp notify"
 FLAGS = (
     "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
@@ -142,11 +143,18 @@ def test_hooks_of_the_container_run_under_the_filter(runtime, bundle, agent):
     assert MKDIR in [number for _, number in agent.calls]
 
 
+def opened(runtime, container):
+    """What the descriptors of a created container's first process refer to."""
+    pid = runtime.state(container)["pid"]
+    return [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+
+
 def test_without_an_agent_a_system_call_fails_instead_of_waiting(runtime, bundle, tmp_path):
     """Nobody but the agent has the listener, not even the process that waits for `start`."""
     with Agent(tmp_path / "agent") as agent:
         container = runtime.create(bundle(SCRIPT, with_profile(asking(agent))))
         wait_until(lambda: agent.states, "the listener is sent")
+        assert LISTENER not in opened(runtime, container)
     runtime.ok("start", container)
     runtime.wait_for_text(container, "refused")
     assert "not implemented" in runtime.printed(container) or "refused" in runtime.printed(
@@ -172,9 +180,7 @@ def test_a_process_in_a_joined_pid_namespace_does_not_keep_the_listener(
         container = runtime.create(made, *flags, pass_fds=range(3, 3 + kept))
         for fd in given:
             os.close(fd)
-        pid = runtime.state(container)["pid"]
-        links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
-        assert "anon_inode:seccomp notify" not in links
+        assert LISTENER not in opened(runtime, container)
     runtime.ok("start", container)
     runtime.wait_for_text(container, "refused")
 
