@@ -74,7 +74,10 @@ def serve(
     """
     gc.freeze()  # what the runtime has left behind is never finalized here
     gc.enable()
-    world = program.World(root="/", writable=True, cwd=os.getcwd(), memory=memory, user=_user())
+    world = program.World(
+        root="/", writable=True, cwd=os.getcwd(), streams_as_opened=True, memory=memory,
+        user=_user(),
+    )  # fmt: skip
     deadline = Deadline(None, "the program", _SIGNALS)
     deadline.__enter__()  # for good
     for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):

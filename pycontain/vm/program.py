@@ -51,6 +51,7 @@ class World(Record):
     volumes  files of this host that it finds at other paths
     cwd     its working directory, as it sees it
     stdin, stdout, stderr  descriptors, or functions that take what is written
+    streams_as_opened  each stream is used in the directions that it is open for, not in one alone
     network "none", "loopback" (a network of its own, which leads nowhere), or "host"
     memory  bytes of guest physical memory, page tables and window included
     user    who it is
@@ -63,6 +64,7 @@ class World(Record):
     stdin: int = 0
     stdout: int | Sink = 1
     stderr: int | Sink = 2
+    streams_as_opened: bool = False
     network: str = "none"
     memory: int = MEMORY
     user: User = User()
@@ -227,7 +229,7 @@ def prepare(
     owned.defer(process.timers.close)
     for stream in (world.stdin, world.stdout, world.stderr):
         assert isinstance(stream, int)
-        files.add_stream(stream)
+        files.add_stream(stream, as_opened=world.streams_as_opened)
     task = Task(process, cpu, pids.own)
     process.quick = not traced
     process.show_self(cpu)

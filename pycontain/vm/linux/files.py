@@ -40,10 +40,17 @@ class Files:
         self._open: dict[int, OpenFile] = {}
         self._closes: set[int] = set()  # those with FD_CLOEXEC
 
-    def add_stream(self, stream: int) -> None:
-        """The next standard descriptor, one of this process."""
+    def add_stream(self, stream: int, *, as_opened: bool) -> None:
+        """
+        The next standard descriptor, one of this process.
+
+        as_opened  used in the directions that it is open for; otherwise, unless it is a terminal,
+                   input is read and output written: a caller's log may be open for both
+        """
         number = PROGRAM + 1 + len(self._open)
-        flags = fcntl.fcntl(stream, fcntl.F_GETFL) & os.O_ACCMODE
+        flags = os.O_WRONLY if self._open else os.O_RDONLY
+        if as_opened or os.isatty(stream):
+            flags = fcntl.fcntl(stream, fcntl.F_GETFL) & os.O_ACCMODE
         regular = stat.S_ISREG(os.fstat(stream).st_mode)
         self.add(OpenFile(os.dup(stream), flags=flags, regular=regular, number=number))
 
