@@ -30,8 +30,9 @@ LinuxSandboxSecurityContext: 1 NamespaceOption namespace_options
 LinuxContainerResources: 1 int64 cpu_period, 2 int64 cpu_quota, 4 int64 memory_limit_in_bytes
 LinuxPodSandboxConfig: 1 string cgroup_parent, 2 LinuxSandboxSecurityContext security_context
 PodSandboxMetadata: 1 string name, 2 string uid, 3 string namespace, 4 uint32 attempt
+DNSConfig: 1 *string servers
 PodSandboxConfig: 1 PodSandboxMetadata metadata, 2 string hostname, 3 string log_directory, \
-8 LinuxPodSandboxConfig linux
+4 DNSConfig dns_config, 8 LinuxPodSandboxConfig linux
 RunPodSandboxRequest: 1 PodSandboxConfig config, 2 string runtime_handler
 RunPodSandboxResponse: 1 string pod_sandbox_id
 StopPodSandboxRequest: 1 string pod_sandbox_id
