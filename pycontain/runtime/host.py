@@ -40,9 +40,15 @@ def read_facts() -> Facts:
         last_capability=int(read_bytes("/proc/sys/kernel/cap_last_cap")),
         permitted=_mask(status, b"\nCapPrm:"),
         bounding=_mask(status, b"\nCapBnd:"),
-        apparmor=os.path.exists("/sys/kernel/security/apparmor"),
+        apparmor=_uses_apparmor(),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
     )
+
+
+def _uses_apparmor() -> bool:
+    """Not seen by its file system: Podman unmounts /sys/kernel where it maps ids."""
+    path = "/sys/module/apparmor/parameters/enabled"
+    return os.path.exists(path) and read_bytes(path) == b"Y\n"
 
 
 def _mask(status: bytes, name: bytes) -> int:

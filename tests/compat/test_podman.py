@@ -113,32 +113,6 @@ def test_podman_checkpoints_and_restores(podman: Podman) -> None:
     podman.remove(id)
 
 
-def test_podman_plays_kubernetes_yaml(podman: Podman, tmp_path: Path) -> None:
-    (tmp_path / "volume").mkdir()
-    file = tmp_path / "pod.yaml"
-    file.write_text(f"""\
-apiVersion: v1
-kind: Pod
-metadata: {{name: played}}
-spec:
-  hostNetwork: true
-  containers:
-    - name: main
-      image: {IMAGE}
-      imagePullPolicy: Never
-      command: ["sh", "-c", "echo played > /v/file; sleep 300"]
-      resources: {{limits: {{memory: 64Mi}}}}
-      volumeMounts: [{{name: v, mountPath: /v}}]
-  volumes:
-    - name: v
-      hostPath: {{path: {tmp_path}/volume}}
-""")
-    podman("play", "kube", str(file))
-    until(lambda: (tmp_path / "volume/file").exists(), "what the container writes")
-    assert podman("exec", "played-main", "cat", "/sys/fs/cgroup/memory.max") == str(64 << 20)
-    podman("play", "kube", "--down", str(file))
-
-
 def test_podman_chooses_ids(podman: Podman) -> None:
     """--userns auto takes them from those of the user containers."""
     for name in ("/etc/subuid", "/etc/subgid"):
