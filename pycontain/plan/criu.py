@@ -19,15 +19,16 @@ from .walk import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..spec.records import Spec
+    from ..spec.records import Namespace, Spec
 
 NETWORK = "pycontain-network"  # the name of a network namespace that was joined
 # For restore: without it, criu 4.2 forgets from the second bind mount of one file system on that
 # the mount is read-only, nosuid and so on.
 MOUNTS = "--mntns-compat-mode"
 _BEFORE = frozenset(
-    ("reserve", "unit", "cgroup", "limits", "cgroup owner", "device filter", "start unit")
-)
+    ("reserve", "unit", "cgroup", "limits", "cgroup owner", "device filter", "start unit",
+     "rdt group", "join rdt group")
+)  # fmt: skip
 _AFTER = frozenset(("pid file", "pidfd", "created"))
 _SWITCHES = ("tcp_established", "ext_unix_sk", "shell_job", "file_locks", "auto_dedup",
              "lazy_pages")  # fmt: skip
@@ -81,14 +82,27 @@ def check(spec: Spec) -> None:
             "cannot be saved: the other end of a terminal is outside of the container",
             at="process.terminal", value="true",
         )  # fmt: skip
-    linux = spec.linux
-    for index, namespace in enumerate(linux.namespaces if linux else ()):
-        if namespace.path and namespace.type != "network":
-            raise SpecError(
-                "is joined, and would be a new one after a restore",
-                at=f"linux.namespaces[{index}].path", value=namespace.path,
-                remedy="give the container one of its own",
-            )  # fmt: skip
+    linux = _linux(spec)
+    if linux.netDevices:
+        raise SpecError("cannot be saved: they return to the host", at="linux.netDevices")
+    if linux.seccomp is not None and linux.seccomp.listenerPath:
+        raise SpecError(
+            "cannot be saved: its agent is outside of the container",
+            at="linux.seccomp.listenerPath", value=linux.seccomp.listenerPath,
+        )  # fmt: skip
+    for index, namespace in enumerate(linux.namespaces):
+        _check_namespace(namespace, f"linux.namespaces[{index}]")
+
+
+def _check_namespace(namespace: Namespace, at: str) -> None:
+    if namespace.type == "user":
+        why = "cannot be saved: in a user namespace the files of devices are outside"
+        raise SpecError(why, at=f"{at}.type", value=namespace.type)
+    if namespace.path and namespace.type != "network":
+        raise SpecError(
+            "is joined, and would be a new one after a restore",
+            at=f"{at}.path", value=namespace.path, remedy="give the container one of its own",
+        )  # fmt: skip
 
 
 def bind_mounts(spec: Spec, bundle: str, rootfs: str) -> dict[str, str]:

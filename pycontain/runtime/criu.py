@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import HostError, KernelError, UsageError
 from ..kernel.files import read_text
+from ..kernel.safe_path import open_directory
 from ..lean import jsontext, os
 from ..lean.jsontext import fits
 
@@ -26,7 +27,12 @@ def find() -> str:
 
 
 def directories(request: CriuRequest, *, create: bool = False) -> tuple[str, str]:
-    """The absolute paths of images and log. Raises UsageError for one that is no directory."""
+    """
+    The absolute paths of images and log.
+
+    What criu reads and writes there as root is as safe as the path: raises HostError for one that
+    other users can change, UsageError for one that is no directory.
+    """
     images = _directory(request.image_path, "--image-path", create)
     if not request.work_path:
         return images, images
@@ -36,18 +42,16 @@ def directories(request: CriuRequest, *, create: bool = False) -> tuple[str, str
 def _directory(path: str, flag: str, create: bool) -> str:
     found = os.path.abspath(path)
     try:
-        if create:
-            os.makedirs(found, 0o700)
-    except OSError as error:
-        raise UsageError(error.strerror or "fails", at=flag, value=path) from None
-    if not os.path.isdir(found):
-        raise UsageError("is not a directory", at=flag, value=path)
+        open_directory(found, create=create).close()
+    except KernelError as error:
+        raise UsageError(error.fault.why, at=flag, value=path) from None
     return found
 
 
 def write_streams(images: str, names: list[str]) -> None:
     """Keep what criu calls the standard streams."""
-    with open(os.path.join(images, _STREAMS), "w", encoding="utf-8") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(os.path.join(images, _STREAMS), flags, 0o600), "w", encoding="utf-8") as file:
         file.write(jsontext.dumps(names))
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.bundles import LIMIT, Bundle, Runtime, wait_until
+from pycontain.errors import SpecError
+from pycontain.plan.criu import check
+from pycontain.runtime.criu import write_streams
+from pycontain.spec.parse import parse
+from tests.bundles import CONFIG, LIMIT, Bundle, Runtime, changed, wait_until
 
 pytestmark = pytest.mark.needs_root
 needs_criu = pytest.mark.needs_criu
@@ -193,6 +197,56 @@ def test_what_cannot_be_saved_is_named(runtime, bundle, tmp_path, terminal):
     assert runtime.state(joined)["status"] == "running"
 
 
+MAPPING = [{"containerID": 0, "hostID": 200_000, "size": 1000}]
+OUTSIDE = {
+    "linux.netDevices": {"linux.netDevices": {"eth7": {}}},
+    "linux.seccomp.listenerPath": {
+        "linux.seccomp": {
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        }
+    },
+    "linux.namespaces[0].type": {
+        "linux.namespaces": [{"type": "user"}, {"type": "mount"}, {"type": "pid"}],
+        "linux.uidMappings": MAPPING, "linux.gidMappings": MAPPING,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("property", OUTSIDE)
+def test_what_belongs_to_the_host_can_neither_be_saved_nor_restored(property):
+    check(parse(json.dumps(CONFIG)))
+    with pytest.raises(SpecError) as caught:
+        check(parse(json.dumps(changed(CONFIG, OUTSIDE[property]))))
+    assert caught.value.fault.at == property
+    assert "cannot be saved" in str(caught.value)
+
+
+def test_a_directory_that_others_can_change_is_refused_for_images(runtime, bundle, tmp_path):
+    """Another user's link would decide which file root writes."""
+    id = runtime.started(bundle("sleep 300"))
+    images = tmp_path / "images"
+    images.mkdir()
+    images.chmod(0o777)
+    env = fake_criu(tmp_path, "exit 0")
+    error = runtime.refuses("checkpoint", "--image-path", images, id, env=env)
+    assert f"{images} can be written to by other users" in error
+    words = ("restore", "-b", bundle("sleep 9").path, "--image-path", images, "x")
+    assert "can be written to by other users" in runtime.refuses(*words, env=env)
+    assert runtime.state(id)["status"] == "running"
+
+
+def test_the_file_of_streams_is_not_written_through_a_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "descriptors.json").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        write_streams(str(tmp_path), [])
+    assert victim.read_text() == "precious"
+    (tmp_path / "descriptors.json").write_text("[]")  # control: a naive write follows the link
+    assert victim.read_text() == "[]"
+
+
 def test_a_terminal_cannot_be_saved_nor_restored(runtime, bundle, tmp_path):
     (tmp_path / "images").mkdir()
     made = bundle("sleep 300", {"process.terminal": True})
@@ -262,6 +316,6 @@ def test_a_directory_without_images_is_named(runtime, bundle, tmp_path):
     env = fake_criu(tmp_path, "exit 0")
     words = ("restore", "-b", made.path, "--image-path")
     error = runtime.refuses(*words, tmp_path / "none", "x", env=env)
-    assert f"--image-path = {tmp_path}/none is not a directory" in error
+    assert f"--image-path = {tmp_path}/none does not exist" in error
     (tmp_path / "empty").mkdir()
     assert "has no images" in runtime.refuses(*words, tmp_path / "empty", "x", env=env)

@@ -26,6 +26,12 @@
 \name:
         .endm
 
+        .macro  in_seconds              # rax: nanoseconds -> seconds, and rdx: the rest
+        xor     %edx, %edx
+        mov     $SECOND, %ecx
+        div     %rcx
+        .endm
+
 function __vdso_clock_gettime           # (clock, struct timespec *)
         cmp     $7, %edi
         ja      1f
@@ -39,9 +45,7 @@ function __vdso_clock_gettime           # (clock, struct timespec *)
         bt      %edi, %ecx
         cmovc   DATE, %rdx
         add     %rdx, %rax
-        xor     %edx, %edx
-        mov     $SECOND, %ecx
-        div     %rcx
+        in_seconds
         mov     %rax, (%rsi)
         mov     %rdx, 8(%rsi)
         xor     %eax, %eax
@@ -58,9 +62,7 @@ function __vdso_gettimeofday            # (struct timeval *, struct timezone *)
         call    now
         jc      1f
         add     DATE, %rax
-        xor     %edx, %edx
-        mov     $SECOND, %ecx
-        div     %rcx
+        in_seconds
         mov     %rax, (%rdi)
         mov     %edx, %eax
         xor     %edx, %edx
@@ -77,9 +79,7 @@ function __vdso_time                    # (time_t *)
         call    now
         jc      1f
         add     DATE, %rax
-        xor     %edx, %edx
-        mov     $SECOND, %ecx
-        div     %rcx
+        in_seconds
         test    %rdi, %rdi
         jz      2f
         mov     %rax, (%rdi)
